@@ -1,0 +1,37 @@
+// Time as a value. Nothing below the event loops reads a clock: the time is an
+// argument, so that tests and the simulation own it.
+#ifndef HOTLINE_BASE_TIME_H_
+#define HOTLINE_BASE_TIME_H_
+
+#include <chrono>
+#include <cstdint>
+
+namespace hotline {
+
+// Nanoseconds.
+using Duration = std::chrono::nanoseconds;
+
+// A point on the monotonic clock. Instant{} (the clock's zero) is before every
+// real one.
+using Instant = std::chrono::time_point<std::chrono::steady_clock, Duration>;
+
+// "Never": later than every real instant.
+inline constexpr Instant kNever = Instant::max();
+
+// The monotonic clock, now. Called at the edges only (RPC threads, loops).
+inline Instant MonotonicNow() { return std::chrono::steady_clock::now(); }
+
+// `start + length`, stopping at kNever instead of overflowing.
+inline constexpr Instant SaturatingAdd(Instant start, Duration length) {
+  return length >= kNever - start && start.time_since_epoch().count() >= 0
+             ? kNever
+             : start + length;
+}
+
+inline double ToSeconds(Duration length) {
+  return std::chrono::duration<double>(length).count();
+}
+
+}  // namespace hotline
+
+#endif  // HOTLINE_BASE_TIME_H_

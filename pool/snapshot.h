@@ -1,0 +1,97 @@
+// What a look into the pool shows: for Stats, metrics and tests.
+#ifndef HOTLINE_POOL_SNAPSHOT_H_
+#define HOTLINE_POOL_SNAPSHOT_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/histogram.h"
+#include "base/time.h"
+#include "pool/types.h"
+
+namespace hotline::pool {
+
+struct SnapshotRequest {
+  bool connections = false;  // Rows for connections, too.
+  bool leases = false;       // Rows for leases, too.
+  // Only this target, when not empty.
+  std::string target;
+};
+
+// Counted since the target became known. The first of `rejected` etc. is
+// indexed by the enum of that name.
+struct TargetCounters {
+  uint64_t granted = 0;
+  uint64_t reused = 0;  // Of those granted.
+  std::array<uint64_t, kRejectReasons> rejected{};
+  uint64_t cancelled = 0;
+  uint64_t dials_ok = 0;
+  std::array<uint64_t, 4> dials_failed{};  // By FailureClass.
+  uint64_t opened = 0;
+  std::array<uint64_t, kCloseReasons> closed{};
+  uint64_t probes_passed = 0;
+  uint64_t probes_failed = 0;
+  uint64_t errors_counted = 0;
+  uint64_t leases_expired = 0;
+  uint64_t leases_leaked = 0;  // Suspected: held longer than leak_after.
+  Histogram wait;              // Of granted acquires.
+  Histogram lease;             // How long leases were held.
+  Histogram dial_resolve;
+  Histogram dial_connect;
+  Histogram dial_tls;
+  Histogram dial_validate;
+};
+
+struct TargetRow {
+  std::string target;
+  std::array<int, kConnStates> connections{};  // By ConnState.
+  int idle = 0;                                // Of the Ready ones: no lease.
+  int max_connections = 0;
+  int warm_deficit = 0;
+  int waiters = 0;
+  Duration oldest_wait{0};
+  int leases = 0;
+  std::string last_dial_error;
+  TargetCounters counters;
+};
+
+struct ConnectionRow {
+  ConnId id = 0;
+  HostPoolKey key;
+  ConnState state = ConnState::kDialing;
+  int active = 0;
+  int limit = 0;
+  Duration age{0};
+  std::optional<Duration> idle;
+  uint64_t uses = 0;
+  int errors = 0;
+};
+
+struct LeaseRow {
+  std::string target;
+  Mode mode = Mode::kShared;
+  ConnId conn = 0;
+  Holder holder;
+  Duration age{0};
+  std::optional<Duration> remaining;
+  bool busy = false;
+};
+
+struct Snapshot {
+  std::vector<TargetRow> targets;
+  std::vector<ConnectionRow> connections;
+  std::vector<LeaseRow> leases;
+  int max_connections = 0;
+  // Tokens of the global cap: in use, and callers in line for one.
+  int connections_reserved = 0;
+  int budget_waiters = 0;
+  // Of targets that were forgotten since (max_targets).
+  TargetCounters forgotten;
+};
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_POOL_SNAPSHOT_H_

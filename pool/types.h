@@ -1,0 +1,225 @@
+// The pool's vocabulary: what is asked, what is answered, what is counted.
+#ifndef HOTLINE_POOL_TYPES_H_
+#define HOTLINE_POOL_TYPES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+#include "absl/hash/hash.h"
+#include "base/time.h"
+
+namespace hotline::pool {
+
+// Names a connection for as long as the process lives; never reused. 0 names
+// none.
+using ConnId = uint64_t;
+
+// The transport's own name for an open connection, opaque to the pool. The
+// transport must tolerate a handle whose connection is gone.
+using Handle = uint64_t;
+
+enum class Mode : uint8_t {
+  kShared,     // One slot: on HTTP/1.1 the connection, on HTTP/2 a stream.
+  kExclusive,  // A connection of its own, whatever its protocol.
+};
+
+enum class Reuse : uint8_t {
+  kPrefer,       // Reuse, else dial, else wait.
+  kRequireWarm,  // Only what is idle now; never dials, never waits.
+  kForceNew,     // Only a connection that nobody has used.
+};
+
+// How a borrower gives a slot back.
+enum class Outcome : uint8_t {
+  kOk,
+  kBroken,   // Close it, and count an error.
+  kDiscard,  // Close it.
+};
+
+// What makes connections to one target interchangeable, beside the mode.
+struct ConnectionOptions {
+  std::string sni;         // Empty: the target's host.
+  std::string pool_group;  // Empty: the common one.
+
+  friend bool operator==(const ConnectionOptions&,
+                         const ConnectionOptions&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const ConnectionOptions& o) {
+    return H::combine(std::move(h), o.sni, o.pool_group);
+  }
+};
+
+// A HostPool's name: connections in it serve each other's callers.
+struct HostPoolKey {
+  std::string target;  // Canonical: "https://host:port", port always there.
+  ConnectionOptions options;
+  Mode mode = Mode::kShared;
+
+  friend bool operator==(const HostPoolKey&, const HostPoolKey&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const HostPoolKey& k) {
+    return H::combine(std::move(h), k.target, k.options, k.mode);
+  }
+};
+
+// Who holds a lease, for people. Never interpreted.
+struct Holder {
+  std::string client_id;
+  std::string purpose;
+  std::string trace;
+};
+
+// How an idle connection is checked before it is lent again (R5).
+enum class ProbeKind : uint8_t {
+  kHttp,  // A request; see the transport for path and range.
+  kTcp,   // Still open, and silent.
+  kNone,
+};
+
+// The numbers of one target. Changing them takes effect at the next event; a
+// lowered cap is reached by retiring idle connections and not replacing leased
+// ones, never by cutting a lease short.
+struct TargetConfig {
+  int max_connections = 10;
+  int max_waiters = 1024;
+  int max_dials = 4;
+  // Streams used at most on one SHARED connection, whatever the peer allows.
+  int max_streams = 100;
+  // The slots of a connection before the first one is known: 0 while unknown
+  // (then one is dialled to learn it), 1 where the protocol is HTTP/1.1.
+  int expected_streams = 1;
+  int warm = 0;  // Connections kept ready in the default HostPool.
+  Duration idle_timeout = std::chrono::seconds(45);
+  Duration max_lifetime = std::chrono::seconds(300);
+  double lifetime_jitter = 0.1;  // +- this share of max_lifetime.
+  Duration check_interval = std::chrono::seconds(30);
+  ProbeKind probe = ProbeKind::kHttp;
+  int max_errors = 10;  // Unhealthy when the count passes it.
+  // After a failed dial the next one waits a random time below
+  // min(backoff_base * 2^(failures-1), backoff_cap).
+  Duration dial_backoff_base = std::chrono::milliseconds(50);
+  Duration dial_backoff_cap = std::chrono::seconds(1);
+
+  friend bool operator==(const TargetConfig&, const TargetConfig&) = default;
+};
+
+// The numbers of the whole pool.
+struct PoolConfig {
+  int shards = 8;  // At most 65 536. Fixed for the pool's life.
+  int max_connections = 100;
+  int max_dials = 64;
+  int max_targets = 131072;
+  // Half of every LeaseId: tells one process's leases from another's.
+  uint32_t instance = 0;
+  // Seeds jitter; secrets come from the caller of Acquire.
+  uint64_t seed = 1;
+  Duration leak_after = std::chrono::seconds(60);
+};
+
+// What went wrong with a dial (R13), as the transport reports it.
+enum class FailureClass : uint8_t {
+  kNetwork,     // DNS, TCP.
+  kTls,         // Handshake, certificate, ALPN.
+  kValidation,  // The status on the validation path.
+  kPolicy,      // Egress: the address may not be connected to.
+};
+
+// `reason` is one of the ErrorInfo reasons of the contract ("DNS_FAILED",
+// "CONNECT_FAILED", "TLS_VERIFY_FAILED", "ALPN_MISMATCH", "EGRESS_DENIED", …);
+// it has static storage duration.
+struct DialError {
+  FailureClass failure_class = FailureClass::kNetwork;
+  const char* reason = "CONNECT_FAILED";
+  std::string message;
+};
+
+// How long the phases of a dial took. Zero: did not happen.
+struct DialTimings {
+  Duration resolve{0};
+  Duration connect{0};
+  Duration tls{0};
+  Duration validate{0};
+};
+
+// What a transport tells of a connection that is ready to be lent.
+struct Established {
+  Handle handle = 0;
+  int max_streams = 1;  // What the peer allows at once; 1 for HTTP/1.1.
+  DialTimings timings;
+};
+
+// Why a connection was closed: the label of connections_closed_total.
+enum class CloseReason : uint8_t {
+  kPeerClosed,   // FIN or GOAWAY while idle.
+  kError,        // Reset, protocol error, an aborted call.
+  kIdle,         // Unused for idle_timeout.
+  kLifetime,     // Older than max_lifetime.
+  kProbeFailed,  // Or too many errors.
+  kUnsolicited,  // Bytes nobody asked for.
+  kBroken,       // Released as BROKEN.
+  kDiscarded,    // Released as DISCARD.
+  kExpired,      // The lease ran out.
+  kReclaimed,    // Made room for another target or pool.
+  kShrunk,       // A lowered limit, or a warm floor given up.
+  kShutdown,
+};
+inline constexpr int kCloseReasons = 12;
+std::string_view ToString(CloseReason reason);
+
+// Why an Acquire was not served.
+enum class RejectReason : uint8_t {
+  kQueueFull,
+  kNoIdleConnection,  // NO_WAIT or REQUIRE_WARM, and nothing idle.
+  kTooManyTargets,
+  kWaitTimeout,
+  kDialFailed,   // See the DialError.
+  kSuperseded,   // The same request_id came again.
+  kIdConflict,   // The same request_id with other parameters.
+  kShutdown,     // The pool drains.
+};
+inline constexpr int kRejectReasons = 8;
+std::string_view ToString(RejectReason reason);
+
+// What bound, when somebody waited.
+enum class WaitLimit : uint8_t {
+  kNone,  // Nobody waited.
+  kDial,  // A connection was being made.
+  kTargetConnections,
+  kTargetDials,
+  kGlobalConnections,
+  kGlobalDials,
+  kDialBackoff,
+};
+std::string_view ToString(WaitLimit limit);
+
+struct HeldFor {
+  Holder holder;
+  Duration age{0};
+};
+
+// Explains a wait, served or not.
+struct WaitInfo {
+  WaitLimit limit = WaitLimit::kNone;
+  int64_t limit_value = 0;
+  int place = 0;  // On arrival, 1 is next; 0: did not wait.
+  int dials_in_flight = 0;
+  Duration waited{0};
+};
+
+enum class ConnState : uint8_t {
+  kDialing,   // Being made.
+  kReady,     // Lent, or fit to be.
+  kProbing,   // Reserved by a check: lent to nobody.
+  kDraining,  // Lent no more; closes when its last lease ends.
+  kClosing,   // Close was asked of the transport; Closed has not come yet.
+};
+inline constexpr int kConnStates = 5;
+std::string_view ToString(ConnState state);
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_POOL_TYPES_H_

@@ -1,0 +1,121 @@
+// Requests, answers and verdicts: what callers of upstream/ see.
+#ifndef HOTLINE_UPSTREAM_TYPES_H_
+#define HOTLINE_UPSTREAM_TYPES_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/time.h"
+
+namespace hotline::upstream {
+
+struct HeaderView {
+  std::string_view name;
+  std::string_view value;
+};
+
+struct Header {
+  std::string name;  // Lower case.
+  std::string value;
+
+  friend bool operator==(const Header&, const Header&) = default;
+};
+
+// One HTTP request. The caller has validated every part; the views need to live
+// during StartCall only.
+struct Request {
+  std::string_view method = "GET";
+  std::string_view authority;   // For Host: "example.com" or "example.com:8443".
+  std::string_view path = "/";  // Origin form, with the query.
+  std::span<const HeaderView> headers;
+  std::string_view body;
+  // Of the answer's body. Past it the call ends: with kResponseTooLarge, or,
+  // with `truncate`, as a success with Response::truncated.
+  int64_t max_response_bytes = 3 << 20;
+  bool truncate = false;
+  // Absolute; the call ends with kTimeout.
+  Instant deadline = kNever;
+};
+
+struct Response {
+  int status = 0;
+  std::vector<Header> headers;
+  std::string body;
+  std::vector<Header> trailers;
+  bool truncated = false;
+};
+
+// How far a call got: what decides whether it may be made again.
+enum class Verdict : uint8_t {
+  kComplete,         // The whole answer is there.
+  kNotSent,          // No byte of the request left.
+  kRefusedByPeer,    // The peer says that it did not look at it.
+  kPartial,          // Some bytes of the request left.
+  kSentUnknown,      // All of it left, nothing came back.
+  kResponseStarted,  // The answer broke off.
+};
+std::string_view ToString(Verdict verdict);
+
+enum class CallError : uint8_t {
+  kNone,
+  kConnectionGone,     // Closed before the request was written.
+  kReset,              // Closed or reset by the peer before the answer's end.
+  kTimeout,            // Request::deadline.
+  kCancelled,          // CancelCall, or the pool closed the connection.
+  kProtocol,           // The answer is not HTTP, or breaks a limit on headers.
+  kResponseTooLarge,   // Request::max_response_bytes.
+};
+
+struct CallResult {
+  CallError error = CallError::kNone;
+  Verdict verdict = Verdict::kComplete;
+  std::string message;  // For people; empty on success.
+  Response response;    // Complete on success only.
+  uint64_t bytes_written = 0;
+  uint64_t bytes_read = 0;
+  // From the request's first byte to the answer's first byte, and from there to
+  // its last. Zero: did not happen.
+  Duration first_byte{0};
+  Duration transfer{0};
+};
+
+// Told once how a call ended; on a loop's thread, or from inside StartCall. No
+// lock is held. Must not block. By then the connection is fit for the next
+// call, or the pool has been told that it is closed.
+class CallHandler {
+ public:
+  virtual ~CallHandler() = default;
+  virtual void OnDone(CallResult result) = 0;
+};
+
+// What there is to know of an open connection.
+struct ConnectionFacts {
+  std::string protocol;        // "http/1.1".
+  std::string remote_address;  // "192.0.2.1:443", "[2001:db8::1]:443".
+  std::string local_address;
+  std::string tls_version;  // "TLSv1.3"; empty without TLS.
+  std::string tls_cipher;
+};
+
+// A request made to see whether a connection works.
+struct Check {
+  std::string path;  // Empty: no such check.
+  std::string method = "HEAD";
+  // 0 and 0: any complete answer will do.
+  int min_status = 200;
+  int max_status = 399;
+};
+
+// How connections to one target are checked.
+struct TargetPolicy {
+  Check validate;  // Each new one (R10).
+  Check probe{.path = "/", .min_status = 0, .max_status = 0};
+  bool probe_tcp_only = false;
+};
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_TYPES_H_

@@ -1,0 +1,115 @@
+// Everything that touches the network towards upstreams, behind one door.
+//
+// An Upstream owns the event loops. It carries out what the pool decides (dial,
+// probe, close) and runs calls on connections that were lent. The thread that
+// starts a call writes the request itself, under the connection's own lock; the
+// connection's loop reads the answer and finishes the call. So a call costs one
+// wake-up, the loop's.
+//
+// Thread safety: every method but Create and Stop may be called from any
+// thread. None blocks.
+#ifndef HOTLINE_UPSTREAM_UPSTREAM_H_
+#define HOTLINE_UPSTREAM_UPSTREAM_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "base/time.h"
+#include "pool/transport.h"
+#include "upstream/types.h"
+
+namespace hotline::upstream {
+
+struct EgressRules {
+  bool default_public = true;  // False: only what `allow` names.
+  std::vector<std::string> allow;
+  std::vector<std::string> deny;
+};
+
+struct Options {
+  int loops = 1;
+  std::string ca_file;  // Empty: the system's authorities.
+  Duration connect_timeout = std::chrono::seconds(30);
+  Duration tcp_timeout = std::chrono::seconds(5);
+  Duration tls_timeout = std::chrono::seconds(10);
+  Duration probe_timeout = std::chrono::seconds(10);
+  int64_t max_header_bytes = 65536;
+  std::vector<std::string> dns_servers;
+  EgressRules egress;
+  // Asked at each dial and probe. Called from any thread.
+  std::function<TargetPolicy(const std::string& target)> target_policy;
+};
+
+// Tells calls on one connection apart. 0 names none.
+using CallId = uint64_t;
+
+class Upstream final : public pool::Transport {
+ public:
+  // Errors: an unreadable CA file, an egress rule or DNS server that does not
+  // parse (INVALID_ARGUMENT, naming it).
+  static absl::StatusOr<std::unique_ptr<Upstream>> Create(Options options);
+  ~Upstream() override;
+
+  // Starts the loops. `events` and `tick` (Pool::Tick) must outlive Stop.
+  void Start(pool::TransportEvents* events,
+             std::function<void(int shard, Instant now)> tick);
+
+  // Closes everything, finishes what runs (kCancelled) and joins the loops.
+  // Nothing is told to anybody afterwards.
+  void Stop();
+
+  // Replaces egress rules, CA file, timeouts and limits for what starts from
+  // now on; `loops` and `dns_servers` stay as they are. All or nothing; errors
+  // as for Create.
+  absl::Status Reconfigure(Options options);
+
+  // Runs a request on a connection that was lent to the caller. `handler` is
+  // told exactly once, maybe before this returns. A handle whose connection is
+  // gone ends with kConnectionGone and kNotSent.
+  CallId StartCall(pool::Handle handle, const Request& request,
+                   CallHandler* handler, Instant now);
+
+  // Ends a call with kCancelled, unless it has ended; the handler is told
+  // either way, once. On HTTP/1.1 the connection is closed.
+  void CancelCall(pool::Handle handle, CallId call);
+
+  // Nothing when the connection is gone.
+  std::optional<ConnectionFacts> Describe(pool::Handle handle) const;
+
+  // Runs `work` on a loop's thread at `when` or soon after. Never after Stop.
+  void RunAt(Instant when, absl::AnyInvocable<void()> work);
+
+  // The longest time a loop's thread took to come to a timer that was due, of
+  // late (decays); seconds matter, microseconds do not.
+  Duration LoopLag() const;
+
+  // Counted since the start, per target; sampled by metrics.
+  struct Counters {
+    uint64_t unsolicited_bytes = 0;  // Connections closed for stray bytes.
+  };
+  std::vector<std::pair<std::string, Counters>> TargetCounters() const;
+
+  // pool::Transport:
+  void Dial(pool::ConnId id,
+            std::shared_ptr<const pool::HostPoolKey> key) override;
+  void Probe(pool::ConnId id, pool::Handle handle,
+             std::shared_ptr<const pool::HostPoolKey> key) override;
+  void Close(pool::ConnId id, pool::Handle handle,
+             pool::CloseReason reason) override;
+  void WakeAt(int shard, Instant when) override;
+
+ private:
+  class Impl;
+  explicit Upstream(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_UPSTREAM_H_
