@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -79,8 +78,9 @@ class Upstream final : public pool::Transport {
   // either way, once. On HTTP/1.1 the connection is closed.
   void CancelCall(pool::Handle handle, CallId call);
 
-  // Nothing when the connection is gone.
-  std::optional<ConnectionFacts> Describe(pool::Handle handle) const;
+  // Null when the connection is gone. Never changes while it lives, so the
+  // answer is shared, not copied.
+  std::shared_ptr<const ConnectionFacts> Describe(pool::Handle handle) const;
 
   // Runs `work` on a loop's thread at `when` or soon after. Never after Stop.
   void RunAt(Instant when, absl::AnyInvocable<void()> work);
