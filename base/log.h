@@ -1,0 +1,167 @@
+// The log: lines with a message and named fields, to standard error.
+//
+//   HOTLINE_LOG(kInfo, "listening", {{"address", address}, {"port", 50051}});
+//
+// gives, as text or as one JSON object,
+//
+//   2025-01-31T12:00:00.123Z info listening address=127.0.0.1 port=50051
+//
+// A line is one write() of at most kMaxLogLine bytes, which a pipe takes in one
+// piece: lines of different threads never mix, and no lock is held. Control
+// characters, line ends and bytes that are not UTF-8 are escaped, so a value
+// from outside can neither forge a line nor speak to a terminal.
+//
+// A write to a full pipe blocks the caller, as for every program that logs to
+// standard error; so nothing logs while it holds a lock.
+//
+// Secrets are the caller's duty: no lease id, header value, body or query of a
+// URL is ever a field.
+//
+// Thread safety: everything here may be called from any thread.
+#ifndef HOTLINE_BASE_LOG_H_
+#define HOTLINE_BASE_LOG_H_
+
+#include <atomic>
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <string_view>
+
+#include "base/time.h"
+
+namespace hotline {
+
+enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
+enum class LogFormat : uint8_t { kText, kJson };
+
+// What is longer is cut and marked: a text line ends in "...", a JSON object
+// has "truncated":true.
+inline constexpr size_t kMaxLogLine = 4096;
+
+// "debug", "info", "warning", "error".
+std::string_view ToString(LogLevel level);
+std::optional<LogLevel> ParseLogLevel(std::string_view name);
+// "text", "json".
+std::optional<LogFormat> ParseLogFormat(std::string_view name);
+
+// Lines below `level` are not written, and their arguments not evaluated.
+// Default: kInfo.
+void SetLogLevel(LogLevel level);
+LogLevel GetLogLevel();
+
+// Default: kText.
+void SetLogFormat(LogFormat format);
+
+// Gets each line, without its line end, instead of standard error; one call at
+// a time. Null: standard error again. The sink must not log.
+using LogSink = std::function<void(LogLevel level, std::string_view line)>;
+void SetLogSink(LogSink sink);
+
+// Anything that has a string's data() and size().
+template <typename T>
+concept StringLike = requires(const T& t) {
+  { t.data() } -> std::convertible_to<const char*>;
+  { t.size() } -> std::convertible_to<size_t>;
+};
+
+// A field's value: text, a number, a truth, or a duration (written in seconds,
+// "0.25s"). A view: text must outlive the statement, as temporaries do.
+class LogValue {
+ public:
+  enum class Kind : uint8_t { kText, kInt, kUint, kDouble, kBool, kDuration };
+
+  LogValue(const char* text)  // NOLINT: implicit on purpose, all of them.
+      : LogValue(std::string_view(text == nullptr ? "(null)" : text)) {}
+  LogValue(std::string_view text) : kind_(Kind::kText), text_(text) {}
+  template <StringLike T>
+  LogValue(const T& text)
+      : LogValue(std::string_view(text.data(), text.size())) {}
+  LogValue(std::same_as<bool> auto value) : kind_(Kind::kBool), int_(value) {}
+  template <std::signed_integral T>
+  LogValue(T value) : kind_(Kind::kInt), int_(value) {}
+  template <std::unsigned_integral T>
+  requires(!std::same_as<T, bool>) LogValue(T value)
+      : kind_(Kind::kUint), uint_(value) {}
+  LogValue(double value) : kind_(Kind::kDouble), double_(value) {}
+  template <typename Rep, typename Period>
+  LogValue(std::chrono::duration<Rep, Period> value)
+      : kind_(Kind::kDuration),
+        int_(std::chrono::duration_cast<Duration>(value).count()) {}
+
+  Kind kind() const { return kind_; }
+  std::string_view text() const { return text_; }
+  int64_t int_value() const { return int_; }
+  uint64_t uint_value() const { return uint_; }
+  double double_value() const { return double_; }
+
+ private:
+  Kind kind_;
+  std::string_view text_;
+  union {
+    int64_t int_ = 0;
+    uint64_t uint_;
+    double double_;
+  };
+};
+
+struct LogField {
+  std::string_view key;  // A word of [a-z0-9_], not "time", "level", "message".
+  LogValue value;
+};
+
+// Use HOTLINE_LOG: this does not look at the level.
+void WriteLog(LogLevel level, std::string_view message,
+              std::initializer_list<LogField> fields = {});
+
+namespace log_internal {
+extern std::atomic<LogLevel> level;
+}  // namespace log_internal
+
+inline bool LogEnabled(LogLevel level) {
+  return level >= log_internal::level.load(std::memory_order_relaxed);
+}
+
+// Lets one line through per interval: for warnings that a fault repeats.
+//
+//   static LogLimiter limiter(std::chrono::seconds(10));
+//   HOTLINE_LOG_LIMITED(limiter, kWarning, "accept failed",
+//                       {{"error", error},
+//                        {"suppressed", limiter.TakeSuppressed()}});
+class LogLimiter {
+ public:
+  explicit constexpr LogLimiter(Duration interval) : interval_(interval) {}
+
+  // Whether a line may be written now; counts it when not.
+  bool Admit(Instant now);
+
+  // How many were not since this was last asked.
+  uint64_t TakeSuppressed() { return suppressed_.exchange(0); }
+
+ private:
+  const Duration interval_;
+  std::atomic<int64_t> next_ns_{INT64_MIN};
+  std::atomic<uint64_t> suppressed_{0};
+};
+
+}  // namespace hotline
+
+#define HOTLINE_LOG(log_level, ...)                                     \
+  do {                                                                  \
+    if (::hotline::LogEnabled(::hotline::LogLevel::log_level)) {        \
+      ::hotline::WriteLog(::hotline::LogLevel::log_level, __VA_ARGS__); \
+    }                                                                   \
+  } while (false)
+
+#define HOTLINE_LOG_LIMITED(limiter, log_level, ...)                    \
+  do {                                                                  \
+    if (::hotline::LogEnabled(::hotline::LogLevel::log_level) &&        \
+        (limiter).Admit(::hotline::MonotonicNow())) {                   \
+      ::hotline::WriteLog(::hotline::LogLevel::log_level, __VA_ARGS__); \
+    }                                                                   \
+  } while (false)
+
+#endif  // HOTLINE_BASE_LOG_H_

@@ -1,0 +1,69 @@
+// The HTTP listener for operators: GET and HEAD of
+//
+//   /metrics   Prometheus text
+//   /healthz   200 "ok" while the process lives
+//   /readyz    200 "ok", or 503 with the reasons, one per line
+//   /          a status page; 404 for anyone but loopback
+//
+// One thread serves it all, beside the data plane. Bounds: 64 connections at
+// once (further ones are closed as they come), 8 KiB of request headers, no
+// request body, 5 s to send a request, 30 s to take an answer, 100 requests and
+// 60 s of silence on a connection that is kept.
+//
+// Thread safety: port() and Stop may be called from any thread.
+#ifndef HOTLINE_SERVER_ADMIN_HTTP_H_
+#define HOTLINE_SERVER_ADMIN_HTTP_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/time.h"
+
+namespace hotline::server {
+
+struct AdminHttpOptions {
+  // "127.0.0.1:9464", "[::]:9464"; port 0 takes a free one.
+  std::string address;
+
+  // All are called on the listener's own thread and may take milliseconds.
+  std::function<std::string()> metrics;
+  // Why the process is not ready; empty: it is.
+  std::function<std::vector<std::string>()> not_ready;
+  // The status page's text; shown as it is, in a fixed-width font.
+  std::function<std::string()> status_page;
+
+  int max_connections = 64;
+  Duration read_timeout = std::chrono::seconds(5);
+  Duration write_timeout = std::chrono::seconds(30);
+  Duration idle_timeout = std::chrono::seconds(60);
+  int max_requests_per_connection = 100;
+};
+
+class AdminHttp {
+ public:
+  // Binds and serves. Errors: INVALID_ARGUMENT for an address that does not
+  // parse, UNAVAILABLE naming the address when it cannot be bound.
+  static absl::StatusOr<std::unique_ptr<AdminHttp>> Start(
+      AdminHttpOptions options);
+
+  // Stops.
+  ~AdminHttp();
+
+  int port() const;
+
+  // Closes every connection and joins the thread. Idempotent. Not to be called
+  // from the callbacks.
+  void Stop();
+
+ private:
+  class Impl;
+  explicit AdminHttp(std::shared_ptr<Impl> impl);
+  const std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_ADMIN_HTTP_H_

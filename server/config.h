@@ -1,0 +1,128 @@
+// The configuration: one YAML file, checked strictly against
+// hotline/v1/config.proto, made into plain values with every default applied.
+//
+// A file is refused as a whole, with every fault in it (twenty at most), one
+// per line, each with its place and what would have been right:
+//
+//   hotline.yaml:7: pool.max_conections: unknown key (did you mean
+//   max_connections?)
+//
+// Bounds: 1 MiB, 16 levels, 100 000 values; anchors, aliases and tags are
+// refused, so nothing can expand.
+//
+// Everything here is a pure function but LoadConfig, which reads one file.
+#ifndef HOTLINE_SERVER_CONFIG_H_
+#define HOTLINE_SERVER_CONFIG_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "pool/types.h"
+
+namespace hotline::server {
+
+// A request that shows whether a connection works: upstream::Check, in words
+// that this room may say.
+struct CheckSettings {
+  std::string path;  // Empty: no such check.
+  std::string method = "HEAD";
+  int min_status = 0;  // 0 and 0: any complete answer will do.
+  int max_status = 0;
+
+  friend bool operator==(const CheckSettings&, const CheckSettings&) = default;
+};
+
+// How one target is treated.
+struct TargetSettings {
+  pool::TargetConfig pool;
+  CheckSettings validate;            // Of each new connection.
+  CheckSettings probe{.path = "/"};  // Of an idle one.
+  bool probe_tcp_only = false;
+
+  friend bool operator==(const TargetSettings&,
+                         const TargetSettings&) = default;
+};
+
+// upstream::Options and upstream::EgressRules.
+struct UpstreamSettings {
+  int loops = 1;
+  std::string ca_file;  // Empty: the system's authorities.
+  Duration connect_timeout{0};
+  Duration tcp_timeout{0};
+  Duration tls_timeout{0};
+  Duration probe_timeout{0};
+  int64_t max_header_bytes = 0;
+  std::vector<std::string> dns_servers;
+  bool egress_default_public = true;
+  std::vector<std::string> egress_allow;
+  std::vector<std::string> egress_deny;
+
+  friend bool operator==(const UpstreamSettings&,
+                         const UpstreamSettings&) = default;
+};
+
+struct ExecuteSettings {
+  Duration default_deadline{0};
+  int64_t max_body_bytes = 0;
+  int max_attempts = 0;
+  int retry_budget_percent = 0;
+  bool forward_traceparent = false;
+
+  friend bool operator==(const ExecuteSettings&,
+                         const ExecuteSettings&) = default;
+};
+
+struct Settings {
+  // "127.0.0.1:50051", "[::1]:50051", "unix:///path": as in the file.
+  std::vector<std::string> grpc_listen;
+  // "127.0.0.1:9464"; empty: no HTTP.
+  std::string http_listen;
+
+  // `instance` and `seed` are left for main to draw.
+  pool::PoolConfig pool;
+  TargetSettings default_target;
+  // By canonical target ("https://host:port").
+  std::map<std::string, TargetSettings, std::less<>> targets;
+  UpstreamSettings upstream;
+  ExecuteSettings execute;
+
+  Duration lease_ttl{0};
+  Duration max_lease_ttl{0};
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
+  int metrics_max_targets = 0;
+  Duration shutdown_grace{0};
+
+  // What is allowed but probably not meant: "FILE:LINE: path: text", to be
+  // logged once.
+  std::vector<std::string> warnings;
+  // The whole configuration with every default, as YAML that ParseConfig
+  // accepts and that gives the same settings.
+  std::string effective_yaml;
+
+  // Those of `target` (canonical) or the default ones.
+  const TargetSettings& ForTarget(std::string_view target) const;
+};
+
+// Checks and resolves `yaml`; `name` is what errors call it. `cores` is what
+// "from the number of cores" means; 0: this machine's.
+//
+// Errors: INVALID_ARGUMENT with the faults, one per line.
+absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
+                                     std::string_view name, int cores = 0);
+
+// The same for a file. Errors also: NOT_FOUND and such when it cannot be read.
+absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores = 0);
+
+// What holds without a file: ParseConfig of nothing.
+Settings DefaultSettings(int cores = 0);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_CONFIG_H_

@@ -1,0 +1,167 @@
+// Counters of what the Broker does, for /metrics: calls per target and RPCs per
+// method.
+//
+// Recording takes no lock: a look-up in a table that only grows, then relaxed
+// additions to one of a few stripes, chosen by thread. Reading sums the
+// stripes: each figure is right, two of them may be a moment apart.
+//
+// Thread safety: everything may be called from any thread.
+#ifndef HOTLINE_SERVER_EXECUTE_METRICS_H_
+#define HOTLINE_SERVER_EXECUTE_METRICS_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/histogram.h"
+#include "base/mutex.h"
+#include "base/time.h"
+
+namespace hotline::server {
+
+// How Executes end: "ok", "cancelled" (by the caller), or the ErrorInfo's
+// reason in lower case. The last one takes what is not in the list.
+inline constexpr std::array<std::string_view, 32> kExecuteResults = {
+    "ok",
+    "alpn_mismatch",
+    "bad_header",
+    "bad_lease_id",
+    "bad_method",
+    "bad_option",
+    "bad_target",
+    "bad_url",
+    "body_too_large",
+    "cancelled",
+    "connect_failed",
+    "dns_failed",
+    "draining",
+    "egress_denied",
+    "lease_busy",
+    "lease_expired",
+    "lease_other_instance",
+    "lease_target_mismatch",
+    "lease_unknown",
+    "no_idle_connection",
+    "protocol_error",
+    "queue_full",
+    "response_too_large",
+    "superseded",
+    "tls_failed",
+    "tls_verify_failed",
+    "too_many_targets",
+    "upstream_reset",
+    "upstream_timeout",
+    "validation_failed",
+    "wait_timeout",
+    "other",
+};
+
+// The verdicts over attempts that were made again.
+inline constexpr std::array<std::string_view, 5> kRetryVerdicts = {
+    "not_sent", "refused_by_peer", "partial", "sent_unknown",
+    "response_started"};
+
+// A histogram that threads record into.
+class AtomicHistogram {
+ public:
+  void Record(Duration value) {
+    counts_[Histogram::BucketOf(value)].fetch_add(1, std::memory_order_relaxed);
+    sum_ns_.fetch_add(value.count(), std::memory_order_relaxed);
+  }
+  uint64_t count(int bucket) const {
+    return counts_[bucket].load(std::memory_order_relaxed);
+  }
+  int64_t sum_ns() const { return sum_ns_.load(std::memory_order_relaxed); }
+
+ private:
+  std::array<std::atomic<uint64_t>, Histogram::kBuckets> counts_{};
+  std::atomic<int64_t> sum_ns_{0};
+};
+
+// What a histogram has counted.
+struct HistogramCounts {
+  std::array<uint64_t, Histogram::kBuckets> counts{};
+  int64_t sum_ns = 0;
+
+  void Add(const AtomicHistogram& histogram);
+};
+
+class ExecuteMetrics {
+ public:
+  // Counts `max_targets` targets (at least 1) each on their own, about 2 KiB
+  // apiece; those that come later count together under an empty name.
+  explicit ExecuteMetrics(size_t max_targets);
+  ~ExecuteMetrics();
+  ExecuteMetrics(const ExecuteMetrics&) = delete;
+  ExecuteMetrics& operator=(const ExecuteMetrics&) = delete;
+
+  // An Execute on `target` (canonical) ended after `took`. `reason`: empty for
+  // success, else the ErrorInfo's ("UPSTREAM_RESET") in either case, or
+  // "cancelled".
+  void RecordExecute(std::string_view target, std::string_view reason,
+                     Duration took);
+
+  // An attempt failed with `verdict` ("NOT_SENT", in either case) and is made
+  // again.
+  void RecordRetry(std::string_view target, std::string_view verdict);
+
+  // A reused connection turned out to be dead when the request was written.
+  void RecordStaleReuse(std::string_view target);
+
+  struct Row {
+    std::string target;  // Empty: all those past max_targets.
+    std::array<uint64_t, kExecuteResults.size()> results{};
+    std::array<uint64_t, kRetryVerdicts.size()> retries{};
+    uint64_t stale_reuse = 0;
+    HistogramCounts seconds;
+  };
+  // In no particular order.
+  std::vector<Row> Read() const;
+
+ private:
+  struct Entry;
+  struct Stripe;
+
+  Entry* FindOrAdd(std::string_view target);
+  Stripe& Mine(std::string_view target);
+
+  const size_t max_targets_;
+  const size_t mask_;  // Of slots_, whose number is a power of two.
+  // Open addressing; entries are added under `mu_` and never leave.
+  const std::unique_ptr<std::atomic<Entry*>[]> slots_;
+  const std::unique_ptr<Entry> rest_;
+  Mutex mu_;
+  std::atomic<size_t> used_{0};
+};
+
+enum class RpcMethod : uint8_t { kAcquire, kRelease, kRenew, kExecute, kStats };
+inline constexpr std::array<std::string_view, 5> kRpcMethods = {
+    "Acquire", "Release", "Renew", "Execute", "Stats"};
+
+// gRPC's status codes, 0 to 16.
+inline constexpr int kGrpcCodes = 17;
+
+class RpcMetrics {
+ public:
+  RpcMetrics();
+  ~RpcMetrics();
+
+  // An RPC ended with gRPC's status `code` (others count as UNKNOWN) after
+  // `took`.
+  void RecordRpc(RpcMethod method, int code, Duration took);
+
+  HistogramCounts Read(RpcMethod method, int code) const;
+
+ private:
+  struct Stripe;
+  const std::unique_ptr<Stripe[]> stripes_;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_EXECUTE_METRICS_H_

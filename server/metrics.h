@@ -1,0 +1,72 @@
+// /metrics: the pool's snapshot and the Broker's counters as Prometheus text.
+//
+// Everything is sampled at the scrape, so the hot path pays nothing for being
+// measured but its own counters.
+//
+// The label `target` is bounded. The configured targets have series of their
+// own, then others as they are first seen, until `max_targets` are given away;
+// what comes later counts under target="other". A target once shown stays
+// shown, and one once folded stays folded, until the process ends: so every
+// counter only ever grows, also when the pool forgets a target and meets it
+// again.
+//
+// Thread safety: Render may be called from any thread.
+#ifndef HOTLINE_SERVER_METRICS_H_
+#define HOTLINE_SERVER_METRICS_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/time.h"
+#include "pool/snapshot.h"
+#include "server/execute_metrics.h"
+
+namespace hotline::server {
+
+// Where the figures come from; called during Render, from its thread. What is
+// left out (null) reads as zero.
+struct MetricsSources {
+  std::function<pool::Snapshot()> pool;
+  // Must outlive the Metrics.
+  const ExecuteMetrics* executes = nullptr;
+  const RpcMetrics* rpcs = nullptr;
+  // Connections closed for stray bytes, by target, since the start.
+  std::function<std::vector<std::pair<std::string, uint64_t>>()>
+      unsolicited_bytes;
+  std::function<Duration()> loop_lag;
+  // Whether the configuration in force is the one that was last asked for.
+  std::function<bool()> config_ok;
+};
+
+struct MetricsOptions {
+  int max_targets = 100;
+  // Canonical; shown from the start, with zeros.
+  std::vector<std::string> known_targets;
+  std::string version;
+};
+
+class Metrics {
+ public:
+  // What the answer's Content-Type must be.
+  static constexpr std::string_view kContentType =
+      "text/plain; version=0.0.4; charset=utf-8";
+
+  Metrics(MetricsOptions options, MetricsSources sources);
+  ~Metrics();
+
+  // All metrics, in the text exposition format.
+  std::string Render();
+
+ private:
+  class Impl;
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_METRICS_H_
