@@ -1,0 +1,129 @@
+// The use cases: borrow, run, give back, look. No gRPC in it.
+//
+// A call is an object of its own (Call) that goes through phases: it waits in
+// the pool's line, runs on a connection, maybe backs off and tries again, and
+// completes exactly once. No thread waits for any of it: the phases are driven
+// by the thread that asked, by whoever frees a connection, and by the loops.
+//
+// Thread safety: every method may be called from any thread. None blocks.
+#ifndef HOTLINE_SERVER_BROKER_H_
+#define HOTLINE_SERVER_BROKER_H_
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "base/mutex.h"
+#include "base/time.h"
+#include "hotline/v1/broker.pb.h"
+#include "pool/pool.h"
+#include "server/error.h"
+#include "server/execute_metrics.h"
+#include "server/retry_budget.h"
+#include "upstream/upstream.h"
+
+namespace hotline::server {
+
+// What can change while the process runs.
+struct BrokerSettings {
+  Duration default_deadline = std::chrono::seconds(30);
+  int64_t max_body_bytes = 3 << 20;
+  int max_attempts = 3;
+  int retry_budget_percent = 20;
+  bool forward_traceparent = false;
+  Duration lease_ttl = std::chrono::seconds(30);
+  Duration max_lease_ttl = std::chrono::minutes(10);
+};
+
+// What comes with a call beside its message.
+struct CallContext {
+  Instant arrival{};
+  // The caller's, on our clock; kNever when it gave none.
+  Instant deadline = kNever;
+  std::string traceparent;  // From the metadata; may be empty.
+};
+
+// Told once that a call is over; null means success, and that the response is
+// filled. From any thread, no lock held, maybe from inside Start.
+class Completion {
+ public:
+  virtual ~Completion() = default;
+  virtual void OnComplete(ErrorPtr error) = 0;
+};
+
+// A call under way. Keeps itself alive until it has completed.
+class Call : public std::enable_shared_from_this<Call> {
+ public:
+  virtual ~Call() = default;
+  virtual void Start() = 0;
+  // The caller is gone: whatever is under way ends as soon as it can, and the
+  // completion is told. Harmless when it has completed.
+  virtual void Cancel() = 0;
+  // The process is going: completes with what the contract says of a call in
+  // its phase.
+  virtual void Abort() = 0;
+};
+
+class Broker {
+ public:
+  // The pool, the upstream and the metrics must outlive the broker and every
+  // call.
+  Broker(const BrokerSettings& settings, uint32_t instance, pool::Pool* pool,
+         upstream::Upstream* upstream, ExecuteMetrics* metrics);
+  ~Broker();
+  Broker(const Broker&) = delete;
+  Broker& operator=(const Broker&) = delete;
+
+  // The request and response must live until completion.
+  std::shared_ptr<Call> NewAcquire(const v1::AcquireRequest* request,
+                                   v1::AcquireResponse* response,
+                                   CallContext context, Completion* completion);
+  std::shared_ptr<Call> NewExecute(const v1::ExecuteRequest* request,
+                                   v1::ExecuteResponse* response,
+                                   CallContext context, Completion* completion);
+
+  ErrorPtr Release(const v1::ReleaseRequest& request,
+                   v1::ReleaseResponse* response, Instant now);
+  ErrorPtr Renew(const v1::RenewRequest& request, v1::RenewResponse* response,
+                 Instant now);
+  ErrorPtr Stats(const v1::StatsRequest& request, v1::StatsResponse* response,
+                 Instant now);
+
+  void Reconfigure(const BrokerSettings& settings);
+
+  // No new leases, and no new calls without one; what runs goes on.
+  void StartDrain(Instant now);
+  // Nothing runs and nobody holds a lease.
+  bool Drained(Instant now) const;
+  // Completes every call that still runs, as Call::Abort says.
+  void AbortCalls();
+
+ private:
+  friend class PooledCall;
+  friend class AcquireCall;
+  friend class ExecuteCall;
+  class Registry;
+
+  std::shared_ptr<const BrokerSettings> settings() const;
+  // The budget of a target; shared by the tail when there are too many.
+  std::shared_ptr<RetryBudget> BudgetOf(const std::string& target);
+
+  const uint32_t instance_;
+  const std::chrono::system_clock::time_point start_time_;
+  pool::Pool* const pool_;
+  upstream::Upstream* const upstream_;
+  ExecuteMetrics* const metrics_;
+  const std::unique_ptr<Registry> registry_;
+
+  mutable Mutex settings_mu_;
+  std::shared_ptr<const BrokerSettings> settings_
+      ABSL_GUARDED_BY(settings_mu_);
+};
+
+// The caller's deadline less a margin (5 % of what remains, 2 to 50 ms), so
+// that our explained error arrives before the library's bare one.
+Instant WithMargin(Instant deadline, Instant now);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_BROKER_H_

@@ -1,0 +1,30 @@
+// Acquire, as a call.
+#ifndef HOTLINE_SERVER_BROKER_ACQUIRE_H_
+#define HOTLINE_SERVER_BROKER_ACQUIRE_H_
+
+#include "server/broker_call.h"
+
+namespace hotline::server {
+
+class AcquireCall final : public PooledCall {
+ public:
+  AcquireCall(Broker* broker, const v1::AcquireRequest* request,
+              v1::AcquireResponse* response, CallContext context,
+              Completion* completion);
+
+ private:
+  ErrorPtr Prepare(Instant now) override;
+  void OnSlot(const pool::Grant& grant) override;
+  void OnCompleting(const ErrorPtr& error) override;
+
+  const v1::AcquireRequest& request_;
+  v1::AcquireResponse* const response_;
+};
+
+// What a lease's end looks like on the wire.
+void FillLease(const LeaseId& id, Instant expires, Instant now,
+               v1::Lease* out);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_BROKER_ACQUIRE_H_

@@ -1,0 +1,16 @@
+// From our errors to gRPC's statuses.
+#ifndef HOTLINE_SERVER_STATUS_H_
+#define HOTLINE_SERVER_STATUS_H_
+
+#include "grpcpp/support/status.h"
+#include "server/error.h"
+
+namespace hotline::server {
+
+// Null becomes OK. Everything else carries an ErrorInfo (domain "hotline") and,
+// where it has them, RetryInfo, BadRequest and WaitExplanation.
+grpc::Status ToStatus(const ErrorPtr& error);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_STATUS_H_
