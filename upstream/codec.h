@@ -66,7 +66,9 @@ class Codec {
   // Moves what is to be written next to the end of `out`.
   virtual void TakeOutput(std::string* out) = 0;
 
-  // Told as bytes are accepted by the socket, so that verdicts are right.
+  // Told as bytes are accepted by the socket, before Feed is given what was
+  // read after that: verdicts go by it, and what comes before the request's
+  // first byte was written is no answer to it.
   virtual void OnWritten(size_t bytes) = 0;
 
   // Why Feed returned false; bytes that nobody had asked for (with no stream

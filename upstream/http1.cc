@@ -1,0 +1,392 @@
+#include "upstream/http1.h"
+
+#include <algorithm>
+#include <cassert>
+#include <charconv>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "upstream/header_scanner.h"
+#include "upstream/http1_parser.h"
+
+namespace hotline::upstream {
+namespace {
+
+constexpr int kMaxInterim = 16;
+constexpr size_t kMaxChunkLine = 4096;
+
+bool IsHex(char c) {
+  return (c >= '0' && c <= '9') || (ToLower(c) >= 'a' && ToLower(c) <= 'f');
+}
+
+class Http1Codec final : public Codec {
+ public:
+  Http1Codec(CodecEvents* events, const Http1Limits& limits)
+      : events_(events),
+        max_header_bytes_(std::max<int64_t>(limits.max_header_bytes, 1)) {}
+
+  StreamId Submit(const Request& request) override;
+  bool CanSubmit() const override {
+    return phase_ == Phase::kIdle && !closing_ && next_stream_ != 0;
+  }
+  bool Feed(std::string_view bytes) override;
+  void FeedEof() override;
+  void Cancel(StreamId stream) override;
+  void TakeOutput(std::string* out) override;
+  void OnWritten(size_t bytes) override { written_ += bytes; }
+  const Error& error() const override { return error_; }
+
+ private:
+  // Where the peer's next byte belongs.
+  enum class Phase : uint8_t {
+    kIdle,       // Nowhere: no stream is open.
+    kHead,       // To a head.
+    kBody,       // To a body that has a length or ends with the connection.
+    kChunkLine,  // To a chunk's size, or to the trailers after the last one.
+    kChunkData,
+    kClosed,  // Nowhere, ever.
+  };
+
+  static void OnBodyPiece(void* self, std::string_view piece) {
+    auto* codec = static_cast<Http1Codec*>(self);
+    codec->events_->OnBody(codec->stream_, piece);
+  }
+
+  void ExpectHead();
+  Verdict VerdictNow() const;
+
+  // Each takes what it can from the front of `rest` and returns how much; 0
+  // when it needs more, or the codec is closed.
+  size_t Take(std::string_view rest);
+  size_t TakeHead(std::string_view rest);
+  size_t TakeBody(std::string_view rest);
+  size_t TakeChunkLine(std::string_view rest);
+  size_t TakeChunkData(std::string_view rest);
+  size_t TakeTrailers(std::string_view rest, size_t line);
+  size_t Refuse(std::string problem);
+  size_t RefuseUnsolicited();
+
+  // The answer is whole; `left` more bytes have arrived than belong to it.
+  void Complete(size_t left);
+  void Fail(CallError error, Verdict verdict, std::string message);
+  void Close(std::string message);
+
+  CodecEvents* const events_;
+  const size_t max_header_bytes_;
+
+  Phase phase_ = Phase::kIdle;
+  bool closing_ = false;  // No further request, whatever the phase.
+  StreamId next_stream_ = 1;
+  StreamId stream_ = 0;  // 0: none is open.
+  Error error_;
+
+  // The request.
+  std::string output_;
+  size_t request_bytes_ = 0;
+  size_t written_ = 0;  // Of those.
+  bool to_head_ = false;
+
+  // The answer.
+  std::string pending_;    // Received, of no use without more.
+  bool answered_ = false;  // A byte has come.
+  int interim_ = 0;
+  size_t head_bytes_ = 0;       // Of all heads so far.
+  size_t extension_bytes_ = 0;  // Of all chunk lines so far.
+  bool after_chunk_ = false;    // A chunk's CRLF is still to come.
+  uint64_t chunk_left_ = 0;
+  HeaderScanner scanner_{0};
+  std::optional<AnswerParser> parser_;
+};
+
+StreamId Http1Codec::Submit(const Request& request) {
+  assert(CanSubmit());
+  const bool with_length = !request.body.empty() || request.method == "POST" ||
+                           request.method == "PUT" || request.method == "PATCH";
+  size_t size = request.method.size() + request.path.size() +
+                request.authority.size() + request.body.size() + 80;
+  for (const HeaderView& header : request.headers) {
+    size += header.name.size() + header.value.size() + 4;
+  }
+  const size_t before = output_.size();
+  output_.reserve(before + size);
+  output_.append(request.method).append(" ").append(request.path);
+  output_.append(" HTTP/1.1\r\nHost: ").append(request.authority);
+  output_.append("\r\n");
+  for (const HeaderView& header : request.headers) {
+    // Allowed when it says what the authority says: that is written already.
+    if (EqualsIgnoringCase(header.name, "host")) continue;
+    output_.append(header.name).append(": ");
+    output_.append(header.value).append("\r\n");
+  }
+  if (with_length) {
+    char digits[20];
+    const auto end = std::to_chars(digits, digits + 20, request.body.size());
+    output_.append("Content-Length: ").append(digits, end.ptr - digits);
+    output_.append("\r\n");
+  }
+  output_.append("\r\n").append(request.body);
+
+  request_bytes_ = output_.size() - before;
+  written_ = 0;
+  to_head_ = request.method == "HEAD";
+  answered_ = false;
+  interim_ = 0;
+  head_bytes_ = 0;
+  extension_bytes_ = 0;
+  stream_ = next_stream_++;
+  ExpectHead();
+  return stream_;
+}
+
+void Http1Codec::ExpectHead() {
+  phase_ = Phase::kHead;
+  scanner_ = HeaderScanner(max_header_bytes_ - head_bytes_);
+}
+
+void Http1Codec::TakeOutput(std::string* out) {
+  if (out->empty()) {
+    out->swap(output_);
+  } else {
+    out->append(output_);
+    output_.clear();
+  }
+}
+
+Verdict Http1Codec::VerdictNow() const {
+  if (answered_) return Verdict::kResponseStarted;
+  if (written_ == 0) return Verdict::kNotSent;
+  return written_ < request_bytes_ ? Verdict::kPartial : Verdict::kSentUnknown;
+}
+
+bool Http1Codec::Feed(std::string_view bytes) {
+  if (bytes.empty() || phase_ == Phase::kClosed) {
+    return phase_ != Phase::kClosed;
+  }
+  if (phase_ == Phase::kIdle || written_ == 0) {
+    RefuseUnsolicited();
+    return false;
+  }
+  answered_ = true;
+  std::string_view all = bytes;
+  if (!pending_.empty()) all = pending_.append(bytes);
+  size_t used = 0;
+  while (used < all.size()) {
+    const size_t taken = Take(all.substr(used));
+    if (taken == 0) break;
+    used += taken;
+  }
+  if (stream_ == 0) {
+    std::string().swap(pending_);  // Nothing is held while idle.
+  } else if (pending_.empty()) {
+    pending_.assign(bytes.substr(used));
+  } else {
+    pending_.erase(0, used);
+  }
+  return phase_ != Phase::kClosed;
+}
+
+size_t Http1Codec::Take(std::string_view rest) {
+  switch (phase_) {
+    case Phase::kIdle:
+      return RefuseUnsolicited();
+    case Phase::kHead:
+      return TakeHead(rest);
+    case Phase::kBody:
+      return TakeBody(rest);
+    case Phase::kChunkLine:
+      return TakeChunkLine(rest);
+    case Phase::kChunkData:
+      return TakeChunkData(rest);
+    case Phase::kClosed:
+      return 0;
+  }
+  return 0;
+}
+
+size_t Http1Codec::TakeHead(std::string_view rest) {
+  // Whatever does not speak HTTP is found out at its first bytes.
+  constexpr std::string_view kStart = "HTTP/1.";
+  if (rest.substr(0, kStart.size()) != kStart.substr(0, rest.size())) {
+    return Refuse("it does not begin with HTTP/1.");
+  }
+  const HeaderScanner::Result result = scanner_.Scan(rest);
+  if (result == HeaderScanner::Result::kMore) return 0;
+  if (result == HeaderScanner::Result::kBad) {
+    return Refuse(std::string("head: ") + scanner_.problem());
+  }
+  const size_t size = scanner_.size();
+  head_bytes_ += size;
+  parser_.emplace(to_head_, scanner_.lines() - 1, &OnBodyPiece, this);
+  parser_->Put(rest.substr(0, size), /*whole=*/true);
+  if (!parser_->problem().empty()) {
+    return Refuse("head: " + parser_->problem());
+  }
+  if (parser_->status() < 200) {
+    if (parser_->status() == 101) return Refuse("101 without being asked");
+    if (parser_->announces_body()) return Refuse("interim answer with a body");
+    if (++interim_ > kMaxInterim) return Refuse("too many interim answers");
+    ExpectHead();
+    return size;
+  }
+  phase_ = parser_->chunked() ? Phase::kChunkLine : Phase::kBody;
+  after_chunk_ = false;
+  scanner_ = HeaderScanner(max_header_bytes_);
+  events_->OnHead(stream_, parser_->status(), parser_->TakeFields());
+  if (stream_ != 0 && parser_->is_done()) Complete(rest.size() - size);
+  return size;
+}
+
+size_t Http1Codec::TakeBody(std::string_view rest) {
+  const size_t used = parser_->Put(rest, /*whole=*/false);
+  if (stream_ == 0) return 0;  // Cancelled from inside OnBody.
+  if (!parser_->problem().empty()) return Refuse("body: " + parser_->problem());
+  if (parser_->is_done()) Complete(rest.size() - used);
+  return used;
+}
+
+size_t Http1Codec::TakeChunkLine(std::string_view rest) {
+  size_t start = 0;
+  if (after_chunk_) {
+    constexpr std::string_view kEnd = "\r\n";
+    if (rest.substr(0, 2) != kEnd.substr(0, rest.size())) {
+      return Refuse("chunk: longer than its size");
+    }
+    start = std::min(kEnd.size(), rest.size());
+  }
+  const std::string_view window = rest.substr(start, kMaxChunkLine);
+  const size_t lf = window.find('\n');
+  if (lf == std::string_view::npos) {
+    return window.size() < kMaxChunkLine ? 0 : Refuse("chunk: line too long");
+  }
+  if (lf == 0 || window[lf - 1] != '\r') return Refuse("chunk: bare LF");
+  const std::string_view line = window.substr(0, lf - 1);
+  const auto digits =
+      std::find_if_not(line.begin(), line.end(), IsHex) - line.begin();
+  const bool odd = std::any_of(line.begin(), line.end(), [](unsigned char c) {
+    return (c < ' ' && c != '\t') || c == 0x7f;
+  });
+  if (digits == 0 || odd) return Refuse("chunk: malformed line");
+  if (line.find_first_not_of('0') >= static_cast<size_t>(digits)) {
+    return TakeTrailers(rest, start + lf + 1);
+  }
+  extension_bytes_ += line.size() - digits;
+  if (extension_bytes_ > max_header_bytes_) {
+    return Refuse("chunk: too many extensions");
+  }
+  parser_->Put(rest.substr(0, start + lf + 1), /*whole=*/true);
+  if (!parser_->problem().empty()) {
+    return Refuse("chunk: " + parser_->problem());
+  }
+  phase_ = Phase::kChunkData;
+  chunk_left_ = parser_->chunk_size();
+  return start + lf + 1;
+}
+
+size_t Http1Codec::TakeChunkData(std::string_view rest) {
+  if (rest.size() > chunk_left_) rest = rest.substr(0, chunk_left_);
+  parser_->Put(rest, /*whole=*/true);
+  if (stream_ == 0) return 0;  // Cancelled from inside OnBody.
+  if (!parser_->problem().empty()) {
+    return Refuse("chunk: " + parser_->problem());
+  }
+  chunk_left_ -= rest.size();
+  if (chunk_left_ == 0) {
+    phase_ = Phase::kChunkLine;
+    after_chunk_ = true;
+  }
+  return rest.size();
+}
+
+// `line`: how long the last chunk's line is, with what precedes it.
+size_t Http1Codec::TakeTrailers(std::string_view rest, size_t line) {
+  const HeaderScanner::Result result = scanner_.Scan(rest.substr(line));
+  if (result == HeaderScanner::Result::kMore) return 0;
+  if (result == HeaderScanner::Result::kBad) {
+    return Refuse(std::string("trailers: ") + scanner_.problem());
+  }
+  const size_t size = line + scanner_.size();
+  parser_->ReserveFields(scanner_.lines());
+  parser_->Put(rest.substr(0, size), /*whole=*/true);
+  if (!parser_->problem().empty() || !parser_->is_done()) {
+    return Refuse("trailers: " + parser_->problem());
+  }
+  if (scanner_.lines() > 0) {
+    events_->OnTrailers(stream_, parser_->TakeFields());
+    if (stream_ == 0) return 0;
+  }
+  Complete(rest.size() - size);
+  return size;
+}
+
+void Http1Codec::Complete(size_t left) {
+  const StreamId stream = std::exchange(stream_, 0);
+  phase_ = Phase::kIdle;
+  closing_ =
+      closing_ || left > 0 || written_ < request_bytes_ || !parser_->reusable();
+  if (closing_) output_.clear();
+  events_->OnComplete(stream);
+}
+
+size_t Http1Codec::Refuse(std::string problem) {
+  Fail(CallError::kProtocol, VerdictNow(),
+       "the upstream's answer is not valid HTTP/1.1: " + std::move(problem));
+  return 0;
+}
+
+size_t Http1Codec::RefuseUnsolicited() {
+  error_.unsolicited = true;
+  const char* message = "the upstream sent bytes that answer no request";
+  if (stream_ != 0) {
+    Fail(CallError::kConnectionGone, Verdict::kNotSent, message);
+  } else {
+    Close(message);
+  }
+  return 0;
+}
+
+void Http1Codec::FeedEof() {
+  if (phase_ == Phase::kClosed) return;
+  if (phase_ == Phase::kBody && parser_->need_eof()) {
+    closing_ = true;
+    Complete(0);
+  } else if (stream_ != 0) {
+    const Verdict verdict = VerdictNow();
+    Fail(verdict == Verdict::kNotSent ? CallError::kConnectionGone
+                                      : CallError::kReset,
+         verdict,
+         answered_ ? "the upstream closed the connection within its answer"
+                   : "the upstream closed the connection without an answer");
+  }
+  Close("the upstream closed the connection");
+  std::string().swap(pending_);
+}
+
+void Http1Codec::Cancel(StreamId stream) {
+  if (stream == 0 || stream != stream_) return;
+  stream_ = 0;
+  Close("the call was cancelled");
+}
+
+void Http1Codec::Fail(CallError error, Verdict verdict, std::string message) {
+  const StreamId stream = std::exchange(stream_, 0);
+  Close(message);
+  events_->OnStreamError(stream, error, verdict, std::move(message));
+}
+
+// Leaves pending_ alone: what is being parsed may be a view of it.
+void Http1Codec::Close(std::string message) {
+  phase_ = Phase::kClosed;
+  closing_ = true;
+  output_.clear();
+  if (error_.message.empty()) error_.message = std::move(message);
+}
+
+}  // namespace
+
+std::unique_ptr<Codec> MakeHttp1Codec(CodecEvents* events,
+                                      const Http1Limits& limits) {
+  return std::make_unique<Http1Codec>(events, limits);
+}
+
+}  // namespace hotline::upstream
