@@ -1,0 +1,224 @@
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <regex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+
+namespace hotline {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Collects lines, and puts the logger back as it was.
+class LogTest : public ::testing::Test {
+ protected:
+  LogTest() {
+    SetLogSink(
+        [this](LogLevel, std::string_view line) { lines_.emplace_back(line); });
+  }
+  ~LogTest() override {
+    SetLogSink(nullptr);
+    SetLogLevel(LogLevel::kInfo);
+    SetLogFormat(LogFormat::kText);
+  }
+
+  // The last line without its time.
+  std::string Last() const {
+    if (lines_.empty()) return "";
+    return std::regex_replace(
+        lines_.back(), std::regex(R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"),
+        "T");
+  }
+
+  std::vector<std::string> lines_;
+};
+
+TEST_F(LogTest, ALineHasTimeLevelMessageAndFields) {
+  const std::string address = "127.0.0.1";
+  HOTLINE_LOG(kInfo, "listening",
+              {{"address", address}, {"port", 50051}, {"tls", false}});
+  EXPECT_EQ(Last(), "T info listening address=127.0.0.1 port=50051 tls=false");
+}
+
+TEST_F(LogTest, EveryKindOfValueIsWritten) {
+  const absl::Status status = absl::InternalError("boom");
+  HOTLINE_LOG(kError, "values",
+              {{"literal", "x"},
+               {"absl", status.message()},
+               {"null", static_cast<const char*>(nullptr)},
+               {"negative", -3},
+               {"big", uint64_t{18446744073709551615u}},
+               {"share", 0.5},
+               {"waited", milliseconds(1250)},
+               {"long", seconds(60)},
+               {"back", milliseconds(-5)}});
+  EXPECT_EQ(Last(),
+            "T error values literal=x absl=boom null=(null) negative=-3 "
+            "big=18446744073709551615 share=0.5 waited=1.25s long=60s "
+            "back=-0.005s");
+}
+
+TEST_F(LogTest, JsonLinesKeepNumbersAsNumbers) {
+  SetLogFormat(LogFormat::kJson);
+  HOTLINE_LOG(kWarning, "a \"b\"",
+              {{"n", 1}, {"ok", true}, {"t", seconds(1)}, {"s", "x\\y"}});
+  EXPECT_EQ(Last(),
+            "{\"time\":\"T\",\"level\":\"warning\",\"message\":\"a \\\"b\\\"\","
+            "\"n\":1,\"ok\":true,\"t\":\"1s\",\"s\":\"x\\\\y\"}");
+}
+
+TEST_F(LogTest, AValueFromOutsideCannotForgeALineOrAField) {
+  HOTLINE_LOG(kInfo, "evil", {{"v", "x\n2025-01-01 error forged\r\t\x1b[2J"}});
+  EXPECT_EQ(Last(),
+            "T info evil v=\"x\\n2025-01-01 error "
+            "forged\\r\\t\\u001b[2J\"");
+  HOTLINE_LOG(kInfo, "evil", {{"v", "a b=c \"q\""}, {"w", ""}});
+  EXPECT_EQ(Last(), "T info evil v=\"a b=c \\\"q\\\"\" w=\"\"");
+}
+
+TEST_F(LogTest, BytesThatAreNotTextAreEscaped) {
+  const std::string bytes("a\0b\xff\xc2\x85\xed\xa0\x80", 9);
+  HOTLINE_LOG(kInfo, "m", {{"v", bytes}});
+  EXPECT_EQ(Last(), "T info m v=\"a\\u0000b\\xff\\u0085\\xed\\xa0\\x80\"");
+  SetLogFormat(LogFormat::kJson);
+  HOTLINE_LOG(kInfo, "m", {{"v", bytes}, {"nan", 0.0 / 0.0}});
+  EXPECT_EQ(Last(),
+            "{\"time\":\"T\",\"level\":\"info\",\"message\":\"m\",\"v\":"
+            "\"a\\u0000b\\ufffd\\u0085\\ufffd\\ufffd\\ufffd\",\"nan\":null}");
+}
+
+TEST_F(LogTest, TextInAnyLanguagePassesButDirectionMarksDoNot) {
+  HOTLINE_LOG(kInfo, "m", {{"v", "h\u00e9\u65e5 \U0001f525"}});
+  EXPECT_EQ(Last(), "T info m v=\"h\u00e9\u65e5 \U0001f525\"");
+  HOTLINE_LOG(kInfo, "m", {{"v", "a\u202eb\u2066\u2028"}});
+  EXPECT_EQ(Last(), "T info m v=\"a\\u202eb\\u2066\\u2028\"");
+}
+
+TEST_F(LogTest, BelowTheLevelArgumentsAreNotEvaluated) {
+  int evaluated = 0;
+  const auto expensive = [&] { return ++evaluated; };
+  HOTLINE_LOG(kDebug, "quiet", {{"n", expensive()}});
+  EXPECT_EQ(evaluated, 0);
+  EXPECT_TRUE(lines_.empty());
+  SetLogLevel(LogLevel::kDebug);
+  HOTLINE_LOG(kDebug, "loud", {{"n", expensive()}});
+  EXPECT_EQ(Last(), "T debug loud n=1");
+  SetLogLevel(LogLevel::kError);
+  HOTLINE_LOG(kWarning, "quiet again");
+  EXPECT_EQ(lines_.size(), 1u);
+}
+
+TEST_F(LogTest, ALongLineIsCutAndStaysWhole) {
+  const std::string value(5000, 'x');
+  const std::string nasty(5000, '\x01');
+  for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {
+    SetLogFormat(format);
+    HOTLINE_LOG(kInfo, "long", {{"a", value}, {"b", 1}});
+    EXPECT_NE(Last().find("xxx...\""), std::string::npos);
+    EXPECT_LT(Last().size(), 1200u);
+    HOTLINE_LOG(kInfo, nasty,
+                {{"a", nasty}, {"b", nasty}, {"c", nasty}, {"d", nasty}});
+    EXPECT_LT(lines_.back().size(), kMaxLogLine);
+  }
+  EXPECT_TRUE(Last().ends_with("...\",\"truncated\":true}")) << Last();
+}
+
+TEST_F(LogTest, ALimiterLetsOneThroughPerIntervalAndCountsTheRest) {
+  LogLimiter limiter(seconds(10));
+  const Instant start = MonotonicNow();
+  EXPECT_TRUE(limiter.Admit(start));
+  EXPECT_FALSE(limiter.Admit(start + seconds(9)));
+  EXPECT_FALSE(limiter.Admit(start + seconds(9)));
+  EXPECT_EQ(limiter.TakeSuppressed(), 2u);
+  EXPECT_TRUE(limiter.Admit(start + seconds(10)));
+  EXPECT_EQ(limiter.TakeSuppressed(), 0u);
+
+  LogLimiter other(seconds(1000));
+  for (int i = 0; i < 3; ++i) {
+    HOTLINE_LOG_LIMITED(other, kWarning, "again");
+  }
+  EXPECT_EQ(lines_.size(), 1u);
+  EXPECT_EQ(other.TakeSuppressed(), 2u);
+}
+
+TEST_F(LogTest, NamesAreParsedExactly) {
+  EXPECT_EQ(ParseLogLevel("debug"), LogLevel::kDebug);
+  EXPECT_EQ(ParseLogLevel("error"), LogLevel::kError);
+  EXPECT_EQ(ParseLogLevel("INFO"), std::nullopt);
+  EXPECT_EQ(ParseLogFormat("json"), LogFormat::kJson);
+  EXPECT_EQ(ParseLogFormat("xml"), std::nullopt);
+}
+
+// Standard error goes into a pipe for its life.
+class CapturedStderr {
+ public:
+  CapturedStderr() : saved_(dup(STDERR_FILENO)) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    reader_ = ends[0];
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+  }
+  // Everything written, once standard error is back.
+  std::string Take() {
+    dup2(saved_, STDERR_FILENO);
+    close(saved_);
+    std::string all;
+    char buffer[65536];
+    for (ssize_t n; (n = read(reader_, buffer, sizeof buffer)) > 0;) {
+      all.append(buffer, n);
+    }
+    close(reader_);
+    return all;
+  }
+
+ private:
+  const int saved_;
+  int reader_ = -1;
+};
+
+TEST_F(LogTest, LinesOfManyThreadsDoNotMix) {
+  SetLogSink(nullptr);
+  constexpr int kThreads = 4;
+  constexpr int kEach = 200;
+  CapturedStderr captured;
+  std::string all;
+  {
+    // A pipe holds 64 KiB: 800 lines of 70 bytes fit without a reader.
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([t] {
+        for (int i = 0; i < kEach; ++i) {
+          HOTLINE_LOG(kInfo, "m", {{"thread", t}, {"i", i}, {"end", "!"}});
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    all = captured.Take();
+  }
+  std::set<std::string> seen;
+  const std::regex whole(
+      R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info m (thread=\d+ i=\d+) end=!)");
+  size_t at = 0;
+  for (size_t end; (end = all.find('\n', at)) != std::string::npos;
+       at = end + 1) {
+    const std::string line = all.substr(at, end - at);
+    std::smatch match;
+    ASSERT_TRUE(std::regex_match(line, match, whole)) << line;
+    seen.insert(match[1]);
+  }
+  EXPECT_EQ(at, all.size());
+  EXPECT_EQ(seen.size(), size_t{kThreads * kEach});
+}
+
+}  // namespace
+}  // namespace hotline
