@@ -1,0 +1,119 @@
+#include "server/grpc_service.h"
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "grpcpp/server_context.h"
+#include "server/status.h"
+
+namespace hotline::server {
+namespace {
+
+// Long enough for every W3C traceparent; what is longer is not one.
+constexpr size_t kMaxTraceparent = 128;
+
+CallContext ContextOf(const grpc::CallbackServerContext& grpc_context) {
+  CallContext context;
+  context.arrival = MonotonicNow();
+  const auto deadline = grpc_context.deadline();
+  if (deadline != std::chrono::system_clock::time_point::max()) {
+    context.deadline = SaturatingAdd(
+        context.arrival, std::chrono::duration_cast<Duration>(
+                             deadline - std::chrono::system_clock::now()));
+  }
+  const auto& metadata = grpc_context.client_metadata();
+  const auto trace = metadata.find("traceparent");
+  if (trace != metadata.end() && trace->second.size() <= kMaxTraceparent) {
+    context.traceparent.assign(trace->second.data(), trace->second.size());
+  }
+  return context;
+}
+
+// One call under way: lives from the RPC's arrival until gRPC is done with it.
+class CallReactor final : public grpc::ServerUnaryReactor, public Completion {
+ public:
+  CallReactor(RpcMethod method, RpcMetrics* metrics)
+      : method_(method), metrics_(metrics), start_(MonotonicNow()) {}
+
+  void Run(std::shared_ptr<Call> call) {
+    call_ = std::move(call);
+    call_->Start();
+  }
+
+  void OnComplete(ErrorPtr error) override {
+    const grpc::Status status = ToStatus(error);
+    metrics_->RecordRpc(method_, status.error_code(), MonotonicNow() - start_);
+    Finish(status);
+  }
+
+  void OnCancel() override { call_->Cancel(); }
+  void OnDone() override { delete this; }
+
+ private:
+  const RpcMethod method_;
+  RpcMetrics* const metrics_;
+  const Instant start_;
+  std::shared_ptr<Call> call_;
+};
+
+// For what is answered on the spot.
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
+                                 RpcMethod method, RpcMetrics* metrics,
+                                 Instant start, const ErrorPtr& error) {
+  const grpc::Status status = ToStatus(error);
+  metrics->RecordRpc(method, status.error_code(), MonotonicNow() - start);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(status);
+  return reactor;
+}
+
+}  // namespace
+
+BrokerService::BrokerService(Broker* broker, RpcMetrics* metrics)
+    : broker_(broker), metrics_(metrics) {}
+
+grpc::ServerUnaryReactor* BrokerService::Acquire(
+    grpc::CallbackServerContext* context, const v1::AcquireRequest* request,
+    v1::AcquireResponse* response) {
+  auto* reactor = new CallReactor(RpcMethod::kAcquire, metrics_);
+  reactor->Run(
+      broker_->NewAcquire(request, response, ContextOf(*context), reactor));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* BrokerService::Execute(
+    grpc::CallbackServerContext* context, const v1::ExecuteRequest* request,
+    v1::ExecuteResponse* response) {
+  auto* reactor = new CallReactor(RpcMethod::kExecute, metrics_);
+  reactor->Run(
+      broker_->NewExecute(request, response, ContextOf(*context), reactor));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* BrokerService::Release(
+    grpc::CallbackServerContext* context, const v1::ReleaseRequest* request,
+    v1::ReleaseResponse* response) {
+  const Instant now = MonotonicNow();
+  return Answer(context, RpcMethod::kRelease, metrics_, now,
+                broker_->Release(*request, response, now));
+}
+
+grpc::ServerUnaryReactor* BrokerService::Renew(
+    grpc::CallbackServerContext* context, const v1::RenewRequest* request,
+    v1::RenewResponse* response) {
+  const Instant now = MonotonicNow();
+  return Answer(context, RpcMethod::kRenew, metrics_, now,
+                broker_->Renew(*request, response, now));
+}
+
+grpc::ServerUnaryReactor* BrokerService::Stats(
+    grpc::CallbackServerContext* context, const v1::StatsRequest* request,
+    v1::StatsResponse* response) {
+  const Instant now = MonotonicNow();
+  return Answer(context, RpcMethod::kStats, metrics_, now,
+                broker_->Stats(*request, response, now));
+}
+
+}  // namespace hotline::server

@@ -1,0 +1,39 @@
+// The Broker over gRPC: reactors so thin that they only translate.
+#ifndef HOTLINE_SERVER_GRPC_SERVICE_H_
+#define HOTLINE_SERVER_GRPC_SERVICE_H_
+
+#include "hotline/v1/broker.grpc.pb.h"
+#include "server/broker.h"
+#include "server/execute_metrics.h"
+
+namespace hotline::server {
+
+// Thread-safe. The broker and the metrics must outlive it and all calls.
+class BrokerService final : public v1::Broker::CallbackService {
+ public:
+  BrokerService(Broker* broker, RpcMetrics* metrics);
+
+  grpc::ServerUnaryReactor* Acquire(grpc::CallbackServerContext* context,
+                                    const v1::AcquireRequest* request,
+                                    v1::AcquireResponse* response) override;
+  grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* context,
+                                    const v1::ReleaseRequest* request,
+                                    v1::ReleaseResponse* response) override;
+  grpc::ServerUnaryReactor* Renew(grpc::CallbackServerContext* context,
+                                  const v1::RenewRequest* request,
+                                  v1::RenewResponse* response) override;
+  grpc::ServerUnaryReactor* Execute(grpc::CallbackServerContext* context,
+                                    const v1::ExecuteRequest* request,
+                                    v1::ExecuteResponse* response) override;
+  grpc::ServerUnaryReactor* Stats(grpc::CallbackServerContext* context,
+                                  const v1::StatsRequest* request,
+                                  v1::StatsResponse* response) override;
+
+ private:
+  Broker* const broker_;
+  RpcMetrics* const metrics_;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_GRPC_SERVICE_H_

@@ -1,0 +1,459 @@
+// hotlined: reads the configuration, wires the rooms together, serves, drains.
+//
+// This is the only place that knows all the rooms. The main thread wires, then
+// waits for signals; it carries no traffic.
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "pool/pool.h"
+#include "server/admin_http.h"
+#include "server/broker.h"
+#include "server/config.h"
+#include "server/execute_metrics.h"
+#include "server/grpc_server.h"
+#include "server/grpc_service.h"
+#include "server/metrics.h"
+#include "server/status_page.h"
+#include "upstream/upstream.h"
+
+namespace hotline::server {
+namespace {
+
+// Exit codes, as --help lists them.
+constexpr int kExitOk = 0;
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+
+BrokerSettings BrokerSettingsOf(const Settings& settings) {
+  BrokerSettings out;
+  out.default_deadline = settings.execute.default_deadline;
+  out.max_body_bytes = settings.execute.max_body_bytes;
+  out.max_attempts = settings.execute.max_attempts;
+  out.retry_budget_percent = settings.execute.retry_budget_percent;
+  out.forward_traceparent = settings.execute.forward_traceparent;
+  out.lease_ttl = settings.lease_ttl;
+  out.max_lease_ttl = settings.max_lease_ttl;
+  return out;
+}
+
+upstream::Check CheckOf(const CheckSettings& settings) {
+  return {.path = settings.path,
+          .method = settings.method,
+          .min_status = settings.min_status,
+          .max_status = settings.max_status};
+}
+
+// The settings in force: replaced as a whole by a reload, read by any thread.
+class CurrentSettings {
+ public:
+  std::shared_ptr<const Settings> get() const {
+    MutexLock lock(&mu_);
+    return settings_;
+  }
+  void set(std::shared_ptr<const Settings> settings) {
+    MutexLock lock(&mu_);
+    settings_ = std::move(settings);
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::shared_ptr<const Settings> settings_ ABSL_GUARDED_BY(mu_);
+};
+
+upstream::Options UpstreamOptionsOf(const Settings& settings,
+                                    const CurrentSettings* current) {
+  const UpstreamSettings& in = settings.upstream;
+  upstream::Options out;
+  out.loops = in.loops;
+  out.ca_file = in.ca_file;
+  out.connect_timeout = in.connect_timeout;
+  out.tcp_timeout = in.tcp_timeout;
+  out.tls_timeout = in.tls_timeout;
+  out.probe_timeout = in.probe_timeout;
+  out.max_header_bytes = in.max_header_bytes;
+  out.dns_servers = in.dns_servers;
+  out.egress = {.default_public = in.egress_default_public,
+                .allow = in.egress_allow,
+                .deny = in.egress_deny};
+  out.target_policy = [current](const std::string& target) {
+    const auto settings = current->get();
+    const TargetSettings& mine = settings->ForTarget(target);
+    upstream::TargetPolicy policy;
+    policy.validate = CheckOf(mine.validate);
+    policy.probe = CheckOf(mine.probe);
+    policy.probe_tcp_only = mine.probe_tcp_only;
+    return policy;
+  };
+  return out;
+}
+
+// When the file was last changed, and which file it is: a ConfigMap is updated
+// by pointing a link elsewhere.
+struct FileStamp {
+  int64_t mtime_ns = 0;
+  uint64_t inode = 0;
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
+FileStamp StampOf(const std::string& path) {
+  struct stat info;
+  if (path.empty() || stat(path.c_str(), &info) != 0) return {};
+  return {info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec,
+          info.st_ino};
+}
+
+void LogLeak(const pool::HostPoolKey& key, pool::ConnId conn,
+             const pool::Holder& holder, Duration age) {
+  HOTLINE_LOG(kWarning, "suspected leak: a lease is held for long",
+              {{"target", key.target},
+               {"connection", conn},
+               {"held", age},
+               {"client_id", holder.client_id},
+               {"purpose", holder.purpose},
+               {"trace", holder.trace}});
+}
+
+// One running hotlined.
+class Daemon {
+ public:
+  Daemon(std::string config_path, std::shared_ptr<const Settings> settings);
+  ~Daemon() { Stop(); }
+
+  absl::Status Start();
+  // Until SIGTERM or SIGINT; SIGHUP and a changed file reload.
+  void ServeUntilSignalled(const sigset_t& signals);
+  void Drain(const sigset_t& signals);
+
+ private:
+  void Reload();
+  absl::Status Apply(std::shared_ptr<const Settings> settings);
+  absl::Status StartHttp();
+  void WritePorts() const;
+  void Stop();
+
+  const std::string config_path_;
+  FileStamp stamp_;
+  CurrentSettings current_;
+  uint32_t instance_ = 0;
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> config_ok_{true};
+
+  // In the order in which they are made; each needs only those above it.
+  RpcMetrics rpc_metrics_;
+  ExecuteMetrics execute_metrics_;
+  std::unique_ptr<upstream::Upstream> upstream_;
+  std::unique_ptr<pool::Pool> pool_;
+  std::unique_ptr<Broker> broker_;
+  std::unique_ptr<BrokerService> service_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<AdminHttp> http_;
+  std::unique_ptr<GrpcServer> grpc_;
+};
+
+Daemon::Daemon(std::string config_path,
+               std::shared_ptr<const Settings> settings)
+    : config_path_(std::move(config_path)),
+      stamp_(StampOf(config_path_)),
+      execute_metrics_(settings->metrics_max_targets) {
+  current_.set(std::move(settings));
+}
+
+absl::Status Daemon::Start() {
+  const auto settings = current_.get();
+  auto upstream =
+      upstream::Upstream::Create(UpstreamOptionsOf(*settings, &current_));
+  if (!upstream.ok()) return upstream.status();
+  upstream_ = *std::move(upstream);
+
+  absl::BitGen random;
+  instance_ = absl::Uniform<uint32_t>(random, 1, UINT32_MAX);
+  pool::PoolConfig pool_config = settings->pool;
+  pool_config.instance = instance_;
+  pool_config.seed = absl::Uniform<uint64_t>(random);
+  pool_ = std::make_unique<pool::Pool>(
+      pool_config,
+      [this](const std::string& target) {
+        return current_.get()->ForTarget(target).pool;
+      },
+      upstream_.get(), LogLeak);
+  upstream_->Start(pool_.get(), [this](int shard, Instant now) {
+    pool_->Tick(shard, now);
+  });
+
+  broker_ =
+      std::make_unique<Broker>(BrokerSettingsOf(*settings), instance_,
+                               pool_.get(), upstream_.get(), &execute_metrics_);
+  service_ = std::make_unique<BrokerService>(broker_.get(), &rpc_metrics_);
+  if (absl::Status status = StartHttp(); !status.ok()) return status;
+  auto grpc = GrpcServer::Start(settings->grpc_listen, service_.get());
+  if (!grpc.ok()) return grpc.status();
+  grpc_ = *std::move(grpc);
+
+  for (const auto& [target, target_settings] : settings->targets) {
+    if (target_settings.pool.warm > 0) pool_->Warm(target, MonotonicNow());
+  }
+  for (const std::string& address : grpc_->addresses()) {
+    HOTLINE_LOG(kInfo, "listening", {{"protocol", "grpc"},
+                                     {"address", address}});
+  }
+  WritePorts();
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartHttp() {
+  const auto settings = current_.get();
+  MetricsOptions options;
+  options.max_targets = settings->metrics_max_targets;
+  options.version = kVersion;
+  for (const auto& [target, unused] : settings->targets) {
+    options.known_targets.push_back(target);
+  }
+  MetricsSources sources;
+  sources.pool = [this] { return pool_->TakeSnapshot({}, MonotonicNow()); };
+  sources.executes = &execute_metrics_;
+  sources.rpcs = &rpc_metrics_;
+  sources.unsolicited_bytes = [this] {
+    std::vector<std::pair<std::string, uint64_t>> out;
+    for (const auto& [target, counters] : upstream_->TargetCounters()) {
+      out.emplace_back(target, counters.unsolicited_bytes);
+    }
+    return out;
+  };
+  sources.loop_lag = [this] { return upstream_->LoopLag(); };
+  sources.config_ok = [this] { return config_ok_.load(); };
+  metrics_ = std::make_unique<Metrics>(std::move(options), std::move(sources));
+  if (settings->http_listen.empty()) return absl::OkStatus();
+
+  AdminHttpOptions http;
+  http.address = settings->http_listen;
+  http.metrics = [this] { return metrics_->Render(); };
+  http.not_ready = [this] {
+    std::vector<std::string> reasons;
+    if (draining_.load()) reasons.push_back("draining");
+    return reasons;
+  };
+  http.status_page = [this] {
+    return StatusPage(pool_->TakeSnapshot({}, MonotonicNow()), kVersion);
+  };
+  auto started = AdminHttp::Start(std::move(http));
+  if (!started.ok()) return started.status();
+  http_ = *std::move(started);
+  HOTLINE_LOG(kInfo, "listening",
+              {{"protocol", "http"},
+               {"address", settings->http_listen},
+               {"port", http_->port()}});
+  return absl::OkStatus();
+}
+
+// For whoever started us with port 0: where we listen, as one JSON object, in
+// the file that HOTLINE_PORTS_FILE names. Renamed into place, so it is whole.
+void Daemon::WritePorts() const {
+  const char* path = std::getenv("HOTLINE_PORTS_FILE");
+  if (path == nullptr) return;
+  const std::string& configured = current_.get()->http_listen;
+  const std::string http =
+      http_ == nullptr ? ""
+                       : absl::StrCat(configured.substr(
+                                          0, configured.rfind(':')),
+                                      ":", http_->port());
+  const std::string temporary = absl::StrCat(path, ".tmp");
+  std::ofstream out(temporary);
+  out << "{\"grpc\": [\"" << absl::StrJoin(grpc_->addresses(), "\", \"")
+      << "\"], \"http\": \"" << http << "\"}\n";
+  out.close();
+  if (!out || std::rename(temporary.c_str(), path) != 0) {
+    HOTLINE_LOG(kError, "cannot write HOTLINE_PORTS_FILE", {{"path", path}});
+  }
+}
+
+absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
+  const auto before = current_.get();
+  // The upstream's part is the one that can still fail (files, addresses): it
+  // goes first, and is all or nothing itself.
+  current_.set(settings);
+  absl::Status status =
+      upstream_->Reconfigure(UpstreamOptionsOf(*settings, &current_));
+  if (!status.ok()) {
+    current_.set(before);
+    return status;
+  }
+  pool::PoolConfig pool_config = settings->pool;
+  pool_config.instance = instance_;
+  pool_->Reconfigure(pool_config, MonotonicNow());
+  broker_->Reconfigure(BrokerSettingsOf(*settings));
+  SetLogLevel(settings->log_level);
+  SetLogFormat(settings->log_format);
+  for (const auto& [target, target_settings] : settings->targets) {
+    if (target_settings.pool.warm > 0) pool_->Warm(target, MonotonicNow());
+  }
+  if (before->grpc_listen != settings->grpc_listen ||
+      before->http_listen != settings->http_listen ||
+      before->pool.shards != settings->pool.shards ||
+      before->upstream.loops != settings->upstream.loops ||
+      before->upstream.dns_servers != settings->upstream.dns_servers ||
+      before->metrics_max_targets != settings->metrics_max_targets) {
+    HOTLINE_LOG(kWarning,
+                "listen, pool.shards, upstream.loops, upstream.dns_servers and "
+                "metrics.max_targets take effect at the next start only");
+  }
+  return absl::OkStatus();
+}
+
+void Daemon::Reload() {
+  if (config_path_.empty()) {
+    HOTLINE_LOG(kWarning, "nothing to reload: started without --config");
+    return;
+  }
+  stamp_ = StampOf(config_path_);
+  auto loaded = LoadConfig(config_path_);
+  absl::Status status = loaded.status();
+  if (status.ok()) {
+    auto settings = std::make_shared<const Settings>(*std::move(loaded));
+    for (const std::string& warning : settings->warnings) {
+      HOTLINE_LOG(kWarning, warning);
+    }
+    status = Apply(std::move(settings));
+  }
+  config_ok_ = status.ok();
+  if (status.ok()) {
+    HOTLINE_LOG(kInfo, "configuration reloaded", {{"path", config_path_}});
+  } else {
+    HOTLINE_LOG(kError, "configuration refused: the one before stays in force",
+                {{"error", status.message()}});
+  }
+}
+
+void Daemon::ServeUntilSignalled(const sigset_t& signals) {
+  // Often enough for a changed file to be noticed like a signal.
+  const timespec look_at_file = {.tv_sec = 1, .tv_nsec = 0};
+  for (;;) {
+    const int signal = sigtimedwait(&signals, nullptr, &look_at_file);
+    if (signal == SIGTERM || signal == SIGINT) {
+      HOTLINE_LOG(kInfo, "draining", {{"signal", strsignal(signal)}});
+      return;
+    }
+    if (signal == SIGHUP || !(StampOf(config_path_) == stamp_)) Reload();
+  }
+}
+
+void Daemon::Drain(const sigset_t& signals) {
+  draining_ = true;
+  grpc_->SetServing(false);
+  broker_->StartDrain(MonotonicNow());
+  const Instant end = MonotonicNow() + current_.get()->shutdown_grace;
+  const timespec step = {.tv_sec = 0, .tv_nsec = 20'000'000};
+  while (!broker_->Drained(MonotonicNow()) && MonotonicNow() < end) {
+    const int signal = sigtimedwait(&signals, nullptr, &step);
+    if (signal == SIGTERM || signal == SIGINT) {
+      HOTLINE_LOG(kWarning, "second signal: the grace period is over");
+      break;
+    }
+  }
+  broker_->AbortCalls();
+  // The answers to those calls still have to leave.
+  grpc_->Stop(std::chrono::seconds(2));
+  HOTLINE_LOG(kInfo, "stopped");
+}
+
+// From the outside in; callbacks of each still find what they need.
+void Daemon::Stop() {
+  if (grpc_ != nullptr) grpc_->Stop(Duration(0));
+  http_ = nullptr;
+  if (upstream_ != nullptr) upstream_->Stop();
+}
+
+// Each upstream connection is a descriptor: use all that we may have.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int Serve(std::string config_path, Settings settings) {
+  // Blocked before the first thread is made, so that only the main thread ever
+  // sees them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  RaiseDescriptorLimit();
+
+  SetLogLevel(settings.log_level);
+  SetLogFormat(settings.log_format);
+  for (const std::string& warning : settings.warnings) {
+    HOTLINE_LOG(kWarning, warning);
+  }
+  Daemon daemon(std::move(config_path),
+                std::make_shared<const Settings>(std::move(settings)));
+  if (absl::Status status = daemon.Start(); !status.ok()) {
+    HOTLINE_LOG(kError, "cannot start", {{"error", status.message()}});
+    return kExitFailure;
+  }
+  daemon.ServeUntilSignalled(signals);
+  daemon.Drain(signals);
+  return kExitOk;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{
+      "hotlined keeps connections to upstream servers hot and lends them out "
+      "over gRPC.",
+      "hotlined"};
+  app.footer(
+      "Signals: SIGTERM and SIGINT drain and end (a second one ends at once),\n"
+      "SIGHUP reads the configuration anew, as does a change of the file.\n"
+      "Exit codes: 0 ended or valid, 1 could not start or invalid, 2 usage.");
+  std::string config_path;
+  bool check_only = false;
+  app.add_option("--config", config_path,
+                 "YAML configuration (default: none, all defaults)")
+      ->type_name("FILE");
+  app.add_flag("--check-config", check_only,
+               "check the configuration, print it with every default, and exit");
+  app.set_version_flag("--version", absl::StrCat("hotlined ", kVersion));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+
+  absl::StatusOr<Settings> settings =
+      config_path.empty() ? DefaultSettings() : LoadConfig(config_path);
+  if (!settings.ok()) {
+    const std::string message(settings.status().message());
+    std::fprintf(stderr, "%s\n", message.c_str());
+    return kExitFailure;
+  }
+  if (!check_only) return Serve(config_path, *std::move(settings));
+  for (const std::string& warning : settings->warnings) {
+    std::fprintf(stderr, "%s\n", warning.c_str());
+  }
+  std::fputs(settings->effective_yaml.c_str(), stdout);
+  return kExitOk;
+}
+
+}  // namespace
+}  // namespace hotline::server
+
+int main(int argc, char** argv) { return hotline::server::Main(argc, argv); }

@@ -1,0 +1,32 @@
+// From snapshots to the answer of Stats.
+#ifndef HOTLINE_SERVER_STATS_VIEW_H_
+#define HOTLINE_SERVER_STATS_VIEW_H_
+
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "hotline/v1/broker.pb.h"
+#include "pool/snapshot.h"
+#include "server/error.h"
+#include "server/execute_metrics.h"
+
+namespace hotline::server {
+
+// Fills the view and the page asked for. `target` is canonical, or empty for
+// all. The request has been validated but for its page token.
+//
+// Pages are cut by key (the target's name, the connection's id, the lease's
+// start), not by position: rows that come or go between two pages move no
+// others.
+ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
+                   const pool::Snapshot& snapshot,
+                   const std::vector<ExecuteMetrics::Row>& executes,
+                   Instant now, v1::StatsResponse* response);
+
+// Eight hexadecimal digits.
+std::string InstanceName(uint32_t instance);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_STATS_VIEW_H_
