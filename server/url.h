@@ -1,0 +1,61 @@
+// Targets and URLs, as callers write them.
+#ifndef HOTLINE_SERVER_URL_H_
+#define HOTLINE_SERVER_URL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace hotline::server {
+
+// What is wrong with something a caller sent.
+struct InputError {
+  const char* reason;   // Of the contract: "BAD_URL", "BAD_HEADER", …
+  std::string field;    // Its path in the message: "headers[3].name".
+  std::string message;  // For people. Never repeats what was sent.
+};
+
+struct ParsedTarget {
+  // "https://example.com:443": lower case, the port always there, IPv6 in
+  // brackets and in its shortest form. Equal for equal targets.
+  std::string canonical;
+  std::string host;  // Without brackets.
+  uint16_t port = 0;
+  bool tls = false;
+};
+
+struct ParsedUrl {
+  ParsedTarget target;
+  std::string authority;  // For Host: without the scheme's own port.
+  std::string path;       // Origin form, with the query; "/" when empty.
+};
+
+inline constexpr size_t kMaxUrlBytes = 16 << 10;
+
+// "https://host[:port]" or "http://host[:port]", nothing else. A host is a DNS
+// name (letters, digits, hyphens, underscores; one dot at the end is dropped),
+// an IPv4 address of four plain decimal numbers, or an IPv6 address in brackets
+// without a zone. What other programs would read as a number (127.1, 0x7f.1) is
+// refused rather than looked up.
+std::optional<InputError> ParseTarget(std::string_view text,
+                                      ParsedTarget* target);
+
+// A target with path and query: no user information, no fragment, at most
+// kMaxUrlBytes of visible ASCII, every "%" followed by two hexadecimal digits.
+// Nothing is decoded, and no dot segments are removed: the path goes out as it
+// is.
+std::optional<InputError> ParseUrl(std::string_view text, ParsedUrl* url);
+
+// Whether `text` is a DNS name by the rules above, without a dot at its end.
+bool IsDnsName(std::string_view text);
+
+// RFC 9110's token: what methods and header names are made of.
+bool IsToken(std::string_view text);
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_URL_H_

@@ -1,0 +1,185 @@
+#include "server/validate.h"
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace hotline::server {
+namespace {
+
+using google::protobuf::Duration;
+
+constexpr int kMaxHeaders = 128;
+constexpr size_t kMaxHeaderBytes = 64 << 10;
+constexpr size_t kMaxHolderBytes = 128;
+constexpr size_t kMaxRequestIdBytes = 64;
+constexpr size_t kMaxPoolGroupBytes = 64;
+constexpr int kMaxAttempts = 10;
+constexpr int kMaxPageSize = 1000;
+
+InputError BadOption(std::string field, std::string message) {
+  return {"BAD_OPTION", std::move(field), std::move(message)};
+}
+
+// As protobuf defines it: within about 10 000 years, one sign.
+bool IsValid(const Duration& length) {
+  constexpr int64_t kMostSeconds = 315'576'000'000;
+  constexpr int32_t kMostNanos = 999'999'999;
+  const int64_t seconds = length.seconds();
+  const int32_t nanos = length.nanos();
+  return seconds >= -kMostSeconds && seconds <= kMostSeconds &&
+         nanos >= -kMostNanos && nanos <= kMostNanos &&
+         !(seconds > 0 && nanos < 0) && !(seconds < 0 && nanos > 0);
+}
+
+bool IsPositive(const Duration& length) {
+  return length.seconds() > 0 || length.nanos() > 0;
+}
+
+std::optional<InputError> CheckLength(const Duration& length, const char* field,
+                                      bool zero_allowed) {
+  if (!IsValid(length)) return BadOption(field, "not a valid duration");
+  const bool zero = length.seconds() == 0 && length.nanos() == 0;
+  if (IsPositive(length) || (zero && zero_allowed)) return std::nullopt;
+  return BadOption(field, zero_allowed ? "must not be negative"
+                                       : "must be longer than zero");
+}
+
+bool IsPoolGroup(std::string_view text) {
+  for (char c : text) {
+    const bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                      (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+                      c == '-';
+    if (!fine) return false;
+  }
+  return text.size() <= kMaxPoolGroupBytes;
+}
+
+std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
+                                       bool tls) {
+  if (!options.sni().empty()) {
+    if (!tls) return BadOption("options.sni", "only with https");
+    if (!IsDnsName(options.sni())) {
+      return BadOption("options.sni",
+                       "must be a DNS name of at most 253 bytes");
+    }
+  }
+  if (!IsPoolGroup(options.pool_group())) {
+    return BadOption("options.pool_group",
+                     "at most 64 bytes of [A-Za-z0-9._-]");
+  }
+  return std::nullopt;
+}
+
+std::optional<InputError> CheckHolder(const v1::Holder& holder) {
+  const auto too_long = [](const std::string& text) {
+    return text.size() > kMaxHolderBytes;
+  };
+  const char* field = too_long(holder.client_id()) ? "holder.client_id"
+                      : too_long(holder.purpose()) ? "holder.purpose"
+                      : too_long(holder.trace())   ? "holder.trace"
+                                                   : nullptr;
+  if (field == nullptr) return std::nullopt;
+  return BadOption(field, "at most 128 bytes");
+}
+
+std::optional<InputError> CheckHeaders(const v1::ExecuteRequest& request,
+                                       const ParsedUrl& url) {
+  if (request.headers_size() > kMaxHeaders) {
+    return InputError{"BAD_HEADER", "headers", "at most 128 headers"};
+  }
+  size_t bytes = 0;
+  for (int i = 0; i < request.headers_size(); ++i) {
+    const v1::Header& header = request.headers(i);
+    bytes += header.name().size() + header.value().size();
+    if (bytes > kMaxHeaderBytes) {
+      return InputError{"BAD_HEADER", "headers", "at most 65536 bytes in all"};
+    }
+    if (auto fault = CheckHeader(header.name(), header.value(), url)) {
+      return InputError{"BAD_HEADER",
+                        "headers[" + std::to_string(i) + "]" +
+                            (fault->in_value ? ".value" : ".name"),
+                        fault->message};
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
+                                              int64_t max_body_bytes,
+                                              bool tls) {
+  if (request.has_timeout()) {
+    if (auto bad = CheckLength(request.timeout(), "timeout", false)) return bad;
+  }
+  const int attempts = request.retry().max_attempts();
+  if (attempts < 0 || attempts > kMaxAttempts) {
+    return BadOption("retry.max_attempts", "1 to 10, or 0 for the default");
+  }
+  if (request.max_response_bytes() < 0 ||
+      request.max_response_bytes() > max_body_bytes) {
+    return BadOption("max_response_bytes",
+                     "0 to " + std::to_string(max_body_bytes));
+  }
+  const v1::ConnectionOptions& options = request.options();
+  if (!request.lease_id().empty() &&
+      (!options.sni().empty() || !options.pool_group().empty())) {
+    return BadOption("options", "a lease has its connection already");
+  }
+  return CheckOptions(options, tls);
+}
+
+}  // namespace
+
+std::optional<InputError> ValidateAcquire(const v1::AcquireRequest& request,
+                                          ParsedTarget* target) {
+  if (auto bad = ParseTarget(request.target(), target)) return bad;
+  if (auto bad = CheckOptions(request.options(), target->tls)) return bad;
+  if (!v1::Mode_IsValid(request.mode())) return BadOption("mode", "unknown");
+  if (!v1::Reuse_IsValid(request.reuse())) return BadOption("reuse", "unknown");
+  if (request.has_lease_ttl()) {
+    if (auto bad = ValidateTtl(request.lease_ttl())) return bad;
+  }
+  if (request.has_max_wait()) {
+    if (auto bad = CheckLength(request.max_wait(), "max_wait", true)) {
+      return bad;
+    }
+  }
+  if (request.request_id().size() > kMaxRequestIdBytes) {
+    return BadOption("request_id", "at most 64 bytes");
+  }
+  return CheckHolder(request.holder());
+}
+
+std::optional<InputError> ValidateExecute(const v1::ExecuteRequest& request,
+                                          int64_t max_body_bytes,
+                                          ParsedUrl* url) {
+  if (auto bad = ParseUrl(request.url(), url)) return bad;
+  if (auto bad = ValidateMethod(request.method())) return bad;
+  if (auto bad = CheckHeaders(request, *url)) return bad;
+  if (static_cast<int64_t>(request.body().size()) > max_body_bytes) {
+    return InputError{"BODY_TOO_LARGE", "body",
+                      "at most " + std::to_string(max_body_bytes) + " bytes"};
+  }
+  return CheckExecuteOptions(request, max_body_bytes, url->target.tls);
+}
+
+std::optional<InputError> ValidateStats(const v1::StatsRequest& request) {
+  if (!v1::StatsView_IsValid(request.view())) {
+    return BadOption("view", "unknown");
+  }
+  if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
+    return BadOption("page_size", "1 to 1000, or 0 for the default");
+  }
+  return std::nullopt;
+}
+
+std::optional<InputError> ValidateOutcome(v1::Outcome outcome) {
+  if (v1::Outcome_IsValid(outcome)) return std::nullopt;
+  return BadOption("outcome", "unknown");
+}
+
+std::optional<InputError> ValidateTtl(const Duration& ttl) {
+  return CheckLength(ttl, "lease_ttl", /*zero_allowed=*/false);
+}
+
+}  // namespace hotline::server

@@ -1,0 +1,38 @@
+// What callers send, checked against what broker.proto says. Pure: no gRPC, no
+// clock, no state. Every function answers with the first fault it finds, or
+// nothing.
+#ifndef HOTLINE_SERVER_VALIDATE_H_
+#define HOTLINE_SERVER_VALIDATE_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "google/protobuf/duration.pb.h"
+#include "hotline/v1/broker.pb.h"
+#include "server/http_head.h"
+#include "server/url.h"
+
+namespace hotline::server {
+
+// Everything but the lease ids; those are decoded where they are used.
+std::optional<InputError> ValidateAcquire(const v1::AcquireRequest& request,
+                                          ParsedTarget* target);
+
+// `max_body_bytes` bounds the request's body, and what may be asked of the
+// answer's.
+std::optional<InputError> ValidateExecute(const v1::ExecuteRequest& request,
+                                          int64_t max_body_bytes,
+                                          ParsedUrl* url);
+
+// The target and the page token are left to who uses them.
+std::optional<InputError> ValidateStats(const v1::StatsRequest& request);
+
+// Whether `outcome` is one of the contract's (unknown numbers do arrive).
+std::optional<InputError> ValidateOutcome(v1::Outcome outcome);
+
+// A lease's time to live: a valid duration, longer than zero.
+std::optional<InputError> ValidateTtl(const google::protobuf::Duration& ttl);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_VALIDATE_H_
