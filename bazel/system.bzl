@@ -19,10 +19,11 @@ def _unique(words):
         seen[word] = True
     return seen.keys()
 
-def _library(name, linkopts, defines = [], deps = [], copts_include = []):
+def _library(name, linkopts, defines = [], deps = [], include = None):
     return """
 cc_library(
     name = "{name}",
+    hdrs = {hdrs},
     linkopts = {linkopts},
     defines = {defines},
     deps = {deps},
@@ -31,10 +32,11 @@ cc_library(
 )
 """.format(
         name = name,
+        hdrs = "glob([%r])" % (include + "/**") if include else "[]",
         linkopts = repr(linkopts),
         defines = repr(defines),
         deps = repr([":" + d for d in deps]),
-        includes = repr(copts_include),
+        includes = repr([include] if include else []),
     )
 
 def _absl(ctx):
@@ -62,8 +64,14 @@ def _system_libraries_impl(ctx):
     # gRPC with its own OpenSSL 3 inside the executable, and none of it visible
     # outside: BoringSSL, which serves the upstreams from its own shared
     # library, has symbols of the same names.
-    grpc = [
+    openssl = [
         "-Wl,--exclude-libs,libssl.a:libcrypto.a",
+        "-l:libssl.a",
+        "-l:libcrypto.a",
+        "-ldl",
+        "-lpthread",
+    ]
+    grpc = [
         "-l:libgrpc++_reflection.a",
         "-l:libgrpcpp_channelz.a",
         "-l:libgrpc++.a",
@@ -74,13 +82,9 @@ def _system_libraries_impl(ctx):
         "-lcares",
         "-lz",
         "-l:libgpr.a",
-        "-l:libssl.a",
-        "-l:libcrypto.a",
-        "-ldl",
         "-latomic",
         "-lrt",
-        "-lpthread",
-    ]
+    ] + openssl
     boringssl_dir = "/usr/lib/x86_64-linux-gnu/android"
     ctx.symlink("/usr/include/android", "boringssl_include")
 
@@ -103,8 +107,8 @@ def _system_libraries_impl(ctx):
         "-Wl,-rpath," + boringssl_dir,
         "-l:libssl.so.0",
         "-l:libcrypto.so.0",
-    ], copts_include = ["boringssl_include"]))
-    build.append(_library("openssl", ["-lssl", "-lcrypto"]))
+    ], include = "boringssl_include"))
+    build.append(_library("openssl", openssl))
     build.append(_library("gtest", ["-lgmock", "-lgtest", "-lpthread"]))
     build.append(_library("gtest_main", ["-lgmock_main", "-lgmock", "-lgtest", "-lpthread"]))
     build.append(_library("benchmark", ["-lbenchmark", "-lpthread"]))

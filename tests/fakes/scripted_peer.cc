@@ -1,0 +1,340 @@
+#include "tests/fakes/scripted_peer.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <list>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace hotline::testing {
+namespace {
+
+// Where the message at the beginning of `text` ends; npos: not there yet.
+size_t RequestEnd(const std::string& text) {
+  const size_t head = text.find("\r\n\r\n");
+  if (head == std::string::npos) return head;
+  const size_t body = head + 4;
+  for (const char* name : {"\r\nContent-Length: ", "\r\ncontent-length: "}) {
+    const size_t at = text.find(name);
+    if (at == std::string::npos || at > head) continue;
+    const size_t end =
+        body + strtoul(text.c_str() + at + strlen(name), nullptr, 10);
+    return text.size() >= end ? end : std::string::npos;
+  }
+  const size_t chunked = text.find("chunked\r\n");
+  if (chunked == std::string::npos || chunked > head) return body;
+  const size_t last = text.find("\r\n0\r\n\r\n", head);
+  return last == std::string::npos ? last : last + 7;
+}
+
+}  // namespace
+
+class ScriptedPeer::Impl {
+ public:
+  Impl(Options options, Script script);
+  ~Impl();
+
+  void Accept();
+  void Serve(int fd, int index);
+
+  // False: stopped.
+  bool AwaitReadable(int fd) const {
+    pollfd waits[2] = {{fd, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+    while (poll(waits, 2, -1) < 0) {
+    }
+    return (waits[1].revents & POLLIN) == 0;
+  }
+  bool AwaitWritable(int fd) const {
+    pollfd waits[2] = {{fd, POLLOUT, 0}, {stop_fd_, POLLIN, 0}};
+    while (poll(waits, 2, -1) < 0) {
+    }
+    return (waits[1].revents & POLLIN) == 0;
+  }
+
+  static int ChooseAlpn(SSL* ssl, const unsigned char** out,
+                        unsigned char* out_length, const unsigned char*,
+                        unsigned, void* self_pointer) {
+    auto* self = static_cast<Impl*>(self_pointer);
+    {
+      std::lock_guard lock(self->mu_);
+      const char* sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+      self->sni_ = sni == nullptr ? "" : sni;
+    }
+    if (self->options_.alpn.empty()) return SSL_TLSEXT_ERR_NOACK;
+    *out = reinterpret_cast<const unsigned char*>(self->options_.alpn.data());
+    *out_length = static_cast<unsigned char>(self->options_.alpn.size());
+    return SSL_TLSEXT_ERR_OK;
+  }
+
+  const Options options_;
+  const Script script_;
+  SSL_CTX* ctx_ = nullptr;
+  int listener_ = -1;
+  int stop_fd_ = -1;
+  int port_ = 0;
+  std::atomic<int> accepted_{0};
+  std::atomic<int> open_{0};
+  mutable std::mutex mu_;
+  std::string sni_;
+  std::list<std::thread> scripts_;  // Touched by the acceptor, then by ~Impl.
+  std::thread acceptor_;
+};
+
+namespace {
+
+class Connection final : public PeerConnection {
+ public:
+  using Ready = std::function<bool(int fd, bool readable)>;
+
+  Connection(int fd, SSL* ssl, int index, Ready ready)
+      : fd_(fd), ssl_(ssl), index_(index), ready_(std::move(ready)) {}
+  ~Connection() override {
+    Close();
+    if (ssl_ != nullptr) SSL_free(ssl_);
+  }
+
+  bool Handshake() {
+    if (ssl_ == nullptr) return true;
+    SSL_set_fd(ssl_, fd_);
+    for (;;) {
+      ERR_clear_error();
+      const int result = SSL_accept(ssl_);
+      if (result == 1) return true;
+      const int error = SSL_get_error(ssl_, result);
+      if (error == SSL_ERROR_WANT_READ && ready_(fd_, true)) continue;
+      if (error == SSL_ERROR_WANT_WRITE && ready_(fd_, false)) continue;
+      return false;
+    }
+  }
+
+  std::string ReadRequest() override {
+    for (;;) {
+      const size_t end = RequestEnd(input_);
+      if (end != std::string::npos) {
+        std::string request = input_.substr(0, end);
+        input_.erase(0, end);
+        return request;
+      }
+      const std::string more = ReadSome();
+      if (more.empty()) return "";
+      input_ += more;
+    }
+  }
+
+  std::string ReadSome() override {
+    char buffer[65536];
+    while (fd_ >= 0) {
+      const long size = Receive(buffer, sizeof buffer);
+      if (size > 0) return std::string(buffer, size);
+      if (size == 0 || !ready_(fd_, true)) return "";
+    }
+    return "";
+  }
+
+  bool Write(std::string_view bytes) override {
+    while (!bytes.empty() && fd_ >= 0) {
+      const long size = Send(bytes);
+      if (size > 0) {
+        bytes.remove_prefix(size);
+      } else if (size == 0 || !ready_(fd_, false)) {
+        return false;
+      }
+    }
+    return fd_ >= 0;
+  }
+
+  bool AwaitClose() override {
+    while (!ReadSome().empty()) {
+    }
+    return closed_by_client_;
+  }
+
+  void Close() override {
+    if (fd_ >= 0 && ssl_ != nullptr) SSL_shutdown(ssl_);
+    ERR_clear_error();
+    CloseWithoutNotice();
+  }
+  void Reset() override {
+    const linger now{1, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    CloseWithoutNotice();
+  }
+  void CloseWithoutNotice() override {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+  int index() const override { return index_; }
+
+ private:
+  // > 0: bytes; 0: the end; -1: wait.
+  long Receive(char* buffer, size_t capacity) {
+    if (ssl_ == nullptr) {
+      const ssize_t size = recv(fd_, buffer, capacity, MSG_DONTWAIT);
+      if (size >= 0) closed_by_client_ = size == 0;
+      if (size < 0 && errno == ECONNRESET) closed_by_client_ = true;
+      return size < 0 && errno != EAGAIN ? 0 : size;
+    }
+    ERR_clear_error();
+    const int size = SSL_read(ssl_, buffer, static_cast<int>(capacity));
+    if (size > 0) return size;
+    if (SSL_get_error(ssl_, size) == SSL_ERROR_WANT_READ) return -1;
+    closed_by_client_ = true;
+    return 0;
+  }
+  long Send(std::string_view bytes) {
+    if (ssl_ == nullptr) {
+      const ssize_t size =
+          send(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      return size < 0 && errno != EAGAIN ? 0 : size;
+    }
+    ERR_clear_error();
+    const int size =
+        SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()));
+    if (size > 0) return size;
+    return SSL_get_error(ssl_, size) == SSL_ERROR_WANT_WRITE ? -1 : 0;
+  }
+
+  int fd_;
+  SSL* const ssl_;
+  const int index_;
+  const Ready ready_;
+  std::string input_;
+  bool closed_by_client_ = false;
+};
+
+[[noreturn]] void Fail(const char* what) {
+  std::perror(what);
+  ERR_print_errors_fp(stderr);
+  std::abort();
+}
+
+int Listen(const std::string& address, int* port) {
+  const bool v6 = address.find(':') != std::string::npos;
+  sockaddr_storage storage{};
+  socklen_t length = v6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  if (v6) {
+    auto* in6 = reinterpret_cast<sockaddr_in6*>(&storage);
+    in6->sin6_family = AF_INET6;
+    inet_pton(AF_INET6, address.c_str(), &in6->sin6_addr);
+  } else {
+    auto* in = reinterpret_cast<sockaddr_in*>(&storage);
+    in->sin_family = AF_INET;
+    inet_pton(AF_INET, address.c_str(), &in->sin_addr);
+  }
+  const int fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  auto* generic = reinterpret_cast<sockaddr*>(&storage);
+  if (fd < 0 || bind(fd, generic, length) != 0 || listen(fd, 1024) != 0 ||
+      getsockname(fd, generic, &length) != 0) {
+    Fail("listen");
+  }
+  *port = ntohs(v6 ? reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port
+                   : reinterpret_cast<sockaddr_in*>(&storage)->sin_port);
+  return fd;
+}
+
+}  // namespace
+
+ScriptedPeer::Impl::Impl(Options options, Script script)
+    : options_(std::move(options)), script_(std::move(script)) {
+  listener_ = Listen(options_.address, &port_);
+  stop_fd_ = eventfd(0, EFD_CLOEXEC);
+  if (!options_.tls.cert.empty()) {
+    ctx_ = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_mode(ctx_, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_alpn_select_cb(ctx_, ChooseAlpn, this);
+    if (SSL_CTX_use_certificate_chain_file(ctx_, options_.tls.cert.c_str()) !=
+            1 ||
+        SSL_CTX_use_PrivateKey_file(ctx_, options_.tls.key.c_str(),
+                                    SSL_FILETYPE_PEM) != 1) {
+      Fail("certificate");
+    }
+  }
+  acceptor_ = std::thread([this] { Accept(); });
+}
+
+ScriptedPeer::Impl::~Impl() {
+  const uint64_t one = 1;
+  if (write(stop_fd_, &one, sizeof one) != sizeof one) Fail("eventfd");
+  acceptor_.join();
+  for (std::thread& script : scripts_) script.join();
+  close(listener_);
+  close(stop_fd_);
+  if (ctx_ != nullptr) SSL_CTX_free(ctx_);
+}
+
+void ScriptedPeer::Impl::Accept() {
+  while (AwaitReadable(listener_)) {
+    const int fd =
+        accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) continue;
+    ++open_;
+    const int index = accepted_++;
+    scripts_.emplace_back([this, fd, index] { Serve(fd, index); });
+  }
+}
+
+void ScriptedPeer::Impl::Serve(int fd, int index) {
+  {
+    Connection connection(fd, ctx_ == nullptr ? nullptr : SSL_new(ctx_), index,
+                          [this](int on, bool readable) {
+                            return readable ? AwaitReadable(on)
+                                            : AwaitWritable(on);
+                          });
+    if (!options_.handshake) {
+      AwaitReadable(stop_fd_);
+    } else if (connection.Handshake()) {
+      script_(connection);
+    }
+  }
+  --open_;
+}
+
+ScriptedPeer::ScriptedPeer(Options options, Script script)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(script))) {}
+ScriptedPeer::ScriptedPeer(Script script)
+    : ScriptedPeer(Options(), std::move(script)) {}
+ScriptedPeer::~ScriptedPeer() = default;
+
+int ScriptedPeer::port() const { return impl_->port_; }
+int ScriptedPeer::accepted() const { return impl_->accepted_; }
+int ScriptedPeer::open() const { return impl_->open_; }
+
+std::string ScriptedPeer::target() const {
+  const std::string port = std::to_string(impl_->port_);
+  if (impl_->ctx_ != nullptr) return "https://localhost:" + port;
+  const std::string& address = impl_->options_.address;
+  const bool v6 = address.find(':') != std::string::npos;
+  return "http://" + (v6 ? "[" + address + "]" : address) + ":" + port;
+}
+
+std::string ScriptedPeer::last_sni() const {
+  std::lock_guard lock(impl_->mu_);
+  return impl_->sni_;
+}
+
+ScriptedPeer::Script AlwaysAnswer(std::string answer) {
+  return [answer = std::move(answer)](PeerConnection& connection) {
+    while (!connection.ReadRequest().empty() && connection.Write(answer)) {
+    }
+  };
+}
+
+std::string OkResponse(std::string_view body) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) +
+         "\r\n\r\n" + std::string(body);
+}
+
+}  // namespace hotline::testing
