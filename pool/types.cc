@@ -1,0 +1,93 @@
+#include "pool/types.h"
+
+namespace hotline::pool {
+
+std::string_view ToString(CloseReason reason) {
+  switch (reason) {
+    case CloseReason::kPeerClosed:
+      return "peer_closed";
+    case CloseReason::kError:
+      return "error";
+    case CloseReason::kIdle:
+      return "idle";
+    case CloseReason::kLifetime:
+      return "lifetime";
+    case CloseReason::kProbeFailed:
+      return "probe_failed";
+    case CloseReason::kUnsolicited:
+      return "unsolicited";
+    case CloseReason::kBroken:
+      return "broken";
+    case CloseReason::kDiscarded:
+      return "discarded";
+    case CloseReason::kExpired:
+      return "expired";
+    case CloseReason::kReclaimed:
+      return "reclaimed";
+    case CloseReason::kShrunk:
+      return "shrunk";
+    case CloseReason::kShutdown:
+      return "shutdown";
+  }
+  return "unknown";
+}
+
+std::string_view ToString(RejectReason reason) {
+  switch (reason) {
+    case RejectReason::kQueueFull:
+      return "queue_full";
+    case RejectReason::kNoIdleConnection:
+      return "no_idle_connection";
+    case RejectReason::kTooManyTargets:
+      return "too_many_targets";
+    case RejectReason::kWaitTimeout:
+      return "wait_timeout";
+    case RejectReason::kDialFailed:
+      return "dial_failed";
+    case RejectReason::kSuperseded:
+      return "superseded";
+    case RejectReason::kIdConflict:
+      return "id_conflict";
+    case RejectReason::kShutdown:
+      return "shutdown";
+  }
+  return "unknown";
+}
+
+std::string_view ToString(WaitLimit limit) {
+  switch (limit) {
+    case WaitLimit::kNone:
+      return "none";
+    case WaitLimit::kDial:
+      return "dial";
+    case WaitLimit::kTargetConnections:
+      return "target_connections";
+    case WaitLimit::kTargetDials:
+      return "target_dials";
+    case WaitLimit::kGlobalConnections:
+      return "global_connections";
+    case WaitLimit::kGlobalDials:
+      return "global_dials";
+    case WaitLimit::kDialBackoff:
+      return "dial_backoff";
+  }
+  return "unknown";
+}
+
+std::string_view ToString(ConnState state) {
+  switch (state) {
+    case ConnState::kDialing:
+      return "dialing";
+    case ConnState::kReady:
+      return "ready";
+    case ConnState::kProbing:
+      return "probing";
+    case ConnState::kDraining:
+      return "draining";
+    case ConnState::kClosing:
+      return "closing";
+  }
+  return "unknown";
+}
+
+}  // namespace hotline::pool
