@@ -1,0 +1,72 @@
+// The gRPC side of BrokerClient: stubs, deadlines and the loop of attempts.
+// Internal to the client library; the only header of it that sees gRPC.
+#ifndef HOTLINE_CLIENT_CHANNEL_H_
+#define HOTLINE_CLIENT_CHANNEL_H_
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/time.h"
+#include "client/broker_client.h"
+#include "client/retry.h"
+#include "client/status.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "hotline/v1/broker.grpc.pb.h"
+
+namespace hotline::client {
+
+// Thread-safe. Shared by a client and the leases that came from it.
+class Channel {
+ public:
+  Channel(BrokerClientOptions options, std::shared_ptr<grpc::Channel> channel);
+
+  const BrokerClientOptions& options() const { return options_; }
+  v1::Broker::Stub& broker() { return *broker_; }
+  grpc::health::v1::Health::Stub& health() { return *health_; }
+
+  // Makes a unary call until it succeeds, must not be repeated or has no time
+  // left. `attempt` is called with (ClientContext*, Response*).
+  template <typename Response, typename Attempt>
+  absl::StatusOr<Response> Call(const CallOptions& call, bool harmless,
+                                const Attempt& attempt);
+
+ private:
+  static void Prepare(grpc::ClientContext& context, Instant deadline,
+                      const CallOptions& call);
+  static double Random();
+
+  const BrokerClientOptions options_;
+  const std::unique_ptr<v1::Broker::Stub> broker_;
+  const std::unique_ptr<grpc::health::v1::Health::Stub> health_;
+};
+
+template <typename Response, typename Attempt>
+absl::StatusOr<Response> Channel::Call(const CallOptions& call, bool harmless,
+                                       const Attempt& attempt) {
+  const Duration timeout = call.timeout.value_or(options_.default_timeout);
+  const Instant deadline = SaturatingAdd(MonotonicNow(), timeout);
+  for (int attempts = 1;; ++attempts) {
+    grpc::ClientContext context;
+    Prepare(context, deadline, call);
+    Response response;
+    const grpc::Status status = attempt(&context, &response);
+    if (status.ok()) return response;
+    absl::Status failure = MakeStatus(
+        status.error_code(), status.error_message(), status.error_details());
+    const std::optional<Duration> pause =
+        RetryPause(failure, harmless, attempts, deadline - MonotonicNow(),
+                   Random(), options_.retry);
+    if (!pause.has_value()) return failure;
+    std::this_thread::sleep_for(*pause);
+  }
+}
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_CLIENT_CHANNEL_H_

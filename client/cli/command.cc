@@ -1,0 +1,117 @@
+#include "client/cli/command.h"
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "client/version.h"
+
+namespace hotline::client {
+namespace {
+
+constexpr char kDescription[] =
+    "Talks to a Hotline broker, which keeps connections to upstream servers "
+    "hot and lends them out.";
+
+void Report(const Run& run, const std::string& text) {
+  run.io.err << (run.io.color_err ? "\033[1;31mhotline:\033[0m " : "hotline: ")
+             << text;
+}
+
+void AddGlobalOptions(CLI::App& app, Run& run) {
+  app.add_option("-a,--address", run.address,
+                 "Where the broker listens: host:port or unix:///path")
+      ->envname("HOTLINE_ADDRESS")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
+  app.add_option("-m,--max-time", run.max_time,
+                 "Longest time for the whole command: 1.5 (seconds), 200ms, "
+                 "2m; 30s unless given")
+      ->type_name("TIME")
+      ->check(IsDuration());
+  app.set_version_flag("--version", absl::StrCat("hotline ", kVersion),
+                       "Show the version and leave");
+  app.set_help_flag("-h,--help", "Show this help and leave");
+  app.footer(absl::StrCat(
+      "The options above may also follow the command. `hotline COMMAND "
+      "--help` shows a command's own, with examples.\n\n"
+      "Colour is used on a terminal unless NO_COLOR is set.\n\n"
+      "Exit status:\n",
+      kExitCodesHelp));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BrokerClient>> Run::Connect() const {
+  BrokerClientOptions options;
+  options.address = address;
+  return BrokerClient::Create(options);
+}
+
+CallOptions Run::Call() const {
+  CallOptions options;
+  if (!max_time.empty()) options.timeout = ParseDuration(max_time);
+  return options;
+}
+
+int Run::Fail(const absl::Status& status) const {
+  Report(*this, FormatError(status, address));
+  return ExitCodeFor(status);
+}
+
+int Run::FailUsage(const std::string& message) const {
+  Report(*this, message + "\n");
+  return kExitUsage;
+}
+
+CLI::Validator IsDuration() {
+  CLI::Validator validator(
+      [](std::string& text) {
+        return ParseDuration(text).has_value()
+                   ? std::string()
+                   : "not a time such as 1.5, 200ms or 2m: " + text;
+      },
+      "");
+  return validator;
+}
+
+std::string Examples(const std::string& lines) { return "Examples:\n" + lines; }
+
+int RunCommandLine(int argc, const char* const* argv, Io io) {
+  Run run{.io = io};
+  CLI::App app(kDescription, "hotline");
+  app.get_formatter()->column_width(32);
+  app.require_subcommand(1);
+  // The global options may follow the subcommand.
+  app.fallthrough();
+  AddGlobalOptions(app, run);
+  AddGet(app, run);
+  AddLeases(app, run);
+  AddStats(app, run);
+  AddHealth(app, run);
+  AddDocumentation(app, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& wanted) {
+    // --help, --version.
+    app.exit(wanted, io.out, io.err);
+    return kExitOk;
+  } catch (const CLI::ParseError& error) {
+    return run.FailUsage(
+        absl::StrCat(error.what(), "; hotline --help explains the usage"));
+  }
+  const int code = run.action();
+  io.out.flush();
+  if (!io.out.good() && code == kExitOk) {
+    run.io.err << "hotline: cannot write the output\n";
+    return kExitFailed;
+  }
+  return code;
+}
+
+}  // namespace hotline::client

@@ -1,0 +1,48 @@
+#include "client/cli/exit_code.h"
+
+#include <optional>
+
+#include "client/broker_client.h"
+
+namespace hotline::client {
+namespace {
+
+// FAILED_PRECONDITION says both that a lease does not fit and that an upstream
+// did not pass its checks.
+ExitCode ForPrecondition(const std::optional<ErrorInfo>& info) {
+  if (!info.has_value()) return kExitFailed;
+  return info->reason.compare(0, 6, "LEASE_") == 0 ? kExitRefused
+                                                   : kExitUpstream;
+}
+
+}  // namespace
+
+ExitCode ExitCodeFor(const absl::Status& status) {
+  const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return kExitOk;
+    case absl::StatusCode::kInvalidArgument:
+      return kExitUsage;
+    case absl::StatusCode::kUnavailable:
+      return info.has_value() ? kExitUpstream : kExitUnreachable;
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated:
+      return kExitRefused;
+    case absl::StatusCode::kDeadlineExceeded:
+      return kExitDeadline;
+    case absl::StatusCode::kFailedPrecondition:
+      return ForPrecondition(info);
+    case absl::StatusCode::kAborted:
+      return kExitUpstream;
+    case absl::StatusCode::kInternal:
+      return info.has_value() ? kExitUpstream : kExitFailed;
+    case absl::StatusCode::kNotFound:
+      return kExitNoLease;
+    default:
+      return kExitFailed;
+  }
+}
+
+}  // namespace hotline::client

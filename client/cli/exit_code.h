@@ -1,0 +1,37 @@
+// What the command line tells scripts.
+#ifndef HOTLINE_CLIENT_CLI_EXIT_CODE_H_
+#define HOTLINE_CLIENT_CLI_EXIT_CODE_H_
+
+#include "absl/status/status.h"
+
+namespace hotline::client {
+
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitFailed = 1,
+  kExitUsage = 2,
+  kExitUnreachable = 3,
+  kExitRefused = 4,
+  kExitDeadline = 5,
+  kExitUpstream = 6,
+  kExitNoLease = 7,
+  kExitHttpError = 8,
+};
+
+// The same, for --help and the man page: one line each.
+inline constexpr char kExitCodesHelp[] =
+    "  0  done\n"
+    "  1  failed for a reason not listed here; health: not serving\n"
+    "  2  wrong usage, or the broker found an argument invalid\n"
+    "  3  the broker cannot be reached\n"
+    "  4  refused: queue full, nothing idle, not allowed, lease busy\n"
+    "  5  the deadline passed, in the queue or upstream\n"
+    "  6  the upstream failed: name, connection, certificate, reset\n"
+    "  7  no such lease, or it has ended\n"
+    "  8  get --fail: the upstream's status is 400 or above\n";
+
+ExitCode ExitCodeFor(const absl::Status& status);
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_CLIENT_CLI_EXIT_CODE_H_

@@ -1,0 +1,47 @@
+// Figures and messages as people read them.
+#ifndef HOTLINE_CLIENT_CLI_FORMAT_H_
+#define HOTLINE_CLIENT_CLI_FORMAT_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "base/time.h"
+#include "google/protobuf/duration.pb.h"
+#include "google/protobuf/message.h"
+#include "hotline/v1/broker.pb.h"
+
+namespace hotline::client {
+
+// "1.5s", "200ms", "2m", or a bare number of seconds: "0.5". Nothing for what
+// is not a length of time, is negative or above 24 h.
+std::optional<Duration> ParseDuration(const std::string& text);
+
+// Three digits and a unit: "850 us", "1.23 ms", "12.3 s", "3 m 20 s".
+std::string FormatDuration(Duration duration);
+std::string FormatDuration(const google::protobuf::Duration& duration);
+
+// As JSON with the names of the .proto files, fields with default values
+// included; ends with a new line.
+std::string FormatJson(const google::protobuf::Message& message);
+
+// "waited for target_connections (limit 10), place 3, …"
+std::string FormatWait(const v1::WaitExplanation& wait);
+
+// One line: "REASON: message"; a second one when the wait is explained.
+// `address` is where the broker was looked for.
+std::string FormatError(const absl::Status& status, std::string_view address);
+
+// "#17 http/1.1 to 127.0.0.1:8443 (TLSv1.3 …), reused, 41 calls before"
+std::string FormatConnection(const v1::ConnectionInfo& connection);
+
+// Where the time went, one phase a line.
+std::string FormatTimings(const v1::Timings& timings);
+
+// The receipt of a call: connection, timings, attempts, wait.
+std::string FormatReceipt(const v1::Receipt& receipt);
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_CLIENT_CLI_FORMAT_H_

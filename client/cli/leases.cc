@@ -1,0 +1,242 @@
+// `hotline acquire`, `release`, `renew`.
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/ascii.h"
+#include "client/cli/command.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "client/proto_time.h"
+
+namespace hotline::client {
+namespace {
+
+struct AcquireOptions {
+  std::string target;
+  std::string ttl;
+  std::string max_wait;
+  std::string client_id = "hotline-cli";
+  std::string purpose;
+  std::string request_id;
+  std::string sni;
+  std::string pool_group;
+  std::string output = "text";
+  bool exclusive = false;
+  bool no_wait = false;
+  bool force_new = false;
+  bool require_warm = false;
+  bool receipt = false;
+};
+
+struct LeaseOptions {
+  std::string lease_id;
+  std::string outcome = "ok";
+  std::string ttl;
+};
+
+v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
+  v1::AcquireRequest request;
+  request.set_target(acquire.target);
+  request.set_request_id(acquire.request_id);
+  request.mutable_holder()->set_client_id(acquire.client_id);
+  request.mutable_holder()->set_purpose(acquire.purpose);
+  if (acquire.exclusive) request.set_mode(v1::MODE_EXCLUSIVE);
+  if (acquire.force_new) request.set_reuse(v1::REUSE_FORCE_NEW);
+  if (acquire.require_warm) request.set_reuse(v1::REUSE_REQUIRE_WARM);
+  if (!acquire.ttl.empty()) {
+    *request.mutable_lease_ttl() = ToProto(*ParseDuration(acquire.ttl));
+  }
+  if (!acquire.max_wait.empty()) {
+    *request.mutable_max_wait() = ToProto(*ParseDuration(acquire.max_wait));
+  }
+  if (acquire.no_wait) *request.mutable_max_wait() = ToProto(Duration(0));
+  if (!acquire.sni.empty()) request.mutable_options()->set_sni(acquire.sni);
+  if (!acquire.pool_group.empty()) {
+    request.mutable_options()->set_pool_group(acquire.pool_group);
+  }
+  return request;
+}
+
+int RunAcquire(const AcquireOptions& acquire, const Run& run) {
+  auto client = run.Connect();
+  if (!client.ok()) return run.Fail(client.status());
+  auto lease = (*client)->Acquire(MakeRequest(acquire), run.Call());
+  if (!lease.ok()) return run.Fail(lease.status());
+  if (acquire.output == "json") {
+    run.io.out << FormatJson(lease->answer());
+  } else {
+    run.io.out << lease->id() << "\n";
+  }
+  run.io.out.flush();
+  // A lease whose id nobody could read is given back by the destructor.
+  if (!run.io.out.good()) return kExitFailed;
+  if (acquire.receipt) {
+    run.io.err << "connection "
+               << FormatConnection(lease->answer().connection()) << "\n"
+               << FormatTimings(lease->answer().timings());
+    if (lease->answer().has_wait()) {
+      run.io.err << "wait       " << FormatWait(lease->answer().wait()) << "\n";
+    }
+  }
+  lease->Detach();
+  return kExitOk;
+}
+
+// "-" stands for a line of standard input, which keeps the id out of `ps`.
+std::string LeaseId(const LeaseOptions& options, std::istream& in) {
+  if (options.lease_id != "-") return options.lease_id;
+  std::string line;
+  std::getline(in, line);
+  return std::string(absl::StripAsciiWhitespace(line));
+}
+
+int RunRelease(const LeaseOptions& options, const Run& run) {
+  const v1::Outcome outcome = options.outcome == "broken" ? v1::OUTCOME_BROKEN
+                              : options.outcome == "discard"
+                                  ? v1::OUTCOME_DISCARD
+                                  : v1::OUTCOME_OK;
+  auto client = run.Connect();
+  if (!client.ok()) return run.Fail(client.status());
+  const auto answer =
+      (*client)->Release(LeaseId(options, run.io.in), outcome, run.Call());
+  if (!answer.ok()) return run.Fail(answer.status());
+  if (answer->already_released()) {
+    run.io.err << "hotline: the lease had ended before\n";
+  }
+  return kExitOk;
+}
+
+int RunRenew(const LeaseOptions& options, const Run& run) {
+  auto client = run.Connect();
+  if (!client.ok()) return run.Fail(client.status());
+  const auto answer = (*client)->Renew(LeaseId(options, run.io.in),
+                                       *ParseDuration(options.ttl), run.Call());
+  if (!answer.ok()) return run.Fail(answer.status());
+  return kExitOk;
+}
+
+void AddAcquire(CLI::App& app, Run& run) {
+  auto acquire = std::make_shared<AcquireOptions>();
+  CLI::App* command = app.add_subcommand(
+      "acquire", "Borrow a connection and print the lease's id");
+  command
+      ->add_option("target", acquire->target,
+                   "https://host[:port] or http://host[:port]")
+      ->required()
+      ->type_name("TARGET");
+  command
+      ->add_option("-t,--ttl", acquire->ttl,
+                   "How long the lease lasts; 30s unless given, at most 10m")
+      ->type_name("TIME")
+      ->check(IsDuration());
+  CLI::Option* max_wait =
+      command
+          ->add_option("-w,--max-wait", acquire->max_wait,
+                       "How long to wait for a connection, within --max-time")
+          ->type_name("TIME")
+          ->check(IsDuration());
+  command
+      ->add_flag("--no-wait", acquire->no_wait,
+                 "Take what is there at once, or fail")
+      ->excludes(max_wait);
+  command->add_flag("-x,--exclusive", acquire->exclusive,
+                    "A connection of its own, from a pool of its own");
+  CLI::Option* force_new =
+      command->add_flag("--force-new", acquire->force_new,
+                        "A connection that nobody used before");
+  command
+      ->add_flag("--require-warm", acquire->require_warm,
+                 "Only a connection that is ready; dial nothing")
+      ->excludes(force_new);
+  command
+      ->add_option("--client-id", acquire->client_id,
+                   "Who holds the lease, as Stats shows it")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->add_option("--purpose", acquire->purpose, "What for")
+      ->type_name("TEXT");
+  command
+      ->add_option("--request-id", acquire->request_id,
+                   "Makes the command safe to repeat; random unless given")
+      ->type_name("ID");
+  command
+      ->add_option("--sni", acquire->sni,
+                   "Server name sent and verified in TLS, if not the host")
+      ->type_name("NAME");
+  command
+      ->add_option("--pool-group", acquire->pool_group,
+                   "Share connections only with callers that name it too")
+      ->type_name("NAME");
+  command
+      ->add_option("--output", acquire->output,
+                   "text (the lease id) or json (the whole answer)")
+      ->type_name("")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  command->add_flag("-r,--receipt", acquire->receipt,
+                    "Tell on standard error about connection and wait");
+  command->footer(Examples(
+      "  LEASE=$(hotline acquire https://api.example.com)\n"
+      "  hotline get --lease \"$LEASE\" https://api.example.com/a\n"
+      "  hotline release \"$LEASE\"\n"
+      "  hotline acquire --no-wait --ttl 5m https://api.example.com\n"));
+  command->final_callback([acquire, &run] {
+    run.action = [acquire, &run] { return RunAcquire(*acquire, run); };
+  });
+}
+
+void AddLeaseId(CLI::App& command, LeaseOptions& options) {
+  command
+      .add_option("lease_id", options.lease_id,
+                  "What `hotline acquire` printed; - reads it from standard "
+                  "input")
+      ->required()
+      ->type_name("LEASE_ID");
+}
+
+void AddRelease(CLI::App& app, Run& run) {
+  auto options = std::make_shared<LeaseOptions>();
+  CLI::App* command =
+      app.add_subcommand("release", "Give a borrowed connection back");
+  AddLeaseId(*command, *options);
+  command
+      ->add_option("--outcome", options->outcome,
+                   "ok: may be lent again. broken: it misbehaved, close it. "
+                   "discard: nothing wrong, but close it")
+      ->type_name("")
+      ->check(CLI::IsMember({"ok", "broken", "discard"}))
+      ->capture_default_str();
+  command->footer(
+      Examples("  hotline release \"$LEASE\"\n"
+               "  hotline release --outcome broken \"$LEASE\"\n"
+               "  echo \"$LEASE\" | hotline release -\n"));
+  command->final_callback([options, &run] {
+    run.action = [options, &run] { return RunRelease(*options, run); };
+  });
+}
+
+void AddRenew(CLI::App& app, Run& run) {
+  auto options = std::make_shared<LeaseOptions>();
+  options->ttl = "30s";
+  CLI::App* command = app.add_subcommand("renew", "Let a lease live longer");
+  AddLeaseId(*command, *options);
+  command->add_option("-t,--ttl", options->ttl, "The new length, from now")
+      ->type_name("TIME")
+      ->check(IsDuration())
+      ->capture_default_str();
+  command->footer(Examples("  hotline renew --ttl 2m \"$LEASE\"\n"));
+  command->final_callback([options, &run] {
+    run.action = [options, &run] { return RunRenew(*options, run); };
+  });
+}
+
+}  // namespace
+
+void AddLeases(CLI::App& app, Run& run) {
+  AddAcquire(app, run);
+  AddRelease(app, run);
+  AddRenew(app, run);
+}
+
+}  // namespace hotline::client

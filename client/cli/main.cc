@@ -1,0 +1,21 @@
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+
+#include "client/cli/command.h"
+
+int main(int argc, char** argv) {
+  // A reader that went away shows as a failed write, not as a signal.
+  std::signal(SIGPIPE, SIG_IGN);
+  const char* no_color = std::getenv("NO_COLOR");
+  const bool color = no_color == nullptr || *no_color == '\0';
+  return hotline::client::RunCommandLine(
+      argc, argv,
+      {.in = std::cin,
+       .out = std::cout,
+       .err = std::cerr,
+       .color_out = color && isatty(STDOUT_FILENO),
+       .color_err = color && isatty(STDERR_FILENO)});
+}

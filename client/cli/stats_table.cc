@@ -1,0 +1,149 @@
+#include "client/cli/stats_table.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/format.h"
+#include "client/cli/table.h"
+
+namespace hotline::client {
+namespace {
+
+constexpr auto kRight = Table::Align::kRight;
+constexpr auto kLeft = Table::Align::kLeft;
+
+std::string Or(const std::string& text) { return text.empty() ? "-" : text; }
+
+int64_t All(const v1::ConnectionCounts& counts) {
+  return counts.dialing() + counts.idle() + counts.leased() + counts.probing() +
+         counts.draining();
+}
+
+std::string ModeName(v1::Mode mode) {
+  return mode == v1::MODE_EXCLUSIVE ? "exclusive" : "shared";
+}
+
+std::string Totals(const v1::StatsResponse& stats, Duration now) {
+  const v1::Totals& totals = stats.totals();
+  const v1::ConnectionCounts& connections = totals.connections();
+  const v1::Counters& counters = totals.counters();
+  const Duration up = now - std::chrono::seconds(stats.start_time().seconds()) -
+                      std::chrono::nanoseconds(stats.start_time().nanos());
+  return absl::StrCat(
+      "broker       ", stats.instance(), ", up ",
+      FormatDuration(std::max(up, Duration(0))), "\n",  //
+      "connections  ", All(connections), " of ", totals.max_connections(), ": ",
+      connections.idle(), " idle, ", connections.leased(), " leased, ",
+      connections.dialing(), " dialing, ", connections.probing(), " probing, ",
+      connections.draining(), " draining\n",    //
+      "waiters      ", totals.waiters(), "\n",  //
+      "acquires     ", counters.acquires(), ": ", counters.reused(),
+      " reused, ", counters.acquire_failures(), " failed\n",  //
+      "executes     ", counters.executes(), ": ", counters.execute_failures(),
+      " failed\n",  //
+      "dials        ", counters.dials(), ": ", counters.dial_failures(),
+      " failed; ", counters.opened(), " opened, ", counters.closed(),
+      " closed\n",  //
+      "expired      ", counters.leases_expired(), " leases\n");
+}
+
+Table Targets(const v1::StatsResponse& stats) {
+  Table table({{"TARGET", kLeft},
+               {"CONNS", kRight},
+               {"LIMIT", kRight},
+               {"IDLE", kRight},
+               {"LEASED", kRight},
+               {"WAITERS", kRight},
+               {"OLDEST WAIT", kRight},
+               {"ACQUIRES", kRight},
+               {"REUSED", kRight},
+               {"FAILED", kRight},
+               {"WAIT P50", kRight},
+               {"P99", kRight},
+               {"LAST DIAL ERROR", kLeft}});
+  for (const v1::TargetStats& target : stats.targets()) {
+    const v1::Counters& counters = target.counters();
+    const bool waited = target.acquire_wait().count() > 0;
+    table.Add(
+        {target.target(), absl::StrCat(All(target.connections())),
+         absl::StrCat(target.max_connections()),
+         absl::StrCat(target.connections().idle()),
+         absl::StrCat(target.connections().leased()),
+         absl::StrCat(target.waiters()),
+         target.waiters() > 0 ? FormatDuration(target.oldest_wait()) : "-",
+         absl::StrCat(counters.acquires()), absl::StrCat(counters.reused()),
+         absl::StrCat(counters.acquire_failures()),
+         waited ? FormatDuration(target.acquire_wait().p50()) : "-",
+         waited ? FormatDuration(target.acquire_wait().p99()) : "-",
+         Or(target.last_dial_error())});
+  }
+  return table;
+}
+
+Table Connections(const v1::StatsResponse& stats) {
+  Table table({{"ID", kRight},
+               {"TARGET", kLeft},
+               {"STATE", kLeft},
+               {"MODE", kLeft},
+               {"ACTIVE", kRight},
+               {"LIMIT", kRight},
+               {"USES", kRight},
+               {"ERRORS", kRight},
+               {"AGE", kRight},
+               {"IDLE", kRight},
+               {"SNI", kLeft},
+               {"GROUP", kLeft}});
+  for (const v1::ConnectionStats& connection : stats.connections()) {
+    table.Add(
+        {absl::StrCat(connection.connection_id()), connection.target(),
+         connection.state(), ModeName(connection.mode()),
+         absl::StrCat(connection.active()), absl::StrCat(connection.limit()),
+         absl::StrCat(connection.uses()), absl::StrCat(connection.errors()),
+         FormatDuration(connection.age()),
+         connection.has_idle() ? FormatDuration(connection.idle()) : "-",
+         Or(connection.options().sni()),
+         Or(connection.options().pool_group())});
+  }
+  return table;
+}
+
+Table Leases(const v1::StatsResponse& stats) {
+  Table table({{"AGE", kRight},
+               {"REMAINING", kRight},
+               {"TARGET", kLeft},
+               {"CONNECTION", kRight},
+               {"MODE", kLeft},
+               {"BUSY", kLeft},
+               {"CLIENT", kLeft},
+               {"PURPOSE", kLeft},
+               {"TRACE", kLeft}});
+  for (const v1::LeaseStats& lease : stats.leases()) {
+    table.Add({FormatDuration(lease.age()),
+               lease.has_remaining() ? FormatDuration(lease.remaining()) : "-",
+               lease.target(), absl::StrCat(lease.connection_id()),
+               ModeName(lease.mode()), lease.busy() ? "yes" : "no",
+               Or(lease.holder().client_id()), Or(lease.holder().purpose()),
+               Or(lease.holder().trace())});
+  }
+  return table;
+}
+
+}  // namespace
+
+std::string FormatStats(const v1::StatsResponse& stats, v1::StatsView view,
+                        Duration now, bool color) {
+  const std::string totals = Totals(stats, now);
+  switch (view) {
+    case v1::STATS_VIEW_SUMMARY:
+      return totals;
+    case v1::STATS_VIEW_CONNECTIONS:
+      return absl::StrCat(totals, "\n", Connections(stats).Render(color));
+    case v1::STATS_VIEW_LEASES:
+      return absl::StrCat(totals, "\n", Leases(stats).Render(color));
+    default:
+      return absl::StrCat(totals, "\n", Targets(stats).Render(color));
+  }
+}
+
+}  // namespace hotline::client

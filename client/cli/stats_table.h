@@ -1,0 +1,19 @@
+// Stats as tables.
+#ifndef HOTLINE_CLIENT_CLI_STATS_TABLE_H_
+#define HOTLINE_CLIENT_CLI_STATS_TABLE_H_
+
+#include <string>
+
+#include "base/time.h"
+#include "hotline/v1/broker.pb.h"
+
+namespace hotline::client {
+
+// The totals in a few lines, then a table of the rows the view asked for.
+// `now` is the wall clock's time since the epoch.
+std::string FormatStats(const v1::StatsResponse& stats, v1::StatsView view,
+                        Duration now, bool color);
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_CLIENT_CLI_STATS_TABLE_H_

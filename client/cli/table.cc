@@ -1,0 +1,53 @@
+#include "client/cli/table.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace hotline::client {
+namespace {
+
+// Characters of UTF-8: every byte that does not continue one.
+size_t Width(const std::string& text) {
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(),
+      [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
+}  // namespace
+
+void Table::Add(std::vector<std::string> cells) {
+  assert(cells.size() == columns_.size());
+  rows_.push_back(std::move(cells));
+}
+
+std::string Table::Line(const std::vector<std::string>& cells,
+                        const std::vector<size_t>& widths) const {
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    if (i > 0) line += "  ";
+    const std::string space(widths[i] - Width(cells[i]), ' ');
+    line += columns_[i].align == Align::kRight ? space + cells[i]
+                                               : cells[i] + space;
+  }
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line;
+}
+
+std::string Table::Render(bool color) const {
+  std::vector<std::string> titles;
+  for (const Column& column : columns_) titles.push_back(column.title);
+  std::vector<size_t> widths;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    size_t width = Width(titles[i]);
+    for (const auto& row : rows_) width = std::max(width, Width(row[i]));
+    widths.push_back(width);
+  }
+  std::string text = Line(titles, widths);
+  if (color) text = "\033[1m" + text + "\033[0m";
+  text += '\n';
+  for (const auto& row : rows_) text += Line(row, widths) + "\n";
+  return text;
+}
+
+}  // namespace hotline::client

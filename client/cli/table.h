@@ -1,0 +1,38 @@
+// Aligned columns for people.
+#ifndef HOTLINE_CLIENT_CLI_TABLE_H_
+#define HOTLINE_CLIENT_CLI_TABLE_H_
+
+#include <string>
+#include <vector>
+
+namespace hotline::client {
+
+class Table {
+ public:
+  enum class Align { kLeft, kRight };
+  struct Column {
+    std::string title;
+    Align align = Align::kLeft;
+  };
+
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
+
+  // REQUIRES: one cell per column.
+  void Add(std::vector<std::string> cells);
+
+  // A line of titles, then one per row; two spaces between columns, none at
+  // the end of a line. Widths count characters, not bytes. With `color` the
+  // titles are bold.
+  std::string Render(bool color) const;
+
+ private:
+  std::string Line(const std::vector<std::string>& cells,
+                   const std::vector<size_t>& widths) const;
+
+  const std::vector<Column> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_CLIENT_CLI_TABLE_H_

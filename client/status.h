@@ -1,0 +1,18 @@
+// gRPC's statuses as absl's, with their details kept.
+#ifndef HOTLINE_CLIENT_STATUS_H_
+#define HOTLINE_CLIENT_STATUS_H_
+
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace hotline::client {
+
+// A status with the given canonical code (0 is OK; what is not a known code
+// becomes UNKNOWN). `details` is a serialized google.rpc.Status, or empty.
+absl::Status MakeStatus(int code, std::string_view message,
+                        std::string_view details);
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_CLIENT_STATUS_H_
