@@ -20,8 +20,7 @@ class Histogram {
 
   // Upper bound of bucket `i`, inclusive; kNever's length for the last.
   static constexpr Duration Bound(int i) {
-    return i == kBuckets - 1 ? Duration::max()
-                             : Duration(int64_t{50'000} << i);
+    return i == kBuckets - 1 ? Duration::max() : Duration(int64_t{50'000} << i);
   }
 
   static constexpr int BucketOf(Duration value) {

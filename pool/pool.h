@@ -189,8 +189,8 @@ class Pool final : public TransportEvents {
 
   // TransportEvents:
   void Dialed(ConnId id, const Established& established, Instant now) override;
-  void DialFailed(ConnId id, const DialError& error,
-                  const DialTimings& timings, Instant now) override;
+  void DialFailed(ConnId id, const DialError& error, const DialTimings& timings,
+                  Instant now) override;
   void Closed(ConnId id, CloseReason reason, Instant now) override;
   void Probed(ConnId id, bool passed, Instant now) override;
   void ConcurrencyChanged(ConnId id, int max_streams, Instant now) override;

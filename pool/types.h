@@ -176,10 +176,10 @@ enum class RejectReason : uint8_t {
   kNoIdleConnection,  // NO_WAIT or REQUIRE_WARM, and nothing idle.
   kTooManyTargets,
   kWaitTimeout,
-  kDialFailed,   // See the DialError.
-  kSuperseded,   // The same request_id came again.
-  kIdConflict,   // The same request_id with other parameters.
-  kShutdown,     // The pool drains.
+  kDialFailed,  // See the DialError.
+  kSuperseded,  // The same request_id came again.
+  kIdConflict,  // The same request_id with other parameters.
+  kShutdown,    // The pool drains.
 };
 inline constexpr int kRejectReasons = 8;
 std::string_view ToString(RejectReason reason);

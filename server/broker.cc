@@ -34,9 +34,8 @@ ErrorPtr BadLeaseId() {
 
 Instant WithMargin(Instant deadline, Instant now) {
   const Duration left = deadline - now;
-  const Duration margin =
-      std::clamp<Duration>(left / 20, std::chrono::milliseconds(2),
-                           std::chrono::milliseconds(50));
+  const Duration margin = std::clamp<Duration>(
+      left / 20, std::chrono::milliseconds(2), std::chrono::milliseconds(50));
   return deadline - margin;
 }
 
@@ -95,11 +94,10 @@ ErrorPtr Broker::Renew(const v1::RenewRequest& request,
   const auto lease = DecodeLeaseId(request.lease_id());
   if (!lease.has_value()) return BadLeaseId();
   const auto settings = this->settings();
-  const Duration ttl =
-      request.has_lease_ttl()
-          ? std::min(server::FromProto(request.lease_ttl()),
-                     settings->max_lease_ttl)
-          : settings->lease_ttl;
+  const Duration ttl = request.has_lease_ttl()
+                           ? std::min(server::FromProto(request.lease_ttl()),
+                                      settings->max_lease_ttl)
+                           : settings->lease_ttl;
   const pool::RenewResult result = pool_->Renew(*lease, ttl, now);
   if (result.status != pool::LeaseStatus::kOk) {
     return FromLeaseStatus(result.status);

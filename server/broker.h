@@ -116,8 +116,7 @@ class Broker {
   const std::unique_ptr<Registry> registry_;
 
   mutable Mutex settings_mu_;
-  std::shared_ptr<const BrokerSettings> settings_
-      ABSL_GUARDED_BY(settings_mu_);
+  std::shared_ptr<const BrokerSettings> settings_ ABSL_GUARDED_BY(settings_mu_);
 };
 
 // The caller's deadline less a margin (5 % of what remains, 2 to 50 ms), so

@@ -57,11 +57,10 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
   key_.mode = request_.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                     : pool::Mode::kShared;
   acquire_.reuse = FromProto(request_.reuse());
-  acquire_.lease_ttl =
-      request_.has_lease_ttl()
-          ? std::min(server::FromProto(request_.lease_ttl()),
-                     settings_->max_lease_ttl)
-          : settings_->lease_ttl;
+  acquire_.lease_ttl = request_.has_lease_ttl()
+                           ? std::min(server::FromProto(request_.lease_ttl()),
+                                      settings_->max_lease_ttl)
+                           : settings_->lease_ttl;
   if (request_.has_max_wait()) {
     const Duration most = server::FromProto(request_.max_wait());
     acquire_.may_wait = most.count() > 0;

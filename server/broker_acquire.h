@@ -22,8 +22,7 @@ class AcquireCall final : public PooledCall {
 };
 
 // What a lease's end looks like on the wire.
-void FillLease(const LeaseId& id, Instant expires, Instant now,
-               v1::Lease* out);
+void FillLease(const LeaseId& id, Instant expires, Instant now, v1::Lease* out);
 
 }  // namespace hotline::server
 

@@ -150,15 +150,13 @@ void PooledCall::SeekLater(int n, Instant now) {
     if (ended_ != Ended::kNo) step = 0;
   }
   if (step == 0) return Complete(EndedError());
-  broker_->upstream_->RunAt(
-      when,
-      [this, keep = self_, step] {
-        {
-          MutexLock lock(&mu_);
-          if (step_ != step) return;
-        }
-        Seek(MonotonicNow());
-      });
+  broker_->upstream_->RunAt(when, [this, keep = self_, step] {
+    {
+      MutexLock lock(&mu_);
+      if (step_ != step) return;
+    }
+    Seek(MonotonicNow());
+  });
 }
 
 bool PooledCall::BeginRunning() {

@@ -70,9 +70,9 @@ class PooledCall : public Call, protected pool::Waiter {
   pool::HostPoolKey key_;
   pool::AcquireRequest acquire_;
   int max_attempts_ = 1;
-  int attempts_ = 1;        // The one that is under way included.
-  Duration waited_{0};      // For slots, in all.
-  pool::WaitInfo wait_;     // Of the last wait.
+  int attempts_ = 1;     // The one that is under way included.
+  Duration waited_{0};   // For slots, in all.
+  pool::WaitInfo wait_;  // Of the last wait.
 
  private:
   void End(Ended how);

@@ -45,8 +45,8 @@ ErrorPtr ExecuteCall::Prepare(Instant now) {
   key_.options.sni = request_.options().sni();
   key_.options.pool_group = request_.options().pool_group();
   if (request_.has_timeout()) {
-    deadline_ = std::min(
-        deadline_, SaturatingAdd(now, FromProto(request_.timeout())));
+    deadline_ =
+        std::min(deadline_, SaturatingAdd(now, FromProto(request_.timeout())));
   }
   max_attempts_ = request_.retry().max_attempts() > 0
                       ? request_.retry().max_attempts()
@@ -90,9 +90,8 @@ void ExecuteCall::OnSlot(const pool::Grant& grant) {
   slot_ = {grant.lease, grant.conn, grant.handle, grant.uses,
            grant.ready_since};
   dial_ = grant.dial;
-  Run(wait_.limit == pool::WaitLimit::kNone && attempts_ == 1
-          ? context_.arrival
-          : MonotonicNow());
+  Run(wait_.limit == pool::WaitLimit::kNone && attempts_ == 1 ? context_.arrival
+                                                              : MonotonicNow());
 }
 
 void ExecuteCall::Run(Instant now) {
@@ -111,9 +110,8 @@ void ExecuteCall::Run(Instant now) {
   request.headers = headers;
   request.body = request_.body();
   request.truncate = request_.max_response_bytes() > 0;
-  request.max_response_bytes = request.truncate
-                                   ? request_.max_response_bytes()
-                                   : settings_->max_body_bytes;
+  request.max_response_bytes = request.truncate ? request_.max_response_bytes()
+                                                : settings_->max_body_bytes;
   request.deadline = deadline_;
 
   uint64_t run;
@@ -264,28 +262,26 @@ ErrorPtr ExecuteCall::ErrorOf(const upstream::CallResult& result) const {
   ErrorPtr error;
   switch (result.error) {
     case CallError::kTimeout:
-      error = MakeError(StatusCode::kDeadlineExceeded, "UPSTREAM_TIMEOUT",
-                        absl::StrCat(key_.target, ": no complete answer in ",
-                                     ToSeconds(deadline_ - context_.arrival),
-                                     " s"));
+      error = MakeError(
+          StatusCode::kDeadlineExceeded, "UPSTREAM_TIMEOUT",
+          absl::StrCat(key_.target, ": no complete answer in ",
+                       ToSeconds(deadline_ - context_.arrival), " s"));
       break;
     case CallError::kProtocol:
       error = MakeError(StatusCode::kInternal, "PROTOCOL_ERROR",
                         absl::StrCat(key_.target, ": ", result.message));
       break;
     case CallError::kResponseTooLarge:
-      error = MakeError(
-          StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",
-          absl::StrCat(key_.target, ": the body is longer than ",
-                       settings_->max_body_bytes, " bytes"));
+      error = MakeError(StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",
+                        absl::StrCat(key_.target, ": the body is longer than ",
+                                     settings_->max_body_bytes, " bytes"));
       break;
     default:
       if (ended() == Ended::kCancelled) return EndedError();
-      error = MakeError(WasNotProcessed(result.verdict)
-                            ? StatusCode::kUnavailable
-                            : StatusCode::kAborted,
-                        "UPSTREAM_RESET",
-                        absl::StrCat(key_.target, ": ", result.message));
+      error = MakeError(
+          WasNotProcessed(result.verdict) ? StatusCode::kUnavailable
+                                          : StatusCode::kAborted,
+          "UPSTREAM_RESET", absl::StrCat(key_.target, ": ", result.message));
       break;
   }
   const std::string_view verdict = ToString(result.verdict);

@@ -55,8 +55,8 @@ class ExecuteCall final : public PooledCall, private upstream::CallHandler {
   std::shared_ptr<RetryBudget> budget_;
 
   Slot slot_;
-  pool::DialTimings dial_;   // Of a connection made for this call.
-  int free_retries_ = 0;     // Made because nothing had been processed.
+  pool::DialTimings dial_;  // Of a connection made for this call.
+  int free_retries_ = 0;    // Made because nothing had been processed.
   upstream::Verdict worst_ = upstream::Verdict::kNotSent;
   bool any_failed_ = false;
   std::vector<upstream::Verdict> failed_;

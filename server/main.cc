@@ -195,9 +195,8 @@ absl::Status Daemon::Start() {
         return current_.get()->ForTarget(target).pool;
       },
       upstream_.get(), LogLeak);
-  upstream_->Start(pool_.get(), [this](int shard, Instant now) {
-    pool_->Tick(shard, now);
-  });
+  upstream_->Start(pool_.get(),
+                   [this](int shard, Instant now) { pool_->Tick(shard, now); });
 
   broker_ =
       std::make_unique<Broker>(BrokerSettingsOf(*settings), instance_,
@@ -212,8 +211,8 @@ absl::Status Daemon::Start() {
     if (target_settings.pool.warm > 0) pool_->Warm(target, MonotonicNow());
   }
   for (const std::string& address : grpc_->addresses()) {
-    HOTLINE_LOG(kInfo, "listening", {{"protocol", "grpc"},
-                                     {"address", address}});
+    HOTLINE_LOG(kInfo, "listening",
+                {{"protocol", "grpc"}, {"address", address}});
   }
   WritePorts();
   return absl::OkStatus();
@@ -271,10 +270,10 @@ void Daemon::WritePorts() const {
   if (path == nullptr) return;
   const std::string& configured = current_.get()->http_listen;
   const std::string http =
-      http_ == nullptr ? ""
-                       : absl::StrCat(configured.substr(
-                                          0, configured.rfind(':')),
-                                      ":", http_->port());
+      http_ == nullptr
+          ? ""
+          : absl::StrCat(configured.substr(0, configured.rfind(':')), ":",
+                         http_->port());
   const std::string temporary = absl::StrCat(path, ".tmp");
   std::ofstream out(temporary);
   out << "{\"grpc\": [\"" << absl::StrJoin(grpc_->addresses(), "\", \"")
@@ -429,8 +428,9 @@ int Main(int argc, char** argv) {
   app.add_option("--config", config_path,
                  "YAML configuration (default: none, all defaults)")
       ->type_name("FILE");
-  app.add_flag("--check-config", check_only,
-               "check the configuration, print it with every default, and exit");
+  app.add_flag(
+      "--check-config", check_only,
+      "check the configuration, print it with every default, and exit");
   app.set_version_flag("--version", absl::StrCat("hotlined ", kVersion));
   try {
     app.parse(argc, argv);

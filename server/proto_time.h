@@ -26,9 +26,8 @@ inline Duration FromProto(const google::protobuf::Duration& in) {
 
 inline void FillTimestamp(std::chrono::system_clock::time_point when,
                           google::protobuf::Timestamp* out) {
-  const int64_t ns = std::chrono::duration_cast<Duration>(
-                         when.time_since_epoch())
-                         .count();
+  const int64_t ns =
+      std::chrono::duration_cast<Duration>(when.time_since_epoch()).count();
   out->set_seconds(ns / 1'000'000'000);
   out->set_nanos(static_cast<int32_t>(ns % 1'000'000'000));
 }

@@ -16,7 +16,7 @@ namespace hotline::server {
 // so that a quiet target can retry at all. Thread-safe, lock-free.
 class RetryBudget {
  public:
-  static constexpr int64_t kRetry = 100;       // One retry, in hundredths.
+  static constexpr int64_t kRetry = 100;  // One retry, in hundredths.
   static constexpr int64_t kFloor = 3 * kRetry;
   static constexpr int64_t kMost = 100 * kRetry;  // Bursts stay bounded.
   static constexpr Duration kRefill = std::chrono::seconds(10);

@@ -21,8 +21,8 @@ struct Executes {
 
 Executes Count(const ExecuteMetrics::Row& row) {
   Executes out;
-  out.all = std::accumulate(row.results.begin(), row.results.end(),
-                            uint64_t{0});
+  out.all =
+      std::accumulate(row.results.begin(), row.results.end(), uint64_t{0});
   for (size_t i = 0; i < row.results.size(); ++i) {
     if (kExecuteResults[i] != "ok") out.failed += row.results[i];
   }
@@ -141,8 +141,8 @@ ErrorPtr CutPage(const v1::StatsRequest& request,
   std::string after;
   if (!request.page_token().empty() &&
       !KeyFrom(request.page_token(), request.view(), &after)) {
-    return FromInput({"BAD_PAGE_TOKEN", "page_token",
-                      "not a next_page_token of this view"});
+    return FromInput(
+        {"BAD_PAGE_TOKEN", "page_token", "not a next_page_token of this view"});
   }
   std::vector<size_t> order(keys.size());
   std::iota(order.begin(), order.end(), 0);
@@ -232,8 +232,7 @@ ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
           response);
     default:
       return FillPage(
-          request, snapshot.targets,
-          [](const auto& row) { return row.target; },
+          request, snapshot.targets, [](const auto& row) { return row.target; },
           [response, &executes](const auto& row) {
             FillTarget(row, executes[row.target], response->add_targets());
           },

@@ -28,7 +28,7 @@ struct Header {
 // during StartCall only.
 struct Request {
   std::string_view method = "GET";
-  std::string_view authority;   // For Host: "example.com" or "example.com:8443".
+  std::string_view authority;  // For Host: "example.com" or "example.com:8443".
   std::string_view path = "/";  // Origin form, with the query.
   std::span<const HeaderView> headers;
   std::string_view body;
@@ -61,12 +61,12 @@ std::string_view ToString(Verdict verdict);
 
 enum class CallError : uint8_t {
   kNone,
-  kConnectionGone,     // Closed before the request was written.
-  kReset,              // Closed or reset by the peer before the answer's end.
-  kTimeout,            // Request::deadline.
-  kCancelled,          // CancelCall, or the pool closed the connection.
-  kProtocol,           // The answer is not HTTP, or breaks a limit on headers.
-  kResponseTooLarge,   // Request::max_response_bytes.
+  kConnectionGone,    // Closed before the request was written.
+  kReset,             // Closed or reset by the peer before the answer's end.
+  kTimeout,           // Request::deadline.
+  kCancelled,         // CancelCall, or the pool closed the connection.
+  kProtocol,          // The answer is not HTTP, or breaks a limit on headers.
+  kResponseTooLarge,  // Request::max_response_bytes.
 };
 
 struct CallResult {
