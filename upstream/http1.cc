@@ -20,6 +20,10 @@ bool IsHex(char c) {
   return (c >= '0' && c <= '9') || (ToLower(c) >= 'a' && ToLower(c) <= 'f');
 }
 
+bool IsControl(char c) {
+  return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == 0x7f;
+}
+
 class Http1Codec final : public Codec {
  public:
   Http1Codec(CodecEvents* events, const Http1Limits& limits)
@@ -263,14 +267,17 @@ size_t Http1Codec::TakeChunkLine(std::string_view rest) {
   const std::string_view line = window.substr(0, lf - 1);
   const auto digits =
       std::find_if_not(line.begin(), line.end(), IsHex) - line.begin();
-  const bool odd = std::any_of(line.begin(), line.end(), [](unsigned char c) {
-    return (c < ' ' && c != '\t') || c == 0x7f;
-  });
-  if (digits == 0 || odd) return Refuse("chunk: malformed line");
+  const bool odd = std::any_of(line.begin(), line.end(), IsControl);
+  const std::string_view after = line.substr(digits);
+  if (digits == 0 || odd ||
+      (!after.empty() && after[0] != ';' && after[0] != ' ' &&
+       after[0] != '\t')) {
+    return Refuse("chunk: malformed line");
+  }
   if (line.find_first_not_of('0') >= static_cast<size_t>(digits)) {
     return TakeTrailers(rest, start + lf + 1);
   }
-  extension_bytes_ += line.size() - digits;
+  extension_bytes_ += after.size();
   if (extension_bytes_ > max_header_bytes_) {
     return Refuse("chunk: too many extensions");
   }

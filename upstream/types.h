@@ -30,8 +30,8 @@ struct Request {
   std::string_view method = "GET";
   std::string_view authority;  // For Host: "example.com" or "example.com:8443".
   std::string_view path = "/";  // Origin form, with the query.
-  std::span<const HeaderView> headers;
-  std::string_view body;
+  std::span<const HeaderView> headers = {};
+  std::string_view body = {};
   // Of the answer's body. Past it the call ends: with kResponseTooLarge, or,
   // with `truncate`, as a success with Response::truncated.
   int64_t max_response_bytes = 3 << 20;
