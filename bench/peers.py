@@ -1,0 +1,207 @@
+"""Starts and stops the processes a comparison needs, on free ports.
+
+Every process is ended by its own id; nothing is left behind.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port, process, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args[0]} ended: {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"{process.args[0]} does not listen on {port}")
+
+
+def cpu_seconds(process):
+    """User and system time of a process and its children that still live."""
+    total = 0
+    for pid in [process.pid] + children(process.pid):
+        try:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        user, system = fields.rsplit(")", 1)[1].split()[11:13]
+        total += (int(user) + int(system)) / CLOCK_TICKS
+    return total
+
+
+def children(pid):
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+class Bench:
+    """A folder, the processes that live in it, and their end."""
+
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hotline-bench-"))
+        self.processes = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        for process in reversed(self.processes):
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, *arguments, **options):
+        log = open(self.folder / (pathlib.Path(arguments[0]).name + ".log"), "ab")
+        options.setdefault("stdout", log)
+        process = subprocess.Popen(
+            [str(a) for a in arguments], stderr=log,
+            stdin=subprocess.DEVNULL, **options)
+        self.processes.append(process)
+        return process
+
+    def certificate(self):
+        """A self-signed certificate for localhost; returns its file."""
+        key, cert = self.folder / "key.pem", self.folder / "cert.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+             "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out",
+             cert, "-days", "2", "-subj", "/CN=localhost", "-addext",
+             "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+            check=True, capture_output=True)
+        (self.folder / "both.pem").write_text(
+            cert.read_text() + key.read_text())
+        return cert
+
+    def nginx(self, body_bytes, http2=False):
+        """nginx over TLS, one worker, serving /small; returns (process, port)."""
+        port = free_port()
+        web = self.folder / "web"
+        web.mkdir(exist_ok=True)
+        (web / "small").write_bytes(b"x" * body_bytes)
+        config = self.folder / f"nginx-{port}.conf"
+        config.write_text(f"""
+daemon off; worker_processes 1; pid {self.folder}/nginx-{port}.pid;
+error_log stderr crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
+  client_body_temp_path {self.folder}/body; proxy_temp_path {self.folder}/proxy;
+  fastcgi_temp_path {self.folder}/fcgi; uwsgi_temp_path {self.folder}/uwsgi;
+  scgi_temp_path {self.folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port} ssl{' http2' if http2 else ''};
+    ssl_certificate {self.folder}/cert.pem;
+    ssl_certificate_key {self.folder}/key.pem;
+    http2_max_concurrent_streams 128;
+    root {web};
+  }}
+}}
+""")
+        process = self.start("/usr/sbin/nginx", "-c", config)
+        wait_for_port(port, process)
+        return process, port
+
+    def haproxy(self, upstream_port, alpn):
+        """HAProxy, h2c in, TLS out with `alpn`; one thread."""
+        port = free_port()
+        config = self.folder / f"haproxy-{port}.cfg"
+        config.write_text(f"""
+global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+frontend front
+  bind 127.0.0.1:{port} proto h2
+  default_backend back
+backend back
+  server nginx 127.0.0.1:{upstream_port} ssl verify required ca-file {self.folder}/cert.pem sni str(localhost) verifyhost localhost alpn {alpn} maxconn 1000 pool-max-conn 1000
+""")
+        process = self.start("/usr/sbin/haproxy", "-db", "-f", config)
+        wait_for_port(port, process)
+        return process, port
+
+    def echo(self, body_bytes):
+        process = self.start(self.root / "bazel-bin/bench/echo_server",
+                             "127.0.0.1:0", body_bytes, stdout=subprocess.PIPE)
+        port = int(process.stdout.readline())
+        wait_for_port(port, process)
+        return process, port
+
+    def hotlined(self, max_connections, extra=""):
+        """hotlined with room for `max_connections` to each target."""
+        grpc_port, http_port = free_port(), free_port()
+        config = self.folder / f"hotline-{grpc_port}.yaml"
+        config.write_text(f"""
+listen: {{grpc: ["127.0.0.1:{grpc_port}"], http: "127.0.0.1:{http_port}"}}
+pool: {{max_connections: 20000, max_connections_per_target: {max_connections}}}
+upstream: {{ca_file: "{self.folder}/cert.pem"}}
+egress: {{allow: ["127.0.0.0/8"]}}
+log: {{level: "warning"}}
+{extra}
+""")
+        process = self.start(self.root / "bazel-bin/server/hotlined",
+                             "--config", config)
+        wait_for_port(grpc_port, process)
+        return process, grpc_port, http_port
+
+
+def grpc_message(folder, name, message):
+    """A file that h2load can send: one length-prefixed message."""
+    path = folder / f"{name}.grpc"
+    data = message.SerializeToString()
+    path.write_bytes(b"\0" + len(data).to_bytes(4, "big") + data)
+    return path
+
+
+class Load:
+    """One run of h2load, and what it found."""
+
+    def __init__(self, port, path, requests, clients, streams, folder,
+                 data=None):
+        log = folder / "requests.log"
+        log.unlink(missing_ok=True)
+        command = ["h2load", "-n", str(requests), "-c", str(clients), "-m",
+                   str(streams), "-t", "1", f"--log-file={log}"]
+        if data is not None:
+            command += ["-d", str(data), "-H", "content-type: application/grpc",
+                        "-H", "te: trailers"]
+        command.append(f"http://127.0.0.1:{port}{path}")
+        out = subprocess.run(command, check=True, capture_output=True,
+                             text=True, timeout=120).stdout
+        done = re.search(r"finished in ([\d.]+)(ms|s|us), ([\d.]+) req/s", out)
+        counts = re.search(r"(\d+) succeeded, (\d+) failed", out)
+        if not done or int(counts[1]) != requests:
+            raise RuntimeError("h2load: " + out)
+        self.rate = float(done[3])
+        times = sorted(int(line.split("\t")[2]) for line in open(log))
+        self.p50_us = times[len(times) // 2]
+        self.p99_us = times[len(times) * 99 // 100]
