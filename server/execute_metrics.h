@@ -2,7 +2,7 @@
 // method.
 //
 // Recording takes no lock: a look-up in a table that only grows, then relaxed
-// additions to one of a few stripes, chosen by thread. Reading sums the
+// additions to one of a few stripes, chosen by core. Reading sums the
 // stripes: each figure is right, two of them may be a moment apart.
 //
 // Thread safety: everything may be called from any thread.
@@ -93,8 +93,11 @@ struct HistogramCounts {
 
 class ExecuteMetrics {
  public:
-  // Counts `max_targets` targets (at least 1) each on their own, about 2 KiB
-  // apiece; those that come later count together under an empty name.
+  // Counts `max_targets` targets (kLeastTargets at least) each on their own,
+  // about 4 KiB apiece; those that come later count together under an empty
+  // name. It is more than /metrics shows, so that a target that gets series
+  // there has figures here.
+  static constexpr size_t kLeastTargets = 1024;
   explicit ExecuteMetrics(size_t max_targets);
   ~ExecuteMetrics();
   ExecuteMetrics(const ExecuteMetrics&) = delete;

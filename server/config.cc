@@ -1,0 +1,357 @@
+#include "server/config.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "hotline/v1/config.pb.h"
+#include "server/config_address.h"
+#include "server/config_proto.h"
+#include "server/config_rules.h"
+#include "server/config_yaml.h"
+#include "server/proto_time.h"
+#include "server/url.h"
+
+namespace hotline::server {
+namespace {
+
+std::vector<std::string> ToVector(
+    const google::protobuf::RepeatedPtrField<std::string>& in) {
+  return {in.begin(), in.end()};
+}
+
+// Checks what several keys say together, and makes Settings of it. The config
+// has its defaults.
+class Resolver {
+ public:
+  Resolver(v1::Config* config, const ConfigLines& lines, int cores,
+           ConfigFaults* faults, ConfigFaults* warnings)
+      : config_(*config),
+        lines_(lines),
+        cores_(cores),
+        faults_(*faults),
+        warnings_(*warnings) {}
+
+  Settings Resolve() {
+    ResolveListen();
+    ResolvePool();
+    ResolveUpstream();
+    ResolveExecute();
+    for (int i = 0; i < config_.targets_size(); ++i) ResolveTarget(i);
+    CheckWarmth();
+    out_.log_level =
+        ParseLogLevel(config_.log().level()).value_or(LogLevel::kInfo);
+    out_.log_format =
+        ParseLogFormat(config_.log().format()).value_or(LogFormat::kText);
+    out_.metrics_max_targets = config_.metrics().max_targets();
+    out_.shutdown_grace = FromProto(config_.shutdown_grace());
+    out_.effective_yaml = ToYaml(config_);
+    return std::move(out_);
+  }
+
+ private:
+  void Fault(const std::string& path, const std::string& text) {
+    faults_.Add(LineOf(lines_, path), path, text);
+  }
+  void Warn(const std::string& path, const std::string& text) {
+    warnings_.Add(LineOf(lines_, path), path, text);
+  }
+  bool Given(std::string_view path) const {
+    return lines_.find(path) != lines_.end();
+  }
+
+  void ResolveListen() {
+    v1::Listen& listen = *config_.mutable_listen();
+    if (listen.grpc_size() == 0) {
+      if (Given("listen.grpc")) {
+        Fault("listen.grpc", "must name at least one address");
+      }
+      listen.add_grpc("127.0.0.1:50051");
+    }
+    std::set<std::string> seen;
+    for (int i = 0; i < listen.grpc_size(); ++i) {
+      const std::string& text = listen.grpc(i);
+      const std::string path = absl::StrCat("listen.grpc[", i, "]");
+      bool reachable = false;
+      const std::string wrong = CheckGrpcListener(text, &reachable);
+      if (!wrong.empty()) {
+        Fault(path, wrong);
+      } else if (reachable && !listen.insecure()) {
+        Fault(path,
+              absl::StrCat(text,
+                           " can be reached from the network, without TLS and "
+                           "without identity: use loopback or a Unix socket, "
+                           "or allow it with listen.insecure: true"));
+      } else if (!text.ends_with(":0") && !seen.insert(text).second) {
+        Fault(path, "given twice");
+      }
+    }
+    if (!listen.has_http()) listen.set_http("127.0.0.1:9464");
+    if (!listen.http().empty()) {
+      const auto http = ParseSocketAddress(listen.http());
+      if (!http) {
+        Fault("listen.http",
+              "must be a numeric address and a port such as 127.0.0.1:9464, or "
+              "empty");
+      } else if (seen.count(listen.http()) != 0) {
+        Fault("listen.http", "is a gRPC listener's address");
+      }
+    }
+    out_.grpc_listen = ToVector(listen.grpc());
+    out_.http_listen = listen.http();
+  }
+
+  void ResolvePool() {
+    v1::Pool& in = *config_.mutable_pool();
+    if (!Given("pool.lease_ttl") &&
+        FromProto(in.lease_ttl()) > FromProto(in.max_lease_ttl())) {
+      *in.mutable_lease_ttl() = in.max_lease_ttl();
+    }
+    out_.lease_ttl = FromProto(in.lease_ttl());
+    out_.max_lease_ttl = FromProto(in.max_lease_ttl());
+    if (out_.lease_ttl > out_.max_lease_ttl) {
+      Fault("pool.lease_ttl",
+            absl::StrCat("must not be longer than pool.max_lease_ttl (",
+                         FormatDuration(out_.max_lease_ttl), ")"));
+    }
+    if (Given("pool.max_connections_per_target") &&
+        in.max_connections_per_target() > in.max_connections()) {
+      Warn("pool.max_connections_per_target",
+           absl::StrCat("more than pool.max_connections (",
+                        in.max_connections(), "), which is what holds"));
+    }
+    // Four locks for each core keep two threads from meeting on one by chance.
+    out_.pool.shards = in.shards() > 0
+                           ? in.shards()
+                           : static_cast<int>(std::bit_ceil<unsigned>(
+                                 std::min(4 * cores_, 1024)));
+    out_.pool.max_connections = in.max_connections();
+    out_.pool.max_dials = in.max_dials();
+    out_.pool.max_targets = in.max_targets();
+    out_.pool.leak_after = FromProto(in.leak_after());
+
+    pool::TargetConfig& target = out_.default_target.pool;
+    target.max_connections = in.max_connections_per_target();
+    target.max_waiters = in.max_waiters_per_target();
+    target.max_dials = in.max_dials_per_target();
+    target.idle_timeout = FromProto(in.idle_timeout());
+    target.max_lifetime = FromProto(in.max_lifetime());
+    target.check_interval = FromProto(in.check_interval());
+    target.max_errors = in.max_errors();
+  }
+
+  void ResolveUpstream() {
+    const v1::Upstream& in = config_.upstream();
+    UpstreamSettings& out = out_.upstream;
+    out.loops = in.loops() > 0 ? in.loops() : std::max(1, cores_ / 2);
+    out.ca_file = in.ca_file();
+    out.connect_timeout = FromProto(in.connect_timeout());
+    out.tcp_timeout = FromProto(in.tcp_timeout());
+    out.tls_timeout = FromProto(in.tls_timeout());
+    out.probe_timeout = FromProto(config_.pool().probe_timeout());
+    out.max_header_bytes = in.max_header_bytes();
+    out.dns_servers = ToVector(in.dns_servers());
+    for (int i = 0; i < in.dns_servers_size(); ++i) {
+      const auto server = ParseSocketAddress(in.dns_servers(i), 53);
+      if (!server || server->port == 0) {
+        Fault(absl::StrCat("upstream.dns_servers[", i, "]"),
+              "must be a numeric address, with a port or without");
+      }
+    }
+    out.egress_default_public = config_.egress().default_() == "public";
+    out.egress_allow = ToVector(config_.egress().allow());
+    out.egress_deny = ToVector(config_.egress().deny());
+    CheckEgress("egress.allow", out.egress_allow);
+    CheckEgress("egress.deny", out.egress_deny);
+  }
+
+  void CheckEgress(const std::string& path,
+                   const std::vector<std::string>& rules) {
+    for (size_t i = 0; i < rules.size(); ++i) {
+      const std::string wrong = CheckEgressRule(rules[i]);
+      if (!wrong.empty()) Fault(absl::StrCat(path, "[", i, "]"), wrong);
+    }
+  }
+
+  void ResolveExecute() {
+    const v1::Execute& in = config_.execute();
+    out_.execute.default_deadline = FromProto(in.default_deadline());
+    out_.execute.max_body_bytes = in.max_body_bytes();
+    out_.execute.max_attempts = in.max_attempts();
+    out_.execute.retry_budget_percent = in.retry_budget_percent();
+    out_.execute.forward_traceparent = in.forward_traceparent();
+  }
+
+  void ResolveTarget(int i) {
+    v1::Target& in = *config_.mutable_targets(i);
+    const std::string path = absl::StrCat("targets[", i, "]");
+    TargetSettings out = out_.default_target;
+    if (in.has_max_connections())
+      out.pool.max_connections = in.max_connections();
+    if (in.has_max_waiters()) out.pool.max_waiters = in.max_waiters();
+    out.pool.warm = in.warm();
+    if (in.warm() > out.pool.max_connections) {
+      Fault(path + ".warm",
+            absl::StrCat("must be at most the target's max_connections (",
+                         out.pool.max_connections, "), not ", in.warm()));
+    }
+    if (in.has_max_connections() &&
+        in.max_connections() > out_.pool.max_connections) {
+      Warn(path + ".max_connections",
+           absl::StrCat("more than pool.max_connections (",
+                        out_.pool.max_connections, "), which is what holds"));
+    }
+    if (in.has_validate())
+      ResolveValidation(*in.mutable_validate(), path, &out);
+    if (in.has_probe()) ResolveProbe(*in.mutable_probe(), path, &out);
+
+    ParsedTarget parsed;
+    if (in.target().empty()) return Fault(path + ".target", "is required");
+    if (const auto wrong = ParseTarget(in.target(), &parsed)) {
+      return Fault(path + ".target", wrong->message);
+    }
+    const auto [first, added] =
+        first_with_.emplace(parsed.canonical, path + ".target");
+    if (!added) {
+      return Fault(
+          path + ".target",
+          absl::StrCat(parsed.canonical, " is given twice (first in line ",
+                       LineOf(lines_, first->second), ")"));
+    }
+    out_.targets.emplace(parsed.canonical, std::move(out));
+  }
+
+  void ResolveValidation(v1::Validation& in, const std::string& target_path,
+                         TargetSettings* out) {
+    const std::string path = target_path + ".validate";
+    if (in.path().empty()) return Fault(path + ".path", "is required");
+    CheckRequestPath(path + ".path", in.path());
+    CheckRange(path, in.min_status(), in.max_status());
+    out->validate = {.path = in.path(),
+                     .method = in.method(),
+                     .min_status = in.min_status(),
+                     .max_status = in.max_status()};
+  }
+
+  void ResolveProbe(v1::Probe& in, const std::string& target_path,
+                    TargetSettings* out) {
+    const std::string path = target_path + ".probe";
+    if (in.kind() != "http") {
+      for (const char* key : {".path", ".min_status", ".max_status"}) {
+        if (Given(path + key)) {
+          Fault(path + key,
+                absl::StrCat("has no meaning with kind: ", in.kind()));
+        }
+      }
+      out->probe_tcp_only = in.kind() == "tcp";
+      out->pool.probe =
+          in.kind() == "tcp" ? pool::ProbeKind::kTcp : pool::ProbeKind::kNone;
+      return;
+    }
+    if (in.path().empty()) in.set_path("/");
+    CheckRequestPath(path + ".path", in.path());
+    out->probe.path = in.path();
+    if (!in.has_min_status() && !in.has_max_status()) return;
+    if (!in.has_min_status()) in.set_min_status(100);
+    if (!in.has_max_status()) in.set_max_status(599);
+    CheckRange(path, in.min_status(), in.max_status());
+    out->probe.min_status = in.min_status();
+    out->probe.max_status = in.max_status();
+  }
+
+  void CheckRequestPath(const std::string& path, const std::string& text) {
+    const bool visible = std::all_of(text.begin(), text.end(), [](char c) {
+      return c > ' ' && c < 0x7f && c != '#';
+    });
+    if (text[0] != '/' || !visible || text.size() > 2048) {
+      Fault(path,
+            "must start with \"/\" and have visible ASCII without \"#\" only, "
+            "2048 bytes at most");
+    }
+  }
+
+  void CheckRange(const std::string& path, int least, int most) {
+    if (least > most) {
+      Fault(path + ".min_status", absl::StrCat("must not be above max_status (",
+                                               most, "), as ", least, " is"));
+    }
+  }
+
+  void CheckWarmth() {
+    int64_t warm = 0;
+    for (const auto& [unused, target] : out_.targets) warm += target.pool.warm;
+    if (warm > out_.pool.max_connections) {
+      Warn("targets", absl::StrCat("warm connections add up to ", warm,
+                                   ", more than pool.max_connections (",
+                                   out_.pool.max_connections, ")"));
+    }
+  }
+
+  v1::Config& config_;
+  const ConfigLines& lines_;
+  const int cores_;
+  ConfigFaults& faults_;
+  ConfigFaults& warnings_;
+  Settings out_;
+  std::map<std::string, std::string> first_with_;  // Target -> its path.
+};
+
+absl::Status Refuse(const ConfigFaults& faults) {
+  return absl::InvalidArgumentError(absl::StrJoin(faults.Lines(), "\n"));
+}
+
+}  // namespace
+
+const TargetSettings& Settings::ForTarget(std::string_view target) const {
+  const auto found = targets.find(target);
+  return found == targets.end() ? default_target : found->second;
+}
+
+absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
+                                     std::string_view name, int cores) {
+  if (cores <= 0) {
+    cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  ConfigFaults faults(name);
+  ConfigFaults warnings(name);
+  YamlNode root;
+  if (!ParseYaml(yaml, &root, &faults)) return Refuse(faults);
+  v1::Config config;
+  ConfigLines lines;
+  FillFromYaml(root, &config, &lines, &faults);
+  ApplyRules(&config, lines, &faults);
+  // What several keys say together is looked at when each makes sense.
+  if (!faults.empty()) return Refuse(faults);
+  Settings settings =
+      Resolver(&config, lines, cores, &faults, &warnings).Resolve();
+  if (!faults.empty()) return Refuse(faults);
+  settings.warnings = warnings.Lines();
+  return settings;
+}
+
+absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text;
+  // One byte past the limit is enough to be refused for it.
+  text.resize((1 << 20) + 1);
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file && !file.eof()) {
+    return absl::ErrnoToStatus(errno != 0 ? errno : EIO,
+                               absl::StrCat(path, " cannot be read"));
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  return ParseConfig(text, path, cores);
+}
+
+Settings DefaultSettings(int cores) {
+  return *ParseConfig("", "defaults", cores);
+}
+
+}  // namespace hotline::server

@@ -1,0 +1,32 @@
+// What the configuration says of addresses. Pure. Part of config.
+#ifndef HOTLINE_SERVER_CONFIG_ADDRESS_H_
+#define HOTLINE_SERVER_CONFIG_ADDRESS_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace hotline::server {
+
+// "127.0.0.1:50051", "[::1]:50051": a numeric address and a port.
+struct SocketAddress {
+  std::string host;  // Without brackets.
+  int port = 0;
+  bool loopback = false;
+};
+
+// Nothing unless `text` is one. A missing port is `default_port` where that is
+// not -1.
+std::optional<SocketAddress> ParseSocketAddress(std::string_view text,
+                                                int default_port = -1);
+
+// What is wrong with a gRPC listener's address, empty when nothing is.
+// `reachable`: whether others than this machine may connect.
+std::string CheckGrpcListener(const std::string& text, bool* reachable);
+
+// What is wrong with an entry of egress.allow or egress.deny.
+std::string CheckEgressRule(const std::string& text);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_CONFIG_ADDRESS_H_

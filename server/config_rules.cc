@@ -1,0 +1,230 @@
+#include "server/config_rules.h"
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "google/protobuf/descriptor.h"
+
+namespace hotline::server {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr int64_t kMillion = 1'000'000;
+
+struct NumberRule {
+  const char* path;
+  int64_t least;
+  int64_t most;
+  std::optional<int64_t> otherwise;  // None: stays unset.
+};
+
+constexpr NumberRule kNumbers[] = {
+    {"pool.max_connections", 1, kMillion, 100},
+    {"pool.max_connections_per_target", 1, kMillion, 10},
+    {"pool.max_waiters_per_target", 0, kMillion, 1024},
+    {"pool.max_dials_per_target", 1, kMillion, 4},
+    {"pool.max_dials", 1, kMillion, 64},
+    {"pool.max_targets", 1, 10 * kMillion, 131072},
+    {"pool.shards", 0, 65536, 0},
+    {"pool.max_errors", 0, kMillion, 10},
+    {"upstream.loops", 0, 1024, 0},
+    {"upstream.max_header_bytes", 1024, 1 << 20, 65536},
+    {"execute.max_body_bytes", 1, 3 << 20, 3 << 20},
+    {"execute.max_attempts", 1, 10, 3},
+    {"execute.retry_budget_percent", 0, 100, 20},
+    {"targets.max_connections", 1, kMillion, std::nullopt},
+    {"targets.max_waiters", 0, kMillion, std::nullopt},
+    {"targets.warm", 0, kMillion, 0},
+    {"targets.validate.min_status", 100, 599, 200},
+    {"targets.validate.max_status", 100, 599, 399},
+    {"targets.probe.min_status", 100, 599, std::nullopt},
+    {"targets.probe.max_status", 100, 599, std::nullopt},
+    {"metrics.max_targets", 1, 10'000, 100},
+};
+
+struct DurationRule {
+  const char* path;
+  Duration least;
+  Duration most;
+  Duration otherwise;
+};
+
+constexpr DurationRule kDurations[] = {
+    {"pool.idle_timeout", milliseconds(100), hours(24 * 365), seconds(45)},
+    {"pool.max_lifetime", seconds(1), hours(24 * 365), seconds(300)},
+    {"pool.check_interval", milliseconds(100), hours(24 * 365), seconds(30)},
+    {"pool.probe_timeout", milliseconds(1), hours(1), seconds(10)},
+    {"pool.lease_ttl", milliseconds(1), hours(24), seconds(30)},
+    {"pool.max_lease_ttl", milliseconds(1), hours(24), seconds(600)},
+    {"pool.leak_after", milliseconds(1), hours(24 * 365), seconds(60)},
+    {"upstream.connect_timeout", milliseconds(1), hours(1), seconds(30)},
+    {"upstream.tcp_timeout", milliseconds(1), hours(1), seconds(5)},
+    {"upstream.tls_timeout", milliseconds(1), hours(1), seconds(10)},
+    {"execute.default_deadline", milliseconds(1), hours(24), seconds(30)},
+    {"shutdown_grace", seconds(0), hours(1), seconds(20)},
+};
+
+struct ChoiceRule {
+  const char* path;
+  std::vector<std::string> choices;  // The first one is the default.
+};
+
+std::span<const ChoiceRule> Choices() {
+  static const auto* const rules = new std::vector<ChoiceRule>{
+      {"egress.default", {"public", "none"}},
+      {"targets.validate.method", {"HEAD", "GET", "OPTIONS"}},
+      {"targets.probe.kind", {"http", "tcp", "none"}},
+      {"log.level", {"info", "debug", "warning", "error"}},
+      {"log.format", {"text", "json"}},
+  };
+  return *rules;
+}
+
+template <typename Rules>
+auto Find(const Rules& rules, std::string_view path) {
+  for (const auto& rule : rules) {
+    if (rule.path == path) return &rule;
+  }
+  return decltype(&*std::begin(rules)){nullptr};
+}
+
+std::string Join(const std::string& path, const std::string& name) {
+  return path.empty() ? name : absl::StrCat(path, ".", name);
+}
+
+class Applier {
+ public:
+  Applier(const ConfigLines& lines, ConfigFaults* faults)
+      : lines_(lines), faults_(faults) {}
+
+  // `rule_path` is `path` without indices.
+  void Apply(Message* message, const std::string& path,
+             const std::string& rule_path) {
+    const auto& type = *message->GetDescriptor();
+    const Reflection& reflection = *message->GetReflection();
+    for (int i = 0; i < type.field_count(); ++i) {
+      const FieldDescriptor& field = *type.field(i);
+      const std::string mine = Join(path, field.name());
+      const std::string rule = Join(rule_path, field.name());
+      if (field.is_repeated()) {
+        if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
+        for (int j = 0; j < reflection.FieldSize(*message, &field); ++j) {
+          Apply(reflection.MutableRepeatedMessage(message, &field, j),
+                absl::StrCat(mine, "[", j, "]"), rule);
+        }
+      } else if (IsDuration(field)) {
+        ApplyDuration(message, field, mine, rule);
+      } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+        // Sections are always there; what a target has of its own is not.
+        if (path.empty() || reflection.HasField(*message, &field)) {
+          Apply(reflection.MutableMessage(message, &field), mine, rule);
+        }
+      } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
+        ApplyChoice(message, field, mine, rule);
+      } else if (field.cpp_type() != FieldDescriptor::CPPTYPE_BOOL) {
+        ApplyNumber(message, field, mine, rule);
+      }
+    }
+  }
+
+ private:
+  void ApplyNumber(Message* message, const FieldDescriptor& field,
+                   const std::string& path, const std::string& rule_path) {
+    const auto* const rule = Find(kNumbers, rule_path);
+    if (rule == nullptr) return;
+    const Reflection& reflection = *message->GetReflection();
+    const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32;
+    if (!reflection.HasField(*message, &field)) {
+      if (!rule->otherwise) return;
+      if (narrow) {
+        reflection.SetInt32(message, &field,
+                            static_cast<int32_t>(*rule->otherwise));
+      } else {
+        reflection.SetInt64(message, &field, *rule->otherwise);
+      }
+      return;
+    }
+    const int64_t value = narrow ? reflection.GetInt32(*message, &field)
+                                 : reflection.GetInt64(*message, &field);
+    if (value < rule->least || value > rule->most) {
+      Add(path, absl::StrCat("must be ", rule->least, " to ", rule->most,
+                             ", not ", value));
+    }
+  }
+
+  void ApplyDuration(Message* message, const FieldDescriptor& field,
+                     const std::string& path, const std::string& rule_path) {
+    const auto* const rule = Find(kDurations, rule_path);
+    if (rule == nullptr) return;
+    if (!message->GetReflection()->HasField(*message, &field)) {
+      return SetDuration(message, field, rule->otherwise);
+    }
+    const Duration value = GetDuration(*message, field);
+    if (value < rule->least || value > rule->most) {
+      Add(path, absl::StrCat("must be ", FormatDuration(rule->least), " to ",
+                             FormatDuration(rule->most), ", not ",
+                             FormatDuration(value)));
+    }
+  }
+
+  void ApplyChoice(Message* message, const FieldDescriptor& field,
+                   const std::string& path, const std::string& rule_path) {
+    const ChoiceRule* const rule = Find(Choices(), rule_path);
+    if (rule == nullptr) return;
+    const Reflection& reflection = *message->GetReflection();
+    if (!reflection.HasField(*message, &field)) {
+      return reflection.SetString(message, &field, rule->choices[0]);
+    }
+    const std::string value = reflection.GetString(*message, &field);
+    for (const std::string& choice : rule->choices) {
+      if (value == choice) return;
+    }
+    Add(path,
+        absl::StrCat("must be one of ", absl::StrJoin(rule->choices, ", "),
+                     "; not ", Quoted(value.substr(0, 40))));
+  }
+
+  void Add(const std::string& path, const std::string& text) {
+    faults_->Add(LineOf(lines_, path), path, text);
+  }
+
+  const ConfigLines& lines_;
+  ConfigFaults* const faults_;
+};
+
+}  // namespace
+
+void ApplyRules(v1::Config* config, const ConfigLines& lines,
+                ConfigFaults* faults) {
+  Applier(lines, faults).Apply(config, "", "");
+}
+
+bool HasRule(std::string_view path) {
+  return Find(kNumbers, path) != nullptr || Find(kDurations, path) != nullptr ||
+         Find(Choices(), path) != nullptr;
+}
+
+int LineOf(const ConfigLines& lines, std::string_view path) {
+  while (true) {
+    const auto found = lines.find(path);
+    if (found != lines.end()) return found->second;
+    const size_t end = path.find_last_of(".[");
+    if (end == std::string_view::npos) return 1;
+    path = path.substr(0, end);
+  }
+}
+
+}  // namespace hotline::server
