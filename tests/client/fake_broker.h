@@ -1,0 +1,163 @@
+// A broker of a few lines, in this process: it answers as the test says.
+#ifndef HOTLINE_TESTS_CLIENT_FAKE_BROKER_H_
+#define HOTLINE_TESTS_CLIENT_FAKE_BROKER_H_
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "hotline/v1/broker.grpc.pb.h"
+
+namespace hotline::client {
+
+// An error as the broker makes it.
+inline grpc::Status BrokerError(
+    grpc::StatusCode code, const std::string& reason,
+    const std::string& message,
+    const std::vector<const google::protobuf::Message*>& more = {},
+    const std::map<std::string, std::string>& metadata = {}) {
+  google::rpc::Status status;
+  status.set_code(code);
+  status.set_message(message);
+  google::rpc::ErrorInfo info;
+  info.set_reason(reason);
+  info.set_domain("hotline");
+  info.mutable_metadata()->insert(metadata.begin(), metadata.end());
+  status.add_details()->PackFrom(info);
+  for (const auto* detail : more) status.add_details()->PackFrom(*detail);
+  return grpc::Status(code, message, status.SerializeAsString());
+}
+
+// One method: what it was asked, and what it answers.
+template <typename Request, typename Response>
+class FakeMethod {
+ public:
+  using Handler =
+      std::function<grpc::Status(const Request&, Response*, int call)>;
+
+  // `call` counts from 1.
+  void Answer(Handler handler) {
+    std::lock_guard<std::mutex> lock(mu_);
+    handler_ = std::move(handler);
+  }
+
+  std::vector<Request> requests() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return requests_;
+  }
+
+  // Milliseconds left until each call's deadline, on arrival.
+  std::vector<int64_t> remaining_ms() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return remaining_ms_;
+  }
+
+  grpc::Status Handle(grpc::ServerContext* context, const Request& request,
+                      Response* response) {
+    Handler handler;
+    int call = 0;
+    {
+      std::lock_guard<std::mutex> lock(mu_);
+      requests_.push_back(request);
+      remaining_ms_.push_back(
+          std::chrono::duration_cast<std::chrono::milliseconds>(
+              context->deadline() - std::chrono::system_clock::now())
+              .count());
+      handler = handler_;
+      call = static_cast<int>(requests_.size());
+    }
+    return handler ? handler(request, response, call) : grpc::Status::OK;
+  }
+
+ private:
+  mutable std::mutex mu_;
+  Handler handler_;
+  std::vector<Request> requests_;
+  std::vector<int64_t> remaining_ms_;
+};
+
+class FakeBroker final : public v1::Broker::Service,
+                         public grpc::health::v1::Health::Service {
+ public:
+  FakeBroker() {
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                             &port);
+    builder.RegisterService(static_cast<v1::Broker::Service*>(this));
+    builder.RegisterService(
+        static_cast<grpc::health::v1::Health::Service*>(this));
+    builder.SetMaxReceiveMessageSize(8 << 20);
+    server_ = builder.BuildAndStart();
+    address_ = "127.0.0.1:" + std::to_string(port);
+  }
+
+  ~FakeBroker() override { Stop(); }
+
+  // Ends it; what runs is cancelled.
+  void Stop() {
+    if (server_ == nullptr) return;
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+    server_ = nullptr;
+  }
+
+  const std::string& address() const { return address_; }
+
+  FakeMethod<v1::AcquireRequest, v1::AcquireResponse> acquire;
+  FakeMethod<v1::ReleaseRequest, v1::ReleaseResponse> release;
+  FakeMethod<v1::RenewRequest, v1::RenewResponse> renew;
+  FakeMethod<v1::ExecuteRequest, v1::ExecuteResponse> execute;
+  FakeMethod<v1::StatsRequest, v1::StatsResponse> stats;
+  FakeMethod<grpc::health::v1::HealthCheckRequest,
+             grpc::health::v1::HealthCheckResponse>
+      health;
+
+ private:
+  grpc::Status Acquire(grpc::ServerContext* context,
+                       const v1::AcquireRequest* request,
+                       v1::AcquireResponse* response) override {
+    return acquire.Handle(context, *request, response);
+  }
+  grpc::Status Release(grpc::ServerContext* context,
+                       const v1::ReleaseRequest* request,
+                       v1::ReleaseResponse* response) override {
+    return release.Handle(context, *request, response);
+  }
+  grpc::Status Renew(grpc::ServerContext* context,
+                     const v1::RenewRequest* request,
+                     v1::RenewResponse* response) override {
+    return renew.Handle(context, *request, response);
+  }
+  grpc::Status Execute(grpc::ServerContext* context,
+                       const v1::ExecuteRequest* request,
+                       v1::ExecuteResponse* response) override {
+    return execute.Handle(context, *request, response);
+  }
+  grpc::Status Stats(grpc::ServerContext* context,
+                     const v1::StatsRequest* request,
+                     v1::StatsResponse* response) override {
+    return stats.Handle(context, *request, response);
+  }
+  grpc::Status Check(grpc::ServerContext* context,
+                     const grpc::health::v1::HealthCheckRequest* request,
+                     grpc::health::v1::HealthCheckResponse* response) override {
+    return health.Handle(context, *request, response);
+  }
+
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+};
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_TESTS_CLIENT_FAKE_BROKER_H_
