@@ -1,0 +1,58 @@
+// What was decided under a shard's lock and is carried out after it.
+#ifndef HOTLINE_POOL_EFFECT_H_
+#define HOTLINE_POOL_EFFECT_H_
+
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "pool/pool.h"
+#include "pool/types.h"
+
+namespace hotline::pool {
+
+struct DialEffect {
+  ConnId conn;
+  std::shared_ptr<const HostPoolKey> key;
+};
+
+struct ProbeEffect {
+  ConnId conn;
+  Handle handle;
+  std::shared_ptr<const HostPoolKey> key;
+};
+
+struct CloseEffect {
+  ConnId conn;
+  Handle handle;
+  CloseReason reason;
+};
+
+struct WakeEffect {
+  Instant when;
+};
+
+struct GrantEffect {
+  Waiter* waiter;
+  Grant grant;
+};
+
+struct RejectEffect {
+  Waiter* waiter;
+  std::unique_ptr<Rejection> rejection;
+};
+
+struct LeakEffect {
+  std::shared_ptr<const HostPoolKey> key;
+  ConnId conn;
+  std::shared_ptr<const Holder> holder;  // May be null.
+  Duration age;
+};
+
+using Effect = std::variant<DialEffect, ProbeEffect, CloseEffect, WakeEffect,
+                            GrantEffect, RejectEffect, LeakEffect>;
+using Outbox = std::vector<Effect>;
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_POOL_EFFECT_H_

@@ -1,0 +1,632 @@
+#include "pool/host_pool.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "pool/target.h"
+
+namespace hotline::pool {
+namespace {
+
+constexpr int kMaxBackoffDoublings = 20;
+
+// The older one of two heads; either may be null.
+Waiting* Older(Waiting* a, Waiting* b) {
+  if (a == nullptr) return b;
+  if (b == nullptr) return a;
+  return a->order < b->order ? a : b;
+}
+
+}  // namespace
+
+HostPool::HostPool(ShardState* shard, Target* target,
+                   std::shared_ptr<const HostPoolKey> key, size_t hash)
+    : shard_(shard),
+      target_(target),
+      key_(std::move(key)),
+      hash_(hash),
+      is_default_(key_->mode == Mode::kShared &&
+                  key_->options == ConnectionOptions{}) {}
+
+HostPool::~HostPool() {
+  shard_->timers.Cancel(&timer_);
+  ForEachConnection([this](Connection& conn) {
+    conn.Link<InPool>::Unlink();
+    conn.Link<InIdleOrder>::Unlink();
+    shard_->timers.Cancel(&conn.timer);
+  });
+  ForEachWaiting([this](Waiting& waiting) {
+    waiting.Link<InLine>::Unlink();
+    shard_->timers.Cancel(&waiting.timer);
+  });
+}
+
+// --- Lending ---
+
+Connection* HostPool::FindLendable(bool new_only, Instant now) {
+  if (!new_only) {
+    if (Connection* conn = partial_.front()) return conn;
+    if (Connection* conn = FirstFit(&idle_, now)) return conn;
+  }
+  return FirstFit(&fresh_, now);
+}
+
+Connection* HostPool::FirstFit(ConnectionList* list, Instant now) {
+  while (Connection* conn = list->front()) {
+    if (now < conn->lend_until) return conn;
+    // Its timer should have fired by now; a late one must not let it be lent.
+    if (now >= conn->retire_at) {
+      Close(conn, CloseReason::kLifetime);
+    } else {
+      StartProbe(conn);
+    }
+  }
+  return nullptr;
+}
+
+Lease* HostPool::Lend(Connection* conn, LeaseTerms&& terms, Instant now) {
+  assert(conn->state == ConnState::kReady && conn->active < conn->limit);
+  Lease* lease = shard_->leases.Allocate();
+  lease->conn = conn;
+  lease->secret = terms.secret;
+  lease->granted = now;
+  lease->busy = false;
+  lease->released = false;
+  lease->reused = conn->uses > 0;
+  lease->holder = std::move(terms.holder);
+  lease->request = terms.request;
+  if (lease->request != nullptr) {
+    lease->request->lease = lease;
+    lease->request->waiting = nullptr;
+  }
+  lease->has_end = terms.ttl > Duration(0);
+  if (lease->has_end) {
+    lease->expires = SaturatingAdd(now, terms.ttl);
+    lease->leak_at = SaturatingAdd(
+        now,
+        Duration(shard_->shared->leak_after.load(std::memory_order_relaxed)));
+    shard_->FireBy(&lease->timer, std::min(lease->expires, lease->leak_at));
+  } else {
+    lease->expires = lease->leak_at = kNever;
+  }
+  ++conn->uses;
+  ++conn->active;
+  Place(conn);
+  target_->OnLent(lease);
+  return lease;
+}
+
+void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
+  const Connection& conn = *lease.conn;
+  grant->lease.instance = shard_->shared->instance;
+  grant->lease.shard = static_cast<uint16_t>(shard_->index);
+  grant->lease.slot = lease.slot;
+  grant->lease.version = static_cast<uint32_t>(lease.version);
+  grant->lease.secret = lease.secret;
+  grant->conn = shard_->ids.Encode(conn);
+  grant->handle = conn.handle;
+  grant->reused = lease.reused;
+  grant->uses = conn.uses - 1;
+  grant->ready_since = conn.ready_since;
+  grant->expires = lease.expires;
+}
+
+void HostPool::EndLease(Lease* lease, Outcome outcome, Instant now) {
+  Connection* conn = lease->conn;
+  target_->OnEnded(lease, now);
+  --conn->active;
+  if (conn->gone) {
+    if (conn->active == 0) Free(conn);
+    return;
+  }
+  if (outcome != Outcome::kOk) Judge(conn, outcome);
+  Back(conn, now);
+}
+
+void HostPool::Judge(Connection* conn, Outcome outcome) {
+  const bool broken = outcome == Outcome::kBroken;
+  if (broken) ++target_->counters().errors_counted;
+  if (conn->gone || conn->state == ConnState::kClosing) return;
+  if (broken) ++conn->errors;
+  if (!conn->multiplexed) {
+    Close(conn, broken ? CloseReason::kBroken : CloseReason::kDiscarded);
+  } else if (!broken) {
+    Drain(conn, CloseReason::kDiscarded);
+  } else if (conn->errors > target_->config().max_errors) {
+    Drain(conn, CloseReason::kProbeFailed);
+  }
+}
+
+// A slot came free, or a connection became Ready.
+void HostPool::Back(Connection* conn, Instant now) {
+  if (conn->state == ConnState::kReady) {
+    if (conn->active == 0) {
+      conn->idle_since = now;
+      UseChecked(conn, now);
+    }
+    Place(conn);
+    Offer(conn, now);
+  } else if (conn->state == ConnState::kDraining && conn->active == 0) {
+    Close(conn, conn->reason);
+  }
+}
+
+// To the waiters; if nobody takes it, it rests.
+void HostPool::Offer(Connection* conn, Instant now) {
+  if (conn->active == 0 && target_->OverLimit()) {
+    Close(conn, CloseReason::kShrunk);
+    return;
+  }
+  if (has_waiters()) Serve(now);
+  if (IsIdle(*conn)) Rest(conn, now);
+}
+
+void HostPool::Rest(Connection* conn, Instant now) {
+  Budget& budget = shard_->shared->connections;
+  if (budget.pressure() > 0) {
+    const Budget::Claim claim = budget.ClaimIdle(AtFloor());
+    if (claim != Budget::Claim::kNo) {
+      Close(conn,
+            claim == Budget::Claim::kOverCap ? CloseReason::kShrunk
+                                             : CloseReason::kReclaimed,
+            /*claimed=*/true);
+      return;
+    }
+  }
+  SetTimer(conn, now);
+}
+
+// --- The lines ---
+
+Waiting* HostPool::Join(const AcquireRequest& request, LeaseTerms&& terms,
+                        Instant now) {
+  Waiting* waiting = shard_->waiting.Allocate();
+  waiting->pool = this;
+  waiting->waiter = request.waiter;
+  waiting->new_only = request.reuse == Reuse::kForceNew;
+  waiting->order = shard_->next_order++;
+  waiting->arrived = now;
+  waiting->deadline = request.deadline;
+  waiting->terms = std::move(terms);
+  waiting->info = WaitInfo{};
+  if (waiting->terms.request != nullptr) {
+    waiting->terms.request->waiting = waiting;
+  }
+  int& length = waiting->new_only ? new_line_length_ : line_length_;
+  (waiting->new_only ? new_line_ : line_).PushBack(waiting);
+  waiting->info.place = ++length;
+  target_->OnWaiters(1);
+  shard_->FireBy(&waiting->timer, waiting->deadline);
+  return waiting;
+}
+
+void HostPool::Leave(Waiting* waiting) {
+  waiting->Link<InLine>::Unlink();
+  --(waiting->new_only ? new_line_length_ : line_length_);
+  target_->OnWaiters(-1);
+  shard_->timers.Cancel(&waiting->timer);
+  if (waiting->terms.request != nullptr) {
+    target_->ForgetRequest(waiting->terms.request);
+    waiting->terms.request = nullptr;
+  }
+  waiting->terms.holder = nullptr;
+  shard_->waiting.Free(waiting);
+}
+
+void HostPool::Reject(Waiting* waiting, RejectReason reason, Instant now,
+                      const DialError* error) {
+  std::unique_ptr<Rejection> rejection =
+      target_->Explain(reason, *this, waiting, now);
+  if (error != nullptr) rejection->dial_error = *error;
+  shard_->outbox.push_back(RejectEffect{waiting->waiter, std::move(rejection)});
+  Leave(waiting);
+}
+
+void HostPool::RejectAll(RejectReason reason, Instant now,
+                         const DialError* error) {
+  while (Waiting* head = Older(line_.front(), new_line_.front())) {
+    Reject(head, reason, now, error);
+  }
+}
+
+void HostPool::RejectOverdue(List<Waiting, InLine>* line, Instant now) {
+  while (Waiting* head = line->front()) {
+    if (now < head->deadline) return;
+    Reject(head, RejectReason::kWaitTimeout, now);
+  }
+}
+
+void HostPool::Serve(Instant now) {
+  while (true) {
+    RejectOverdue(&line_, now);
+    RejectOverdue(&new_line_, now);
+    Waiting* any = line_.front();
+    Waiting* choosy = new_line_.front();
+    if (any == nullptr && choosy == nullptr) return;
+    Connection* conn = FindLendable(/*new_only=*/any == nullptr, now);
+    if (conn == nullptr) return;
+    const bool choosy_first = Older(any, choosy) == choosy;
+    if (conn->uses == 0 && choosy_first) {
+      GrantTo(choosy, conn, now);
+    } else if (choosy_first && conn->active == 0 &&
+               target_->PlacesShort(now) > 0) {
+      // The one whose turn it is needs its place, not the connection.
+      Close(conn, CloseReason::kReclaimed);
+    } else {
+      GrantTo(any, conn, now);
+    }
+  }
+}
+
+void HostPool::GrantTo(Waiting* waiting, Connection* conn, Instant now) {
+  GrantEffect effect;
+  effect.waiter = waiting->waiter;
+  effect.grant.wait = waiting->info;
+  effect.grant.wait.waited = std::max(Duration(0), now - waiting->arrived);
+  effect.grant.wait.dials_in_flight = count(ConnState::kDialing);
+  target_->counters().wait.Record(effect.grant.wait.waited);
+  if (conn->uses == 0) effect.grant.dial = conn->timings;
+  LeaseTerms terms = std::move(waiting->terms);
+  waiting->terms.request = nullptr;  // It is the lease's now.
+  Leave(waiting);
+  FillGrant(*Lend(conn, std::move(terms), now), &effect.grant);
+  shard_->outbox.push_back(std::move(effect));
+}
+
+uint64_t HostPool::OldestOrder() const {
+  const Waiting* head = Older(line_.front(), new_line_.front());
+  return head == nullptr ? UINT64_MAX : head->order;
+}
+
+Instant HostPool::OldestArrival(Instant now) const {
+  const Waiting* head = Older(line_.front(), new_line_.front());
+  return head == nullptr ? now : head->arrived;
+}
+
+// --- Connections ---
+
+void HostPool::BeginDial(Instant now) {
+  Connection* conn = shard_->connections.Allocate();
+  conn->pool = this;
+  conn->state = ConnState::kDialing;
+  conn->gone = false;
+  conn->multiplexed = false;
+  conn->close_asked = false;
+  conn->limit = 0;
+  conn->active = 0;
+  conn->peer_streams = 0;
+  conn->errors = 0;
+  conn->uses = 0;
+  conn->handle = 0;
+  conn->dial_began = now;
+  conn->timings = DialTimings{};
+  ++counts_[static_cast<int>(ConnState::kDialing)];
+  ++records_;
+  target_->OnAdded(ConnState::kDialing);
+  target_->OnRecords(1);
+  Place(conn);
+  shard_->outbox.push_back(DialEffect{shard_->ids.Encode(*conn), key_});
+}
+
+void HostPool::Dialed(Connection* conn, const Established& established,
+                      Instant now) {
+  shard_->shared->dials.Return();
+  target_->OnDialed(established);
+  dial_failures_ = 0;
+  backoff_until_ = Instant{};
+  const TargetConfig& config = target_->config();
+  const double jitter =
+      1 + config.lifetime_jitter * (2 * shard_->random.NextDouble() - 1);
+  const Duration lifetime(static_cast<int64_t>(
+      static_cast<double>(config.max_lifetime.count()) * jitter));
+  conn->handle = established.handle;
+  conn->timings = established.timings;
+  conn->peer_streams = established.max_streams;
+  conn->limit = LimitOf(*conn);
+  conn->multiplexed = conn->limit > 1;
+  conn->ready_since = now;
+  conn->retire_at = SaturatingAdd(now, lifetime);
+  conn->idle_since = now;
+  UseChecked(conn, now);
+  SetState(conn, ConnState::kReady);
+  if (shard_->shutdown) {
+    Close(conn, CloseReason::kShutdown);
+  } else {
+    Offer(conn, now);
+  }
+}
+
+void HostPool::DialFailed(Connection* conn, const DialError& error,
+                          Instant now) {
+  shard_->shared->dials.Return();
+  const Instant began = conn->dial_began;
+  Uncount(conn);
+  Free(conn);
+  StartBackoff(began, now);
+  const bool hope = standing() > 0 || count(ConnState::kDialing) > 0 ||
+                    count(ConnState::kDraining) > 0;
+  if (!hope) RejectAll(RejectReason::kDialFailed, now, &error);
+}
+
+void HostPool::StartBackoff(Instant dial_began, Instant now) {
+  // Dials that ran side by side failed once, not several times in a row.
+  if (dial_failures_ > 0 && dial_began < failed_at_) return;
+  ++dial_failures_;
+  failed_at_ = now;
+  const TargetConfig& config = target_->config();
+  const int doublings = std::min(dial_failures_ - 1, kMaxBackoffDoublings);
+  const double most =
+      std::min(static_cast<double>(config.dial_backoff_base.count()) *
+                   static_cast<double>(int64_t{1} << doublings),
+               static_cast<double>(config.dial_backoff_cap.count()));
+  backoff_until_ =
+      now + Duration(static_cast<int64_t>(most * shard_->random.NextDouble()));
+  WakeBy(backoff_until_);
+}
+
+void HostPool::Closed(Connection* conn, CloseReason reason) {
+  if (conn->gone || conn->state == ConnState::kDialing) return;
+  const CloseReason counted = conn->close_asked ? conn->reason : reason;
+  ++target_->counters().closed[static_cast<int>(counted)];
+  Uncount(conn);
+  if (conn->active == 0) {
+    Free(conn);
+  } else {
+    conn->gone = true;
+    shard_->timers.Cancel(&conn->timer);
+    Place(conn);
+  }
+}
+
+void HostPool::Probed(Connection* conn, bool passed, Instant now) {
+  if (conn->gone || conn->state != ConnState::kProbing) return;
+  TargetCounters& counters = target_->counters();
+  ++(passed ? counters.probes_passed : counters.probes_failed);
+  if (!passed) {
+    CountError(conn);
+    if (conn->state != ConnState::kProbing) return;  // One error too many.
+    if (!conn->multiplexed) {
+      Close(conn, CloseReason::kProbeFailed);
+      return;
+    }
+  }
+  UseChecked(conn, now);
+  SetState(conn, ConnState::kReady);
+  Place(conn, /*last=*/true);
+  Offer(conn, now);
+}
+
+void HostPool::ConcurrencyChanged(Connection* conn, int max_streams,
+                                  Instant now) {
+  if (conn->gone || conn->state == ConnState::kDialing) return;
+  conn->peer_streams = max_streams;
+  conn->limit = LimitOf(*conn);
+  if (conn->limit > 1) conn->multiplexed = true;
+  Place(conn);
+  if (has_waiters()) Serve(now);
+}
+
+void HostPool::GoAway(Connection* conn) {
+  if (conn->gone) return;
+  if (conn->state == ConnState::kReady || conn->state == ConnState::kProbing) {
+    Drain(conn, CloseReason::kPeerClosed);
+  }
+}
+
+void HostPool::ErrorCounted(Connection* conn) {
+  if (conn->gone || conn->state == ConnState::kDialing) return;
+  ++target_->counters().errors_counted;
+  CountError(conn);
+}
+
+void HostPool::CountError(Connection* conn) {
+  ++conn->errors;
+  if (conn->errors <= target_->config().max_errors) return;
+  if (conn->state == ConnState::kReady || conn->state == ConnState::kProbing) {
+    Drain(conn, CloseReason::kProbeFailed);
+  }
+}
+
+void HostPool::OnTimer(Connection* conn, Instant now) {
+  const bool idle = IsIdle(*conn);
+  const bool probing = conn->state == ConnState::kProbing;
+  if (conn->gone || (!probing && conn->state != ConnState::kReady)) return;
+  if (now >= conn->retire_at) {
+    Drain(conn, CloseReason::kLifetime);
+  } else if (idle && now - conn->idle_since >= target_->config().idle_timeout &&
+             !AtFloor()) {
+    Close(conn, CloseReason::kIdle);
+  } else if (idle && now >= conn->lend_until) {
+    StartProbe(conn);
+  } else {
+    SetTimer(conn, now);
+  }
+}
+
+void HostPool::SetTimer(Connection* conn, Instant now) {
+  const TargetConfig& config = target_->config();
+  Instant due = conn->retire_at;
+  if (IsIdle(*conn)) {
+    Instant idle = SaturatingAdd(conn->idle_since, config.idle_timeout);
+    // Kept by the warm floor: look again later.
+    if (idle <= now) idle = SaturatingAdd(now, config.idle_timeout);
+    due = std::min({due, conn->lend_until, idle});
+  } else if (conn->state == ConnState::kReady) {
+    // Soon enough for whenever it comes back.
+    due = std::min(due, SaturatingAdd(now, std::min(config.idle_timeout,
+                                                    config.check_interval)));
+  }
+  shard_->FireBy(&conn->timer, due);
+}
+
+// It was found fit at `checked_at`.
+void HostPool::UseChecked(Connection* conn, Instant checked_at) {
+  const TargetConfig& config = target_->config();
+  conn->checked_at = checked_at;
+  conn->lend_until = conn->retire_at;
+  if (config.probe != ProbeKind::kNone) {
+    conn->lend_until = std::min(
+        conn->lend_until, SaturatingAdd(checked_at, config.check_interval));
+  }
+}
+
+int HostPool::LimitOf(const Connection& conn) const {
+  const int most =
+      key_->mode == Mode::kExclusive ? 1 : target_->config().max_streams;
+  return std::max(0, std::min(conn.peer_streams, most));
+}
+
+void HostPool::StartProbe(Connection* conn) {
+  SetState(conn, ConnState::kProbing);
+  SetTimer(conn, Instant{});  // For its lifetime alone.
+  shard_->outbox.push_back(
+      ProbeEffect{shard_->ids.Encode(*conn), conn->handle, key_});
+}
+
+void HostPool::Drain(Connection* conn, CloseReason reason) {
+  if (conn->active == 0) {
+    Close(conn, reason);
+    return;
+  }
+  conn->reason = reason;
+  conn->close_asked = true;
+  SetState(conn, ConnState::kDraining);
+}
+
+void HostPool::Close(Connection* conn, CloseReason reason, bool claimed) {
+  conn->reason = reason;
+  conn->close_asked = true;
+  if (!claimed) shard_->shared->connections.ExpectReturn();
+  SetState(conn, ConnState::kClosing);
+  shard_->timers.Cancel(&conn->timer);
+  shard_->outbox.push_back(
+      CloseEffect{shard_->ids.Encode(*conn), conn->handle, reason});
+}
+
+Connection* HostPool::OldestIdle() const {
+  Connection* used = idle_.back();
+  Connection* unused = fresh_.back();
+  if (used == nullptr) return unused;
+  if (unused == nullptr) return used;
+  return unused->idle_since < used->idle_since ? unused : used;
+}
+
+void HostPool::SetState(Connection* conn, ConnState state) {
+  --counts_[static_cast<int>(conn->state)];
+  ++counts_[static_cast<int>(state)];
+  target_->OnStateChange(conn->state, state);
+  conn->state = state;
+  Place(conn);
+}
+
+void HostPool::Place(Connection* conn, bool last) {
+  conn->Link<InPool>::Unlink();
+  ConnectionList* list = &rest_;
+  const bool idle = IsIdle(*conn);
+  if (conn->state == ConnState::kReady && conn->active < conn->limit &&
+      !conn->gone) {
+    list = !idle ? &partial_ : conn->uses > 0 ? &idle_ : &fresh_;
+  }
+  last ? list->PushBack(conn) : list->PushFront(conn);
+  if (idle) {
+    if (conn->Link<InIdleOrder>::linked()) {
+      conn->Link<InIdleOrder>::Unlink();
+    } else {
+      target_->OnIdle(1);
+    }
+    last ? shard_->idle_order.PushFront(conn)
+         : shard_->idle_order.PushBack(conn);
+  } else if (conn->Link<InIdleOrder>::linked()) {
+    conn->Link<InIdleOrder>::Unlink();
+    target_->OnIdle(-1);
+  }
+}
+
+// It no longer counts against any limit.
+void HostPool::Uncount(Connection* conn) {
+  const bool expected = conn->state == ConnState::kClosing;
+  --counts_[static_cast<int>(conn->state)];
+  target_->OnRemoved(conn->state);
+  shard_->shared->connections.Return(expected);
+}
+
+void HostPool::Free(Connection* conn) {
+  conn->Link<InPool>::Unlink();
+  if (conn->Link<InIdleOrder>::linked()) {
+    conn->Link<InIdleOrder>::Unlink();
+    target_->OnIdle(-1);
+  }
+  shard_->timers.Cancel(&conn->timer);
+  --records_;
+  target_->OnRecords(-1);
+  shard_->connections.Free(conn);
+}
+
+// --- Numbers ---
+
+SizingNumbers HostPool::Numbers(Instant now) const {
+  const TargetConfig& config = target_->config();
+  return {.waiters = line_length_,
+          .new_only_waiters = new_line_length_,
+          .floor_missing = FloorMissing(),
+          .dialing = count(ConnState::kDialing),
+          .streams = target_->ExpectedStreams(key_->mode),
+          .connection_room = config.max_connections - target_->total(),
+          .dial_room = config.max_dials - target_->count(ConnState::kDialing),
+          .backing_off = BackingOff(now)};
+}
+
+int HostPool::Wanted(Instant now) const {
+  return ConnectionsWanted(Numbers(now));
+}
+
+bool HostPool::AtFloor() const {
+  return is_default_ && standing() <= target_->config().warm;
+}
+
+int HostPool::FloorMissing() const {
+  if (!is_default_) return 0;
+  return std::max(0, target_->config().warm - standing());
+}
+
+bool HostPool::Removable(Instant now) const {
+  return records_ == 0 && !has_waiters() && !BackingOff(now) && !is_default_;
+}
+
+// --- Upkeep ---
+
+void HostPool::Reconfigure(Instant now) {
+  ForEachConnection([&](Connection& conn) {
+    if (conn.gone || conn.state == ConnState::kDialing) return;
+    conn.limit = LimitOf(conn);
+    if (conn.limit > 1) conn.multiplexed = true;
+    UseChecked(&conn, conn.checked_at);
+    if (conn.state == ConnState::kReady) SetTimer(&conn, now);
+  });
+  // Lists change only now: the walk above must not meet anything twice.
+  for (ConnectionList* list : {&partial_, &idle_, &fresh_, &rest_}) {
+    for (Connection* conn = list->front(); conn != nullptr;) {
+      Connection* const next = list->Next(conn);
+      const bool lendable = conn->active < conn->limit;
+      const bool listed_lendable = list != &rest_;
+      if (IsIdle(*conn) || conn->state == ConnState::kReady) {
+        if (lendable != listed_lendable) Place(conn, /*last=*/true);
+      }
+      conn = next;
+    }
+  }
+  if (has_waiters()) Serve(now);
+}
+
+void HostPool::Shutdown(Instant now) {
+  RejectAll(RejectReason::kShutdown, now);
+  ForEachConnection([this](Connection& conn) {
+    if (conn.gone) return;
+    if (conn.state == ConnState::kReady || conn.state == ConnState::kProbing) {
+      Drain(&conn, CloseReason::kShutdown);
+    }
+  });
+}
+
+}  // namespace hotline::pool

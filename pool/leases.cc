@@ -1,0 +1,148 @@
+#include "pool/leases.h"
+
+#include <algorithm>
+
+#include "pool/host_pool.h"
+#include "pool/target.h"
+
+namespace hotline::pool {
+
+LeaseStatus Leases::Find(const LeaseId& id, Lease** lease) const {
+  Lease* record = shard_->leases.At(id.slot);
+  if (record == nullptr || id.version == 0) return LeaseStatus::kUnknown;
+  // Versions wrap around: older means behind by less than half of them.
+  const auto ahead =
+      static_cast<int32_t>(id.version - static_cast<uint32_t>(record->version));
+  if (ahead < 0) return LeaseStatus::kEnded;
+  if (ahead > 0 || !record->in_use || record->secret != id.secret) {
+    return LeaseStatus::kUnknown;
+  }
+  *lease = record;
+  return LeaseStatus::kOk;
+}
+
+LeaseStatus Leases::FindLive(const LeaseId& id, Instant now, Lease** lease,
+                             Target** target) {
+  const LeaseStatus status = Find(id, lease);
+  if (status != LeaseStatus::kOk) return status;
+  if ((*lease)->released) return LeaseStatus::kEnded;
+  if (now < (*lease)->expires || (*lease)->busy) return LeaseStatus::kOk;
+  Expire(*lease, now, target);
+  return LeaseStatus::kEnded;
+}
+
+LeaseStatus Leases::Release(const LeaseId& id, Outcome outcome, Instant now,
+                            Target** target) {
+  Lease* lease = nullptr;
+  const LeaseStatus status = FindLive(id, now, &lease, target);
+  if (status != LeaseStatus::kOk) return status;
+  Connection* conn = lease->conn;
+  HostPool* pool = conn->pool;
+  if (lease->busy) {
+    lease->released = true;
+    if (lease->request != nullptr) {
+      pool->target()->ForgetRequest(lease->request);
+      lease->request = nullptr;
+    }
+    if (outcome != Outcome::kOk) pool->Judge(conn, outcome);
+  } else {
+    pool->EndLease(lease, outcome, now);
+  }
+  if (pool->target()->unsettled()) *target = pool->target();
+  return LeaseStatus::kOk;
+}
+
+CallStart Leases::BeginCall(const LeaseId& id, Instant now, Target** target) {
+  CallStart start;
+  Lease* lease = nullptr;
+  start.status = FindLive(id, now, &lease, target);
+  if (start.status != LeaseStatus::kOk) return start;
+  if (lease->busy) {
+    start.status = LeaseStatus::kBusy;
+    return start;
+  }
+  lease->busy = true;
+  if (lease->has_end) lease->left = lease->expires - now;
+  lease->expires = kNever;
+  const Connection& conn = *lease->conn;
+  start.handle = conn.handle;
+  start.conn = shard_->ids.Encode(conn);
+  start.uses = conn.uses - 1;
+  start.ready_since = conn.ready_since;
+  start.key = conn.pool->shared_key();
+  return start;
+}
+
+void Leases::EndCall(const LeaseId& id, Instant now, Target** target) {
+  Lease* lease = nullptr;
+  if (Find(id, &lease) != LeaseStatus::kOk || !lease->busy) return;
+  lease->busy = false;
+  HostPool* pool = lease->conn->pool;
+  if (lease->released) {
+    pool->EndLease(lease, Outcome::kOk, now);
+    if (pool->target()->unsettled()) *target = pool->target();
+    return;
+  }
+  if (!lease->has_end) return;
+  lease->expires = SaturatingAdd(now, lease->left);
+  SetTimer(lease);
+}
+
+RenewResult Leases::Renew(const LeaseId& id, Duration ttl, Instant now,
+                          Target** target) {
+  RenewResult result;
+  Lease* lease = nullptr;
+  result.status = FindLive(id, now, &lease, target);
+  if (result.status != LeaseStatus::kOk) return result;
+  const Instant end = SaturatingAdd(now, ttl);
+  if (!lease->has_end) {
+    lease->has_end = true;
+    const Duration leak_after(
+        shard_->shared->leak_after.load(std::memory_order_relaxed));
+    lease->leak_at = SaturatingAdd(lease->granted, leak_after);
+  }
+  if (lease->busy) {
+    lease->left = ttl;
+  } else {
+    lease->expires = end;
+  }
+  SetTimer(lease);
+  result.expires = end;
+  return result;
+}
+
+void Leases::SetTimer(Lease* lease) {
+  shard_->FireBy(&lease->timer, std::min(lease->expires, lease->leak_at));
+}
+
+void Leases::Expire(Lease* lease, Instant now, Target** target) {
+  Connection* conn = lease->conn;
+  HostPool* pool = conn->pool;
+  ++pool->target()->counters().leases_expired;
+  // Nobody knows in which state the borrower left it.
+  if (!conn->multiplexed && !conn->gone && conn->state != ConnState::kClosing) {
+    pool->Close(conn, CloseReason::kExpired);
+  }
+  pool->EndLease(lease, Outcome::kOk, now);
+  *target = pool->target();
+}
+
+void Leases::OnTimer(Lease* lease, Instant now, Target** target) {
+  // Set for an earlier lease in the same slot, maybe.
+  if (!lease->in_use) return;
+  if (now >= lease->leak_at) {
+    lease->leak_at = kNever;
+    HostPool* pool = lease->conn->pool;
+    ++pool->target()->counters().leases_leaked;
+    shard_->outbox.push_back(LeakEffect{pool->shared_key(),
+                                        shard_->ids.Encode(*lease->conn),
+                                        lease->holder, now - lease->granted});
+  }
+  if (now >= lease->expires) {
+    Expire(lease, now, target);
+  } else {
+    SetTimer(lease);
+  }
+}
+
+}  // namespace hotline::pool

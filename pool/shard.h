@@ -1,0 +1,155 @@
+// One mutex and the targets behind it.
+#ifndef HOTLINE_POOL_SHARD_H_
+#define HOTLINE_POOL_SHARD_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "base/mutex.h"
+#include "pool/host_pool.h"
+#include "pool/leases.h"
+#include "pool/pool.h"
+#include "pool/shard_state.h"
+#include "pool/snapshot.h"
+#include "pool/target.h"
+
+namespace hotline::pool {
+
+// Hashes of a key: `target` chooses the shard, `pool` finds the HostPool in it.
+struct KeyHash {
+  explicit KeyHash(const HostPoolKey& key);
+  explicit KeyHash(const std::string& target);
+
+  size_t target;
+  size_t pool = 0;
+};
+
+// A Shard locks, lets HostPool, Target and Leases decide, unlocks, and carries
+// out what they put into the outbox: in the order in which it was decided,
+// because only one thread at a time drains it. A thread that finds another one
+// draining leaves its effects to it and goes.
+//
+// Thread safety: every method may be called from any thread. After each of them
+// the pool must look at the budgets (Pool::Impl::Follow): a token may be
+// waiting for its carrier.
+class alignas(128) Shard {
+ public:
+  Shard(PoolShared* shared, int index);
+  ~Shard();
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  // Rejected with kTooManyTargets, uncounted, when the target is new and there
+  // is no room for it. `quiet` is set when there is nothing to follow up.
+  AcquireResult Acquire(const AcquireRequest& request, const KeyHash& hash,
+                        Instant now, bool* quiet);
+  LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
+                      bool* quiet);
+
+  bool Cancel(WaiterId waiter, Instant now);
+  CallStart BeginCall(const LeaseId& id, Instant now);
+  void EndCall(const LeaseId& id, Instant now);
+  RenewResult Renew(const LeaseId& id, Duration ttl, Instant now);
+  void Warm(const std::string& target, const KeyHash& hash, Instant now);
+  void Reconfigure(Instant now);
+  void Shutdown(Instant now);
+  void Tick(Instant now);
+
+  void Dialed(ConnId id, const Established& established, Instant now);
+  void DialFailed(ConnId id, const DialError& error, const DialTimings& timings,
+                  Instant now);
+  void Closed(ConnId id, CloseReason reason, Instant now);
+  void Probed(ConnId id, bool passed, Instant now);
+  void ConcurrencyChanged(ConnId id, int max_streams, Instant now);
+  void GoAway(ConnId id, Instant now);
+  void ErrorCounted(ConnId id, Instant now);
+
+  // Carries a budget's delivery to its target.
+  void BudgetGranted(const Budget* budget, Target* target, Instant now);
+  // Since when the oldest idle connection above its warm floor (or any one,
+  // with `floors`) is idle. kNever: there is none.
+  Instant OldestIdle(bool floors);
+  // Closes that one if the budget still wants it.
+  void ReclaimOldest(bool floors, Instant now);
+  // Forgets the target that has been empty for longest. False: none is empty.
+  bool ForgetOne();
+  void CountRejected(RejectReason reason);
+
+  // Adds to what is there.
+  void AddTo(const SnapshotRequest& request, Instant now,
+             Snapshot* snapshot) const;
+
+ private:
+  friend class Inspector;
+
+  struct PoolRef {
+    const HostPoolKey& key;
+    size_t hash;
+  };
+  struct HashOfPool {
+    using is_transparent = void;
+    size_t operator()(const HostPool* pool) const { return pool->hash(); }
+    size_t operator()(const PoolRef& ref) const { return ref.hash; }
+  };
+  struct SamePool {
+    using is_transparent = void;
+    bool operator()(const HostPool* a, const HostPool* b) const {
+      return a == b;
+    }
+    bool operator()(const HostPool* a, const PoolRef& b) const {
+      return a->hash() == b.hash && a->key() == b.key;
+    }
+    bool operator()(const PoolRef& a, const HostPool* b) const {
+      return (*this)(b, a);
+    }
+  };
+
+  HostPool* FindPoolLocked(const HostPoolKey& key, size_t hash) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  HostPool* FindOrAddPoolLocked(const HostPoolKey& key, const KeyHash& hash)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  HostPool* AddPoolLocked(Target* target, HostPoolKey key, size_t hash)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Target* FindOrAddTargetLocked(const std::string& name, size_t hash)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool ForgetOneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SettleLocked(Target* target, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SweepLocked(Target* target, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void FireLocked(PoolTimer* timer, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Connection* OldestIdleLocked(bool floors) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Connection* FindConnectionLocked(ConnId id) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether the caller must Drain after unlocking.
+  bool StartDrainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Drain() ABSL_LOCKS_EXCLUDED(mu_);
+  void Perform(Effect& effect) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Runs `event(Connection&, HostPool&)` and all that follows, if `id` still
+  // names a connection.
+  template <typename Event>
+  void OnConnection(ConnId id, Instant now, Event&& event)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  PoolShared* const shared_;
+  mutable Mutex mu_;
+  ShardState state_ ABSL_GUARDED_BY(mu_);
+  Leases leases_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_set<HostPool*, HashOfPool, SamePool> pools_
+      ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, std::unique_ptr<Target>> targets_
+      ABSL_GUARDED_BY(mu_);
+  List<Target, Empties> empty_ ABSL_GUARDED_BY(mu_);  // Longest empty first.
+  TargetCounters forgotten_ ABSL_GUARDED_BY(mu_);
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  Outbox batch_;  // Belongs to whoever is draining.
+};
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_POOL_SHARD_H_

@@ -1,0 +1,486 @@
+#include "pool/target.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace hotline::pool {
+namespace {
+
+// A warm floor that a budget refused is tried again after this.
+constexpr Duration kFloorRetry = std::chrono::seconds(1);
+
+constexpr size_t kMaxHolders = 5;
+constexpr Duration kMinRetry = std::chrono::milliseconds(10);
+constexpr Duration kMaxRetry = std::chrono::seconds(1);
+
+}  // namespace
+
+Target::Target(ShardState* shard, std::string name, size_t hash,
+               const TargetConfig& config)
+    : shard_(shard),
+      config_(config),
+      name_(std::move(name)),
+      hash_(hash),
+      connection_(&shard->shared->connections, shard->index, this),
+      dial_(&shard->shared->dials, shard->index, this) {}
+
+Target::~Target() {
+  for (Claim* claim : {&connection_, &dial_}) {
+    claim->budget->Leave(&claim->ticket);
+  }
+  while (Lease* lease = leases_.front()) {
+    lease->Link<InTarget>::Unlink();
+    shard_->timers.Cancel(&lease->timer);
+  }
+}
+
+// --- Acquire ---
+
+AcquireResult Target::Acquire(HostPool* pool, const AcquireRequest& request,
+                              Instant now) {
+  AcquireResult result;
+  if (!request.request_id.empty() && Repeat(pool, request, now, &result)) {
+    return result;
+  }
+  const bool new_only = request.reuse == Reuse::kForceNew;
+  Connection* conn = pool->FindLendable(new_only, now);
+  if (conn != nullptr) {
+    result.kind = AcquireResult::kGranted;
+    counters_.wait.Record(Duration(0));
+    pool->FillGrant(*pool->Lend(conn, TermsOf(pool, request), now),
+                    &result.grant);
+    return result;
+  }
+  if (request.reuse == Reuse::kRequireWarm) {
+    return Refuse(RejectReason::kNoIdleConnection, *pool, now);
+  }
+  if (!request.may_wait) {
+    DialForNobody(pool, now);
+    return Refuse(RejectReason::kNoIdleConnection, *pool, now);
+  }
+  if (request.deadline <= now) {
+    return Refuse(RejectReason::kWaitTimeout, *pool, now);
+  }
+  if (waiters_ >= config_.max_waiters || shard_->waiting.full()) {
+    return Refuse(RejectReason::kQueueFull, *pool, now);
+  }
+  return Queue(pool, request, now);
+}
+
+LeaseTerms Target::TermsOf(HostPool* pool, const AcquireRequest& request) {
+  LeaseTerms terms{request.lease_ttl, request.secret, request.holder, nullptr};
+  if (request.request_id.empty()) return terms;
+  if (requests_ == nullptr) requests_ = std::make_unique<Requests>();
+  const auto added =
+      requests_->try_emplace(std::string(request.request_id)).first;
+  terms.request = &added->second;
+  *terms.request = {&added->first,     pool,    request.reuse,
+                    request.lease_ttl, nullptr, nullptr};
+  return terms;
+}
+
+AcquireResult Target::Queue(HostPool* pool, const AcquireRequest& request,
+                            Instant now) {
+  Waiting* waiting = pool->Join(request, TermsOf(pool, request), now);
+  Settle(now);
+  waiting->info = WaitInfoNow(*pool, waiting->info.place, now);
+  AcquireResult result;
+  result.kind = AcquireResult::kQueued;
+  result.waiter = shard_->ids.Encode(*waiting);
+  return result;
+}
+
+AcquireResult Target::Refuse(RejectReason reason, const HostPool& pool,
+                             Instant now) {
+  AcquireResult result;
+  result.kind = AcquireResult::kRejected;
+  result.rejection = Explain(reason, pool, nullptr, now);
+  return result;
+}
+
+// A request_id that is known. True: `result` is the answer.
+bool Target::Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
+                    AcquireResult* result) {
+  if (requests_ == nullptr) return false;
+  const auto found = requests_->find(std::string(request.request_id));
+  if (found == requests_->end()) return false;
+  Request& record = found->second;
+  if (record.pool != pool || record.reuse != request.reuse ||
+      record.ttl != request.lease_ttl) {
+    *result = Refuse(RejectReason::kIdConflict, *pool, now);
+    return true;
+  }
+  if (record.lease != nullptr) {
+    const Lease& lease = *record.lease;
+    result->kind = AcquireResult::kGranted;
+    pool->FillGrant(lease, &result->grant);
+    if (lease.busy && lease.has_end) {
+      result->grant.expires = SaturatingAdd(now, lease.left);
+    }
+    return true;
+  }
+  Waiting* waiting = record.waiting;
+  assert(waiting != nullptr);
+  // Who does not want the place leaves it to whoever has it.
+  if (!request.may_wait) {
+    *result = Refuse(RejectReason::kNoIdleConnection, *pool, now);
+    return true;
+  }
+  if (request.deadline <= now) {
+    *result = Refuse(RejectReason::kWaitTimeout, *pool, now);
+    return true;
+  }
+  shard_->outbox.push_back(
+      RejectEffect{waiting->waiter,
+                   Explain(RejectReason::kSuperseded, *pool, waiting, now)});
+  shard_->waiting.NextVersion(waiting);
+  waiting->waiter = request.waiter;
+  waiting->arrived = now;
+  waiting->deadline = request.deadline;
+  waiting->terms.secret = request.secret;
+  waiting->terms.holder = request.holder;
+  shard_->FireBy(&waiting->timer, waiting->deadline);
+  result->kind = AcquireResult::kQueued;
+  result->waiter = shard_->ids.Encode(*waiting);
+  return true;
+}
+
+void Target::ForgetRequest(Request* request) {
+  requests_->erase(requests_->find(*request->name));
+}
+
+// Begins a dial whose result nobody waits for, if the limits allow one.
+void Target::DialForNobody(HostPool* pool, Instant now) {
+  SizingNumbers numbers = pool->Numbers(now);
+  ++numbers.waiters;
+  if (ConnectionsToDial(numbers) == 0 || connection_.holds || dial_.holds) {
+    return;
+  }
+  if (!connection_.budget->TryTake()) return;
+  if (!dial_.budget->TryTake()) {
+    connection_.budget->Return();
+    return;
+  }
+  pool->BeginDial(now);
+}
+
+// --- Dialling ---
+
+void Target::BudgetGranted(const Budget* budget, Instant now) {
+  Claim& claim = budget == connection_.budget ? connection_ : dial_;
+  assert(claim.in_line && !claim.holds);
+  claim.in_line = false;
+  claim.holds = true;
+  Settle(now);
+}
+
+void Target::Settle(Instant now) {
+  touched_ = false;
+  // A target that lost its last connection moves up in the line.
+  if (connection_.in_line && total_ == 0 && !connection_.joined_poor &&
+      connection_.budget->Leave(&connection_.ticket)) {
+    connection_.in_line = false;
+  }
+  bool waits_for_token = false;
+  while (!shard_->shutdown) {
+    HostPool* pool = NextToDial(now);
+    if (pool == nullptr) break;
+    if (count(ConnState::kDialing) >= config_.max_dials) break;
+    if (total_ >= config_.max_connections) {
+      MakeRoom(now);
+      break;
+    }
+    if (!TakeTokens(pool, now)) {
+      waits_for_token = pool->has_waiters();
+      break;
+    }
+    pool->BeginDial(now);
+  }
+  if (waits_for_token) return;
+  Release(&connection_);
+  Release(&dial_);
+}
+
+HostPool* Target::NextToDial(Instant now) const {
+  HostPool* best = nullptr;
+  uint64_t best_order = 0;
+  for (const auto& pool : pools_) {
+    const uint64_t order = pool->OldestOrder();
+    if (best != nullptr && order >= best_order) continue;
+    if (pool->Wanted(now) == 0) continue;
+    best = pool.get();
+    best_order = order;
+  }
+  return best;
+}
+
+bool Target::TakeTokens(HostPool* pool, Instant now) {
+  const bool may_join = pool->has_waiters();
+  if (!Take(&connection_, may_join)) {
+    // A dial's token is not for keeping: others need it meanwhile.
+    Release(&dial_);
+  } else if (Take(&dial_, may_join)) {
+    connection_.holds = dial_.holds = false;
+    return true;
+  }
+  if (!may_join) pool->WakeBy(SaturatingAdd(now, kFloorRetry));
+  return false;
+}
+
+bool Target::Take(Claim* claim, bool may_join) {
+  if (claim->holds) return true;
+  if (claim->in_line) return false;
+  if (!may_join) {
+    claim->holds = claim->budget->TryTake();
+    return claim->holds;
+  }
+  claim->joined_poor = total_ == 0;
+  claim->holds = claim->budget->TakeOrJoin(&claim->ticket, claim->joined_poor);
+  claim->in_line = !claim->holds;
+  return claim->holds;
+}
+
+void Target::Release(Claim* claim) {
+  if (claim->in_line && claim->budget->Leave(&claim->ticket)) {
+    claim->in_line = false;
+  }
+  if (claim->holds) {
+    claim->holds = false;
+    claim->budget->Return();
+  }
+}
+
+int Target::PlacesShort(Instant now) const {
+  int wanted = 0;
+  for (const auto& pool : pools_) {
+    if (pool->has_waiters()) wanted += pool->Wanted(now);
+  }
+  wanted = std::min(wanted, config_.max_dials - count(ConnState::kDialing));
+  return total_ - config_.max_connections + wanted - count(ConnState::kClosing);
+}
+
+void Target::MakeRoom(Instant now) {
+  for (int short_of = PlacesShort(now); short_of > 0; --short_of) {
+    Connection* conn = OldestIdle();
+    if (conn == nullptr) return;
+    conn->pool->Close(conn, CloseReason::kReclaimed);
+  }
+}
+
+// The warm floor gives way only when there is nothing else.
+Connection* Target::OldestIdle() const {
+  Connection* best = nullptr;
+  bool best_at_floor = false;
+  for (const auto& pool : pools_) {
+    Connection* conn = pool->OldestIdle();
+    if (conn == nullptr) continue;
+    const bool at_floor = pool->AtFloor();
+    if (best == nullptr || at_floor < best_at_floor ||
+        (at_floor == best_at_floor && conn->idle_since < best->idle_since)) {
+      best = conn;
+      best_at_floor = at_floor;
+    }
+  }
+  return best;
+}
+
+// --- Upkeep ---
+
+void Target::Reconfigure(const TargetConfig& config, Instant now) {
+  config_ = config;
+  for (const auto& pool : pools_) pool->Reconfigure(now);
+  while (OverLimit()) {
+    Connection* conn = OldestIdle();
+    if (conn == nullptr) break;
+    conn->pool->Close(conn, CloseReason::kShrunk);
+  }
+  Settle(now);
+}
+
+void Target::Shutdown(Instant now) {
+  for (const auto& pool : pools_) pool->Shutdown(now);
+  Settle(now);
+}
+
+void Target::OnEnded(Lease* lease, Instant now) {
+  counters_.lease.Record(std::max(Duration(0), now - lease->granted));
+  --lease_count_;
+  lease->Link<InTarget>::Unlink();
+  if (lease->request != nullptr) {
+    ForgetRequest(lease->request);
+    lease->request = nullptr;
+  }
+  if (lease->holder != nullptr) lease->holder = nullptr;
+  shard_->leases.Free(lease);
+}
+
+void Target::OnDialed(const Established& established) {
+  ++counters_.dials_ok;
+  ++counters_.opened;
+  counters_.dial_resolve.Record(established.timings.resolve);
+  counters_.dial_connect.Record(established.timings.connect);
+  counters_.dial_tls.Record(established.timings.tls);
+  counters_.dial_validate.Record(established.timings.validate);
+  known_streams_ = std::max(1, established.max_streams);
+  last_dial_error_.clear();
+}
+
+void Target::OnDialFailed(const DialError& error, const DialTimings& timings) {
+  static_cast<void>(timings);
+  ++counters_.dials_failed[static_cast<int>(error.failure_class)];
+  last_dial_error_ = error.message.empty() ? error.reason : error.message;
+}
+
+HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key, size_t hash) {
+  pools_.push_back(
+      std::make_unique<HostPool>(shard_, this, std::move(key), hash));
+  return pools_.back().get();
+}
+
+void Target::RemovePool(HostPool* pool) {
+  for (auto& owned : pools_) {
+    if (owned.get() != pool) continue;
+    std::swap(owned, pools_.back());
+    pools_.pop_back();
+    return;
+  }
+}
+
+// --- Numbers ---
+
+int Target::ExpectedStreams(Mode mode) const {
+  if (mode == Mode::kExclusive) return 1;
+  const int streams =
+      known_streams_ != 0 ? known_streams_ : config_.expected_streams;
+  return std::min(streams, config_.max_streams);
+}
+
+bool Target::Empty() const {
+  return records_ == 0 && waiters_ == 0 && !connection_.in_line &&
+         !dial_.in_line && config_.warm == 0;
+}
+
+WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
+                             Instant now) const {
+  WaitInfo info;
+  info.place = place;
+  info.dials_in_flight = pool.count(ConnState::kDialing);
+  const int64_t covered = int64_t{info.dials_in_flight} *
+                          std::max(1, ExpectedStreams(pool.key().mode));
+  if (info.dials_in_flight > 0 && place <= covered) {
+    info.limit = WaitLimit::kDial;
+  } else if (pool.BackingOff(now)) {
+    info.limit = WaitLimit::kDialBackoff;
+  } else if (total_ >= config_.max_connections) {
+    info.limit = WaitLimit::kTargetConnections;
+    info.limit_value = config_.max_connections;
+  } else if (count(ConnState::kDialing) >= config_.max_dials) {
+    info.limit = WaitLimit::kTargetDials;
+    info.limit_value = config_.max_dials;
+  } else if (connection_.in_line) {
+    info.limit = WaitLimit::kGlobalConnections;
+    info.limit_value = connection_.budget->max();
+  } else if (dial_.in_line) {
+    info.limit = WaitLimit::kGlobalDials;
+    info.limit_value = dial_.budget->max();
+  } else {
+    info.limit = WaitLimit::kDial;
+  }
+  return info;
+}
+
+std::unique_ptr<Rejection> Target::Explain(RejectReason reason,
+                                           const HostPool& pool,
+                                           const Waiting* waiting,
+                                           Instant now) {
+  ++counters_.rejected[static_cast<int>(reason)];
+  auto rejection = std::make_unique<Rejection>();
+  rejection->reason = reason;
+  rejection->last_dial_error = last_dial_error_;
+  const int place = waiting != nullptr ? waiting->info.place : 0;
+  rejection->wait =
+      WaitInfoNow(pool, std::max(1, std::min(place, pool.waiters())), now);
+  rejection->wait.place = place;
+  if (waiting != nullptr) {
+    rejection->wait.waited = std::max(Duration(0), now - waiting->arrived);
+  }
+  if (reason == RejectReason::kWaitTimeout ||
+      reason == RejectReason::kQueueFull) {
+    for (const Lease* lease = leases_.front();
+         lease != nullptr && rejection->oldest_holders.size() < kMaxHolders;
+         lease = leases_.Next(lease)) {
+      rejection->oldest_holders.push_back(
+          {lease->holder != nullptr ? *lease->holder : Holder{},
+           std::max(Duration(0), now - lease->granted)});
+    }
+  }
+  rejection->retry_after = RetryAfter(reason, pool, now);
+  return rejection;
+}
+
+Duration Target::RetryAfter(RejectReason reason, const HostPool& pool,
+                            Instant now) const {
+  if (reason == RejectReason::kShutdown) return kMaxRetry;
+  if (pool.BackingOff(now)) {
+    return std::max(kMinRetry, pool.backoff_until() - now);
+  }
+  // A lease's usual length: by then one has probably come back.
+  return std::clamp(counters_.lease.Quantile(0.5), kMinRetry, kMaxRetry);
+}
+
+TargetRow Target::Row(Instant now) const {
+  TargetRow row;
+  row.target = name_;
+  row.connections = counts_;
+  row.idle = idle_;
+  row.max_connections = config_.max_connections;
+  row.waiters = waiters_;
+  row.leases = lease_count_;
+  row.last_dial_error = last_dial_error_;
+  row.counters = counters_;
+  Instant oldest = now;
+  for (const auto& pool : pools_) {
+    row.warm_deficit += pool->FloorMissing();
+    oldest = std::min(oldest, pool->OldestArrival(now));
+  }
+  row.oldest_wait = now - oldest;
+  return row;
+}
+
+void Target::AddConnections(Instant now, Snapshot* snapshot) const {
+  for (const auto& pool : pools_) {
+    pool->ForEachConnection([&](const Connection& conn) {
+      if (conn.gone) return;
+      ConnectionRow& row = snapshot->connections.emplace_back();
+      row.id = shard_->ids.Encode(conn);
+      row.key = pool->key();
+      row.state = conn.state;
+      row.active = conn.active;
+      row.limit = conn.limit;
+      const bool open = conn.state != ConnState::kDialing;
+      row.age = now - (open ? conn.ready_since : conn.dial_began);
+      if (conn.state == ConnState::kReady && conn.active == 0) {
+        row.idle = now - conn.idle_since;
+      }
+      row.uses = conn.uses;
+      row.errors = conn.errors;
+    });
+  }
+}
+
+void Target::AddLeases(Instant now, Snapshot* snapshot) const {
+  for (const Lease* lease = leases_.front(); lease != nullptr;
+       lease = leases_.Next(lease)) {
+    LeaseRow& row = snapshot->leases.emplace_back();
+    row.target = name_;
+    row.mode = lease->conn->pool->key().mode;
+    row.conn = shard_->ids.Encode(*lease->conn);
+    if (lease->holder != nullptr) row.holder = *lease->holder;
+    row.age = now - lease->granted;
+    row.busy = lease->busy;
+    if (lease->expires != kNever) row.remaining = lease->expires - now;
+  }
+}
+
+}  // namespace hotline::pool

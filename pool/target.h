@@ -1,0 +1,183 @@
+// One upstream (scheme, host, port): the limits over its HostPools.
+#ifndef HOTLINE_POOL_TARGET_H_
+#define HOTLINE_POOL_TARGET_H_
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/node_hash_map.h"
+#include "base/time.h"
+#include "pool/budget.h"
+#include "pool/host_pool.h"
+#include "pool/list.h"
+#include "pool/pool.h"
+#include "pool/records.h"
+#include "pool/shard_state.h"
+#include "pool/snapshot.h"
+
+namespace hotline::pool {
+
+struct Empties;  // Tag: targets that could be forgotten.
+
+// A Target decides which of its HostPools may dial: the one whose first waiter
+// is the oldest, within the target's limits and the pool's budgets. It keeps
+// what is counted and remembered over all of them.
+//
+// A place in a budget's line is held only while somebody waits who could use
+// the token. At most one token of each kind is held unused: the connection's,
+// while the target is in line for the dial's.
+//
+// Not thread-safe: guarded by the shard's mutex.
+class Target : public Link<Empties> {
+ public:
+  Target(ShardState* shard, std::string name, size_t hash,
+         const TargetConfig& config);
+  ~Target();
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
+
+  const std::string& name() const { return name_; }
+  size_t hash() const { return hash_; }
+  const TargetConfig& config() const { return config_; }
+
+  // --- Events ---
+
+  // All of Acquire but for finding the HostPool.
+  AcquireResult Acquire(HostPool* pool, const AcquireRequest& request,
+                        Instant now);
+  // A token arrived from a budget's line.
+  void BudgetGranted(const Budget* budget, Instant now);
+  // After every event: begins the dials that are wanted and possible, makes
+  // room for those that are not, and leaves the lines nobody needs.
+  void Settle(Instant now);
+  void Reconfigure(const TargetConfig& config, Instant now);
+  void Shutdown(Instant now);
+
+  // Whether something changed that Settle should look at.
+  bool unsettled() const { return touched_ || waiters_ > 0; }
+
+  // --- Told by the HostPools ---
+
+  void OnStateChange(ConnState from, ConnState to) {
+    --counts_[static_cast<int>(from)];
+    ++counts_[static_cast<int>(to)];
+    touched_ = true;
+  }
+  void OnAdded(ConnState state) {
+    ++counts_[static_cast<int>(state)];
+    ++total_;
+  }
+  void OnRemoved(ConnState state) {
+    --counts_[static_cast<int>(state)];
+    --total_;
+    touched_ = true;
+  }
+  void OnRecords(int change) { records_ += change; }
+  void OnIdle(int change) { idle_ += change; }
+  void OnWaiters(int change) { waiters_ += change; }
+  void OnLent(Lease* lease) {
+    leases_.PushBack(lease);
+    ++lease_count_;
+    ++counters_.granted;
+    counters_.reused += lease->reused ? 1 : 0;
+  }
+  // The lease is over: counts it and frees the record.
+  void OnEnded(Lease* lease, Instant now);
+  void OnDialed(const Established& established);
+  void OnDialFailed(const DialError& error, const DialTimings& timings);
+  void ForgetRequest(Request* request);
+
+  // --- Numbers ---
+
+  TargetCounters& counters() { return counters_; }
+  const TargetCounters& counters() const { return counters_; }
+  int count(ConnState state) const { return counts_[static_cast<int>(state)]; }
+  int total() const { return total_; }
+  int waiters() const { return waiters_; }
+  int records() const { return records_; }
+  // More connections than allowed, not counting those that are going anyway.
+  bool OverLimit() const {
+    return total_ - count(ConnState::kClosing) - count(ConnState::kDraining) >
+           config_.max_connections;
+  }
+  // Slots of a connection to come; 0: unknown.
+  int ExpectedStreams(Mode mode) const;
+  // Places that waiters could use and that nothing on its way will free.
+  int PlacesShort(Instant now) const;
+  // No connection, lease, waiter or token: it can be forgotten.
+  bool Empty() const;
+
+  // Counts a rejection and explains it.
+  std::unique_ptr<Rejection> Explain(RejectReason reason, const HostPool& pool,
+                                     const Waiting* waiting, Instant now);
+  WaitInfo WaitInfoNow(const HostPool& pool, int place, Instant now) const;
+  TargetRow Row(Instant now) const;
+  void AddConnections(Instant now, Snapshot* snapshot) const;
+  void AddLeases(Instant now, Snapshot* snapshot) const;
+
+  HostPool* AddPool(std::shared_ptr<const HostPoolKey> key, size_t hash);
+  void RemovePool(HostPool* pool);
+  const std::vector<std::unique_ptr<HostPool>>& pools() const { return pools_; }
+  const List<Lease, InTarget>& leases() const { return leases_; }
+  int lease_count() const { return lease_count_; }
+
+ private:
+  friend class Inspector;
+
+  // Being in a budget's line, and what came of it.
+  struct Claim {
+    Claim(Budget* budget_in, int shard, Target* target)
+        : budget(budget_in), ticket(shard, target) {}
+    Budget* const budget;
+    Budget::Ticket ticket;
+    bool in_line = false;  // Or its Delivery is on its way.
+    bool joined_poor = false;
+    bool holds = false;  // A token, not used yet.
+  };
+
+  AcquireResult Refuse(RejectReason reason, const HostPool& pool, Instant now);
+  bool Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
+              AcquireResult* result);
+  AcquireResult Queue(HostPool* pool, const AcquireRequest& request,
+                      Instant now);
+  HostPool* NextToDial(Instant now) const;
+  bool TakeTokens(HostPool* pool, Instant now);
+  LeaseTerms TermsOf(HostPool* pool, const AcquireRequest& request);
+  bool Take(Claim* claim, bool may_join);
+  void Release(Claim* claim);
+  void MakeRoom(Instant now);
+  void DialForNobody(HostPool* pool, Instant now);
+  Connection* OldestIdle() const;
+  Duration RetryAfter(RejectReason reason, const HostPool& pool,
+                      Instant now) const;
+
+  // What Acquire and Release touch comes first.
+  ShardState* const shard_;
+  TargetConfig config_;
+  int total_ = 0;  // Connections that count against the limit.
+  int waiters_ = 0;
+  int idle_ = 0;
+  int records_ = 0;
+  int lease_count_ = 0;
+  bool touched_ = false;
+  std::array<int, kConnStates> counts_{};
+  List<Lease, InTarget> leases_;
+  TargetCounters counters_;
+
+  const std::string name_;
+  const size_t hash_;
+  std::vector<std::unique_ptr<HostPool>> pools_;
+  int known_streams_ = 0;  // Learned; 0: not yet.
+  std::string last_dial_error_;
+  Claim connection_;
+  Claim dial_;
+  // Null until somebody names a request.
+  using Requests = absl::node_hash_map<std::string, Request>;
+  std::unique_ptr<Requests> requests_;
+};
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_POOL_TARGET_H_
