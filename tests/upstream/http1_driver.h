@@ -103,6 +103,8 @@ struct Exchange {
   std::string_view answer;
   bool eof = false;  // After the answer.
   Http1Limits limits;
+  // Whether to make another exchange afterwards where the codec is fit for one.
+  bool twice = false;
 };
 
 struct Outcome {
@@ -113,9 +115,21 @@ struct Outcome {
   bool open = false;      // Feed still says yes.
   bool reusable = false;  // CanSubmit.
   bool unsolicited = false;
+  std::string second;  // Events of the second exchange.
 
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
+
+// A plain exchange on a codec that has had one.
+inline std::string RunSecond(Codec* codec, Recorder* recorder) {
+  *recorder = Recorder();
+  codec->Submit({.authority = "h"});
+  std::string out;
+  codec->TakeOutput(&out);
+  codec->OnWritten(out.size());
+  codec->Feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+  return recorder->Text();
+}
 
 // One request, written whole, and its answer in pieces: `cut(left)` says how
 // long the next one is (1 to left).
@@ -151,6 +165,9 @@ inline Outcome Run(const Exchange& exchange,
   outcome.body = recorder.body;
   outcome.reusable = codec->CanSubmit();
   outcome.unsolicited = codec->error().unsolicited;
+  if (exchange.twice && outcome.reusable) {
+    outcome.second = RunSecond(codec.get(), &recorder);
+  }
   return outcome;
 }
 

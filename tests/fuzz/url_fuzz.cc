@@ -1,0 +1,80 @@
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "server/url.h"
+#include "tests/fuzz/targets.h"
+
+namespace hotline::fuzz {
+namespace {
+
+using server::ParsedTarget;
+using server::ParsedUrl;
+
+bool IsVisible(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return c > ' ' && c < '\x7f'; });
+}
+
+std::string Scheme(const ParsedTarget& target) {
+  return target.tls ? "https://" : "http://";
+}
+
+void CheckTarget(const ParsedTarget& target) {
+  HOTLINE_PROMISE(target.port != 0);
+  HOTLINE_PROMISE(!target.host.empty());
+  HOTLINE_PROMISE(target.host.size() <= 253);
+  HOTLINE_PROMISE(target.canonical.find_first_not_of(
+                      "abcdefghijklmnopqrstuvwxyz0123456789.-_:/[]") ==
+                  std::string::npos);
+  const bool ipv6 = target.host.find(':') != std::string::npos;
+  HOTLINE_PROMISE(target.canonical == Scheme(target) + (ipv6 ? "[" : "") +
+                                          target.host + (ipv6 ? "]:" : ":") +
+                                          std::to_string(target.port));
+  ParsedTarget again;
+  HOTLINE_PROMISE(!ParseTarget(target.canonical, &again).has_value());
+  HOTLINE_PROMISE(again.canonical == target.canonical);
+  // What ends with digits alone is an address to somebody.
+  const std::string last = target.host.substr(target.host.rfind('.') + 1);
+  if (!ipv6 && last.find_first_not_of("0123456789") == std::string::npos) {
+    HOTLINE_PROMISE(std::count(target.host.begin(), target.host.end(), '.') ==
+                    3);
+    HOTLINE_PROMISE(target.host.find_first_not_of("0123456789.") ==
+                    std::string::npos);
+  }
+}
+
+}  // namespace
+
+void FuzzUrl(std::string_view input) {
+  ParsedTarget target;
+  const auto bad_target = ParseTarget(input, &target);
+  if (!bad_target.has_value()) CheckTarget(target);
+
+  ParsedUrl url;
+  if (const auto bad = ParseUrl(input, &url)) {
+    HOTLINE_PROMISE(std::string_view(bad->reason) == "BAD_URL");
+    HOTLINE_PROMISE(bad->field == "url" && !bad->message.empty());
+    // Every target is a URL.
+    HOTLINE_PROMISE(bad_target.has_value());
+    return;
+  }
+  CheckTarget(url.target);
+  HOTLINE_PROMISE(input.size() <= server::kMaxUrlBytes);
+  HOTLINE_PROMISE(IsVisible(url.path) && url.path[0] == '/');
+  HOTLINE_PROMISE(url.path.find('#') == std::string::npos);
+  HOTLINE_PROMISE(url.path == "/" || input.ends_with(url.path.substr(1)));
+  if (!bad_target.has_value()) {
+    HOTLINE_PROMISE(target.canonical == url.target.canonical);
+  }
+  // Put together again, it is the same.
+  ParsedUrl again;
+  const std::string text = Scheme(url.target) + url.authority + url.path;
+  if (text.size() > server::kMaxUrlBytes) return;
+  HOTLINE_PROMISE(!ParseUrl(text, &again).has_value());
+  HOTLINE_PROMISE(again.target.canonical == url.target.canonical);
+  HOTLINE_PROMISE(again.authority == url.authority);
+  HOTLINE_PROMISE(again.path == url.path);
+}
+
+}  // namespace hotline::fuzz
