@@ -3,7 +3,8 @@
 //   /metrics   Prometheus text
 //   /healthz   200 "ok" while the process lives
 //   /readyz    200 "ok", or 503 with the reasons, one per line
-//   /          a status page; 404 for anyone but loopback
+//   /          a status page, for people on this machine: 404 for others, and
+//              for names other than localhost in Host
 //
 // One thread serves it all, beside the data plane. Bounds: 64 connections at
 // once (further ones are closed as they come), 8 KiB of request headers, no
@@ -32,7 +33,7 @@ struct AdminHttpOptions {
   std::function<std::string()> metrics;
   // Why the process is not ready; empty: it is.
   std::function<std::vector<std::string>()> not_ready;
-  // The status page's text; shown as it is, in a fixed-width font.
+  // The status page, plain text.
   std::function<std::string()> status_page;
 
   int max_connections = 64;
@@ -60,8 +61,8 @@ class AdminHttp {
 
  private:
   class Impl;
-  explicit AdminHttp(std::shared_ptr<Impl> impl);
-  const std::shared_ptr<Impl> impl_;
+  explicit AdminHttp(std::unique_ptr<Impl> impl);
+  const std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace hotline::server
