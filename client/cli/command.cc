@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/version.h"
+#include "base/version.h"
 
 namespace hotline::client {
 namespace {

@@ -4,7 +4,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/documentation.h"
-#include "client/version.h"
+#include "base/version.h"
 
 namespace hotline::client {
 namespace {

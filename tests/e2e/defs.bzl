@@ -1,0 +1,19 @@
+"""End-to-end tests: Python against the real hotlined and a real nginx."""
+
+def e2e_test(name, size = "medium", tags = [], **kwargs):
+    """Runs NAME.py with the library, the stubs and the binaries at hand."""
+    native.sh_test(
+        name = name,
+        srcs = ["run.sh"],
+        args = ["tests/e2e/" + name + ".py"],
+        data = [
+            name + ".py",
+            "//client:hotline",
+            "//server:hotlined",
+            "//tests/e2e:python",
+        ],
+        size = size,
+        # They start servers; the sanitizers' runs leave them out.
+        tags = ["e2e"] + tags,
+        **kwargs
+    )

@@ -1,0 +1,146 @@
+"""The real hotlined, and its gRPC services from Python."""
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+
+import grpc
+from google.rpc import error_details_pb2
+from google.rpc import status_pb2
+from hotline.v1 import broker_pb2 as pb
+from hotline.v1 import broker_pb2_grpc
+
+import wait
+
+
+def error_details(error):
+    """The messages in an RpcError's google.rpc.Status, by their short name."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+            break
+    else:
+        return {}
+    kinds = {"google.rpc.ErrorInfo": error_details_pb2.ErrorInfo,
+             "google.rpc.RetryInfo": error_details_pb2.RetryInfo,
+             "google.rpc.BadRequest": error_details_pb2.BadRequest,
+             "hotline.v1.WaitExplanation": pb.WaitExplanation}
+    found = {}
+    for detail in status.details:
+        name = detail.type_url.rsplit("/", 1)[-1]
+        if name in kinds:
+            found[name.rsplit(".", 1)[-1]] = kinds[name].FromString(
+                detail.value)
+    return found
+
+
+def reason(error):
+    """The ErrorInfo's reason; "" where there is none of ours."""
+    info = error_details(error).get("ErrorInfo")
+    return info.reason if info and info.domain == "hotline" else ""
+
+
+class Hotlined:
+    """One hotlined on free ports. `config` is merged over what tests need."""
+
+    def __init__(self, directory, config=None, binary="server/hotlined"):
+        self.directory = os.path.join(directory, "hotlined")
+        os.makedirs(self.directory, exist_ok=True)
+        self.socket = os.path.join(self.directory, "h.sock")
+        self.config = {
+            "listen": {"grpc": ["127.0.0.1:0", "unix://" + self.socket],
+                       "http": "127.0.0.1:0"},
+            "egress": {"allow": ["127.0.0.0/8", "::1/128"]},
+            "log": {"level": "info"},
+        }
+        for key, value in (config or {}).items():
+            self.config.setdefault(key, {})
+            if isinstance(value, dict):
+                self.config[key].update(value)
+            else:
+                self.config[key] = value
+        self.config_path = os.path.join(self.directory, "hotline.yaml")
+        self.write_config()
+        self._binary = binary
+        self._log_path = os.path.join(self.directory, "log")
+        self._start()
+
+    def write_config(self):
+        # JSON is YAML.
+        with open(self.config_path + ".new", "w", encoding="utf-8") as out:
+            json.dump(self.config, out, indent=1)
+        os.replace(self.config_path + ".new", self.config_path)
+
+    def _start(self):
+        ports = os.path.join(self.directory, "ports.json")
+        environment = dict(os.environ, HOTLINE_PORTS_FILE=ports)
+        # pylint: disable=consider-using-with
+        self._log = open(self._log_path, "ab")
+        self.process = subprocess.Popen(
+            [self._binary, "--config", self.config_path], stderr=self._log,
+            stdout=self._log, env=environment)
+        wait.until(lambda: os.path.exists(ports)
+                   or self.process.poll() is not None, "hotlined listens")
+        if self.process.poll() is not None:
+            raise RuntimeError("hotlined did not start: " + self.log())
+        with open(ports, encoding="utf-8") as file:
+            listening = json.load(file)
+        self.address = next(a for a in listening["grpc"] if a[:5] != "unix:")
+        self.http = listening["http"]
+        self.channel = grpc.insecure_channel(
+            self.address, options=[("grpc.max_receive_message_length", 8 << 20),
+                                   ("grpc.enable_retries", 0)])
+        self.broker = broker_pb2_grpc.BrokerStub(self.channel)
+
+    def log(self):
+        with open(self._log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def page(self, path):
+        """(status, content type, body) of the HTTP listener's page."""
+        request = urllib.request.Request("http://%s%s" % (self.http, path))
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return (answer.status, answer.headers["Content-Type"],
+                        answer.read().decode())
+        except urllib.error.HTTPError as answer:
+            return answer.code, answer.headers["Content-Type"], ""
+
+    def metrics(self):
+        """Sample -> value: 'hotline_waiters{target="…"}' -> 0.0."""
+        samples = {}
+        for line in self.page("/metrics")[2].splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                samples[name] = float(value)
+        return samples
+
+    def stats(self, **fields):
+        return self.broker.Stats(pb.StatsRequest(**fields), timeout=10)
+
+    def descriptors(self):
+        return len(os.listdir("/proc/%d/fd" % self.process.pid))
+
+    def check_nothing_held(self, seconds=10):
+        """Zero leases, zero waiters, or AssertionError."""
+        def quiet():
+            stats = self.stats()
+            return (stats.totals.waiters == 0
+                    and stats.totals.connections.leased == 0
+                    and all(t.leases == 0 for t in stats.targets))
+        wait.until(quiet, "no leases and no waiters", seconds)
+
+    def check_descriptors(self, before, seconds=20):
+        """As many descriptors as `before`, once idle connections are gone."""
+        wait.until(lambda: self.descriptors() <= before,
+                   "descriptors back at %d" % before, seconds)
+
+    def stop(self, sig=signal.SIGTERM):
+        """Ends it; its exit code."""
+        self.channel.close()
+        try:
+            return wait.end(self.process, sig)
+        finally:
+            self._log.close()

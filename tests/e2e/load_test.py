@@ -1,0 +1,222 @@
+"""Many callers at once against a small limit."""
+
+import threading
+import time
+import unittest
+
+import grpc
+from hotline.v1 import broker_pb2 as pb
+
+import harness
+import hotlined
+import wait
+
+LIMIT = 10
+
+
+class Crowd:
+    """Keeps `concurrency` calls in flight until `total` have been made."""
+
+    def __init__(self, concurrency, total, start):
+        self._slots = threading.Semaphore(concurrency)
+        self.answers = []
+        self.errors = []
+        for number in range(total):
+            self._slots.acquire()  # pylint: disable=consider-using-with
+            start(number).add_done_callback(self._done)
+        for _ in range(concurrency):
+            self._slots.acquire()  # pylint: disable=consider-using-with
+
+    def _done(self, call):
+        if call.code() == grpc.StatusCode.OK:
+            self.answers.append(call.result())
+        else:
+            self.errors.append(call)
+        self._slots.release()
+
+
+class Peak:
+    """The most connections nginx has open, looked at again and again."""
+
+    def __init__(self, upstream):
+        self.most = 0
+        self.looks = 0
+        self._upstream = upstream
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self):
+        while not self._stop.wait(0.02):
+            self.most = max(self.most, self._upstream.open_connections())
+            self.looks += 1
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+
+
+class ExecuteLoadTest(harness.EndToEnd):
+
+    def test_10000_executes_need_10_connections_and_10_handshakes(self):
+        upstream, server, target = self.start_both(
+            {"pool": {"max_connections_per_target": LIMIT}})
+        peak = Peak(upstream)
+        try:
+            crowd = Crowd(64, 10000, lambda number: server.broker.Execute.future(
+                pb.ExecuteRequest(url=target + "/", headers=[
+                    pb.Header(name="X-Id", value=b"%d" % number)]),
+                timeout=30))
+        finally:
+            peak.stop()
+        self.assertEqual([e.details() for e in crowd.errors], [])
+        self.assertEqual(len(crowd.answers), 10000)
+        self.assertTrue(all(a.status == 200 and a.body == b"hello\n"
+                            for a in crowd.answers))
+
+        requests = upstream.requests("good")
+        self.assertEqual(sorted(int(r.id) for r in requests),
+                         list(range(10000)), "each sent once")
+        self.assertGreater(peak.looks, 10)
+        self.assertLessEqual(peak.most, LIMIT)
+        # A connection makes one handshake: as many were accepted in all.
+        self.assertLessEqual(upstream.accepted_connections(), LIMIT)
+        self.assertLessEqual(len({r.connection for r in requests}), LIMIT)
+
+        counters = server.stats().totals.counters
+        self.assertEqual(counters.executes, 10000)
+        self.assertEqual(counters.execute_failures, 0)
+        self.assertEqual(counters.opened, upstream.accepted_connections())
+        server.check_nothing_held()
+        reused = sum(a.receipt.connection.reused for a in crowd.answers)
+        print("%d executes, %d on a connection used before, %d handshakes"
+              % (len(crowd.answers), reused, counters.opened))
+
+
+class AcquireLoadTest(harness.EndToEnd):
+
+    CONFIG = {"pool": {"max_connections_per_target": LIMIT,
+                       "idle_timeout": "1s"}}
+
+    def acquire(self, server, target, timeout):
+        return server.broker.Acquire.future(
+            pb.AcquireRequest(target=target), timeout=timeout)
+
+    def release(self, server, answer):
+        server.broker.Release(
+            pb.ReleaseRequest(lease_id=answer.lease.lease_id), timeout=10)
+
+    def test_1000_on_a_cold_target_are_all_served(self):
+        upstream, server, target = self.start_both(self.CONFIG)
+        server.stats()  # So that our own connection is there already.
+        descriptors = server.descriptors()
+        lock = threading.Lock()
+        held, most = set(), [0]
+        done = threading.Semaphore(0)
+        failures = []
+
+        def served(call):
+            if call.code() != grpc.StatusCode.OK:
+                failures.append(call.details())
+                done.release()
+                return
+            lease = call.result().lease.lease_id
+            connection = call.result().connection.connection_id
+            with lock:
+                if connection in held:
+                    failures.append("connection %d lent twice" % connection)
+                held.add(connection)
+                most[0] = max(most[0], len(held))
+                held.remove(connection)
+            given_back = server.broker.Release.future(
+                pb.ReleaseRequest(lease_id=lease), timeout=30)
+            given_back.add_done_callback(lambda _: done.release())
+
+        for _ in range(1000):
+            self.acquire(server, target, 30).add_done_callback(served)
+        for _ in range(1000):
+            self.assertTrue(done.acquire(timeout=60))
+        self.assertEqual(failures, [])
+        self.assertLessEqual(upstream.accepted_connections(), LIMIT)
+        server.check_nothing_held()
+        server.check_descriptors(descriptors)
+
+    def test_who_waits_in_vain_hears_why_by_the_deadline(self):
+        _, server, target = self.start_both(self.CONFIG)
+        server.stats()
+        descriptors = server.descriptors()
+        start = time.monotonic()
+        calls = [self.acquire(server, target, 3) for _ in range(1000)]
+        late = []
+        for call in calls:
+            call.add_done_callback(
+                lambda _: late.append(time.monotonic() - start))
+        served = [c for c in calls if c.code() == grpc.StatusCode.OK]
+        refused = [c for c in calls if c.code() != grpc.StatusCode.OK]
+        self.assertEqual(len(served), LIMIT)
+        for call in refused:
+            self.assert_code(call.exception(),
+                             grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_TIMEOUT")
+        places = [hotlined.error_details(c.exception())["WaitExplanation"].place
+                  for c in refused]
+        self.assertTrue(all(1 <= place <= 1000 for place in places))
+        wait.until(lambda: len(late) == 1000, "all callbacks")
+        # All were sent within the first moments, each with 3 s.
+        self.assertLess(max(late), 6)
+        server_stats = server.stats()
+        self.assertEqual(server_stats.totals.waiters, 0)
+        self.assertEqual(server_stats.targets[0].leases, LIMIT)
+        for call in served:
+            self.release(server, call.result())
+        server.check_nothing_held()
+        server.check_descriptors(descriptors)
+
+    def test_a_full_queue_refuses_at_once(self):
+        _, server, target = self.start_both(
+            {"pool": {"max_connections_per_target": 1,
+                      "max_waiters_per_target": 2}})
+        first = self.acquire(server, target, 10).result()
+        waiting = [self.acquire(server, target, 20) for _ in range(2)]
+        wait.until(lambda: server.stats().totals.waiters == 2, "two wait")
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.acquire(server, target, 20).result()
+        self.assert_code(caught.exception, grpc.StatusCode.RESOURCE_EXHAUSTED,
+                         "QUEUE_FULL")
+        self.assertIn("RetryInfo", hotlined.error_details(caught.exception))
+        self.release(server, first)
+        for _ in waiting:
+            done = wait.until(
+                lambda: [c for c in waiting if c.done()], "one is served")[0]
+            waiting.remove(done)
+            self.release(server, done.result())
+            break
+        self.release(server, waiting[0].result())
+        server.check_nothing_held()
+
+    def test_waiters_are_served_in_the_order_in_which_they_came(self):
+        _, server, target = self.start_both(self.CONFIG)
+        calls = []
+        for number in range(1000):
+            calls.append(self.acquire(server, target, 120))
+            # One after the other, so that the order is known.
+            if number < LIMIT:
+                calls[number].result()
+            else:
+                wait.until(lambda n=number: server.stats(
+                    view=pb.STATS_VIEW_SUMMARY).totals.waiters
+                           == n - LIMIT + 1, "%d wait" % (number - LIMIT + 1))
+        for number in range(1000 - LIMIT):
+            self.release(server, calls[number].result())
+            # Exactly the next in line is served by it.
+            following = calls[number + LIMIT]
+            self.assertEqual(following.code(), grpc.StatusCode.OK)
+            self.assertEqual(following.result().wait.place, number + 1)
+            if number + LIMIT + 1 < len(calls):
+                self.assertFalse(calls[number + LIMIT + 1].done())
+        for call in calls[1000 - LIMIT:]:
+            self.release(server, call.result())
+        server.check_nothing_held()
+
+
+if __name__ == "__main__":
+    unittest.main()
