@@ -55,6 +55,7 @@ class Recorder final : public CodecEvents {
   void OnComplete(StreamId) override {
     if (heads == 0 || over()) ++disorders;
     ++completed;
+    if (on_complete) on_complete();
   }
   void OnStreamError(StreamId, CallError error, Verdict verdict,
                      std::string message) override {
@@ -96,6 +97,7 @@ class Recorder final : public CodecEvents {
   Verdict verdict = Verdict::kComplete;
   std::string message;
   std::function<void()> on_body;
+  std::function<void()> on_complete;
 };
 
 struct Exchange {

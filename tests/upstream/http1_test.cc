@@ -283,6 +283,7 @@ std::vector<Row> BrokenChunks() {
       bad("last chunk, then bare LF", "0\n\r\n", "", "bare LF"),
       bad("LF in a quoted extension", "5;a=\"\n\"\r\nhello\r\n"),
       bad("control character in an extension", "5;a=\1\r\nhello\r\n"),
+      bad("control character in quotes", "5;a=\"\1\"\r\nhello\r\n"),
       bad("extension without a name", "5;\r\nhello\r\n"),
       bad("quote that does not end", "5;a=\"x\r\nhello\r\n"),
       bad("chunk shorter than its data", "3\r\nhello\r\n", "hel", "longer"),
@@ -472,6 +473,32 @@ TEST_F(Http1StoryTest, TheLimitHoldsForEachAnswerAnew) {
     EXPECT_TRUE(codec_->Feed(answer));
     EXPECT_EQ(recorder_.completed, 1);
   }
+}
+
+TEST_F(Http1StoryTest, NothingOfAnAnswerIsLeftForTheNext) {
+  const std::string interim = Times(10, "HTTP/1.1 103 Early Hints\r\n\r\n");
+  const std::string extension = ";" + std::string(4000, 'e');
+  for (int i = 0; i < 3; ++i) {
+    SubmitAndWrite();
+    EXPECT_TRUE(codec_->Feed(interim + kChunked));
+    for (int chunk = 0; chunk < 10; ++chunk) {
+      EXPECT_TRUE(codec_->Feed("1" + extension + "\r\nx\r\n"));
+    }
+    EXPECT_TRUE(codec_->Feed("0\r\nT: 1\r\n\r\n"));
+    EXPECT_EQ(recorder_.Text(), std::string(kChunkedEvents) +
+                                    " body=[xxxxxxxxxx] trailer t=[1] "
+                                    "complete");
+    EXPECT_TRUE(codec_->CanSubmit());
+  }
+}
+
+TEST_F(Http1StoryTest, WithBytesLeftOverTheConnectionIsUnfitAtOnce) {
+  SubmitAndWrite();
+  bool fit = true;
+  recorder_.on_complete = [&] { fit = codec_->CanSubmit(); };
+  EXPECT_FALSE(codec_->Feed(std::string(kAnswer) + "!"));
+  EXPECT_EQ(recorder_.Text(), kAnswered);
+  EXPECT_FALSE(fit);
 }
 
 TEST_F(Http1StoryTest, AHeadOfExactlyTheLimitPasses) {
