@@ -7,9 +7,9 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "base/version.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "base/version.h"
 
 namespace hotline::client {
 namespace {

@@ -1,4 +1,8 @@
 // Completion scripts.
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
@@ -18,11 +22,17 @@ std::string QuoteFish(const std::string& text) {
       "'", absl::StrReplaceAll(text, {{"\\", "\\\\"}, {"'", "\\'"}}), "'");
 }
 
+std::vector<std::string> Names(const OptionDoc& option) {
+  std::vector<std::string> names;
+  if (!option.short_name.empty()) names.push_back(option.short_name);
+  if (!option.long_name.empty()) names.push_back(option.long_name);
+  return names;
+}
+
 std::vector<std::string> Flags(const CommandDoc& doc) {
   std::vector<std::string> names;
   for (const OptionDoc& option : doc.options) {
-    if (!option.short_name.empty()) names.push_back(option.short_name);
-    if (!option.long_name.empty()) names.push_back(option.long_name);
+    for (std::string& name : Names(option)) names.push_back(std::move(name));
   }
   return names;
 }
@@ -34,22 +44,25 @@ std::string CommandNames(const CommandDoc& doc) {
                        });
 }
 
-// What may stand where a value is expected, per option: a case of bash.
-std::string BashValues(const CommandDoc& command) {
+// What may stand after an option that takes a value: cases of bash over
+// "command:option". `command` may be "*".
+std::string BashValues(const CommandDoc& doc, const std::string& command) {
   std::string text;
-  for (const OptionDoc& option : command.options) {
+  for (const OptionDoc& option : doc.options) {
     if (!option.takes_value || !option.positional.empty()) continue;
-    std::vector<std::string> names;
-    if (!option.short_name.empty()) names.push_back(option.short_name);
-    if (!option.long_name.empty()) names.push_back(option.long_name);
-    const std::string words =
-        option.value == "FILE"
-            ? "-f"
-            : absl::StrCat("-W \"", absl::StrJoin(option.choices, " "), "\"");
-    absl::StrAppend(&text, "        ", command.name, ":",
-                    absl::StrJoin(names, absl::StrCat("|", command.name, ":")),
-                    ") mapfile -t COMPREPLY < <(compgen ", words,
-                    " -- \"$word\"); return ;;\n");
+    std::string action;
+    if (option.value == "FILE") action = "compgen -f";
+    if (!option.choices.empty()) {
+      action =
+          absl::StrCat("compgen -W '", absl::StrJoin(option.choices, " "), "'");
+    }
+    // Anything may follow: nothing to offer.
+    if (action.empty()) action = ":";
+    absl::StrAppend(
+        &text, "        ", command, ":",
+        absl::StrJoin(Names(option), absl::StrCat("|", command, ":")),
+        ") mapfile -t COMPREPLY < <(", action,
+        action == ":" ? "" : " -- \"$word\"", "); return ;;\n");
   }
   return text;
 }
@@ -60,7 +73,7 @@ std::string BashWords(const CommandDoc& command) {
     if (option.positional.empty()) continue;
     words.insert(words.end(), option.choices.begin(), option.choices.end());
   }
-  return absl::StrCat("        ", command.name, ") words=\"",
+  return absl::StrCat("        ", command.name, ") words+=\" ",
                       absl::StrJoin(words, " "), "\" ;;\n");
 }
 
@@ -127,7 +140,7 @@ std::string RenderBash(const CommandDoc& doc) {
   std::string values;
   std::string words;
   for (const CommandDoc& command : doc.commands) {
-    values += BashValues(command);
+    values += BashValues(command, command.name);
     words += BashWords(command);
   }
   return absl::StrCat(
@@ -143,11 +156,13 @@ std::string RenderBash(const CommandDoc& doc) {
       "        esac\n"
       "    done\n"
       "    case \"$command:$before\" in\n",
-      values,
+      values, BashValues(doc, "*"),
       "    esac\n"
-      "    case \"$command\" in\n",
-      words, "        *) words=\"", CommandNames(doc), " ",
+      "    words=\"",
       absl::StrJoin(Flags(doc), " "),
+      "\"\n"
+      "    case \"$command\" in\n",
+      words, "        *) words+=\" ", CommandNames(doc),
       "\" ;;\n"
       "    esac\n"
       "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n"
@@ -199,9 +214,14 @@ std::string RenderFish(const CommandDoc& doc) {
     absl::StrAppend(&text, "complete -c hotline -n ", QuoteFish(none), " -a ",
                     command.name, " -d ", QuoteFish(command.description), "\n");
   }
-  for (const OptionDoc& option : doc.options) text += FishOption(option, none);
+
+  // Those of every command may stand anywhere.
+  for (const OptionDoc& option : doc.options) {
+    text += FishOption(option, "true");
+  }
   for (const CommandDoc& command : doc.commands) {
     for (const OptionDoc& option : command.options) {
+      if (option.long_name == "--help") continue;
       text += FishOption(
           option, absl::StrCat("__fish_seen_subcommand_from ", command.name));
     }

@@ -189,7 +189,7 @@ int RunGet(const GetOptions& get, const Run& run) {
 }
 
 void AddRequestOptions(CLI::App& command, GetOptions& get) {
-  command.add_option("url", get.url, "https://host[:port]/path or http://…")
+  command.add_option("url", get.url, "https://host[:port]/path, or http")
       ->required()
       ->type_name("URL");
   command

@@ -116,6 +116,57 @@ int RunRenew(const LeaseOptions& options, const Run& run) {
   return kExitOk;
 }
 
+void AddWaitOptions(CLI::App& command, AcquireOptions& acquire) {
+  command
+      .add_option("-t,--ttl", acquire.ttl,
+                  "How long the lease lasts; 30s unless given, at most 10m")
+      ->type_name("TIME")
+      ->check(IsDuration());
+  CLI::Option* max_wait =
+      command
+          .add_option("-w,--max-wait", acquire.max_wait,
+                      "How long to wait for a connection, within --max-time")
+          ->type_name("TIME")
+          ->check(IsDuration());
+  command
+      .add_flag("--no-wait", acquire.no_wait,
+                "Take what is there at once, or fail")
+      ->excludes(max_wait);
+  command
+      .add_option("--request-id", acquire.request_id,
+                  "Makes the command safe to repeat; random unless given")
+      ->type_name("ID");
+}
+
+void AddConnectionOptions(CLI::App& command, AcquireOptions& acquire) {
+  command.add_flag("-x,--exclusive", acquire.exclusive,
+                   "A connection of its own, from a pool of its own");
+  CLI::Option* force_new = command.add_flag(
+      "--force-new", acquire.force_new, "A connection that nobody used before");
+  command
+      .add_flag("--require-warm", acquire.require_warm,
+                "Only a connection that is ready; dial nothing")
+      ->excludes(force_new);
+  command
+      .add_option("--sni", acquire.sni,
+                  "Server name sent and verified in TLS, if not the host")
+      ->type_name("NAME");
+  command
+      .add_option("--pool-group", acquire.pool_group,
+                  "Share connections only with callers that name it too")
+      ->type_name("NAME");
+}
+
+void AddHolderOptions(CLI::App& command, AcquireOptions& acquire) {
+  command
+      .add_option("--client-id", acquire.client_id,
+                  "Who holds the lease, as Stats shows it")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--purpose", acquire.purpose, "What for")
+      ->type_name("TEXT");
+}
+
 void AddAcquire(CLI::App& app, Run& run) {
   auto acquire = std::make_shared<AcquireOptions>();
   CLI::App* command = app.add_subcommand(
@@ -125,49 +176,9 @@ void AddAcquire(CLI::App& app, Run& run) {
                    "https://host[:port] or http://host[:port]")
       ->required()
       ->type_name("TARGET");
-  command
-      ->add_option("-t,--ttl", acquire->ttl,
-                   "How long the lease lasts; 30s unless given, at most 10m")
-      ->type_name("TIME")
-      ->check(IsDuration());
-  CLI::Option* max_wait =
-      command
-          ->add_option("-w,--max-wait", acquire->max_wait,
-                       "How long to wait for a connection, within --max-time")
-          ->type_name("TIME")
-          ->check(IsDuration());
-  command
-      ->add_flag("--no-wait", acquire->no_wait,
-                 "Take what is there at once, or fail")
-      ->excludes(max_wait);
-  command->add_flag("-x,--exclusive", acquire->exclusive,
-                    "A connection of its own, from a pool of its own");
-  CLI::Option* force_new =
-      command->add_flag("--force-new", acquire->force_new,
-                        "A connection that nobody used before");
-  command
-      ->add_flag("--require-warm", acquire->require_warm,
-                 "Only a connection that is ready; dial nothing")
-      ->excludes(force_new);
-  command
-      ->add_option("--client-id", acquire->client_id,
-                   "Who holds the lease, as Stats shows it")
-      ->type_name("NAME")
-      ->capture_default_str();
-  command->add_option("--purpose", acquire->purpose, "What for")
-      ->type_name("TEXT");
-  command
-      ->add_option("--request-id", acquire->request_id,
-                   "Makes the command safe to repeat; random unless given")
-      ->type_name("ID");
-  command
-      ->add_option("--sni", acquire->sni,
-                   "Server name sent and verified in TLS, if not the host")
-      ->type_name("NAME");
-  command
-      ->add_option("--pool-group", acquire->pool_group,
-                   "Share connections only with callers that name it too")
-      ->type_name("NAME");
+  AddWaitOptions(*command, *acquire);
+  AddConnectionOptions(*command, *acquire);
+  AddHolderOptions(*command, *acquire);
   command
       ->add_option("--output", acquire->output,
                    "text (the lease id) or json (the whole answer)")

@@ -3,8 +3,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
-#include "client/cli/documentation.h"
 #include "base/version.h"
+#include "client/cli/documentation.h"
 
 namespace hotline::client {
 namespace {

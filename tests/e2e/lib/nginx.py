@@ -32,6 +32,7 @@ http {{
                      '$ssl_session_reused $request_method $uri $status '
                      '$http_x_id';
   access_log off;
+  ssl_protocols TLSv1.2 TLSv1.3;
   server {{
     listen 127.0.0.1:{status_port};
     location = /stub_status {{ stub_status; }}

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# The man page and the shell completion say what --help says.
+#   documentation_test.sh HOTLINE MAN-PAGE
+set -euo pipefail
+hotline=$(realpath "$1")
+page=$2
+failures=0
+fail() {
+  echo "FAILED: $1"
+  failures=$((failures + 1))
+}
+
+# Every option that --help lists: "-X,--request METHOD …" -> both names.
+options_of() {
+  "$hotline" "$@" --help |
+    grep -oE '^  -[^ ]+' | tr -d ' ' | tr ',' '\n'
+}
+commands=$("$hotline" --help | sed -n '/^Subcommands:/,/^$/p' |
+  grep -oE '^  [a-z]+')
+[ "$(wc -w <<<"$commands")" -ge 8 ] || fail "commands: $commands"
+
+if ! diff -u "$page" <("$hotline" man); then
+  fail "docs/hotline.1 is stale: hotline man > docs/hotline.1"
+fi
+if command -v man >/dev/null && command -v groff >/dev/null; then
+  warnings=$(LC_ALL=C.UTF-8 groff -man -Tutf8 -ww "$page" 2>&1 >/dev/null)
+  [ -z "$warnings" ] || fail "groff: $warnings"
+fi
+
+plain=$(tr -d '\\' <"$page")
+bash_words=$("$hotline" completion bash)
+zsh_words=$("$hotline" completion zsh)
+fish_words=$("$hotline" completion fish)
+looked_at=0
+for command in "" $commands; do
+  # shellcheck disable=SC2086  # No command is no word.
+  for option in $(options_of $command); do
+    looked_at=$((looked_at + 1))
+    grep -qF -- "fB$option" <<<"$plain" || fail "man page: $command $option"
+    grep -qE -- "[ :]$option[ |)\"]" <<<"$bash_words" ||
+      fail "bash: $command $option"
+    grep -qF -- "*$option[" <<<"$zsh_words" || fail "zsh: $command $option"
+    short=${option#-}
+    case $option in
+    --*) grep -qF -- " -l ${option#--} " <<<"$fish_words" ;;
+    *) grep -qF -- " -s $short " <<<"$fish_words" ;;
+    esac || fail "fish: $command $option"
+  done
+done
+[ "$looked_at" -ge 50 ] || fail "only $looked_at options looked at"
+
+bash -n <<<"$bash_words" || fail "bash: syntax"
+if command -v zsh >/dev/null; then
+  zsh -n <<<"$zsh_words" || fail "zsh: syntax"
+fi
+
+# What bash offers for "hotline WORDS…", the last one being typed.
+eval "$bash_words"
+offers() {
+  COMP_WORDS=("$@")
+  COMP_CWORD=$(($# - 1))
+  COMPREPLY=()
+  _hotline
+  echo "${COMPREPLY[*]}"
+}
+expect() {
+  local want=$1
+  shift
+  local got
+  got=$(offers "$@")
+  [ "$got" = "$want" ] || fail "'$*' completes to '$got', not to '$want'"
+}
+expect "stats" hotline st
+expect "--view" hotline stats --vi
+expect "summary targets connections leases" hotline stats --view ""
+expect "ok broken discard" hotline --address a:1 release --outcome ""
+expect "" hotline get --header ""
+expect "" hotline get --address ""
+expect "--address" hotline get --addr
+expect "zsh" hotline completion z
+
+if command -v fish >/dev/null; then
+  file=$(mktemp)
+  trap 'rm -f "$file"' EXIT
+  echo "$fish_words" >"$file"
+  got=$(HOME=$(mktemp -d) fish -c \
+    "source $file; complete -C 'hotline release --outcome '" | cut -f1 | sort |
+    tr '\n' ' ')
+  [ "$got" = "broken discard ok " ] || fail "fish offers '$got'"
+fi
+
+[ "$failures" -eq 0 ]
