@@ -145,8 +145,15 @@ class Session : public std::enable_shared_from_this<Session> {
         std::chrono::duration_cast<asio::steady_timer::duration>(length));
     timer_.async_wait([weak = weak_from_this()](error_code error) {
       const auto self = weak.lock();
-      if (!error && self != nullptr) self->Close();
+      if (!error && self != nullptr) self->GiveUp();
     });
+  }
+
+  // A reset drops at once what a peer that does not read left in our buffers.
+  void GiveUp() {
+    error_code ignored;
+    socket_.set_option(tcp::socket::linger(true, 0), ignored);
+    Close();
   }
 
   // A request may come, within `patience`.
