@@ -143,6 +143,7 @@ std::vector<std::string> BadOrigins() {
       "https://017700000001",
       "https://256.0.0.1",
       "https://1.2.3.1000",
+      "https://1.2.3.4294967297",
       "https://1.2.3",
       "https://example.123",
       "https://1",
@@ -152,6 +153,7 @@ std::vector<std::string> BadOrigins() {
       "https://example.com:65536",
       "https://example.com:99999",
       "https://example.com:100000",
+      "https://example.com:4294967739",
       "https://example.com:0443",
       "https://example.com:+443",
       "https://example.com:-1",
@@ -302,6 +304,15 @@ TEST(UrlTest, BadPathsAreRefused) {
     SCOPED_TRACE(rest);
     ParsedUrl url;
     EXPECT_EQ(Text(ParseUrl("https://example.com" + rest, &url)),
+              "BAD_URL url");
+  }
+}
+
+TEST(UrlTest, NothingBehindTheUrlIsRead) {
+  const std::string_view text = "https://example.com/%20";
+  for (size_t cut : {1, 2}) {
+    ParsedUrl url;
+    EXPECT_EQ(Text(ParseUrl(text.substr(0, text.size() - cut), &url)),
               "BAD_URL url");
   }
 }
