@@ -15,6 +15,8 @@ namespace {
 
 constexpr int kMaxInterim = 16;
 constexpr size_t kMaxChunkLine = 4096;
+// Of a streamed request: from there on its sender is asked to wait.
+constexpr size_t kEnoughOutput = 256 << 10;
 
 bool IsHex(char c) {
   return (c >= '0' && c <= '9') || (ToLower(c) >= 'a' && ToLower(c) <= 'f');
@@ -28,9 +30,19 @@ class Http1Codec final : public Codec {
  public:
   Http1Codec(CodecEvents* events, const Http1Limits& limits)
       : events_(events),
-        max_header_bytes_(std::max<int64_t>(limits.max_header_bytes, 1)) {}
+        max_header_bytes_(std::max<int64_t>(limits.max_header_bytes, 1)),
+        max_unconsumed_(std::max<int64_t>(limits.max_unconsumed_bytes, 1)) {}
 
   StreamId Submit(const Request& request) override;
+  StreamId OpenStream(const Request& head, bool end) override;
+  size_t Send(StreamId stream, std::string_view piece, bool end) override;
+  void Consume(StreamId stream, size_t bytes) override {
+    if (stream == stream_) unconsumed_ -= std::min(bytes, unconsumed_);
+  }
+  size_t open_streams() const override { return stream_ != 0 ? 1 : 0; }
+  Verdict VerdictOf(StreamId) const override { return VerdictNow(); }
+  bool WantsRead() const override { return unconsumed_ < max_unconsumed_; }
+  bool WantsWrite() const override { return !output_.empty(); }
   bool CanSubmit() const override {
     return phase_ == Phase::kIdle && !closing_ && next_stream_ != 0;
   }
@@ -54,9 +66,14 @@ class Http1Codec final : public Codec {
 
   static void OnBodyPiece(void* self, std::string_view piece) {
     auto* codec = static_cast<Http1Codec*>(self);
+    if (codec->streamed_) codec->unconsumed_ += piece.size();
     codec->events_->OnBody(codec->stream_, piece);
   }
 
+  // Everything of a request's head but the line that says how long the body is.
+  void AppendHead(const Request& request);
+  void AppendLength(uint64_t length);
+  StreamId Begin(const Request& request, size_t request_bytes);
   void ExpectHead();
   Verdict VerdictNow() const;
 
@@ -78,6 +95,7 @@ class Http1Codec final : public Codec {
 
   CodecEvents* const events_;
   const size_t max_header_bytes_;
+  const size_t max_unconsumed_;
 
   Phase phase_ = Phase::kIdle;
   bool closing_ = false;  // No further request, whatever the phase.
@@ -90,6 +108,10 @@ class Http1Codec final : public Codec {
   size_t request_bytes_ = 0;
   size_t written_ = 0;  // Of those.
   bool to_head_ = false;
+  bool streamed_ = false;                // Begun with OpenStream.
+  bool ended_ = true;                    // Its end is in the output, or was.
+  bool owes_sendable_ = false;           // Send said more than 0.
+  std::optional<uint64_t> length_left_;  // Of its body; none: in chunks.
 
   // The answer.
   std::string pending_;    // Received, of no use without more.
@@ -99,21 +121,22 @@ class Http1Codec final : public Codec {
   size_t extension_bytes_ = 0;  // Of all chunk lines so far.
   bool after_chunk_ = false;    // A chunk's CRLF is still to come.
   uint64_t chunk_left_ = 0;
+  size_t unconsumed_ = 0;  // Of a streamed body.
   HeaderScanner scanner_{0};
   std::optional<AnswerParser> parser_;
 };
 
-StreamId Http1Codec::Submit(const Request& request) {
-  assert(CanSubmit());
-  const bool with_length = !request.body.empty() || request.method == "POST" ||
-                           request.method == "PUT" || request.method == "PATCH";
+bool MeantToHaveBody(std::string_view method) {
+  return method == "POST" || method == "PUT" || method == "PATCH";
+}
+
+void Http1Codec::AppendHead(const Request& request) {
   size_t size = request.method.size() + request.path.size() +
                 request.authority.size() + request.body.size() + 80;
   for (const HeaderView& header : request.headers) {
     size += header.name.size() + header.value.size() + 4;
   }
-  const size_t before = output_.size();
-  output_.reserve(before + size);
+  output_.reserve(output_.size() + size);
   output_.append(request.method).append(" ").append(request.path);
   output_.append(" HTTP/1.1\r\nHost: ").append(request.authority);
   output_.append("\r\n");
@@ -123,17 +146,23 @@ StreamId Http1Codec::Submit(const Request& request) {
     output_.append(header.name).append(": ");
     output_.append(header.value).append("\r\n");
   }
-  if (with_length) {
-    char digits[20];
-    const auto end = std::to_chars(digits, digits + 20, request.body.size());
-    output_.append("Content-Length: ").append(digits, end.ptr - digits);
-    output_.append("\r\n");
-  }
-  output_.append("\r\n").append(request.body);
+}
 
-  request_bytes_ = output_.size() - before;
+void Http1Codec::AppendLength(uint64_t length) {
+  char digits[20];
+  const auto end = std::to_chars(digits, digits + 20, length);
+  output_.append("Content-Length: ").append(digits, end.ptr - digits);
+  output_.append("\r\n");
+}
+
+StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
+  request_bytes_ = request_bytes;
   written_ = 0;
   to_head_ = request.method == "HEAD";
+  streamed_ = false;
+  ended_ = true;
+  owes_sendable_ = false;
+  unconsumed_ = 0;
   answered_ = false;
   interim_ = 0;
   head_bytes_ = 0;
@@ -141,6 +170,69 @@ StreamId Http1Codec::Submit(const Request& request) {
   stream_ = next_stream_++;
   ExpectHead();
   return stream_;
+}
+
+StreamId Http1Codec::Submit(const Request& request) {
+  assert(CanSubmit());
+  const size_t before = output_.size();
+  AppendHead(request);
+  if (!request.body.empty() || MeantToHaveBody(request.method)) {
+    AppendLength(request.body.size());
+  }
+  output_.append("\r\n").append(request.body);
+  return Begin(request, output_.size() - before);
+}
+
+StreamId Http1Codec::OpenStream(const Request& head, bool end) {
+  assert(CanSubmit());
+  const size_t before = output_.size();
+  length_left_.reset();
+  for (const HeaderView& header : head.headers) {
+    if (!EqualsIgnoringCase(header.name, "content-length")) continue;
+    const char* const begin = header.value.data();
+    uint64_t length = 0;
+    std::from_chars(begin, begin + header.value.size(), length);
+    length_left_ = length;
+  }
+  AppendHead(head);
+  if (!length_left_.has_value()) {
+    if (!end) {
+      output_.append("Transfer-Encoding: chunked\r\n");
+    } else if (MeantToHaveBody(head.method)) {
+      AppendLength(0);
+    }
+  }
+  output_.append("\r\n");
+  Begin(head, output_.size() - before);
+  streamed_ = true;
+  ended_ = end;
+  return stream_;
+}
+
+size_t Http1Codec::Send(StreamId stream, std::string_view piece, bool end) {
+  if (stream == 0 || stream != stream_ || ended_) return 0;
+  const size_t before = output_.size();
+  if (length_left_.has_value()) {
+    // What is past the length would be taken for the next request.
+    assert(piece.size() <= *length_left_);
+    piece = piece.substr(0, *length_left_);
+    *length_left_ -= piece.size();
+    output_.append(piece);
+    ended_ = end && *length_left_ == 0;
+  } else {
+    if (!piece.empty()) {
+      char digits[16];
+      const auto size = std::to_chars(digits, digits + 16, piece.size(), 16);
+      output_.append(digits, size.ptr - digits).append("\r\n");
+      output_.append(piece).append("\r\n");
+    }
+    if (end) output_.append("0\r\n\r\n");
+    ended_ = end;
+  }
+  request_bytes_ += output_.size() - before;
+  if (output_.size() < kEnoughOutput) return 0;
+  owes_sendable_ = true;
+  return output_.size();
 }
 
 void Http1Codec::ExpectHead() {
@@ -155,12 +247,16 @@ void Http1Codec::TakeOutput(std::string* out) {
     out->append(output_);
     output_.clear();
   }
+  if (stream_ != 0 && std::exchange(owes_sendable_, false)) {
+    events_->OnSendable(stream_);
+  }
 }
 
 Verdict Http1Codec::VerdictNow() const {
   if (answered_) return Verdict::kResponseStarted;
   if (written_ == 0) return Verdict::kNotSent;
-  return written_ < request_bytes_ ? Verdict::kPartial : Verdict::kSentUnknown;
+  return written_ < request_bytes_ || !ended_ ? Verdict::kPartial
+                                              : Verdict::kSentUnknown;
 }
 
 bool Http1Codec::Feed(std::string_view bytes) {
@@ -328,9 +424,10 @@ size_t Http1Codec::TakeTrailers(std::string_view rest, size_t line) {
 
 void Http1Codec::Complete(size_t left) {
   const StreamId stream = std::exchange(stream_, 0);
+  unconsumed_ = 0;
   phase_ = Phase::kIdle;
-  closing_ =
-      closing_ || left > 0 || written_ < request_bytes_ || !parser_->reusable();
+  closing_ = closing_ || left > 0 || written_ < request_bytes_ || !ended_ ||
+             !parser_->reusable();
   if (closing_) output_.clear();
   events_->OnComplete(stream);
 }

@@ -26,6 +26,8 @@ struct Http1Limits {
   // Bytes of an answer's heads, the interim ones included; the same again for
   // its trailers, and for all of its chunk extensions together.
   int64_t max_header_bytes = 65536;
+  // Of a streamed answer's body: from there on WantsRead says no.
+  int64_t max_unconsumed_bytes = 1 << 20;
 };
 
 // `events` must outlive the codec.

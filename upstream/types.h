@@ -100,6 +100,13 @@ struct ConnectionFacts {
   std::string tls_cipher;
 };
 
+// Which addresses may be connected to; see egress.h.
+struct EgressRules {
+  bool default_public = true;  // False: only what `allow` names.
+  std::vector<std::string> allow;
+  std::vector<std::string> deny;
+};
+
 // A request made to see whether a connection works.
 struct Check {
   std::string path;  // Empty: no such check.

@@ -25,12 +25,6 @@
 
 namespace hotline::upstream {
 
-struct EgressRules {
-  bool default_public = true;  // False: only what `allow` names.
-  std::vector<std::string> allow;
-  std::vector<std::string> deny;
-};
-
 struct Options {
   int loops = 1;
   std::string ca_file;  // Empty: the system's authorities.

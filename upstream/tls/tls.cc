@@ -22,9 +22,13 @@ constexpr char kSystemCaFile[] = "/etc/ssl/certs/ca-certificates.crt";
 constexpr char kSystemCaDirectory[] = "/etc/ssl/certs";
 
 // The oldest error in the library's queue, which is the cause; empties it.
-std::string TakeLibraryError() {
+uint32_t TakeLibraryErrorCode() {
   const uint32_t code = ERR_get_error();
   ERR_clear_error();
+  return code;
+}
+
+std::string ErrorText(uint32_t code) {
   if (code == 0) return "";
   const char* reason = ERR_reason_error_string(code);
   return reason != nullptr ? reason : "error " + std::to_string(code);
@@ -70,12 +74,14 @@ class Context final : public TlsContext {
     if (!LoadAuthorities(ca_file, error)) return false;
     ctx_.reset(SSL_CTX_new(TLS_with_buffers_method()));
     if (ctx_ == nullptr) {
-      *error = TakeLibraryError();
+      *error = ErrorText(TakeLibraryErrorCode());
       return false;
     }
     SSL_CTX_set_min_proto_version(ctx_.get(), TLS1_2_VERSION);
     SSL_CTX_set0_buffer_pool(ctx_.get(), CertificatePool());
     SSL_CTX_set_session_cache_mode(ctx_.get(), SSL_SESS_CACHE_OFF);
+    // So that whoever dials can tell what the peer chose instead.
+    SSL_CTX_set_allow_unknown_alpn_protos(ctx_.get(), 1);
     SSL_CTX_set_custom_verify(ctx_.get(), SSL_VERIFY_PEER, VerifyPeer);
     return true;
   }
@@ -94,7 +100,7 @@ class Context final : public TlsContext {
     const bool directory =
         system && store_ != nullptr &&
         X509_STORE_load_locations(store_.get(), nullptr, kSystemCaDirectory);
-    const std::string reason = TakeLibraryError();
+    const std::string reason = ErrorText(TakeLibraryErrorCode());
     if (loaded || directory) return true;
     *error = std::string("no authorities can be read from ") + path + ": " +
              (reason.empty() ? "unknown error" : reason);
@@ -231,10 +237,14 @@ class Engine final : public TlsEngine {
       default:
         break;
     }
-    const std::string reason = TakeLibraryError();
+    const uint32_t code = TakeLibraryErrorCode();
     if (verify_failed_) return TlsResult::kVerifyFailed;
-    error_ = reason.empty() ? "TLS failed" : reason;
-    return TlsResult::kFailed;
+    error_ = code == 0 ? "TLS failed" : ErrorText(code);
+    return ERR_GET_LIB(code) == ERR_LIB_SSL &&
+                   ERR_GET_REASON(code) ==
+                       SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL
+               ? TlsResult::kNoProtocol
+               : TlsResult::kFailed;
   }
 
   const std::shared_ptr<const Context> context_;

@@ -35,6 +35,7 @@ enum class TlsResult {
   kWantInput,     // All input is used up; more is needed.
   kClosed,        // The peer has said, in TLS, that it sends no more.
   kVerifyFailed,  // Its certificate is not acceptable.
+  kNoProtocol,    // It speaks none of the protocols offered by ALPN.
   kFailed,        // Anything else: not TLS, no common version, an alert…
 };
 
@@ -82,7 +83,7 @@ class TlsEngine {
   // REQUIRES: Handshake said kOk.
   virtual TlsFacts facts() const = 0;
 
-  // For people; of the last kVerifyFailed or kFailed.
+  // For people; of the last kVerifyFailed, kNoProtocol or kFailed.
   virtual const std::string& error() const = 0;
 };
 

@@ -1,0 +1,78 @@
+// Makes connections: resolve, choose an address that may be connected to, TCP,
+// TLS, ALPN, validate. Everything within one deadline.
+#ifndef HOTLINE_UPSTREAM_DIALER_H_
+#define HOTLINE_UPSTREAM_DIALER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/functional/any_invocable.h"
+#include "pool/types.h"
+#include "upstream/connection.h"
+#include "upstream/egress.h"
+#include "upstream/loop.h"
+#include "upstream/resolver.h"
+#include "upstream/tls/tls.h"
+#include "upstream/types.h"
+
+namespace hotline::upstream {
+
+// "https://host:port", taken apart.
+struct TargetParts {
+  bool tls = false;
+  std::string host;  // Without brackets.
+  uint16_t port = 0;
+  std::string authority;  // For Host: without the scheme's own port.
+
+  static std::optional<TargetParts> Parse(std::string_view target);
+};
+
+// What all dials share; replaced as a whole.
+struct DialSettings {
+  Duration connect_timeout{0};
+  Duration tcp_timeout{0};
+  Duration tls_timeout{0};
+  int64_t max_header_bytes = 0;
+  EgressPolicy egress;
+  std::shared_ptr<const TlsContext> tls;
+};
+
+struct DialResult {
+  std::shared_ptr<Connection> connection;  // Open; null: see `error`.
+  pool::DialError error;
+  pool::DialTimings timings;
+};
+
+// A dial under way. On one loop only.
+class Dial {
+ public:
+  using Done = absl::AnyInvocable<void(DialResult)>;
+
+  struct Request {
+    std::string target;
+    std::string sni;  // Empty: the target's host.
+    Check validate;
+  };
+
+  // `done` is told once, on the loop, maybe from inside Begin or Abort.
+  static std::shared_ptr<Dial> Make(
+      Loop* loop, Resolver* resolver,
+      std::shared_ptr<const DialSettings> settings, Request request, Done done);
+
+  virtual ~Dial() = default;
+
+  // Once, on the loop. The dial keeps itself alive until it is done.
+  virtual void Begin() = 0;
+  // Ends it soon, as a failure. On the loop.
+  virtual void Abort() = 0;
+};
+
+// Whether an answer satisfies a check.
+bool Passes(const Check& check, const CallResult& result);
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_DIALER_H_

@@ -1,0 +1,58 @@
+// Which addresses may be connected to. Asked about the resolved address, right
+// before connect(), so that no name can lead where it must not.
+#ifndef HOTLINE_UPSTREAM_EGRESS_H_
+#define HOTLINE_UPSTREAM_EGRESS_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "upstream/ip_address.h"
+#include "upstream/types.h"
+
+namespace hotline::upstream {
+
+// The rules, in this order; the first that knows the address decides:
+//   1. Always denied, whatever the configuration says: link-local, the clouds'
+//      metadata services, multicast, broadcast.
+//   2. EgressRules::deny.
+//   3. EgressRules::allow.
+//   4. The default: `public` denies what is not a public address (loopback,
+//      private, shared, unique local, reserved…), `none` denies everything.
+// An IPv4 address inside an IPv6 one (mapped, NAT64, 6to4, Teredo…) is looked
+// at by 1, 2 and 4 as well, and what is mapped counts as IPv4 altogether.
+//
+// Immutable; thread-safe.
+class EgressPolicy {
+ public:
+  // A rule is an address, a CIDR, a host name, or "*." and a host name for all
+  // names below it. INVALID_ARGUMENT names the one that is none of these.
+  static absl::StatusOr<EgressPolicy> Create(const EgressRules& rules);
+
+  struct Decision {
+    bool allowed = false;
+    std::string_view rule;  // What decided, for people; static.
+  };
+  // `host` is what the caller asked for, `address` what it resolved to.
+  Decision Check(std::string_view host, const IpAddress& address) const;
+
+ private:
+  struct RuleSet {
+    std::vector<IpRange> ranges;
+    std::vector<std::string> hosts;     // Lower case.
+    std::vector<std::string> suffixes;  // ".example.com".
+
+    absl::Status Add(const std::string& rule);
+    bool HasHost(std::string_view lower_host) const;
+    bool HasAddress(const IpAddress& address) const;
+  };
+
+  RuleSet allow_;
+  RuleSet deny_;
+  bool default_public_ = true;
+};
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_EGRESS_H_

@@ -1,0 +1,81 @@
+// An event loop: one thread, one Asio io_context, and a queue of deadlines.
+#ifndef HOTLINE_UPSTREAM_LOOP_H_
+#define HOTLINE_UPSTREAM_LOOP_H_
+
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "base/mutex.h"
+#include "base/time.h"
+#include "upstream/deadline_queue.h"
+
+namespace boost::asio {
+class io_context;
+}  // namespace boost::asio
+
+namespace hotline::upstream {
+
+// Thread safety: Post, RunAt, RunsHere and lag from any thread; the rest as
+// they say.
+class Loop {
+ public:
+  using Work = absl::AnyInvocable<void()>;
+  static constexpr size_t kScratchBytes = 64 << 10;
+
+  Loop();
+  ~Loop();
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  void Start();
+
+  // Lets the thread end once nothing is left to do; deadlines are dropped.
+  // Called on the loop.
+  void Finish();
+  // Waits for the thread, and then does here what was posted too late for it.
+  void Join();
+
+  // Does `work` soon, on the loop's thread; in the order of posting.
+  void Post(Work work);
+
+  // Does `work` on the loop's thread at `when` or soon after. Wakes the loop
+  // only if that is earlier than everything it waits for already.
+  void RunAt(Instant when, Work work);
+
+  bool RunsHere() const;
+
+  // How late the loop has been of late, or is now; halves every second.
+  Duration lag(Instant now) const;
+
+  boost::asio::io_context& io();
+
+  // Buffers to read into, for the length of one event; on the loop only.
+  char* scratch() { return scratch_.get(); }
+  char* plain_scratch() { return scratch_.get() + kScratchBytes; }
+
+ private:
+  struct Asio;
+
+  void Arm(Instant when);
+  void OnTimer();
+  void NoteLag(Duration lag, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const std::unique_ptr<Asio> asio_;
+  const std::unique_ptr<char[]> scratch_;
+  std::thread thread_;
+
+  mutable Mutex mu_;
+  DeadlineQueue deadlines_ ABSL_GUARDED_BY(mu_);
+  // What the timer is set to, or will be by a Post that is under way.
+  Instant armed_ ABSL_GUARDED_BY(mu_) = kNever;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  Duration lag_ ABSL_GUARDED_BY(mu_){0};
+  Instant lag_at_ ABSL_GUARDED_BY(mu_){};
+};
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_LOOP_H_

@@ -1,0 +1,397 @@
+#include "upstream/upstream.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "base/mutex.h"
+#include "upstream/connection.h"
+#include "upstream/connection_table.h"
+#include "upstream/dialer.h"
+#include "upstream/egress.h"
+#include "upstream/loop.h"
+#include "upstream/resolver.h"
+#include "upstream/tls/tls.h"
+
+namespace hotline::upstream {
+namespace {
+
+constexpr int kMaxLoops = 256;
+constexpr int kMaxShards = 65536;
+// Targets with counters of their own; the rest share one line.
+constexpr size_t kMaxCountedTargets = 4096;
+constexpr char kOtherTargets[] = "other";
+constexpr int64_t kMostProbeBytes = 1 << 20;
+
+// What Reconfigure replaces.
+struct Live {
+  Options options;
+  std::shared_ptr<const DialSettings> dial;
+};
+
+absl::StatusOr<std::shared_ptr<const Live>> MakeLive(Options options) {
+  auto egress = EgressPolicy::Create(options.egress);
+  if (!egress.ok()) return egress.status();
+  std::string error;
+  auto tls = TlsContext::Create(options.ca_file, &error);
+  if (tls == nullptr) return absl::InvalidArgumentError(error);
+  auto dial = std::make_shared<DialSettings>(
+      DialSettings{.connect_timeout = options.connect_timeout,
+                   .tcp_timeout = options.tcp_timeout,
+                   .tls_timeout = options.tls_timeout,
+                   .max_header_bytes = options.max_header_bytes,
+                   .egress = *std::move(egress),
+                   .tls = std::move(tls)});
+  return std::make_shared<const Live>(
+      Live{std::move(options), std::move(dial)});
+}
+
+CallResult Gone() {
+  CallResult result;
+  result.error = CallError::kConnectionGone;
+  result.verdict = Verdict::kNotSent;
+  result.message = "the connection is gone";
+  return result;
+}
+
+}  // namespace
+
+class Upstream::Impl final : public ConnectionOwner {
+ public:
+  explicit Impl(std::shared_ptr<const Live> live)
+      : live_(std::move(live)),
+        ticks_(new std::atomic<int64_t>[kMaxShards]()) {}
+
+  absl::Status Init();
+  void Start(pool::TransportEvents* events,
+             std::function<void(int, Instant)> tick);
+  void Stop();
+
+  void Dial(pool::ConnId id, std::shared_ptr<const pool::HostPoolKey> key);
+  void Probe(pool::ConnId id, pool::Handle handle,
+             std::shared_ptr<const pool::HostPoolKey> key);
+  void WakeAt(int shard, Instant when);
+  void RunAt(Instant when, absl::AnyInvocable<void()> work);
+
+  void OnConnectionClosed(Connection& connection,
+                          pool::CloseReason reason) override;
+
+  std::shared_ptr<const Live> live() const {
+    MutexLock lock(&mu_);
+    return live_;
+  }
+  void set_live(std::shared_ptr<const Live> live) {
+    MutexLock lock(&mu_);
+    live_.swap(live);
+  }
+
+  ConnectionTable table_;
+  std::vector<std::unique_ptr<Loop>> loops_;
+  mutable Mutex mu_;
+  std::map<std::string, Counters> counters_ ABSL_GUARDED_BY(mu_);
+
+ private:
+  class ProbeCall;
+
+  // Dials under way on one loop; touched on it only.
+  struct Dials {
+    absl::flat_hash_map<pool::ConnId, std::shared_ptr<upstream::Dial>> running;
+  };
+
+  size_t NextLoop() { return next_loop_.fetch_add(1) % loops_.size(); }
+  void StartDial(size_t loop, pool::ConnId id, const pool::HostPoolKey& key);
+  void FinishDial(size_t loop, pool::ConnId id, DialResult result);
+  void FailDial(pool::ConnId id, const char* message);
+  void StopLoop(size_t loop);
+
+  std::shared_ptr<const Live> live_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<Resolver> resolver_;
+  std::vector<Dials> dials_;
+  std::atomic<size_t> next_loop_{0};
+  pool::TransportEvents* events_ = nullptr;
+  std::function<void(int, Instant)> tick_;
+  // Per shard, when it is to be told the time; 0: not at all.
+  const std::unique_ptr<std::atomic<int64_t>[]> ticks_;
+  // Stopping: what is asked is refused. Stopped: nothing is said any more.
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> stopped_{false};
+};
+
+absl::Status Upstream::Impl::Init() {
+  const Options& options = live()->options;
+  const int loops = std::clamp(options.loops, 1, kMaxLoops);
+  for (int i = 0; i < loops; ++i) loops_.push_back(std::make_unique<Loop>());
+  dials_.resize(loops_.size());
+  auto resolver = Resolver::Create(loops_[0].get(), options.dns_servers);
+  if (!resolver.ok()) return resolver.status();
+  resolver_ = *std::move(resolver);
+  return absl::OkStatus();
+}
+
+void Upstream::Impl::Start(pool::TransportEvents* events,
+                           std::function<void(int, Instant)> tick) {
+  events_ = events;
+  tick_ = std::move(tick);
+  for (const auto& loop : loops_) loop->Start();
+}
+
+void Upstream::Impl::Stop() {
+  if (stopping_.exchange(true)) return;
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    loops_[i]->Post([this, i] { StopLoop(i); });
+  }
+  for (const auto& loop : loops_) loop->Join();
+  stopped_ = true;
+}
+
+void Upstream::Impl::StopLoop(size_t i) {
+  Loop* const loop = loops_[i].get();
+  std::vector<std::shared_ptr<upstream::Dial>> dials;
+  for (const auto& [id, dial] : dials_[i].running) dials.push_back(dial);
+  for (const auto& dial : dials) dial->Abort();
+  if (i == 0) resolver_->Shutdown();
+  for (const auto& connection : table_.All()) {
+    if (&connection->loop() != loop) continue;
+    connection->CloseNow(pool::CloseReason::kShutdown);
+  }
+  loop->Finish();
+}
+
+// Dials.
+
+void Upstream::Impl::Dial(pool::ConnId id,
+                          std::shared_ptr<const pool::HostPoolKey> key) {
+  if (stopping_) return FailDial(id, "shutting down");
+  const size_t loop = NextLoop();
+  loops_[loop]->Post(
+      [this, loop, id, key = std::move(key)] { StartDial(loop, id, *key); });
+}
+
+void Upstream::Impl::StartDial(size_t loop, pool::ConnId id,
+                               const pool::HostPoolKey& key) {
+  if (stopping_) return FailDial(id, "shutting down");
+  const auto now = live();
+  Check validate;
+  if (now->options.target_policy) {
+    validate = now->options.target_policy(key.target).validate;
+  }
+  auto dial =
+      upstream::Dial::Make(loops_[loop].get(), resolver_.get(), now->dial,
+                           {.target = key.target,
+                            .sni = key.options.sni,
+                            .validate = std::move(validate)},
+                           [this, loop, id](DialResult result) {
+                             FinishDial(loop, id, std::move(result));
+                           });
+  dials_[loop].running.emplace(id, dial);
+  dial->Begin();
+}
+
+void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
+                                DialResult result) {
+  dials_[loop].running.erase(id);
+  if (stopped_) return;
+  const auto& connection = result.connection;
+  if (connection != nullptr) {
+    const pool::Handle handle = table_.NewHandle();
+    if (connection->Announce(this, id, handle)) {
+      table_.Add(connection);
+      events_->Dialed(id, {handle, 1, result.timings}, MonotonicNow());
+      return;
+    }
+    // It answered the validation and then closed.
+    result.error = {pool::FailureClass::kNetwork, "CONNECT_FAILED",
+                    absl::StrCat(connection->target(), " (",
+                                 connection->facts()->remote_address,
+                                 ") closed the connection at once")};
+  }
+  events_->DialFailed(id, result.error, result.timings, MonotonicNow());
+}
+
+void Upstream::Impl::FailDial(pool::ConnId id, const char* message) {
+  if (stopped_) return;
+  events_->DialFailed(id,
+                      {pool::FailureClass::kNetwork, "CONNECT_FAILED", message},
+                      {}, MonotonicNow());
+}
+
+void Upstream::Impl::OnConnectionClosed(Connection& connection,
+                                        pool::CloseReason reason) {
+  if (reason == pool::CloseReason::kUnsolicited) {
+    MutexLock lock(&mu_);
+    const bool room = counters_.size() < kMaxCountedTargets ||
+                      counters_.contains(connection.target());
+    ++counters_[room ? connection.target() : kOtherTargets].unsolicited_bytes;
+  }
+  events_->Closed(connection.id(), reason, MonotonicNow());
+  // After that: until then a call on it has to wait for the pool's knowing.
+  table_.Remove(connection.handle());
+}
+
+// Probes.
+
+class Upstream::Impl::ProbeCall final : public CallHandler {
+ public:
+  ProbeCall(Impl* impl, pool::ConnId id, Check check)
+      : impl_(impl), id_(id), check_(std::move(check)) {}
+
+  void OnDone(CallResult result) override {
+    const bool passed = Passes(check_, result);
+    impl_->events_->Probed(id_, passed, MonotonicNow());
+    delete this;
+  }
+
+  const Check& check() const { return check_; }
+
+ private:
+  Impl* const impl_;
+  const pool::ConnId id_;
+  const Check check_;
+};
+
+void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
+                           std::shared_ptr<const pool::HostPoolKey> key) {
+  if (stopped_) return;
+  const auto connection = table_.Find(handle);
+  if (connection == nullptr) {
+    return events_->Probed(id, false, MonotonicNow());
+  }
+  const auto settings = live();
+  TargetPolicy policy;
+  if (settings->options.target_policy) {
+    policy = settings->options.target_policy(key->target);
+  }
+  const auto parts = TargetParts::Parse(key->target);
+  if (policy.probe_tcp_only || policy.probe.path.empty() || !parts) {
+    return events_->Probed(id, connection->IsSilent(), MonotonicNow());
+  }
+  const Instant now = MonotonicNow();
+  auto* const call = new ProbeCall(this, id, std::move(policy.probe));
+  const Check check = call->check();
+  const HeaderView user_agent{"user-agent", "hotline"};
+  connection->StartCall(
+      {.method = check.method,
+       .authority = parts->authority,
+       .path = check.path,
+       .headers = {&user_agent, 1},
+       .max_response_bytes = kMostProbeBytes,
+       .deadline = SaturatingAdd(now, settings->options.probe_timeout)},
+      call, now);
+}
+
+// Time.
+
+void Upstream::Impl::WakeAt(int shard, Instant when) {
+  if (stopping_ || shard < 0 || shard >= kMaxShards || when == kNever) return;
+  const int64_t wanted = std::max<int64_t>(when.time_since_epoch().count(), 1);
+  std::atomic<int64_t>& armed = ticks_[shard];
+  int64_t current = armed.load();
+  do {
+    if (current != 0 && current <= wanted) return;
+  } while (!armed.compare_exchange_weak(current, wanted));
+  // One loop per shard, so that its ticks do not run into each other.
+  loops_[shard % loops_.size()]->RunAt(when, [this, shard, wanted, &armed] {
+    int64_t mine = wanted;
+    // An earlier one has been armed since, and will see to it.
+    if (!armed.compare_exchange_strong(mine, 0)) return;
+    tick_(shard, MonotonicNow());
+  });
+}
+
+void Upstream::Impl::RunAt(Instant when, absl::AnyInvocable<void()> work) {
+  if (stopping_ || when == kNever) return;
+  for (const auto& loop : loops_) {
+    if (loop->RunsHere()) return loop->RunAt(when, std::move(work));
+  }
+  loops_[NextLoop()]->RunAt(when, std::move(work));
+}
+
+// The door.
+
+Upstream::Upstream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Upstream::~Upstream() { Stop(); }
+
+absl::StatusOr<std::unique_ptr<Upstream>> Upstream::Create(Options options) {
+  auto live = MakeLive(std::move(options));
+  if (!live.ok()) return live.status();
+  auto impl = std::make_unique<Impl>(*std::move(live));
+  if (absl::Status s = impl->Init(); !s.ok()) return s;
+  return std::unique_ptr<Upstream>(new Upstream(std::move(impl)));
+}
+
+void Upstream::Start(pool::TransportEvents* events,
+                     std::function<void(int, Instant)> tick) {
+  impl_->Start(events, std::move(tick));
+}
+
+void Upstream::Stop() { impl_->Stop(); }
+
+absl::Status Upstream::Reconfigure(Options options) {
+  auto live = MakeLive(std::move(options));
+  if (!live.ok()) return live.status();
+  impl_->set_live(*std::move(live));
+  return absl::OkStatus();
+}
+
+CallId Upstream::StartCall(pool::Handle handle, const Request& request,
+                           CallHandler* handler, Instant now) {
+  const auto connection = impl_->table_.Find(handle);
+  if (connection != nullptr) {
+    return connection->StartCall(request, handler, now);
+  }
+  handler->OnDone(Gone());
+  return 0;
+}
+
+void Upstream::CancelCall(pool::Handle handle, CallId call) {
+  const auto connection = impl_->table_.Find(handle);
+  if (connection != nullptr) connection->CancelCall(call);
+}
+
+std::shared_ptr<const ConnectionFacts> Upstream::Describe(
+    pool::Handle handle) const {
+  const auto connection = impl_->table_.Find(handle);
+  return connection == nullptr ? nullptr : connection->facts();
+}
+
+void Upstream::RunAt(Instant when, absl::AnyInvocable<void()> work) {
+  impl_->RunAt(when, std::move(work));
+}
+
+Duration Upstream::LoopLag() const {
+  const Instant now = MonotonicNow();
+  Duration most{0};
+  for (const auto& loop : impl_->loops_) most = std::max(most, loop->lag(now));
+  return most;
+}
+
+std::vector<std::pair<std::string, Upstream::Counters>>
+Upstream::TargetCounters() const {
+  MutexLock lock(&impl_->mu_);
+  return {impl_->counters_.begin(), impl_->counters_.end()};
+}
+
+void Upstream::Dial(pool::ConnId id,
+                    std::shared_ptr<const pool::HostPoolKey> key) {
+  impl_->Dial(id, std::move(key));
+}
+
+void Upstream::Probe(pool::ConnId id, pool::Handle handle,
+                     std::shared_ptr<const pool::HostPoolKey> key) {
+  impl_->Probe(id, handle, std::move(key));
+}
+
+void Upstream::Close(pool::ConnId, pool::Handle handle,
+                     pool::CloseReason reason) {
+  const auto connection = impl_->table_.Find(handle);
+  // Gone: the pool has been told.
+  if (connection != nullptr) connection->Close(reason);
+}
+
+void Upstream::WakeAt(int shard, Instant when) { impl_->WakeAt(shard, when); }
+
+}  // namespace hotline::upstream
