@@ -243,11 +243,15 @@ class Resolver {
                     TargetSettings* out) {
     const std::string path = target_path + ".probe";
     if (in.kind() != "http") {
-      for (const char* key : {".path", ".min_status", ".max_status"}) {
-        if (Given(path + key)) {
-          Fault(path + key,
-                absl::StrCat("has no meaning with kind: ", in.kind()));
-        }
+      const std::pair<const char*, bool> others[] = {
+          {".path", !in.path().empty()},
+          {".min_status", in.has_min_status()},
+          {".max_status", in.has_max_status()},
+      };
+      for (const auto& [key, given] : others) {
+        if (!given) continue;
+        Fault(path + key,
+              absl::StrCat("has no meaning with kind: ", in.kind()));
       }
       out->probe_tcp_only = in.kind() == "tcp";
       out->pool.probe =

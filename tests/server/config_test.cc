@@ -1,0 +1,612 @@
+#include "server/config.h"
+
+#include <fstream>
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/descriptor.h"
+#include "gtest/gtest.h"
+#include "hotline/v1/config.pb.h"
+#include "server/config_rules.h"
+
+namespace hotline::server {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr char kTarget[] = "https://a.example:443";
+
+Settings Parse(const std::string& yaml) {
+  auto settings = ParseConfig(yaml, "t.yaml", 2);
+  EXPECT_TRUE(settings.ok()) << yaml << "\n" << settings.status();
+  return settings.ok() ? *std::move(settings) : Settings{};
+}
+
+std::string Fault(const std::string& yaml) {
+  const auto settings = ParseConfig(yaml, "t.yaml", 2);
+  if (settings.ok()) return "accepted";
+  EXPECT_EQ(settings.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(settings.status().message());
+}
+
+TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
+  const Settings s = DefaultSettings(2);
+  EXPECT_EQ(s.grpc_listen, std::vector<std::string>{"127.0.0.1:50051"});
+  EXPECT_EQ(s.http_listen, "127.0.0.1:9464");
+  EXPECT_EQ(s.pool.max_connections, 100);
+  EXPECT_EQ(s.pool.max_dials, 64);
+  EXPECT_EQ(s.pool.max_targets, 131072);
+  EXPECT_EQ(s.pool.shards, 8);
+  EXPECT_EQ(s.pool.leak_after, seconds(60));
+  const pool::TargetConfig& target = s.default_target.pool;
+  EXPECT_EQ(target.max_connections, 10);
+  EXPECT_EQ(target.max_waiters, 1024);
+  EXPECT_EQ(target.max_dials, 4);
+  EXPECT_EQ(target.warm, 0);
+  EXPECT_EQ(target.idle_timeout, seconds(45));
+  EXPECT_EQ(target.max_lifetime, seconds(300));
+  EXPECT_EQ(target.lifetime_jitter, 0.1);
+  EXPECT_EQ(target.check_interval, seconds(30));
+  EXPECT_EQ(target.probe, pool::ProbeKind::kHttp);
+  EXPECT_EQ(target.max_errors, 10);
+  EXPECT_EQ(s.default_target.validate, CheckSettings{});
+  EXPECT_EQ(s.default_target.probe, CheckSettings{.path = "/"});
+  EXPECT_FALSE(s.default_target.probe_tcp_only);
+  EXPECT_TRUE(s.targets.empty());
+  EXPECT_EQ(s.upstream.loops, 1);
+  EXPECT_EQ(s.upstream.ca_file, "");
+  EXPECT_EQ(s.upstream.connect_timeout, seconds(30));
+  EXPECT_EQ(s.upstream.tcp_timeout, seconds(5));
+  EXPECT_EQ(s.upstream.tls_timeout, seconds(10));
+  EXPECT_EQ(s.upstream.probe_timeout, seconds(10));
+  EXPECT_EQ(s.upstream.max_header_bytes, 65536);
+  EXPECT_TRUE(s.upstream.dns_servers.empty());
+  EXPECT_TRUE(s.upstream.egress_default_public);
+  EXPECT_EQ(s.execute.default_deadline, seconds(30));
+  EXPECT_EQ(s.execute.max_body_bytes, 3 << 20);
+  EXPECT_EQ(s.execute.max_attempts, 3);
+  EXPECT_EQ(s.execute.retry_budget_percent, 20);
+  EXPECT_FALSE(s.execute.forward_traceparent);
+  EXPECT_EQ(s.lease_ttl, seconds(30));
+  EXPECT_EQ(s.max_lease_ttl, minutes(10));
+  EXPECT_EQ(s.log_level, LogLevel::kInfo);
+  EXPECT_EQ(s.log_format, LogFormat::kText);
+  EXPECT_EQ(s.metrics_max_targets, 100);
+  EXPECT_EQ(s.shutdown_grace, seconds(20));
+  EXPECT_TRUE(s.warnings.empty());
+}
+
+// A key, a file that sets it to something else than the default, and where that
+// must arrive.
+struct Row {
+  const char* path;
+  const char* yaml;
+  std::function<bool(const Settings&)> arrived;
+};
+
+const TargetSettings& Mine(const Settings& s) { return s.ForTarget(kTarget); }
+
+std::vector<Row> Rows() {
+  return {
+      {"listen.grpc", "listen: {grpc: ['[::1]:0', 'unix:///run/h.sock']}",
+       [](const Settings& s) {
+         return s.grpc_listen ==
+                std::vector<std::string>{"[::1]:0", "unix:///run/h.sock"};
+       }},
+      {"listen.http", "listen: {http: '0.0.0.0:19464'}",
+       [](const Settings& s) { return s.http_listen == "0.0.0.0:19464"; }},
+      {"listen.insecure", "listen: {grpc: ['0.0.0.0:1'], insecure: true}",
+       [](const Settings& s) { return s.grpc_listen[0] == "0.0.0.0:1"; }},
+      {"pool.max_connections", "pool: {max_connections: 7}",
+       [](const Settings& s) { return s.pool.max_connections == 7; }},
+      {"pool.max_connections_per_target",
+       "pool: {max_connections_per_target: 7}",
+       [](const Settings& s) { return Mine(s).pool.max_connections == 7; }},
+      {"pool.max_waiters_per_target", "pool: {max_waiters_per_target: 0}",
+       [](const Settings& s) { return Mine(s).pool.max_waiters == 0; }},
+      {"pool.max_dials_per_target", "pool: {max_dials_per_target: 7}",
+       [](const Settings& s) { return Mine(s).pool.max_dials == 7; }},
+      {"pool.max_dials", "pool: {max_dials: 7}",
+       [](const Settings& s) { return s.pool.max_dials == 7; }},
+      {"pool.max_targets", "pool: {max_targets: 7}",
+       [](const Settings& s) { return s.pool.max_targets == 7; }},
+      {"pool.shards", "pool: {shards: 7}",
+       [](const Settings& s) { return s.pool.shards == 7; }},
+      {"pool.idle_timeout", "pool: {idle_timeout: 7s}",
+       [](const Settings& s) {
+         return Mine(s).pool.idle_timeout == seconds(7);
+       }},
+      {"pool.max_lifetime", "pool: {max_lifetime: 7s}",
+       [](const Settings& s) {
+         return Mine(s).pool.max_lifetime == seconds(7);
+       }},
+      {"pool.check_interval", "pool: {check_interval: 0.5s}",
+       [](const Settings& s) {
+         return Mine(s).pool.check_interval == milliseconds(500);
+       }},
+      {"pool.probe_timeout", "pool: {probe_timeout: 7s}",
+       [](const Settings& s) {
+         return s.upstream.probe_timeout == seconds(7);
+       }},
+      {"pool.max_errors", "pool: {max_errors: 0}",
+       [](const Settings& s) { return Mine(s).pool.max_errors == 0; }},
+      {"pool.lease_ttl", "pool: {lease_ttl: 7s}",
+       [](const Settings& s) { return s.lease_ttl == seconds(7); }},
+      {"pool.max_lease_ttl", "pool: {max_lease_ttl: 7s}",
+       [](const Settings& s) {
+         return s.max_lease_ttl == seconds(7) && s.lease_ttl == seconds(7);
+       }},
+      {"pool.leak_after", "pool: {leak_after: 7s}",
+       [](const Settings& s) { return s.pool.leak_after == seconds(7); }},
+      {"upstream.loops", "upstream: {loops: 7}",
+       [](const Settings& s) { return s.upstream.loops == 7; }},
+      {"upstream.ca_file", "upstream: {ca_file: /ca.pem}",
+       [](const Settings& s) { return s.upstream.ca_file == "/ca.pem"; }},
+      {"upstream.connect_timeout", "upstream: {connect_timeout: 7s}",
+       [](const Settings& s) {
+         return s.upstream.connect_timeout == seconds(7);
+       }},
+      {"upstream.tcp_timeout", "upstream: {tcp_timeout: 7s}",
+       [](const Settings& s) { return s.upstream.tcp_timeout == seconds(7); }},
+      {"upstream.tls_timeout", "upstream: {tls_timeout: 7s}",
+       [](const Settings& s) { return s.upstream.tls_timeout == seconds(7); }},
+      {"upstream.max_header_bytes", "upstream: {max_header_bytes: 2000}",
+       [](const Settings& s) { return s.upstream.max_header_bytes == 2000; }},
+      {"upstream.dns_servers",
+       "upstream: {dns_servers: ['1.1.1.1', '[::1]:5353', '::1']}",
+       [](const Settings& s) { return s.upstream.dns_servers.size() == 3; }},
+      {"egress.default", "egress: {default: none}",
+       [](const Settings& s) { return !s.upstream.egress_default_public; }},
+      {"egress.allow", "egress: {allow: ['10.0.0.0/8', '*.example.com']}",
+       [](const Settings& s) { return s.upstream.egress_allow.size() == 2; }},
+      {"egress.deny", "egress: {deny: ['2001:db8::/32', '192.0.2.1']}",
+       [](const Settings& s) { return s.upstream.egress_deny.size() == 2; }},
+      {"execute.default_deadline", "execute: {default_deadline: 7s}",
+       [](const Settings& s) {
+         return s.execute.default_deadline == seconds(7);
+       }},
+      {"execute.max_body_bytes", "execute: {max_body_bytes: 7}",
+       [](const Settings& s) { return s.execute.max_body_bytes == 7; }},
+      {"execute.max_attempts", "execute: {max_attempts: 7}",
+       [](const Settings& s) { return s.execute.max_attempts == 7; }},
+      {"execute.retry_budget_percent", "execute: {retry_budget_percent: 0}",
+       [](const Settings& s) { return s.execute.retry_budget_percent == 0; }},
+      {"execute.forward_traceparent", "execute: {forward_traceparent: true}",
+       [](const Settings& s) { return s.execute.forward_traceparent; }},
+      {"targets.target", "targets: [{target: 'HTTPS://A.example'}]",
+       [](const Settings& s) { return s.targets.count(kTarget) == 1; }},
+      {"targets.max_connections",
+       "targets: [{target: 'https://a.example', max_connections: 7}]",
+       [](const Settings& s) {
+         return Mine(s).pool.max_connections == 7 &&
+                s.default_target.pool.max_connections == 10;
+       }},
+      {"targets.max_waiters",
+       "targets: [{target: 'https://a.example', max_waiters: 7}]",
+       [](const Settings& s) { return Mine(s).pool.max_waiters == 7; }},
+      {"targets.warm", "targets: [{target: 'https://a.example', warm: 7}]",
+       [](const Settings& s) { return Mine(s).pool.warm == 7; }},
+      {"targets.validate.path",
+       "targets: [{target: 'https://a.example', validate: {path: /v}}]",
+       [](const Settings& s) {
+         return Mine(s).validate == CheckSettings{.path = "/v",
+                                                  .method = "HEAD",
+                                                  .min_status = 200,
+                                                  .max_status = 399};
+       }},
+      {"targets.validate.method",
+       "targets: [{target: 'https://a.example', "
+       "validate: {path: /v, method: GET}}]",
+       [](const Settings& s) { return Mine(s).validate.method == "GET"; }},
+      {"targets.validate.min_status",
+       "targets: [{target: 'https://a.example', "
+       "validate: {path: /v, min_status: 201}}]",
+       [](const Settings& s) { return Mine(s).validate.min_status == 201; }},
+      {"targets.validate.max_status",
+       "targets: [{target: 'https://a.example', "
+       "validate: {path: /v, max_status: 499}}]",
+       [](const Settings& s) { return Mine(s).validate.max_status == 499; }},
+      {"targets.probe.kind",
+       "targets: [{target: 'https://a.example', probe: {kind: tcp}}]",
+       [](const Settings& s) {
+         return Mine(s).probe_tcp_only &&
+                Mine(s).pool.probe == pool::ProbeKind::kTcp;
+       }},
+      {"targets.probe.path",
+       "targets: [{target: 'https://a.example', probe: {path: /p}}]",
+       [](const Settings& s) {
+         return Mine(s).probe == CheckSettings{.path = "/p"};
+       }},
+      {"targets.probe.min_status",
+       "targets: [{target: 'https://a.example', probe: {min_status: 204}}]",
+       [](const Settings& s) {
+         return Mine(s).probe == CheckSettings{.path = "/",
+                                               .method = "HEAD",
+                                               .min_status = 204,
+                                               .max_status = 599};
+       }},
+      {"targets.probe.max_status",
+       "targets: [{target: 'https://a.example', probe: {max_status: 299}}]",
+       [](const Settings& s) {
+         return Mine(s).probe.min_status == 100 &&
+                Mine(s).probe.max_status == 299;
+       }},
+      {"log.level", "log: {level: debug}",
+       [](const Settings& s) { return s.log_level == LogLevel::kDebug; }},
+      {"log.format", "log: {format: json}",
+       [](const Settings& s) { return s.log_format == LogFormat::kJson; }},
+      {"metrics.max_targets", "metrics: {max_targets: 7}",
+       [](const Settings& s) { return s.metrics_max_targets == 7; }},
+      {"shutdown_grace", "shutdown_grace: 0s",
+       [](const Settings& s) { return s.shutdown_grace == seconds(0); }},
+  };
+}
+
+void CollectKeys(
+    const Descriptor& type, const std::string& prefix,
+    std::vector<std::pair<std::string, const FieldDescriptor*>>* keys) {
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor& field = *type.field(i);
+    const std::string path = prefix + field.name();
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
+        field.message_type()->full_name() != "google.protobuf.Duration") {
+      CollectKeys(*field.message_type(), path + ".", keys);
+    } else {
+      keys->emplace_back(path, &field);
+    }
+  }
+}
+
+std::vector<std::pair<std::string, const FieldDescriptor*>> AllKeys() {
+  std::vector<std::pair<std::string, const FieldDescriptor*>> keys;
+  CollectKeys(*v1::Config::descriptor(), "", &keys);
+  return keys;
+}
+
+TEST(ConfigTest, EveryKeyCanBeSetAndArrives) {
+  std::set<std::string> paths;
+  const Settings defaults = DefaultSettings(2);
+  for (const Row& row : Rows()) {
+    paths.insert(row.path);
+    EXPECT_FALSE(row.arrived(defaults)) << row.path << ": same as the default";
+    EXPECT_TRUE(row.arrived(Parse(row.yaml))) << row.path;
+  }
+  for (const auto& [path, unused] : AllKeys()) {
+    EXPECT_EQ(paths.count(path), 1u) << path << " has no row";
+  }
+  EXPECT_EQ(paths.size(), AllKeys().size());
+}
+
+TEST(ConfigTest, EveryNumberAndDurationHasBounds) {
+  for (const auto& [path, field] : AllKeys()) {
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING ||
+        field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
+      continue;
+    }
+    EXPECT_TRUE(HasRule(path)) << path;
+  }
+}
+
+TEST(ConfigTest, TheEffectiveConfigurationIsOneAndMeansTheSame) {
+  for (const Row& row : Rows()) {
+    const Settings once = Parse(row.yaml);
+    const Settings twice = Parse(once.effective_yaml);
+    EXPECT_TRUE(row.arrived(twice)) << once.effective_yaml;
+    EXPECT_EQ(once.effective_yaml, twice.effective_yaml);
+    EXPECT_EQ(once.targets, twice.targets);
+    EXPECT_EQ(once.default_target, twice.default_target);
+    EXPECT_EQ(once.upstream, twice.upstream);
+    EXPECT_EQ(once.execute, twice.execute);
+  }
+}
+
+TEST(ConfigTest, SectionsLeftEmptyAreLeftOut) {
+  EXPECT_EQ(
+      Parse("pool:\nlog:\n# nothing\ntargets:\negress: {}\n").effective_yaml,
+      DefaultSettings(2).effective_yaml);
+  EXPECT_EQ(Parse("listen: {http: ''}").http_listen, "");
+}
+
+TEST(ConfigTest, WhatAMachineHasDecidesWhatIsLeftToIt) {
+  EXPECT_EQ(ParseConfig("", "t", 1)->upstream.loops, 1);
+  EXPECT_EQ(ParseConfig("", "t", 1)->pool.shards, 4);
+  EXPECT_EQ(ParseConfig("", "t", 12)->upstream.loops, 6);
+  EXPECT_EQ(ParseConfig("", "t", 12)->pool.shards, 64);
+  EXPECT_EQ(ParseConfig("", "t", 100'000)->pool.shards, 1024);
+}
+
+struct Bad {
+  const char* yaml;
+  const char* message;
+};
+
+class BadConfigTest : public ::testing::TestWithParam<Bad> {};
+
+TEST_P(BadConfigTest, IsRefusedWithItsPlaceAndWhatIsWrong) {
+  EXPECT_EQ(Fault(GetParam().yaml), GetParam().message) << GetParam().yaml;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Keys, BadConfigTest,
+    ::testing::Values(
+        Bad{"\n\n\n\n\npool:\n  max_conections: 3\n",
+            "t.yaml:7: pool.max_conections: unknown key (did you mean "
+            "max_connections?)"},
+        Bad{"pol: {}", "t.yaml:1: pol: unknown key (did you mean pool?)"},
+        Bad{"whatever: 1", "t.yaml:1: whatever: unknown key"},
+        Bad{"targets:\n  - target: 'https://a.example'\n    waarm: 1\n",
+            "t.yaml:3: targets[0].waarm: unknown key (did you mean warm?)"},
+        Bad{"pool: {max_dials: 1}\nlog: {}\npool: {shards: 1}\n",
+            "t.yaml:3: pool: given twice (first in line 1)"},
+        Bad{"pool:\n  shards: 1\n  shards: 2\n",
+            "t.yaml:3: pool.shards: given twice (first in line 2)"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Types, BadConfigTest,
+    ::testing::Values(
+        Bad{"[a]", "t.yaml:1: expected a mapping (key: value), not a list"},
+        Bad{"just text",
+            "t.yaml:1: expected a mapping (key: value), not just text"},
+        Bad{"pool: 3",
+            "t.yaml:1: pool: expected a mapping (key: value), not 3"},
+        Bad{"targets: {target: x}",
+            "t.yaml:1: targets: expected a list, not a mapping"},
+        Bad{"targets: [x]",
+            "t.yaml:1: targets[0]: expected a mapping (key: value), not x"},
+        Bad{"listen: {grpc: '127.0.0.1:1'}",
+            "t.yaml:1: listen.grpc: expected a list, not the text "
+            "\"127.0.0.1:1\""},
+        Bad{"listen: {grpc: [5]}",
+            "t.yaml:1: listen.grpc[0]: expected text (in quotes), not 5"},
+        Bad{"pool: {shards: '3'}",
+            "t.yaml:1: pool.shards: expected a whole number, not the text "
+            "\"3\""},
+        Bad{"pool: {shards: 3.0}",
+            "t.yaml:1: pool.shards: expected a whole number, not 3.0"},
+        Bad{"pool: {shards: }",
+            "t.yaml:1: pool.shards: expected a whole number, not nothing"},
+        Bad{"pool: {shards: 0x10}",
+            "t.yaml:1: pool.shards: expected a whole number, not 0x10"},
+        Bad{"pool: {shards: 3000000000}",
+            "t.yaml:1: pool.shards: 3000000000 is out of range"},
+        Bad{"pool: {shards: 99999999999999999999}",
+            "t.yaml:1: pool.shards: expected a whole number, not "
+            "99999999999999999999"},
+        Bad{"listen: {insecure: yes}",
+            "t.yaml:1: listen.insecure: expected true or false, not yes"},
+        Bad{"listen: {insecure: 'true'}",
+            "t.yaml:1: listen.insecure: expected true or false, not the text "
+            "\"true\""},
+        Bad{"log: {level: true}",
+            "t.yaml:1: log.level: expected text (in quotes), not true"},
+        Bad{"upstream: {ca_file: \"a\\0b\"}",
+            "t.yaml:1: upstream.ca_file: must not contain a NUL"}));
+
+constexpr char kNoDuration[] =
+    "t.yaml:1: pool.idle_timeout: expected a duration in seconds such as "
+    "\"45s\", not ";
+
+TEST(ConfigTest, DurationsAreSecondsWithTheirUnit) {
+  for (const char* text : {"45", "1m", "45ms", "s", ".5s", "1.s", "1e3s",
+                           "1.0000000001s", "1 s", "+1s", "--1s", "4 5s"}) {
+    EXPECT_EQ(Fault(absl::StrCat("pool: {idle_timeout: ", text, "}")),
+              absl::StrCat(kNoDuration, text));
+  }
+  EXPECT_EQ(Fault("pool: {idle_timeout: ''}"),
+            absl::StrCat(kNoDuration, "the text \"\""));
+  EXPECT_EQ(Parse("pool: {idle_timeout: 1.000000001s}")
+                .default_target.pool.idle_timeout,
+            Duration(1'000'000'001));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranges, BadConfigTest,
+    ::testing::Values(
+        Bad{"pool: {max_connections: 0}",
+            "t.yaml:1: pool.max_connections: must be 1 to 1000000, not 0"},
+        Bad{"pool: {max_connections: -1}",
+            "t.yaml:1: pool.max_connections: must be 1 to 1000000, not -1"},
+        Bad{"pool: {max_waiters_per_target: 1000001}",
+            "t.yaml:1: pool.max_waiters_per_target: must be 0 to 1000000, not "
+            "1000001"},
+        Bad{"pool: {idle_timeout: 0.05s}",
+            "t.yaml:1: pool.idle_timeout: must be 0.1s to 31536000s, not "
+            "0.05s"},
+        Bad{"pool: {max_lifetime: -3s}",
+            "t.yaml:1: pool.max_lifetime: must be 1s to 31536000s, not -3s"},
+        Bad{"pool: {max_lifetime: 999999999999s}",
+            "t.yaml:1: pool.max_lifetime: must be 1s to 31536000s, not "
+            "3153600001s"},
+        Bad{"upstream: {max_header_bytes: 1023}",
+            "t.yaml:1: upstream.max_header_bytes: must be 1024 to 1048576, "
+            "not 1023"},
+        Bad{"execute: {max_body_bytes: 3145729}",
+            "t.yaml:1: execute.max_body_bytes: must be 1 to 3145728, not "
+            "3145729"},
+        Bad{"execute: {max_attempts: 11}",
+            "t.yaml:1: execute.max_attempts: must be 1 to 10, not 11"},
+        Bad{"execute: {retry_budget_percent: 101}",
+            "t.yaml:1: execute.retry_budget_percent: must be 0 to 100, not "
+            "101"},
+        Bad{"metrics: {max_targets: 0}",
+            "t.yaml:1: metrics.max_targets: must be 1 to 10000, not 0"},
+        Bad{"egress: {default: all}",
+            "t.yaml:1: egress.default: must be one of public, none; not "
+            "\"all\""},
+        Bad{"log: {level: INFO}",
+            "t.yaml:1: log.level: must be one of info, debug, warning, error; "
+            "not \"INFO\""},
+        Bad{"targets: [{target: 'http://a.example', probe: {kind: ping}}]",
+            "t.yaml:1: targets[0].probe.kind: must be one of http, tcp, none; "
+            "not \"ping\""}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Addresses, BadConfigTest,
+    ::testing::Values(
+        Bad{"listen:\n  grpc: ['127.0.0.1:1', '0.0.0.0:50051']\n",
+            "t.yaml:2: listen.grpc[1]: 0.0.0.0:50051 can be reached from the "
+            "network, without TLS and without identity: use loopback or a "
+            "Unix socket, or allow it with listen.insecure: true"},
+        Bad{"listen: {grpc: ['[::]:1']}",
+            "t.yaml:1: listen.grpc[0]: [::]:1 can be reached from the network, "
+            "without TLS and without identity: use loopback or a Unix socket, "
+            "or allow it with listen.insecure: true"},
+        Bad{"listen: {grpc: ['localhost:1']}",
+            "t.yaml:1: listen.grpc[0]: must be a numeric address and a port "
+            "such as 127.0.0.1:50051 or [::1]:50051, or unix:///path"},
+        Bad{"listen: {grpc: ['127.0.0.1:65536']}",
+            "t.yaml:1: listen.grpc[0]: must be a numeric address and a port "
+            "such as 127.0.0.1:50051 or [::1]:50051, or unix:///path"},
+        Bad{"listen: {grpc: ['unix:run/x']}",
+            "t.yaml:1: listen.grpc[0]: a Unix socket is written unix:///path"},
+        Bad{"listen: {grpc: []}",
+            "t.yaml:1: listen.grpc: must name at least one address"},
+        Bad{"listen: {grpc: ['127.0.0.1:1', '127.0.0.1:1']}",
+            "t.yaml:1: listen.grpc[1]: given twice"},
+        Bad{"listen: {http: '9464'}",
+            "t.yaml:1: listen.http: must be a numeric address and a port such "
+            "as 127.0.0.1:9464, or empty"},
+        Bad{"listen: {grpc: ['127.0.0.1:1'], http: '127.0.0.1:1'}",
+            "t.yaml:1: listen.http: is a gRPC listener's address"},
+        Bad{"upstream: {dns_servers: [dns.example]}",
+            "t.yaml:1: upstream.dns_servers[0]: must be a numeric address, "
+            "with a port or without"},
+        Bad{"egress: {allow: ['10.0.0.0/33']}",
+            "t.yaml:1: egress.allow[0]: not a CIDR such as 10.0.0.0/8"},
+        Bad{"egress: {deny: ['a.example', '10.0.0.300']}",
+            "t.yaml:1: egress.deny[1]: not a CIDR (10.0.0.0/8), an address, or "
+            "a host pattern (*.example.com)"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Targets, BadConfigTest,
+    ::testing::Values(
+        Bad{"targets: [{warm: 1}]", "t.yaml:1: targets[0].target: is required"},
+        Bad{"targets:\n  - target: 'https://a.example'\n"
+            "  - target: 'https://A.example:443'\n",
+            "t.yaml:3: targets[1].target: https://a.example:443 is given twice "
+            "(first in line 2)"},
+        Bad{"targets:\n  - target: 'https://a.example'\n    warm: 11\n",
+            "t.yaml:3: targets[0].warm: must be at most the target's "
+            "max_connections (10), not 11"},
+        Bad{"targets:\n  - target: 'https://a.example'\n"
+            "    validate: {method: GET}\n",
+            "t.yaml:3: targets[0].validate.path: is required"},
+        Bad{"targets:\n  - target: 'https://a.example'\n"
+            "    validate: {path: health}\n",
+            "t.yaml:3: targets[0].validate.path: must start with \"/\" and "
+            "have visible ASCII without \"#\" only, 2048 bytes at most"},
+        Bad{"targets:\n  - target: 'https://a.example'\n"
+            "    validate: {path: /, min_status: 400}\n",
+            "t.yaml:3: targets[0].validate.min_status: must not be above "
+            "max_status (399), as 400 is"},
+        Bad{"targets:\n  - target: 'https://a.example'\n"
+            "    probe: {kind: tcp, path: /}\n",
+            "t.yaml:3: targets[0].probe.path: has no meaning with kind: tcp"},
+        Bad{"pool: {lease_ttl: 20s, max_lease_ttl: 10s}",
+            "t.yaml:1: pool.lease_ttl: must not be longer than "
+            "pool.max_lease_ttl (10s)"}));
+
+TEST(ConfigTest, AWrongTargetIsRefused) {
+  for (const char* target :
+       {"a.example", "ftp://a.example", "https://a.example/path", "https://",
+        "https://:1", "https://a.example:0", "https://a b"}) {
+    const std::string fault =
+        Fault(absl::StrCat("targets: [{target: '", target, "'}]"));
+    EXPECT_TRUE(fault.starts_with("t.yaml:1: targets[0].target: ")) << fault;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Yaml, BadConfigTest,
+    ::testing::Values(
+        Bad{"pool:\n  a: [1\n",
+            "t.yaml:3: not YAML: end of sequence flow not found"},
+        Bad{"pool:\n\t- x\n", "t.yaml:2: not YAML: illegal block entry"},
+        Bad{"a: &x {}\n", "t.yaml:1: anchors (&name) are not supported"},
+        Bad{"log: {level: info}\npool: *x\n",
+            "t.yaml:2: not YAML: the referenced anchor is not defined"},
+        Bad{"pool: {shards: !!int 3}",
+            "t.yaml:1: tags (!name) are not supported"},
+        Bad{"? [a]\n: 1\n", "t.yaml:1: a key must be a word"},
+        Bad{"log: {}\n---\npool: {}\n",
+            "t.yaml:2: a second document (---) begins"}));
+
+TEST(ConfigTest, WhatWouldExplodeIsRefusedAtOnce) {
+  std::string deep;
+  for (int i = 0; i < 100'000; ++i) deep += "- ";
+  EXPECT_EQ(Fault(deep), "t.yaml:1: nested deeper than 16 levels");
+  EXPECT_EQ(Fault("a: " + std::string(20, '{') + std::string(20, '}')),
+            "t.yaml:1: a key must be a word");
+  EXPECT_NE(Fault(std::string(100'000, '[')), "accepted");
+  EXPECT_EQ(Fault(std::string((1 << 20) + 1, '#')),
+            "t.yaml:1: larger than 1048576 bytes");
+  std::string many = "a: [";
+  for (int i = 0; i < 200'000; ++i) many += "1, ";
+  EXPECT_EQ(Fault(many + "]"), "t.yaml:1: more than 100000 values");
+}
+
+TEST(ConfigTest, AllFaultsAreToldInTheFilesOrder) {
+  EXPECT_EQ(Fault("pool:\n  max_dials: 0\n  shards: x\nlog: {level: loud}\n"),
+            "t.yaml:2: pool.max_dials: must be 1 to 1000000, not 0\n"
+            "t.yaml:3: pool.shards: expected a whole number, not x\n"
+            "t.yaml:4: log.level: must be one of info, debug, warning, error; "
+            "not \"loud\"");
+  std::string many;
+  for (int i = 0; i < 50; ++i)
+    absl::StrAppend(&many, "unknown_key", i, ": 1\n");
+  const std::string fault = Fault(many);
+  EXPECT_EQ(std::count(fault.begin(), fault.end(), '\n'), 20);
+  EXPECT_TRUE(fault.ends_with("\nt.yaml: and 30 more faults")) << fault;
+}
+
+TEST(ConfigTest, WhatIsProbablyNotMeantIsWarnedOf) {
+  EXPECT_EQ(Parse("pool:\n"
+                  "  max_connections: 5\n"
+                  "  max_connections_per_target: 8\n"
+                  "targets:\n"
+                  "  - target: 'https://a.example'\n"
+                  "    max_connections: 6\n"
+                  "    warm: 3\n"
+                  "  - target: 'https://b.example'\n"
+                  "    warm: 3\n")
+                .warnings,
+            (std::vector<std::string>{
+                "t.yaml:3: pool.max_connections_per_target: more than "
+                "pool.max_connections (5), which is what holds",
+                "t.yaml:4: targets: warm connections add up to 6, more than "
+                "pool.max_connections (5)",
+                "t.yaml:6: targets[0].max_connections: more than "
+                "pool.max_connections (5), which is what holds"}));
+}
+
+TEST(ConfigTest, AFileIsReadAndNamedInItsFaults) {
+  const std::string path = testing::TempDir() + "/config.yaml";
+  std::ofstream(path) << "pool: {max_connections: 3}\n";
+  const auto settings = LoadConfig(path);
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->pool.max_connections, 3);
+  std::ofstream(path) << "pol: {}\n";
+  EXPECT_EQ(LoadConfig(path).status().message(),
+            path + ":1: pol: unknown key (did you mean pool?)");
+  std::ofstream(path) << std::string(2 << 20, '#');
+  EXPECT_EQ(LoadConfig(path).status().message(),
+            path + ":1: larger than 1048576 bytes");
+}
+
+TEST(ConfigTest, AFileThatCannotBeReadIsNamed) {
+  const std::string missing = testing::TempDir() + "/no-such-file.yaml";
+  const auto status = LoadConfig(missing).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(status.message().find("no-such-file.yaml"), std::string::npos);
+  EXPECT_FALSE(LoadConfig(testing::TempDir()).ok());
+}
+
+}  // namespace
+}  // namespace hotline::server
