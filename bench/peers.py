@@ -104,7 +104,7 @@ class Bench:
         (web / "small").write_bytes(b"x" * body_bytes)
         config = self.folder / f"nginx-{port}.conf"
         config.write_text(f"""
-daemon off; worker_processes 1; pid {self.folder}/nginx-{port}.pid;
+daemon off; user root; worker_processes 1; pid {self.folder}/nginx-{port}.pid;
 error_log stderr crit;
 events {{ worker_connections 8192; }}
 http {{
