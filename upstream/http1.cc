@@ -9,6 +9,7 @@
 
 #include "upstream/header_scanner.h"
 #include "upstream/http1_parser.h"
+#include "upstream/http_text.h"
 
 namespace hotline::upstream {
 namespace {
@@ -125,10 +126,6 @@ class Http1Codec final : public Codec {
   HeaderScanner scanner_{0};
   std::optional<AnswerParser> parser_;
 };
-
-bool MeantToHaveBody(std::string_view method) {
-  return method == "POST" || method == "PUT" || method == "PATCH";
-}
 
 void Http1Codec::AppendHead(const Request& request) {
   size_t size = request.method.size() + request.path.size() +

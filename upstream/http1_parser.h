@@ -12,18 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "upstream/http_text.h"
 #include "upstream/types.h"
 
 namespace hotline::upstream {
-
-inline char ToLower(char c) {
-  return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-}
-
-inline bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
-  return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
-                    [](char a, char b) { return ToLower(a) == b; });
-}
 
 // Whether a comma-separated list has `token` in it.
 inline bool ListHas(std::string_view list, std::string_view token) {
