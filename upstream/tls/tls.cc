@@ -240,9 +240,12 @@ class Engine final : public TlsEngine {
     const uint32_t code = TakeLibraryErrorCode();
     if (verify_failed_) return TlsResult::kVerifyFailed;
     error_ = code == 0 ? "TLS failed" : ErrorText(code);
-    return ERR_GET_LIB(code) == ERR_LIB_SSL &&
-                   ERR_GET_REASON(code) ==
-                       SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL
+    const int cause =
+        ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
+    if (cause == SSL_R_WRONG_VERSION_NUMBER && SSL_in_init(ssl_.get())) {
+      error_ = "the upstream does not speak TLS (" + error_ + ")";
+    }
+    return cause == SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL
                ? TlsResult::kNoProtocol
                : TlsResult::kFailed;
   }
