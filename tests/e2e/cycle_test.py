@@ -65,7 +65,9 @@ class CycleTest(harness.EndToEnd):
         stats = server.stats()
         self.assertEqual([t.target for t in stats.targets], [target])
         self.assertEqual(stats.totals.counters.acquires, 1)
-        self.assertEqual(stats.totals.counters.executes, 3)
+        # Three, and the one on the lease that had ended.
+        self.assertEqual(stats.totals.counters.executes, 4)
+        self.assertEqual(stats.totals.counters.execute_failures, 1)
         self.assertEqual(stats.totals.counters.dials, 1)
         self.assertEqual(stats.totals.connections.idle, 1)
         server.check_nothing_held()
@@ -87,16 +89,18 @@ class CycleTest(harness.EndToEnd):
     def test_an_error_explains_itself(self):
         _, server, target = self.start_both(
             {"pool": {"max_connections_per_target": 1}})
-        server.broker.Acquire(pb.AcquireRequest(
+        held = server.broker.Acquire(pb.AcquireRequest(
             target=target, holder=pb.Holder(client_id="greedy")), timeout=10)
         with self.assertRaises(grpc.RpcError) as caught:
-            server.broker.Acquire(pb.AcquireRequest(target=target), timeout=0.5)
+            server.broker.Acquire(pb.AcquireRequest(target=target), timeout=2)
         self.assert_code(caught.exception, grpc.StatusCode.DEADLINE_EXCEEDED,
                          "WAIT_TIMEOUT")
         waited = hotlined.error_details(caught.exception)["WaitExplanation"]
         self.assertEqual(waited.limit, "target_connections")
         self.assertEqual(waited.limit_value, 1)
         self.assertEqual(waited.oldest_holders[0].holder.client_id, "greedy")
+        # A lease that is held would be waited for at the end.
+        server.broker.Release(pb.ReleaseRequest(lease_id=held.lease.lease_id))
 
     def test_the_unix_socket_serves_too(self):
         _, server, target = self.start_both()

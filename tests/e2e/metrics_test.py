@@ -41,7 +41,7 @@ class MetricsTest(harness.EndToEnd):
         lease = server.broker.Acquire(pb.AcquireRequest(target=target),
                                       timeout=10).lease.lease_id
         with self.assertRaises(grpc.RpcError):
-            server.broker.Acquire(pb.AcquireRequest(target=target), timeout=0.3)
+            server.broker.Acquire(pb.AcquireRequest(target=target), timeout=1)
         server.broker.Release(pb.ReleaseRequest(lease_id=lease), timeout=10)
         dead = "http://127.0.0.1:1"
         with self.assertRaises(grpc.RpcError):
@@ -95,6 +95,7 @@ class MetricsTest(harness.EndToEnd):
         body = self.scrape(server)
         for secret in (lease, "somebody", "secret", "/404"):
             self.assertNotIn(secret, body)
+        server.broker.Release(pb.ReleaseRequest(lease_id=lease), timeout=10)
 
 
 if __name__ == "__main__":
