@@ -101,6 +101,8 @@ def _system_libraries_impl(ctx):
         "BOOST_ASIO_NO_TS_EXECUTORS",
         "BOOST_ERROR_CODE_HEADER_ONLY",
         "BOOST_BEAST_USE_STD_STRING_VIEW",
+        # It calls the line above deprecated, in every file.
+        "BOOST_DISABLE_PRAGMA_MESSAGE",
     ]))
     build.append(_library("boringssl", [
         "-L" + boringssl_dir,
