@@ -34,6 +34,7 @@ class Reference {
       head = Lower(bytes_.substr(at_, end + 2 - at_));
       at_ = end + 4;
     } while (head.compare(9, 1, "1") == 0);
+    plain_ = IsPlain(head);
     const std::string status = head.substr(9, 3);
     const std::optional<uint64_t> length = LengthIn(head);
     if (to_head || status == "204" || status == "304") {
@@ -52,6 +53,8 @@ class Reference {
   // connection's.
   bool whole() const { return whole_; }
   size_t size() const { return at_; }
+  // Whether its head leaves no doubt about the framing.
+  bool plain() const { return plain_; }
   const std::string& body() const { return body_; }
   std::optional<uint64_t> declared() const { return declared_; }
 
@@ -64,6 +67,29 @@ class Reference {
     uint64_t length = 0;
     std::from_chars(head.data() + at, head.data() + head.size(), length);
     return length;
+  }
+
+  static bool IsPlain(const std::string& head) {
+    int lengths = 0;
+    int codings = 0;
+    for (size_t at = 0; at < head.size();) {
+      const size_t lf = head.find('\n', at);
+      const std::string line = head.substr(at, lf - at);
+      if (line.empty() || line.back() != '\r') return false;
+      if (at > 0 && line.find(':') == std::string::npos) return false;
+      if (line.find_first_of(" \t") < line.find(':') && at > 0) return false;
+      if (line.starts_with("content-length:")) ++lengths;
+      if (line.starts_with("transfer-encoding:")) {
+        ++codings;
+        const size_t value = line.find_first_not_of(" \t", 18);
+        if (line.compare(value, 7, "chunked") != 0) return false;
+        if (line.find_first_not_of(" \t\r", value + 7) != std::string::npos) {
+          return false;
+        }
+      }
+      at = lf + 1;
+    }
+    return lengths + codings <= 1;
   }
 
   bool TakeChunks() {
@@ -90,6 +116,7 @@ class Reference {
 
   const std::string_view bytes_;
   size_t at_ = 0;
+  bool plain_ = false;
   bool whole_ = false;
   std::string body_;
   std::optional<uint64_t> declared_;
@@ -107,6 +134,7 @@ void CheckAgainstReference(const Exchange& exchange, const Outcome& outcome) {
   }
   if (outcome.reusable) {
     HOTLINE_PROMISE(complete);
+    HOTLINE_PROMISE(reference.plain());
     HOTLINE_PROMISE(reference.whole());
     HOTLINE_PROMISE(reference.size() == exchange.answer.size());
     HOTLINE_PROMISE(reference.body() == outcome.body);
