@@ -202,7 +202,7 @@ StreamId Http1Codec::OpenStream(const Request& head, bool end) {
   output_.append("\r\n");
   Begin(head, output_.size() - before);
   streamed_ = true;
-  ended_ = end;
+  ended_ = end && length_left_.value_or(0) == 0;
   return stream_;
 }
 
@@ -210,8 +210,9 @@ size_t Http1Codec::Send(StreamId stream, std::string_view piece, bool end) {
   if (stream == 0 || stream != stream_ || ended_) return 0;
   const size_t before = output_.size();
   if (length_left_.has_value()) {
-    // What is past the length would be taken for the next request.
-    assert(piece.size() <= *length_left_);
+    // What is past the length would be taken for the next request: it is not
+    // sent, and somebody who counts like that gets no other.
+    closing_ = closing_ || piece.size() > *length_left_;
     piece = piece.substr(0, *length_left_);
     *length_left_ -= piece.size();
     output_.append(piece);

@@ -65,6 +65,7 @@ class Recorder final : public CodecEvents {
     this->verdict = verdict;
     this->message = std::move(message);
   }
+  void OnSendable(StreamId) override { ++sendable; }
 
   bool over() const { return completed + failed > 0; }
 
@@ -88,6 +89,7 @@ class Recorder final : public CodecEvents {
   int heads = 0;
   int completed = 0;
   int failed = 0;
+  int sendable = 0;
   int disorders = 0;  // Events that must not come when they came.
   int status = 0;
   std::vector<Header> headers;

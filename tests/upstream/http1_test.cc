@@ -644,5 +644,127 @@ TEST_F(Http1StoryTest, LargeBodiesPassThroughWithoutBeingKept) {
   EXPECT_TRUE(codec_->CanSubmit());
 }
 
+// Requests whose body follows piece by piece.
+class Http1StreamTest : public Http1StoryTest {
+ protected:
+  // Returns what is to be written.
+  std::string Open(const Request& head, bool end = false) {
+    recorder_ = Recorder();
+    stream_ = codec_->OpenStream(head, end);
+    return Take();
+  }
+  std::string Take() {
+    std::string out;
+    codec_->TakeOutput(&out);
+    codec_->OnWritten(out.size());
+    return out;
+  }
+};
+
+TEST_F(Http1StreamTest, ABodyWithoutALengthGoesInChunks) {
+  EXPECT_EQ(Open({.method = "POST", .authority = "h"}),
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+  EXPECT_EQ(codec_->Send(stream_, "0123456789abcdefg", false), 0u);
+  EXPECT_EQ(codec_->Send(stream_, "", false), 0u);
+  EXPECT_EQ(codec_->Send(stream_, "x", true), 0u);
+  EXPECT_EQ(Take(), "11\r\n0123456789abcdefg\r\n1\r\nx\r\n0\r\n\r\n");
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_EQ(recorder_.Text(), kAnswered);
+  EXPECT_TRUE(codec_->CanSubmit());
+}
+
+TEST_F(Http1StreamTest, ABodyWithALengthGoesAsItIs) {
+  const HeaderView headers[] = {{"content-length", "5"}};
+  EXPECT_EQ(Open({.method = "PUT", .authority = "h", .headers = headers}),
+            "PUT / HTTP/1.1\r\nHost: h\r\ncontent-length: 5\r\n\r\n");
+  codec_->Send(stream_, "hel", false);
+  codec_->Send(stream_, "lo", true);
+  EXPECT_EQ(Take(), "hello");
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_TRUE(codec_->CanSubmit());
+}
+
+TEST_F(Http1StreamTest, ABodyShorterThanItsLengthSpoilsTheConnection) {
+  const HeaderView headers[] = {{"content-length", "5"}};
+  Open({.method = "PUT", .authority = "h", .headers = headers});
+  codec_->Send(stream_, "hel", true);
+  Take();
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_EQ(recorder_.Text(), kAnswered);
+  EXPECT_FALSE(codec_->CanSubmit());
+}
+
+TEST_F(Http1StreamTest, ABodyLongerThanItsLengthIsCutAndSpoilsIt) {
+  const HeaderView headers[] = {{"content-length", "5"}};
+  Open({.method = "PUT", .authority = "h", .headers = headers});
+  codec_->Send(stream_, "hello, GET / HTTP/1.1", true);
+  EXPECT_EQ(Take(), "hello");
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_EQ(recorder_.Text(), kAnswered);
+  EXPECT_FALSE(codec_->CanSubmit());
+}
+
+TEST_F(Http1StreamTest, ALengthWithoutItsBodySpoilsTheConnection) {
+  const HeaderView headers[] = {{"content-length", "5"}};
+  Open({.method = "PUT", .authority = "h", .headers = headers}, /*end=*/true);
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_FALSE(codec_->CanSubmit());
+}
+
+TEST_F(Http1StreamTest, WithoutABodyItIsLikeSubmit) {
+  EXPECT_EQ(Open({.authority = "h"}, /*end=*/true),
+            "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_EQ(Open({.method = "POST", .authority = "h"}, /*end=*/true),
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_TRUE(codec_->CanSubmit());
+}
+
+TEST_F(Http1StreamTest, UntilItsEndIsSentARequestIsPartial) {
+  Open({.method = "POST", .authority = "h"});
+  EXPECT_EQ(codec_->VerdictOf(stream_), Verdict::kPartial);
+  codec_->Send(stream_, "x", true);
+  EXPECT_EQ(codec_->VerdictOf(stream_), Verdict::kPartial);
+  Take();
+  EXPECT_EQ(codec_->VerdictOf(stream_), Verdict::kSentUnknown);
+}
+
+TEST_F(Http1StreamTest, AnAnswerBeforeTheBodysEndIsTheLast) {
+  Open({.method = "POST", .authority = "h"});
+  EXPECT_TRUE(codec_->Feed(kAnswer));
+  EXPECT_EQ(recorder_.Text(), kAnswered);
+  EXPECT_FALSE(codec_->CanSubmit());
+  EXPECT_EQ(codec_->Send(stream_, "late", true), 0u);
+  EXPECT_FALSE(codec_->WantsWrite());
+}
+
+TEST_F(Http1StreamTest, AFastSenderIsAskedToWaitAndToldWhenToGoOn) {
+  Open({.method = "POST", .authority = "h"});
+  const std::string piece(64 << 10, 'x');
+  int sent = 0;
+  while (codec_->Send(stream_, piece, false) == 0) ASSERT_LT(++sent, 100);
+  EXPECT_EQ(recorder_.sendable, 0);
+  Take();
+  EXPECT_EQ(recorder_.sendable, 1);
+  Take();
+  EXPECT_EQ(recorder_.sendable, 1);
+}
+
+TEST_F(Http1StreamTest, ASlowReaderStopsTheReading) {
+  Open({.authority = "h"}, /*end=*/true);
+  EXPECT_TRUE(codec_->Feed("HTTP/1.1 200 OK\r\n\r\n"));
+  const std::string piece(64 << 10, 'x');
+  int fed = 0;
+  while (codec_->WantsRead()) {
+    EXPECT_TRUE(codec_->Feed(piece));
+    ASSERT_LT(++fed, 100);
+  }
+  codec_->Consume(stream_, piece.size());
+  EXPECT_TRUE(codec_->WantsRead());
+  EXPECT_TRUE(codec_->Feed(piece));
+  EXPECT_FALSE(codec_->WantsRead());
+}
+
 }  // namespace
 }  // namespace hotline::upstream
