@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Runs a test in Python with the distribution's interpreter: run.sh FILE ARGS…
+# Runs a test in Python with the distribution's interpreter and the end-to-end
+# tests' library: run.sh FILE ARGS…
 set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH=tests/e2e/lib:tests/e2e/gen
 exec /usr/bin/python3 "$@"
