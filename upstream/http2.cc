@@ -12,8 +12,6 @@
 namespace hotline::upstream {
 namespace {
 
-// Given to nghttp2 between two looks at the account.
-constexpr int kFramesAtOnce = 64;
 // What a request and each frame of its body may draw from the peer: resets,
 // updates of windows, what crosses a reset.
 constexpr int kEarnedByHead = 8;
@@ -253,6 +251,7 @@ bool Http2Codec::Feed(std::string_view bytes) {
   }
   while (!bytes.empty() && problem_.empty()) {
     const size_t size = Measure(bytes);
+    if (!problem_.empty()) break;
     const ssize_t used = nghttp2_session_mem_recv(
         session_, reinterpret_cast<const uint8_t*>(bytes.data()), size);
     if (used < 0 && problem_.empty()) {
@@ -280,13 +279,11 @@ bool Http2Codec::Feed(std::string_view bytes) {
 
 size_t Http2Codec::Measure(std::string_view bytes) {
   size_t size = 0;
-  for (int frames = 0; size < bytes.size();) {
+  do {
     bool begun = false;
     size += frames_.Next(bytes.substr(size), &begun);
-    if (!begun) continue;
-    PayFor(frames_.head());
-    if (++frames == kFramesAtOnce) break;
-  }
+    if (begun) PayFor(frames_.head());
+  } while (size < bytes.size() && !frames_.at_end());
   return size;
 }
 
@@ -301,6 +298,10 @@ void Http2Codec::PayFor(const Http2FrameHead& frame) {
     }
   }
   --account_;
+  continuations_ = frame.type == NGHTTP2_CONTINUATION ? continuations_ + 1 : 0;
+  if (continuations_ > MaxContinuations(limits_)) {
+    Break("a head in too many parts", NGHTTP2_ENHANCE_YOUR_CALM);
+  }
 }
 
 void Http2Codec::Earn(int frames) {

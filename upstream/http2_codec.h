@@ -79,8 +79,7 @@ class Http2Codec final : public Codec {
   bool PumpFrame();
   void TellSendable();
 
-  // How many of `bytes` nghttp2 may be given before the account is looked at;
-  // pays for their frames.
+  // How many of `bytes` belong to one frame; pays for it.
   size_t Measure(std::string_view bytes);
   void PayFor(const Http2FrameHead& frame);
   // Something of use came or went: so many frames more are all right.
@@ -128,11 +127,19 @@ class Http2Codec final : public Codec {
   Http2FrameReader frames_;
   std::string first_bytes_;      // Until there are enough to know HTTP/1.
   bool data_came_ = false;       // In the DATA frame that is being received.
+  int continuations_ = 0;        // Of the head that is being received.
   int account_ = 0;              // Useless frames that are still all right.
   int64_t stray_allowance_ = 0;  // Bytes that resets may have crossed.
   int unwritten_replies_ = 0;
   uint64_t replies_mark_ = 0;  // Once written_ is there, they are written.
 };
+
+// CONTINUATION frames of one head: as many as the largest that is allowed
+// needs, and some.
+inline int MaxContinuations(const Http2Limits& limits) {
+  constexpr int64_t kFrameBytes = 16384;
+  return static_cast<int>(limits.max_header_bytes / kFrameBytes) + 8;
+}
 
 // A client's session that calls `codec` back.
 nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits);

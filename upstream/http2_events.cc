@@ -114,9 +114,11 @@ nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits) {
   nghttp2_option_set_max_settings(option, limits.max_settings);
   // Ours is found out first.
   nghttp2_option_set_max_outbound_ack(option, limits.max_useless_frames + 1000);
-  // As many as the largest head that is allowed needs, and some.
-  nghttp2_option_set_max_continuations(option,
-                                       limits.max_header_bytes / 16384 + 8);
+  // Ours too: some versions count a frame once for each piece that its header
+  // comes in.
+  constexpr int kHeadBytes = 9;
+  nghttp2_option_set_max_continuations(
+      option, (MaxContinuations(limits) + 1) * kHeadBytes);
   // The caller's headers are the caller's affair.
   nghttp2_option_set_max_send_header_block_length(option, 64 << 20);
 

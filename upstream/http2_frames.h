@@ -47,6 +47,8 @@ class Http2FrameReader {
   }
 
   const Http2FrameHead& head() const { return head_; }
+  // Between two frames.
+  bool at_end() const { return have_ == 0 && payload_left_ == 0; }
 
  private:
   static constexpr size_t kHeadBytes = 9;
