@@ -224,9 +224,9 @@ absl::StatusOr<std::unique_ptr<BrokerClient>> BrokerClient::Create(
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   // The broker is near: a proxy in the environment is meant for others.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // A broker that was restarted is found again within a second.
+  // A broker that was restarted is found again within a second. (The minimum
+  // is left alone: it is also how long an attempt to connect may take.)
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   auto channel = grpc::CreateCustomChannel(
       options.address, grpc::InsecureChannelCredentials(), arguments);

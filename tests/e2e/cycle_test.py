@@ -113,7 +113,7 @@ class CycleTest(harness.EndToEnd):
     def test_a_killed_client_gives_its_slot_back_by_ttl(self):
         upstream, server, target = self.start_both(
             {"pool": {"max_connections_per_target": 1}})
-        holder = subprocess.Popen(
+        holder = wait.start(
             [sys.executable, "-c", _HOLDER, server.address, target],
             stdout=subprocess.PIPE)
         self.addCleanup(holder.stdout.close)

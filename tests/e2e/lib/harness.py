@@ -45,8 +45,7 @@ class EndToEnd(unittest.TestCase):
                               **config.get("upstream", {})}
         server = hotlined.Hotlined(self.directory, config)
         self._logs.append(server.log)
-        self.addCleanup(lambda: server.process.poll() is None
-                        and server.stop())
+        self.addCleanup(server.abandon)
         return server
 
     def start_both(self, config=None, extra=""):

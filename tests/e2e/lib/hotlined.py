@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import urllib.request
 
 import grpc
@@ -78,7 +77,7 @@ class Hotlined:
         environment = dict(os.environ, HOTLINE_PORTS_FILE=ports)
         # pylint: disable=consider-using-with
         self._log = open(self._log_path, "ab")
-        self.process = subprocess.Popen(
+        self.process = wait.start(
             [self._binary, "--config", self.config_path], stderr=self._log,
             stdout=self._log, env=environment)
         wait.until(lambda: os.path.exists(ports)
@@ -144,3 +143,9 @@ class Hotlined:
             return wait.end(self.process, sig)
         finally:
             self._log.close()
+
+    def abandon(self):
+        """Ends it without waiting for whoever still holds something."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.stop()

@@ -15,6 +15,7 @@ Request = collections.namedtuple(
 
 _CONFIG = """
 daemon off;
+{user}
 worker_processes 1;
 pid {dir}/nginx.pid;
 error_log {dir}/error.log info;
@@ -68,8 +69,6 @@ class Nginx:
     def __init__(self, directory, servers, extra=""):
         self.directory = os.path.join(directory, "nginx")
         os.mkdir(self.directory)
-        # Its workers run as somebody else when it is started as root.
-        os.chmod(directory, 0o755)
         self._servers = servers
         self.ports = {}
         self._polls = 0
@@ -94,10 +93,12 @@ class Nginx:
                 filler="x" * 2048))
         config = os.path.join(self.directory, "nginx.conf")
         with open(config, "w", encoding="ascii") as out:
-            out.write(_CONFIG.format(dir=self.directory,
+            # Where root is all there is, as in a sandbox, nobody can be become.
+            user = "user root;" if os.geteuid() == 0 else ""
+            out.write(_CONFIG.format(dir=self.directory, user=user,
                                      status_port=self._status_port,
                                      servers="".join(blocks)))
-        self._process = subprocess.Popen(
+        self._process = wait.start(
             ["nginx", "-p", self.directory, "-c", config, "-e",
              os.path.join(self.directory, "error.log")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,5 +1,6 @@
-"""Waiting for conditions, and for processes."""
+"""Waiting for conditions; processes that end with the test."""
 
+import ctypes
 import signal
 import socket
 import subprocess
@@ -30,6 +31,17 @@ def accepts(port):
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def start(arguments, **options):
+    """A child that gets SIGTERM when this process dies, however it dies."""
+    return subprocess.Popen(
+        arguments, preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG,
+                                                  signal.SIGTERM), **options)
 
 
 def end(process, sig=signal.SIGTERM, seconds=30):
