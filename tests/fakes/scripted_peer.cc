@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -248,6 +249,8 @@ int Listen(const std::string& address, int* port) {
 
 ScriptedPeer::Impl::Impl(Options options, Script script)
     : options_(std::move(options)), script_(std::move(script)) {
+  // OpenSSL writes without MSG_NOSIGNAL.
+  signal(SIGPIPE, SIG_IGN);
   listener_ = Listen(options_.address, &port_);
   stop_fd_ = eventfd(0, EFD_CLOEXEC);
   if (!options_.tls.cert.empty()) {

@@ -1,6 +1,7 @@
 // Dials: what they check, in which order, and what they say when they fail.
 #include <fstream>
 
+#include "tests/fakes/scripted_dns.h"
 #include "tests/upstream/upstream_fixture.h"
 
 namespace hotline::upstream {
@@ -162,6 +163,32 @@ TEST_F(DialTest, MetadataServicesAreDeniedInEveryDisguise) {
               DialReason(std::string("http://") + address + ":80"))
         << address;
   }
+}
+
+TEST_F(DialTest, NameIsResolvedAndItsAddressChecked) {
+  hotline::testing::ScriptedDns dns({
+      {"up.test", {{"127.0.0.1"}, 60}},
+      {"rebound.test", {{"169.254.169.254"}, 60}},
+  });
+  options_.dns_servers = {dns.address()};
+  ScriptedPeer peer({.tls = SharedCa().Issue("up", "DNS:up.test")},
+                    AlwaysAnswer(OkResponse("hi")));
+  const std::string port = std::to_string(peer.port());
+  const DialOutcome outcome = Dial("https://up.test:" + port);
+  ASSERT_TRUE(outcome) << outcome.error.message;
+  EXPECT_GT(outcome.timings.resolve.count(), 0);
+  EXPECT_EQ("EGRESS_DENIED", DialReason("http://rebound.test:" + port));
+  EXPECT_TRUE(MessageHas("rebound.test (169.254.169.254:")) << message_;
+  EXPECT_EQ("DNS_FAILED", DialReason("http://nowhere.test:" + port));
+  EXPECT_TRUE(MessageHas("nowhere.test")) << message_;
+}
+
+TEST_F(DialTest, SilentDnsMeetsTheConnectTimeout) {
+  hotline::testing::ScriptedDns dns({{"mute.test", {{}, 0, true}}});
+  options_.dns_servers = {dns.address()};
+  options_.connect_timeout = milliseconds(60);
+  EXPECT_EQ("DNS_FAILED", DialReason("http://mute.test:80"));
+  EXPECT_TRUE(MessageHas("no answer about mute.test within")) << message_;
 }
 
 TEST_F(DialTest, NothingIsATargetButTheTwoSchemes) {

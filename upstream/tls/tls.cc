@@ -206,6 +206,7 @@ class Engine final : public TlsEngine {
   int TakeInput(char* to, int capacity) {
     const size_t size =
         std::min(input_.size(), static_cast<size_t>(std::max(capacity, 0)));
+    if (size == 0) return 0;
     memcpy(to, input_.data(), size);
     input_.remove_prefix(size);
     return static_cast<int>(size);
