@@ -14,6 +14,8 @@ using absl::StatusCode;
 using upstream::CallError;
 using upstream::Verdict;
 
+constexpr char kTraceparent[] = "traceparent";
+
 // Attempts that were not processed cost nothing, but they end some time.
 constexpr int kMostFreeRetries = 8;
 // After so many of them only a connection that nobody used will do.
@@ -97,12 +99,13 @@ void ExecuteCall::OnSlot(const pool::Grant& grant) {
 void ExecuteCall::Run(Instant now) {
   absl::InlinedVector<upstream::HeaderView, 16> headers;
   headers.reserve(request_.headers_size() + 1);
+  bool traced = !settings_->forward_traceparent || context_.traceparent.empty();
   for (const v1::Header& header : request_.headers()) {
     headers.push_back({header.name(), header.value()});
+    traced = traced || EqualsIgnoringCase(header.name(), kTraceparent);
   }
-  if (settings_->forward_traceparent && !context_.traceparent.empty()) {
-    headers.push_back({"traceparent", context_.traceparent});
-  }
+  // The caller's own header, where there is one, is what it wants to be sent.
+  if (!traced) headers.push_back({kTraceparent, context_.traceparent});
   upstream::Request request;
   if (!request_.method().empty()) request.method = request_.method();
   request.authority = url_.authority;

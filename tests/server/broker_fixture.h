@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "gtest/gtest.h"
@@ -65,24 +66,25 @@ using TestAcquire = TestCall<v1::AcquireRequest, v1::AcquireResponse>;
 
 class BrokerTest : public ::testing::Test {
  protected:
+  BrokerTest() {
+    upstream_options_.egress.allow = {"127.0.0.0/8"};
+    pool_config_.instance = 7;
+  }
   void SetUp() override { Build(); }
 
   void Build() {
-    upstream::Options options;
-    options.egress.allow = {"127.0.0.0/8"};
-    auto upstream = upstream::Upstream::Create(options);
+    auto upstream = upstream::Upstream::Create(upstream_options_);
     ASSERT_TRUE(upstream.ok()) << upstream.status();
     upstream_ = *std::move(upstream);
-    pool::PoolConfig config;
-    config.instance = 7;
     pool_ = std::make_unique<pool::Pool>(
-        config, [this](const std::string&) { return target_config_; },
+        pool_config_, [this](const std::string&) { return target_config_; },
         upstream_.get());
     upstream_->Start(pool_.get(), [this](int shard, Instant now) {
       pool_->Tick(shard, now);
     });
-    broker_ = std::make_unique<Broker>(settings_, 7, pool_.get(),
-                                       upstream_.get(), &metrics_);
+    broker_ =
+        std::make_unique<Broker>(settings_, pool_config_.instance, pool_.get(),
+                                 upstream_.get(), &metrics_);
   }
 
   // Whatever a test did: nothing is left in anybody's hands.
@@ -95,8 +97,10 @@ class BrokerTest : public ::testing::Test {
   }
 
   template <typename T>
-  T* Go(T* call, Duration deadline = std::chrono::seconds(20)) {
+  T* Go(T* call, Duration deadline = std::chrono::seconds(20),
+        std::string traceparent = "") {
     CallContext context;
+    context.traceparent = std::move(traceparent);
     context.arrival = MonotonicNow();
     context.deadline = context.arrival + deadline;
     if constexpr (std::is_same_v<T, TestExecute>) {
@@ -154,6 +158,9 @@ class BrokerTest : public ::testing::Test {
     return false;
   }
 
+  // What Build takes; a test's own class sets them in its constructor.
+  upstream::Options upstream_options_;
+  pool::PoolConfig pool_config_;
   BrokerSettings settings_;
   pool::TargetConfig target_config_;
   int leases_kept_ = 0;  // What the test means to leave behind.

@@ -367,6 +367,69 @@ TEST_F(BrokerTest, AtTheEndOfTheGraceWhatMayHaveArrivedIsAborted) {
   EXPECT_EQ(running->metadata("verdict"), "SENT_UNKNOWN");
 }
 
+TEST_F(BrokerTest, ATraceGoesUpstreamWhenConfiguredAndNeverTwice) {
+  std::mutex mu;
+  std::vector<std::string> seen;
+  ScriptedPeer peer([&](PeerConnection& connection) {
+    while (true) {
+      const std::string request = connection.ReadRequest();
+      if (request.empty()) return;
+      {
+        std::lock_guard lock(mu);
+        seen.push_back(request);
+      }
+      connection.Write(OkResponse("x"));
+    }
+  });
+  const auto traced = [&](bool own_header) {
+    TestExecute call;
+    call.request.set_url(peer.target() + "/");
+    if (own_header) {
+      v1::Header* header = call.request.add_headers();
+      header->set_name("Traceparent");
+      header->set_value("mine");
+    }
+    Go(&call, std::chrono::seconds(20), "00-trace-from-metadata");
+    EXPECT_EQ(call.Wait(), "OK");
+    std::lock_guard lock(mu);
+    return seen.back();
+  };
+  EXPECT_EQ(traced(false).find("traceparent"), std::string::npos);
+  settings_.forward_traceparent = true;
+  broker_->Reconfigure(settings_);
+  EXPECT_NE(traced(false).find("traceparent: 00-trace-from-metadata\r\n"),
+            std::string::npos);
+  const std::string own = traced(true);
+  EXPECT_NE(own.find("Traceparent: mine\r\n"), std::string::npos);
+  EXPECT_EQ(own.find("00-trace-from-metadata"), std::string::npos);
+}
+
+TEST_F(BrokerTest, ReleaseAsOkLetsTheRunningCallEndFirst) {
+  std::atomic<bool> go{false};
+  ScriptedPeer peer([&go](PeerConnection& connection) {
+    while (!connection.ReadRequest().empty()) {
+      while (!go) std::this_thread::yield();
+      connection.Write(OkResponse("x"));
+    }
+  });
+  auto lease = Acquire(peer.target());
+  ASSERT_EQ(lease->Wait(), "OK");
+  TestExecute call;
+  call.request.set_lease_id(lease->response.lease().lease_id());
+  call.request.set_url(peer.target() + "/");
+  Go(&call);
+  EXPECT_EQ(Release(lease->response.lease().lease_id()), "OK");
+  // Barred from new calls at once, while the old one runs.
+  TestExecute late;
+  late.request = call.request;
+  EXPECT_EQ(Go(&late)->Wait(), "LEASE_EXPIRED");
+  EXPECT_FALSE(call.done());
+  go = true;
+  EXPECT_EQ(call.Wait(), "OK");
+  EXPECT_EQ(Execute(peer)->Wait(), "OK");
+  EXPECT_EQ(peer.accepted(), 1);
+}
+
 TEST_F(BrokerTest, TheMarginIsFivePercentBetweenTwoAndFiftyMilliseconds) {
   const Instant now{std::chrono::hours(1)};
   const auto margin = [now](Duration left) {
