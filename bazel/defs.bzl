@@ -3,7 +3,9 @@
 _WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 
 def hotline_library(copts = [], **kwargs):
-    native.cc_library(copts = _WARNINGS + copts, **kwargs)
+    # Everything is linked statically: without this each file would be compiled
+    # a second time, for a shared library that nobody uses.
+    native.cc_library(copts = _WARNINGS + copts, linkstatic = True, **kwargs)
 
 def hotline_binary(copts = [], **kwargs):
     native.cc_binary(copts = _WARNINGS + copts, **kwargs)

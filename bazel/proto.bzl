@@ -46,6 +46,7 @@ def cc_proto_sources(name, srcs, root, grpc = [], includes = [], deps = []):
         # Generated code: not ours to lint.
         copts = ["-w"],
         includes = ["gen"],
+        linkstatic = True,
         deps = [d[1] for d in deps] + ["@system//:grpc"],
         visibility = ["//visibility:public"],
     )
