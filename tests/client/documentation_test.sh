@@ -36,14 +36,12 @@ for command in "" $commands; do
   # shellcheck disable=SC2086  # No command is no word.
   for option in $(options_of $command); do
     looked_at=$((looked_at + 1))
-    grep -qF -- "fB$option" <<<"$plain" || fail "man page: $command $option"
-    grep -qE -- "[ :]$option[ |)\"]" <<<"$bash_words" ||
-      fail "bash: $command $option"
-    grep -qF -- "*$option[" <<<"$zsh_words" || fail "zsh: $command $option"
-    short=${option#-}
+    [[ $plain == *"fB${option}fR"* ]] || fail "man page: $command $option"
+    [[ $bash_words =~ [\ :\"]$option[\ |\)\"] ]] || fail "bash: $command $option"
+    [[ $zsh_words == *"*$option["* ]] || fail "zsh: $command $option"
     case $option in
-    --*) grep -qF -- " -l ${option#--} " <<<"$fish_words" ;;
-    *) grep -qF -- " -s $short " <<<"$fish_words" ;;
+    --*) [[ $fish_words == *" -l ${option#--} "* ]] ;;
+    *) [[ $fish_words == *" -s ${option#-} "* ]] ;;
     esac || fail "fish: $command $option"
   done
 done

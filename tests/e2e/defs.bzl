@@ -1,6 +1,6 @@
 """End-to-end tests: Python against the real hotlined and a real nginx."""
 
-def e2e_test(name, size = "medium", tags = [], **kwargs):
+def e2e_test(name, size = "medium", tags = [], data = [], **kwargs):
     """Runs NAME.py with the library, the stubs and the binaries at hand."""
     native.sh_test(
         name = name,
@@ -11,7 +11,7 @@ def e2e_test(name, size = "medium", tags = [], **kwargs):
             "//client:hotline",
             "//server:hotlined",
             "//tests/e2e:python",
-        ],
+        ] + data,
         size = size,
         # They start servers; the sanitizers' runs leave them out.
         tags = ["e2e"] + tags,
