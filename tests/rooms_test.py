@@ -78,7 +78,7 @@ RULES = [
          own=("base/", "upstream/tls/", "upstream/types.h"),
          never=("boost/",)),
     # Bytes in, bytes out: no codec knows of sockets, loops or clocks.
-    Rule(r"^upstream/(codec|types|header_scanner|http[^/]*)\.(h|cc)$",
+    Rule(r"^upstream/(codec|types|header_scanner|chunk_line|http[^/]*)\.(h|cc)$",
          never=("boost/asio", "sys/", "netinet/", "unistd.h", "thread", "mutex",
                 "base/mutex.h", "upstream/loop.h", "upstream/connection.h"),
          tokens=CLOCKS),

@@ -2,30 +2,22 @@
 
 #include <algorithm>
 #include <cassert>
-#include <charconv>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "upstream/chunk_line.h"
 #include "upstream/header_scanner.h"
 #include "upstream/http1_parser.h"
+#include "upstream/http1_request.h"
 #include "upstream/http_text.h"
 
 namespace hotline::upstream {
 namespace {
 
 constexpr int kMaxInterim = 16;
-constexpr size_t kMaxChunkLine = 4096;
 // Of a streamed request: from there on its sender is asked to wait.
 constexpr size_t kEnoughOutput = 256 << 10;
-
-bool IsHex(char c) {
-  return (c >= '0' && c <= '9') || (ToLower(c) >= 'a' && ToLower(c) <= 'f');
-}
-
-bool IsControl(char c) {
-  return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == 0x7f;
-}
 
 class Http1Codec final : public Codec {
  public:
@@ -71,9 +63,6 @@ class Http1Codec final : public Codec {
     codec->events_->OnBody(codec->stream_, piece);
   }
 
-  // Everything of a request's head but the line that says how long the body is.
-  void AppendHead(const Request& request);
-  void AppendLength(uint64_t length);
   StreamId Begin(const Request& request, size_t request_bytes);
   void ExpectHead();
   Verdict VerdictNow() const;
@@ -127,31 +116,6 @@ class Http1Codec final : public Codec {
   std::optional<AnswerParser> parser_;
 };
 
-void Http1Codec::AppendHead(const Request& request) {
-  size_t size = request.method.size() + request.path.size() +
-                request.authority.size() + request.body.size() + 80;
-  for (const HeaderView& header : request.headers) {
-    size += header.name.size() + header.value.size() + 4;
-  }
-  output_.reserve(output_.size() + size);
-  output_.append(request.method).append(" ").append(request.path);
-  output_.append(" HTTP/1.1\r\nHost: ").append(request.authority);
-  output_.append("\r\n");
-  for (const HeaderView& header : request.headers) {
-    // Allowed when it says what the authority says: that is written already.
-    if (EqualsIgnoringCase(header.name, "host")) continue;
-    output_.append(header.name).append(": ");
-    output_.append(header.value).append("\r\n");
-  }
-}
-
-void Http1Codec::AppendLength(uint64_t length) {
-  char digits[20];
-  const auto end = std::to_chars(digits, digits + 20, length);
-  output_.append("Content-Length: ").append(digits, end.ptr - digits);
-  output_.append("\r\n");
-}
-
 StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
   request_bytes_ = request_bytes;
   written_ = 0;
@@ -172,9 +136,9 @@ StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
 StreamId Http1Codec::Submit(const Request& request) {
   assert(CanSubmit());
   const size_t before = output_.size();
-  AppendHead(request);
+  AppendRequestHead(request, &output_);
   if (!request.body.empty() || MeantToHaveBody(request.method)) {
-    AppendLength(request.body.size());
+    AppendContentLength(request.body.size(), &output_);
   }
   output_.append("\r\n").append(request.body);
   return Begin(request, output_.size() - before);
@@ -183,20 +147,13 @@ StreamId Http1Codec::Submit(const Request& request) {
 StreamId Http1Codec::OpenStream(const Request& head, bool end) {
   assert(CanSubmit());
   const size_t before = output_.size();
-  length_left_.reset();
-  for (const HeaderView& header : head.headers) {
-    if (!EqualsIgnoringCase(header.name, "content-length")) continue;
-    const char* const begin = header.value.data();
-    uint64_t length = 0;
-    std::from_chars(begin, begin + header.value.size(), length);
-    length_left_ = length;
-  }
-  AppendHead(head);
+  length_left_ = LengthAmong(head);
+  AppendRequestHead(head, &output_);
   if (!length_left_.has_value()) {
     if (!end) {
       output_.append("Transfer-Encoding: chunked\r\n");
     } else if (MeantToHaveBody(head.method)) {
-      AppendLength(0);
+      AppendContentLength(0, &output_);
     }
   }
   output_.append("\r\n");
@@ -218,12 +175,7 @@ size_t Http1Codec::Send(StreamId stream, std::string_view piece, bool end) {
     output_.append(piece);
     ended_ = end && *length_left_ == 0;
   } else {
-    if (!piece.empty()) {
-      char digits[16];
-      const auto size = std::to_chars(digits, digits + 16, piece.size(), 16);
-      output_.append(digits, size.ptr - digits).append("\r\n");
-      output_.append(piece).append("\r\n");
-    }
+    AppendChunk(piece, &output_);
     if (end) output_.append("0\r\n\r\n");
     ended_ = end;
   }
@@ -352,36 +304,23 @@ size_t Http1Codec::TakeChunkLine(std::string_view rest) {
     }
     start = std::min(kEnd.size(), rest.size());
   }
-  const std::string_view window = rest.substr(start, kMaxChunkLine);
-  const size_t lf = window.find('\n');
-  if (lf == std::string_view::npos) {
-    return window.size() < kMaxChunkLine ? 0 : Refuse("chunk: line too long");
+  const ChunkLine line = FindChunkLine(rest.substr(start));
+  if (line.problem != nullptr) {
+    return Refuse(std::string("chunk: ") + line.problem);
   }
-  if (lf == 0 || window[lf - 1] != '\r') return Refuse("chunk: bare LF");
-  const std::string_view line = window.substr(0, lf - 1);
-  const auto digits =
-      std::find_if_not(line.begin(), line.end(), IsHex) - line.begin();
-  const bool odd = std::any_of(line.begin(), line.end(), IsControl);
-  const std::string_view after = line.substr(digits);
-  if (digits == 0 || odd ||
-      (!after.empty() && after[0] != ';' && after[0] != ' ' &&
-       after[0] != '\t')) {
-    return Refuse("chunk: malformed line");
-  }
-  if (line.find_first_not_of('0') >= static_cast<size_t>(digits)) {
-    return TakeTrailers(rest, start + lf + 1);
-  }
-  extension_bytes_ += after.size();
+  if (line.size == 0) return 0;
+  if (line.last) return TakeTrailers(rest, start + line.size);
+  extension_bytes_ += line.extension;
   if (extension_bytes_ > max_header_bytes_) {
     return Refuse("chunk: too many extensions");
   }
-  parser_->Put(rest.substr(0, start + lf + 1), /*whole=*/true);
+  parser_->Put(rest.substr(0, start + line.size), /*whole=*/true);
   if (!parser_->problem().empty()) {
     return Refuse("chunk: " + parser_->problem());
   }
   phase_ = Phase::kChunkData;
   chunk_left_ = parser_->chunk_size();
-  return start + lf + 1;
+  return start + line.size;
 }
 
 size_t Http1Codec::TakeChunkData(std::string_view rest) {
