@@ -7,32 +7,12 @@ import unittest
 import grpc
 from hotline.v1 import broker_pb2 as pb
 
+import crowd
 import harness
 import hotlined
 import wait
 
 LIMIT = 10
-
-
-class Crowd:
-    """Keeps `concurrency` calls in flight until `total` have been made."""
-
-    def __init__(self, concurrency, total, start):
-        self._slots = threading.Semaphore(concurrency)
-        self.answers = []
-        self.errors = []
-        for number in range(total):
-            self._slots.acquire()  # pylint: disable=consider-using-with
-            start(number).add_done_callback(self._done)
-        for _ in range(concurrency):
-            self._slots.acquire()  # pylint: disable=consider-using-with
-
-    def _done(self, call):
-        if call.code() == grpc.StatusCode.OK:
-            self.answers.append(call.result())
-        else:
-            self.errors.append(call)
-        self._slots.release()
 
 
 class Peak:
@@ -63,16 +43,17 @@ class ExecuteLoadTest(harness.EndToEnd):
             {"pool": {"max_connections_per_target": LIMIT}})
         peak = Peak(upstream)
         try:
-            crowd = Crowd(64, 10000, lambda number: server.broker.Execute.future(
-                pb.ExecuteRequest(url=target + "/", headers=[
-                    pb.Header(name="X-Id", value=b"%d" % number)]),
-                timeout=30))
+            calls = crowd.Crowd(
+                64, 10000, lambda number: server.broker.Execute.future(
+                    pb.ExecuteRequest(url=target + "/", headers=[
+                        pb.Header(name="X-Id", value=b"%d" % number)]),
+                    timeout=30))
         finally:
             peak.stop()
-        self.assertEqual([e.details() for e in crowd.errors], [])
-        self.assertEqual(len(crowd.answers), 10000)
+        self.assertEqual([e.details() for e in calls.errors], [])
+        self.assertEqual(len(calls.answers), 10000)
         self.assertTrue(all(a.status == 200 and a.body == b"hello\n"
-                            for a in crowd.answers))
+                            for a in calls.answers))
 
         requests = upstream.requests("good")
         self.assertEqual(sorted(int(r.id) for r in requests),
@@ -88,9 +69,9 @@ class ExecuteLoadTest(harness.EndToEnd):
         self.assertEqual(counters.execute_failures, 0)
         self.assertEqual(counters.opened, upstream.accepted_connections())
         server.check_nothing_held()
-        reused = sum(a.receipt.connection.reused for a in crowd.answers)
+        reused = sum(a.receipt.connection.reused for a in calls.answers)
         print("%d executes, %d on a connection used before, %d handshakes"
-              % (len(crowd.answers), reused, counters.opened))
+              % (len(calls.answers), reused, counters.opened))
 
 
 class AcquireLoadTest(harness.EndToEnd):

@@ -74,6 +74,8 @@ class Hotlined:
 
     def _start(self):
         ports = os.path.join(self.directory, "ports.json")
+        if os.path.exists(ports):
+            os.remove(ports)  # Of the one before.
         environment = dict(os.environ, HOTLINE_PORTS_FILE=ports)
         # pylint: disable=consider-using-with
         self._log = open(self._log_path, "ab")
