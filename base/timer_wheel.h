@@ -86,6 +86,19 @@ class TimerWheel {
     return tick == kNoTick ? kNever : Instant(Duration(tick << kTickBits));
   }
 
+  // When the first timer is due, exactly. Walks all of them: for tests.
+  Instant Earliest() const {
+    int64_t tick = kNoTick;
+    for (size_t slot = 0; slot < heads_.size(); ++slot) {
+      if ((occupied_[slot / kSlots] >> (slot % kSlots) & 1) == 0) continue;
+      const Timer& head = heads_[slot];
+      for (const Timer* t = head.next_; t != &head; t = t->next_) {
+        tick = std::min(tick, t->tick_);
+      }
+    }
+    return tick == kNoTick ? kNever : Instant(Duration(tick << kTickBits));
+  }
+
   // Takes out each timer that is due and calls fire(T*). `fire` may schedule
   // and cancel whatever it likes; what it schedules is not fired by this call.
   template <typename Fire>

@@ -92,6 +92,10 @@ class Budget {
   // Somebody joined the line, or the cap was lowered, and nobody has looked yet
   // for idle connections to close.
   bool search_wanted() const { return search_.load(std::memory_order_acquire); }
+  // Looks again: connections came free of their warm floor.
+  void SearchAgain() {
+    if (pressure() > 0) search_.store(true, std::memory_order_release);
+  }
   // Whether there was one to look for; it is the caller's from here on.
   bool TakeSearch() {
     return search_.exchange(false, std::memory_order_acq_rel);
@@ -105,6 +109,8 @@ class Budget {
   int waiting() const;
 
  private:
+  friend class Inspector;
+
   void ServeLineLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PublishLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

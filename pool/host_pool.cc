@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <utility>
+#include <vector>
 
 #include "pool/target.h"
 
@@ -21,7 +22,7 @@ Waiting* Older(Waiting* a, Waiting* b) {
 }  // namespace
 
 HostPool::HostPool(ShardState* shard, Target* target,
-                   std::shared_ptr<const HostPoolKey> key, size_t hash)
+                   std::shared_ptr<const HostPoolKey> key, uint64_t hash)
     : shard_(shard),
       target_(target),
       key_(std::move(key)),
@@ -122,6 +123,16 @@ void HostPool::EndLease(Lease* lease, Outcome outcome, Instant now) {
   }
   if (outcome != Outcome::kOk) Judge(conn, outcome);
   Back(conn, now);
+}
+
+void HostPool::Expire(Lease* lease, Instant now) {
+  Connection* conn = lease->conn;
+  ++target_->counters().leases_expired;
+  // Nobody knows in which state the borrower left it.
+  if (!conn->multiplexed && !conn->gone && conn->state != ConnState::kClosing) {
+    Close(conn, CloseReason::kExpired);
+  }
+  EndLease(lease, Outcome::kOk, now);
 }
 
 void HostPool::Judge(Connection* conn, Outcome outcome) {
@@ -330,6 +341,8 @@ void HostPool::Dialed(Connection* conn, const Established& established,
   conn->idle_since = now;
   UseChecked(conn, now);
   SetState(conn, ConnState::kReady);
+  // One more may free an older one from the warm floor.
+  if (is_default_) shard_->shared->connections.SearchAgain();
   if (shard_->shutdown) {
     Close(conn, CloseReason::kShutdown);
   } else {
@@ -597,26 +610,21 @@ bool HostPool::Removable(Instant now) const {
 // --- Upkeep ---
 
 void HostPool::Reconfigure(Instant now) {
+  std::vector<Connection*> ready;  // The lists change only after the walk.
   ForEachConnection([&](Connection& conn) {
     if (conn.gone || conn.state == ConnState::kDialing) return;
     conn.limit = LimitOf(conn);
     if (conn.limit > 1) conn.multiplexed = true;
     UseChecked(&conn, conn.checked_at);
-    if (conn.state == ConnState::kReady) SetTimer(&conn, now);
+    if (conn.state == ConnState::kReady) ready.push_back(&conn);
   });
-  // Lists change only now: the walk above must not meet anything twice.
-  for (ConnectionList* list : {&partial_, &idle_, &fresh_, &rest_}) {
-    for (Connection* conn = list->front(); conn != nullptr;) {
-      Connection* const next = list->Next(conn);
-      const bool lendable = conn->active < conn->limit;
-      const bool listed_lendable = list != &rest_;
-      if (IsIdle(*conn) || conn->state == ConnState::kReady) {
-        if (lendable != listed_lendable) Place(conn, /*last=*/true);
-      }
-      conn = next;
-    }
+  // From the one used last to the one used first: their order stays.
+  for (Connection* conn : ready) {
+    Place(conn, /*last=*/true);
+    SetTimer(conn, now);
   }
   if (has_waiters()) Serve(now);
+  shard_->shared->connections.SearchAgain();
 }
 
 void HostPool::Shutdown(Instant now) {

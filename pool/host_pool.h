@@ -34,14 +34,14 @@ class Target;
 class HostPool {
  public:
   HostPool(ShardState* shard, Target* target,
-           std::shared_ptr<const HostPoolKey> key, size_t hash);
+           std::shared_ptr<const HostPoolKey> key, uint64_t hash);
   ~HostPool();
   HostPool(const HostPool&) = delete;
   HostPool& operator=(const HostPool&) = delete;
 
   const HostPoolKey& key() const { return *key_; }
   const std::shared_ptr<const HostPoolKey>& shared_key() const { return key_; }
-  size_t hash() const { return hash_; }
+  uint64_t hash() const { return hash_; }
   Target* target() const { return target_; }
 
   // --- Lending ---
@@ -58,6 +58,9 @@ class HostPool {
 
   // The lease is over: its slot goes to the first waiter, or rests.
   void EndLease(Lease* lease, Outcome outcome, Instant now);
+
+  // Its time is up.
+  void Expire(Lease* lease, Instant now);
 
   // What an outcome other than kOk does to a connection.
   void Judge(Connection* conn, Outcome outcome);
@@ -160,7 +163,7 @@ class HostPool {
   ShardState* const shard_;
   Target* const target_;
   const std::shared_ptr<const HostPoolKey> key_;
-  const size_t hash_;
+  const uint64_t hash_;
   const bool is_default_;  // The warm floor is kept here.
 
   ConnectionList partial_;

@@ -26,7 +26,7 @@ LeaseStatus Leases::FindLive(const LeaseId& id, Instant now, Lease** lease,
   const LeaseStatus status = Find(id, lease);
   if (status != LeaseStatus::kOk) return status;
   if ((*lease)->released) return LeaseStatus::kEnded;
-  if (now < (*lease)->expires || (*lease)->busy) return LeaseStatus::kOk;
+  if (now < (*lease)->expires) return LeaseStatus::kOk;
   Expire(*lease, now, target);
   return LeaseStatus::kEnded;
 }
@@ -116,14 +116,8 @@ void Leases::SetTimer(Lease* lease) {
 }
 
 void Leases::Expire(Lease* lease, Instant now, Target** target) {
-  Connection* conn = lease->conn;
-  HostPool* pool = conn->pool;
-  ++pool->target()->counters().leases_expired;
-  // Nobody knows in which state the borrower left it.
-  if (!conn->multiplexed && !conn->gone && conn->state != ConnState::kClosing) {
-    pool->Close(conn, CloseReason::kExpired);
-  }
-  pool->EndLease(lease, Outcome::kOk, now);
+  HostPool* pool = lease->conn->pool;
+  pool->Expire(lease, now);
   *target = pool->target();
 }
 

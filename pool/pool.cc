@@ -3,104 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "pool/budget.h"
-#include "pool/shard.h"
-#include "pool/shard_state.h"
+#include "pool/pool_impl.h"
 
 namespace hotline::pool {
-
-class Pool::Impl {
- public:
-  Impl(const PoolConfig& config, TargetConfigFn target_config,
-       Transport* transport, LeakFn on_leak)
-      : shared_(config, std::move(target_config), transport,
-                std::move(on_leak)) {
-    shards_.reserve(config.shards);
-    for (int i = 0; i < config.shards; ++i) {
-      shards_.push_back(std::make_unique<Shard>(&shared_, i));
-    }
-  }
-
-  PoolShared& shared() { return shared_; }
-  const PoolShared& shared() const { return shared_; }
-  const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
-
-  Shard& Of(const KeyHash& hash) {
-    const uint64_t index =
-        ((static_cast<uint64_t>(hash.target) >> 32) * shards_.size()) >> 32;
-    return *shards_[index];
-  }
-
-  // Null when `id` cannot be one of ours.
-  Shard* Of(uint64_t id) {
-    const uint64_t index =
-        IdCodec::ShardOf(id, static_cast<int>(shards_.size()));
-    return index < shards_.size() ? shards_[index].get() : nullptr;
-  }
-
-  // The shard of a lease, or why there is none.
-  LeaseStatus Of(const LeaseId& lease, Shard** shard) {
-    if (lease.instance != shared_.instance) return LeaseStatus::kOtherInstance;
-    if (lease.shard >= shards_.size()) return LeaseStatus::kUnknown;
-    *shard = shards_[lease.shard].get();
-    return LeaseStatus::kOk;
-  }
-
-  // Carries tokens to those they were reserved for, and finds idle connections
-  // to close for those who still wait. One thread at a time does it; the others
-  // leave it to that one, so that it never nests however deep the calls do.
-  void Follow(Instant now) {
-    while (HasWork()) {
-      if (following_.exchange(true, std::memory_order_acq_rel)) return;
-      Carry(&shared_.connections, now);
-      Carry(&shared_.dials, now);
-      Reclaim(now);
-      following_.store(false, std::memory_order_release);
-    }
-  }
-
-  bool ForgetSomeTarget(const Shard* except) {
-    for (const auto& shard : shards_) {
-      if (shard.get() != except && shard->ForgetOne()) return true;
-    }
-    return false;
-  }
-
- private:
-  bool HasWork() const {
-    return shared_.connections.has_deliveries() ||
-           shared_.dials.has_deliveries() ||
-           shared_.connections.search_wanted();
-  }
-
-  void Carry(Budget* budget, Instant now) {
-    while (const auto delivery = budget->TakeDelivery()) {
-      shards_[delivery->shard]->BudgetGranted(budget, delivery->target, now);
-    }
-  }
-
-  void Reclaim(Instant now) {
-    Budget& budget = shared_.connections;
-    if (!budget.TakeSearch()) return;
-    for (int tries = budget.pressure(); tries > 0; --tries) {
-      const bool floors = budget.over_cap();
-      Shard* best = nullptr;
-      Instant oldest = kNever;
-      for (const auto& shard : shards_) {
-        const Instant since = shard->OldestIdle(floors);
-        if (since >= oldest) continue;
-        oldest = since;
-        best = shard.get();
-      }
-      if (best == nullptr) return;
-      best->ReclaimOldest(floors, now);
-    }
-  }
-
-  PoolShared shared_;
-  std::vector<std::unique_ptr<Shard>> shards_;
-  std::atomic<bool> following_{false};
-};
 
 namespace {
 
@@ -123,7 +28,7 @@ int Pool::shards() const { return static_cast<int>(impl_->shards().size()); }
 // --- Borrowing ---
 
 AcquireResult Pool::Acquire(const AcquireRequest& request, Instant now) {
-  const KeyHash hash(*request.key);
+  const KeyHash hash(*request.key, impl_->shared().seed);
   Shard& shard = impl_->Of(hash);
   bool quiet = false;
   AcquireResult result = shard.Acquire(request, hash, now, &quiet);
@@ -190,7 +95,7 @@ RenewResult Pool::Renew(const LeaseId& lease, Duration ttl, Instant now) {
 // --- Upkeep ---
 
 void Pool::Warm(const std::string& target, Instant now) {
-  const KeyHash hash(target);
+  const KeyHash hash(target, impl_->shared().seed);
   impl_->Of(hash).Warm(target, hash, now);
   impl_->Follow(now);
 }

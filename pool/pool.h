@@ -203,6 +203,7 @@ class Pool final : public TransportEvents {
   int shards() const;
 
  private:
+  friend class Inspector;  // Checks the invariants, in tests.
   class Impl;
   const std::unique_ptr<Impl> impl_;
 };

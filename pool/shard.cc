@@ -1,14 +1,35 @@
 #include "pool/shard.h"
 
 #include <algorithm>
+#include <cstring>
+#include <string_view>
 #include <utility>
-
-#include "absl/hash/hash.h"
 
 namespace hotline::pool {
 namespace {
 
-constexpr size_t kGolden = 0x9e3779b97f4a7c15u;
+constexpr uint64_t kGolden = 0x9e3779b97f4a7c15u;
+
+uint64_t Mix(uint64_t a, uint64_t b) {
+  const auto product = static_cast<unsigned __int128>(a) * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+// Eight bytes at a time, each word folded in by a wide multiplication.
+uint64_t HashBytes(std::string_view text, uint64_t seed) {
+  uint64_t hash = Mix(seed ^ kGolden, text.size() + kGolden);
+  const char* at = text.data();
+  size_t left = text.size();
+  uint64_t word = 0;
+  for (; left > sizeof(word); left -= sizeof(word), at += sizeof(word)) {
+    std::memcpy(&word, at, sizeof(word));
+    hash = Mix(hash ^ word, 0xd1b54a32d192ed03u);
+  }
+  word = 0;
+  std::memcpy(&word, at, left);
+  return Mix(hash ^ word, 0x8cb92ba72f3d8dd7u);
+}
+
 // Connections of a warm floor that a search for an idle one steps over at most.
 // They move to the end, so that the next search sees others.
 constexpr int kMaxStepsOverFloor = 64;
@@ -43,16 +64,18 @@ void MergeCounters(const TargetCounters& from, TargetCounters* into) {
 
 }  // namespace
 
-KeyHash::KeyHash(const HostPoolKey& key)
-    : target(absl::Hash<std::string>()(key.target)), pool(target) {
+KeyHash::KeyHash(const HostPoolKey& key, uint64_t seed)
+    : target(HashBytes(key.target, seed)), pool(target) {
   if (key.mode == Mode::kExclusive) pool ^= kGolden;
-  if (!key.options.sni.empty() || !key.options.pool_group.empty()) {
-    pool = absl::HashOf(pool, key.options);
+  const ConnectionOptions& options = key.options;
+  if (!options.sni.empty() || !options.pool_group.empty()) {
+    pool = HashBytes(options.sni, pool);
+    pool = HashBytes(options.pool_group, pool + 1);
   }
 }
 
-KeyHash::KeyHash(const std::string& target_name)
-    : target(absl::Hash<std::string>()(target_name)), pool(target) {}
+KeyHash::KeyHash(const std::string& target_name, uint64_t seed)
+    : target(HashBytes(target_name, seed)), pool(target) {}
 
 Shard::Shard(PoolShared* shared, int index)
     : shared_(shared), state_(shared, index), leases_(&state_) {}
@@ -61,7 +84,10 @@ Shard::~Shard() {
   // Targets unlink themselves from what state_ holds; so they go first.
   MutexLock lock(&mu_);
   pools_.clear();
-  for (auto& [name, target] : targets_) target->Link<Empties>::Unlink();
+  for (auto& [name, target] : targets_) {
+    target->Link<Empties>::Unlink();
+    target->Link<Known>::Unlink();
+  }
   targets_.clear();
 }
 
@@ -116,7 +142,7 @@ void Shard::Perform(Effect& effect) {
 
 // --- Finding ---
 
-HostPool* Shard::FindPoolLocked(const HostPoolKey& key, size_t hash) const {
+HostPool* Shard::FindPoolLocked(const HostPoolKey& key, uint64_t hash) const {
   const auto found = pools_.find(PoolRef{key, hash});
   return found == pools_.end() ? nullptr : *found;
 }
@@ -131,14 +157,14 @@ HostPool* Shard::FindOrAddPoolLocked(const HostPoolKey& key,
   return AddPoolLocked(target, key, hash.pool);
 }
 
-HostPool* Shard::AddPoolLocked(Target* target, HostPoolKey key, size_t hash) {
+HostPool* Shard::AddPoolLocked(Target* target, HostPoolKey key, uint64_t hash) {
   HostPool* pool = target->AddPool(
       std::make_shared<const HostPoolKey>(std::move(key)), hash);
   pools_.insert(pool);
   return pool;
 }
 
-Target* Shard::FindOrAddTargetLocked(const std::string& name, size_t hash) {
+Target* Shard::FindOrAddTargetLocked(const std::string& name, uint64_t hash) {
   const auto found = targets_.find(name);
   if (found != targets_.end()) return found->second.get();
   while (shared_->targets.fetch_add(1, std::memory_order_relaxed) >=
@@ -150,6 +176,7 @@ Target* Shard::FindOrAddTargetLocked(const std::string& name, size_t hash) {
                                          shared_->target_config(name));
   Target* const raw = target.get();
   targets_.emplace(name, std::move(target));
+  known_.PushBack(raw);
   AddPoolLocked(raw, HostPoolKey{name, {}, Mode::kShared}, hash);
   return raw;
 }
@@ -167,6 +194,7 @@ bool Shard::ForgetOneLocked() {
   Target* target = empty_.front();
   if (target == nullptr) return false;
   target->Link<Empties>::Unlink();
+  target->Link<Known>::Unlink();
   MergeCounters(target->counters(), &forgotten_);
   for (const auto& pool : target->pools()) pools_.erase(pool.get());
   targets_.erase(target->name());
@@ -234,13 +262,14 @@ AcquireResult Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
       return result;
     }
     result = target->Acquire(pool, request, now);
+    const bool unsettled = target->unsettled();
     if (result.kind == AcquireResult::kQueued) {
       SweepLocked(target, now);  // It is settled; it may have been empty.
-    } else if (target->unsettled() || result.kind == AcquireResult::kRejected) {
+    } else if (unsettled || result.kind == AcquireResult::kRejected) {
       SettleLocked(target, now);
     }
     drain = StartDrainLocked();
-    *quiet = !drain;
+    *quiet = !drain && !unsettled && result.kind == AcquireResult::kGranted;
   }
   if (drain) Drain();
   return result;
@@ -338,11 +367,12 @@ void Shard::Reconfigure(Instant now) {
   bool drain = false;
   {
     MutexLock lock(&mu_);
-    for (auto& [name, target] : targets_) {
-      const TargetConfig config = shared_->target_config(name);
+    for (Target* target = known_.front(); target != nullptr;
+         target = known_.Next(target)) {
+      const TargetConfig config = shared_->target_config(target->name());
       if (config == target->config()) continue;
       target->Reconfigure(config, now);
-      SweepLocked(target.get(), now);
+      SweepLocked(target, now);
     }
     drain = StartDrainLocked();
   }
@@ -354,9 +384,10 @@ void Shard::Shutdown(Instant now) {
   {
     MutexLock lock(&mu_);
     state_.shutdown = true;
-    for (auto& [name, target] : targets_) {
+    for (Target* target = known_.front(); target != nullptr;
+         target = known_.Next(target)) {
       target->Shutdown(now);
-      SweepLocked(target.get(), now);
+      SweepLocked(target, now);
     }
     drain = StartDrainLocked();
   }
@@ -521,8 +552,9 @@ void Shard::AddTo(const SnapshotRequest& request, Instant now,
                   Snapshot* snapshot) const {
   MutexLock lock(&mu_);
   MergeCounters(forgotten_, &snapshot->forgotten);
-  for (const auto& [name, target] : targets_) {
-    if (!request.target.empty() && name != request.target) continue;
+  for (const Target* target = known_.front(); target != nullptr;
+       target = known_.Next(target)) {
+    if (!request.target.empty() && target->name() != request.target) continue;
     snapshot->targets.push_back(target->Row(now));
     if (request.connections) target->AddConnections(now, snapshot);
     if (request.leases) target->AddLeases(now, snapshot);

@@ -19,12 +19,15 @@
 namespace hotline::pool {
 
 // Hashes of a key: `target` chooses the shard, `pool` finds the HostPool in it.
+// The same in every run with the same seed, so that a simulation can be
+// repeated; and not to be foreseen by whoever does not know the seed.
 struct KeyHash {
-  explicit KeyHash(const HostPoolKey& key);
-  explicit KeyHash(const std::string& target);
+  KeyHash(const HostPoolKey& key, uint64_t seed);
+  // Of the default HostPool.
+  KeyHash(const std::string& target, uint64_t seed);
 
-  size_t target;
-  size_t pool = 0;
+  uint64_t target;
+  uint64_t pool;
 };
 
 // A Shard locks, lets HostPool, Target and Leases decide, unlocks, and carries
@@ -87,7 +90,7 @@ class alignas(128) Shard {
 
   struct PoolRef {
     const HostPoolKey& key;
-    size_t hash;
+    uint64_t hash;
   };
   struct HashOfPool {
     using is_transparent = void;
@@ -107,13 +110,13 @@ class alignas(128) Shard {
     }
   };
 
-  HostPool* FindPoolLocked(const HostPoolKey& key, size_t hash) const
+  HostPool* FindPoolLocked(const HostPoolKey& key, uint64_t hash) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   HostPool* FindOrAddPoolLocked(const HostPoolKey& key, const KeyHash& hash)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  HostPool* AddPoolLocked(Target* target, HostPoolKey key, size_t hash)
+  HostPool* AddPoolLocked(Target* target, HostPoolKey key, uint64_t hash)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Target* FindOrAddTargetLocked(const std::string& name, size_t hash)
+  Target* FindOrAddTargetLocked(const std::string& name, uint64_t hash)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool ForgetOneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SettleLocked(Target* target, Instant now)
@@ -144,7 +147,8 @@ class alignas(128) Shard {
       ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<std::string, std::unique_ptr<Target>> targets_
       ABSL_GUARDED_BY(mu_);
-  List<Target, Empties> empty_ ABSL_GUARDED_BY(mu_);  // Longest empty first.
+  List<Target, Known> known_ ABSL_GUARDED_BY(mu_);
+  List<Target, Empties> empty_ ABSL_GUARDED_BY(mu_);
   TargetCounters forgotten_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   Outbox batch_;  // Belongs to whoever is draining.

@@ -16,7 +16,7 @@ constexpr Duration kMaxRetry = std::chrono::seconds(1);
 
 }  // namespace
 
-Target::Target(ShardState* shard, std::string name, size_t hash,
+Target::Target(ShardState* shard, std::string name, uint64_t hash,
                const TargetConfig& config)
     : shard_(shard),
       config_(config),
@@ -106,6 +106,10 @@ bool Target::Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
   const auto found = requests_->find(std::string(request.request_id));
   if (found == requests_->end()) return false;
   Request& record = found->second;
+  if (record.lease != nullptr && now >= record.lease->expires) {
+    record.pool->Expire(record.lease, now);  // Its tick is late.
+    return false;
+  }
   if (record.pool != pool || record.reuse != request.reuse ||
       record.ttl != request.lease_ttl) {
     *result = Refuse(RejectReason::kIdConflict, *pool, now);
@@ -332,7 +336,8 @@ void Target::OnDialFailed(const DialError& error, const DialTimings& timings) {
   last_dial_error_ = error.message.empty() ? error.reason : error.message;
 }
 
-HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key, size_t hash) {
+HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key,
+                          uint64_t hash) {
   pools_.push_back(
       std::make_unique<HostPool>(shard_, this, std::move(key), hash));
   return pools_.back().get();

@@ -19,7 +19,9 @@
 
 namespace hotline::pool {
 
-struct Empties;  // Tag: targets that could be forgotten.
+// Tags of lists.
+struct Empties;  // Targets that could be forgotten, longest empty first.
+struct Known;    // All targets of a shard, in the order of their arrival.
 
 // A Target decides which of its HostPools may dial: the one whose first waiter
 // is the oldest, within the target's limits and the pool's budgets. It keeps
@@ -30,16 +32,16 @@ struct Empties;  // Tag: targets that could be forgotten.
 // while the target is in line for the dial's.
 //
 // Not thread-safe: guarded by the shard's mutex.
-class Target : public Link<Empties> {
+class Target : public Link<Empties>, public Link<Known> {
  public:
-  Target(ShardState* shard, std::string name, size_t hash,
+  Target(ShardState* shard, std::string name, uint64_t hash,
          const TargetConfig& config);
   ~Target();
   Target(const Target&) = delete;
   Target& operator=(const Target&) = delete;
 
   const std::string& name() const { return name_; }
-  size_t hash() const { return hash_; }
+  uint64_t hash() const { return hash_; }
   const TargetConfig& config() const { return config_; }
 
   // --- Events ---
@@ -74,9 +76,15 @@ class Target : public Link<Empties> {
     --total_;
     touched_ = true;
   }
-  void OnRecords(int change) { records_ += change; }
+  void OnRecords(int change) {
+    records_ += change;
+    touched_ = true;
+  }
   void OnIdle(int change) { idle_ += change; }
-  void OnWaiters(int change) { waiters_ += change; }
+  void OnWaiters(int change) {
+    waiters_ += change;
+    touched_ = true;
+  }
   void OnLent(Lease* lease) {
     leases_.PushBack(lease);
     ++lease_count_;
@@ -117,7 +125,7 @@ class Target : public Link<Empties> {
   void AddConnections(Instant now, Snapshot* snapshot) const;
   void AddLeases(Instant now, Snapshot* snapshot) const;
 
-  HostPool* AddPool(std::shared_ptr<const HostPoolKey> key, size_t hash);
+  HostPool* AddPool(std::shared_ptr<const HostPoolKey> key, uint64_t hash);
   void RemovePool(HostPool* pool);
   const std::vector<std::unique_ptr<HostPool>>& pools() const { return pools_; }
   const List<Lease, InTarget>& leases() const { return leases_; }
@@ -167,7 +175,7 @@ class Target : public Link<Empties> {
   TargetCounters counters_;
 
   const std::string name_;
-  const size_t hash_;
+  const uint64_t hash_;
   std::vector<std::unique_ptr<HostPool>> pools_;
   int known_streams_ = 0;  // Learned; 0: not yet.
   std::string last_dial_error_;

@@ -1,0 +1,266 @@
+#include "pool/inspector.h"
+
+#include <algorithm>
+
+#include "pool/pool_impl.h"
+
+// The inspector reads what locks guard without taking them: see its header.
+#define HOTLINE_UNLOCKED ABSL_NO_THREAD_SAFETY_ANALYSIS
+
+namespace hotline::pool {
+
+Inspector::Inspector(const Pool* pool) : pool_(pool) {}
+
+void Inspector::Expect(bool holds, const char* what) {
+  if (!holds && problem_.empty()) problem_ = what;
+}
+
+void Inspector::ExpectWithin(int value, int limit, int* seen,
+                             const char* what) {
+  Expect(value <= std::max(limit, *seen), what);
+  *seen = value;
+}
+
+std::string Inspector::Check(Instant now) {
+  problem_.clear();
+  Totals totals;
+  for (const auto& shard : pool_->impl_->shards()) {
+    CheckShard(*shard, now, &totals);
+  }
+  CheckBudgets(totals);
+  connections_ = totals.connections;
+  return problem_;
+}
+
+void Inspector::CheckShard(const Shard& shard, Instant now,
+                           Totals* totals) HOTLINE_UNLOCKED {
+  const ShardState& state = shard.state_;
+  Expect(state.outbox.empty() && !shard.draining_, "effects left undone");
+  Expect(state.announced <= state.timers.Earliest(), "a timer without a wake");
+  leases_on_.assign(state.connections.slots(), 0);
+  size_t pools = 0;
+  int records = 0;
+  int waiting = 0;
+  int leases = 0;
+  idle_walked_ = 0;
+  for (const auto& [name, target] : shard.targets_) {
+    CheckTarget(shard, *target, now, totals);
+    pools += target->pools_.size();
+    records += target->records_;
+    waiting += target->waiters_;
+    leases += target->lease_count_;
+    Expect(target->Empty() == target->Link<Empties>::linked(),
+           "the list of empty targets is wrong");
+  }
+  Expect(pools == shard.pools_.size(), "a HostPool without its target");
+  Expect(records == static_cast<int>(state.connections.in_use()),
+         "a connection is lost");
+  Expect(waiting == static_cast<int>(state.waiting.in_use()),
+         "a waiter is lost");
+  Expect(leases == static_cast<int>(state.leases.in_use()), "a lease is lost");
+  int idle = 0;
+  for (const Connection* conn = state.idle_order.front(); conn != nullptr;
+       conn = state.idle_order.Next(conn)) {
+    ++idle;
+    Expect(conn->pool->IsIdle(*conn), "not idle, but listed as idle");
+    if (!conn->pool->AtFloor()) totals->idle_above_floor = true;
+  }
+  Expect(idle == idle_walked_, "the order of idle connections is wrong");
+}
+
+void Inspector::CheckTarget(const Shard& shard, const Target& target,
+                            Instant now, Totals* totals) HOTLINE_UNLOCKED {
+  int leases = 0;
+  for (const Lease* lease = target.leases_.front(); lease != nullptr;
+       lease = target.leases_.Next(lease)) {
+    ++leases;
+    ++leases_on_[lease->conn->slot];
+    Expect(lease->in_use && lease->conn->in_use, "a lease on nothing");
+  }
+  Expect(leases == target.lease_count_, "leases are miscounted");
+
+  const int idle_before = idle_walked_;
+  int by_state[kConnStates] = {};
+  int waiters = 0;
+  int records = 0;
+  for (const auto& pool : target.pools_) {
+    CheckPool(shard, *pool, now);
+    for (int i = 0; i < kConnStates; ++i) by_state[i] += walked_[i];
+    waiters += pool->waiters();
+    records += pool->records_;
+    CheckProgress(target, *pool, now);
+  }
+  int total = 0;
+  for (int i = 0; i < kConnStates; ++i) {
+    total += by_state[i];
+    Expect(by_state[i] == target.counts_[i], "the target miscounts a state");
+  }
+  Expect(total == target.total_, "the target's total is wrong");
+  Expect(records == target.records_, "the target's records are wrong");
+  Expect(waiters == target.waiters_, "the target's waiters are miscounted");
+  Expect(idle_walked_ - idle_before == target.idle_, "idle is miscounted");
+  const int dialing = target.count(ConnState::kDialing);
+  Seen& seen = seen_[target.name_];
+  ExpectWithin(total, target.config_.max_connections, &seen.total,
+               "more connections than the target may have");
+  ExpectWithin(dialing, target.config_.max_dials, &seen.dialing,
+               "more dials than the target may have");
+
+  totals->connections += total;
+  totals->dialing += dialing;
+  totals->closing += target.count(ConnState::kClosing);
+  totals->connection_tokens_held += target.connection_.holds ? 1 : 0;
+  totals->dial_tokens_held += target.dial_.holds ? 1 : 0;
+  totals->in_connection_line += target.connection_.in_line ? 1 : 0;
+  totals->in_dial_line += target.dial_.in_line ? 1 : 0;
+  const bool lines = target.connection_.in_line || target.dial_.in_line ||
+                     target.connection_.holds || target.dial_.holds;
+  Expect(!lines || target.waiters_ > 0, "in a budget's line for nobody");
+  Expect(!target.dial_.holds, "keeps a dial's token");
+}
+
+void Inspector::CheckPool(const Shard& shard, const HostPool& pool,
+                          Instant now) HOTLINE_UNLOCKED {
+  for (int& count : walked_) count = 0;
+  int records = 0;
+  pool.ForEachConnection([&](const Connection& conn) {
+    ++records;
+    Expect(conn.in_use && conn.pool == &pool, "a stranger in the lists");
+    if (!conn.gone) ++walked_[static_cast<int>(conn.state)];
+    if (pool.IsIdle(conn)) ++idle_walked_;
+    Expect(leases_on_[conn.slot] == conn.active,
+           "leases on a connection are not its active count");
+    CheckConnection(pool, conn);
+  });
+  Expect(records == pool.records_, "records are miscounted");
+  for (int i = 0; i < kConnStates; ++i) {
+    Expect(walked_[i] == pool.counts_[i], "a HostPool miscounts a state");
+  }
+  CheckLines(pool, now);
+  static_cast<void>(shard);
+}
+
+void Inspector::CheckConnection(const HostPool& pool, const Connection& conn) {
+  const bool lendable =
+      !conn.gone && conn.state == ConnState::kReady && conn.active < conn.limit;
+  Expect(conn.Link<InIdleOrder>::linked() == pool.IsIdle(conn),
+         "idle order and state disagree");
+  switch (conn.state) {
+    case ConnState::kDialing:
+      Expect(conn.active == 0 && !conn.gone, "a dial with leases");
+      break;
+    case ConnState::kReady:
+      break;
+    case ConnState::kProbing:
+      Expect(conn.active == 0, "lent while a check runs on it");
+      break;
+    case ConnState::kDraining:
+      Expect(conn.active > 0 || conn.gone, "drained, but not closed");
+      break;
+    case ConnState::kClosing:
+      break;
+  }
+  Expect(!conn.gone || conn.active > 0, "gone, but kept");
+  // With the walk's order: partial, idle, fresh, rest.
+  bool listed = false;
+  for (const auto* list : {&pool.partial_, &pool.idle_, &pool.fresh_}) {
+    for (const Connection* c = list->front(); c != nullptr; c = list->Next(c)) {
+      if (c == &conn) listed = true;
+    }
+  }
+  Expect(listed == lendable, "listed as lendable, or not, wrongly");
+}
+
+void Inspector::CheckLines(const HostPool& pool, Instant now) {
+  if (!pool.line_.empty()) {
+    Expect(pool.partial_.empty() && pool.idle_.empty() && pool.fresh_.empty(),
+           "somebody waits while a slot is free");
+  }
+  if (!pool.new_line_.empty()) {
+    Expect(pool.fresh_.empty(), "somebody waits while a new one is free");
+  }
+  int length = 0;
+  for (const auto* line : {&pool.line_, &pool.new_line_}) {
+    uint64_t order = 0;
+    for (const Waiting* waiting = line->front(); waiting != nullptr;
+         waiting = line->Next(waiting)) {
+      ++length;
+      Expect(waiting->order > order, "a line is out of order");
+      order = waiting->order;
+      Expect(waiting->deadline == kNever || waiting->timer.scheduled(),
+             "a deadline without a timer");
+    }
+  }
+  Expect(length == pool.waiters(), "a line's length is wrong");
+  static_cast<void>(now);
+}
+
+// Whoever waits must be waiting for something that will happen.
+void Inspector::CheckProgress(const Target& target, const HostPool& pool,
+                              Instant now) {
+  if (!pool.has_waiters() || pool.Wanted(now) == 0) return;
+  // The backoff is over, and its tick on its way.
+  if (pool.dial_failures_ > 0 && pool.timer_.scheduled()) return;
+  const bool dials_bind =
+      target.count(ConnState::kDialing) >= target.config_.max_dials;
+  const bool connections_bind = target.total_ >= target.config_.max_connections;
+  const bool in_line = target.connection_.in_line || target.dial_.in_line;
+  Expect(dials_bind || connections_bind || in_line,
+         "somebody waits although a dial could begin");
+  if (connections_bind && !dials_bind && target.idle_ > 0) {
+    Expect(target.PlacesShort(now) <= 0 || target.OldestIdle() == nullptr,
+           "somebody waits for a place that an idle connection has");
+  }
+}
+
+void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
+  const PoolShared& shared = pool_->impl_->shared();
+  const Budget& connections = shared.connections;
+  const Budget& dials = shared.dials;
+  Expect(connections.deliveries_.empty() && dials.deliveries_.empty(),
+         "a token was not delivered");
+  Expect(
+      connections.used_ == totals.connections + totals.connection_tokens_held,
+      "connection tokens are not connections");
+  Expect(dials.used_ == totals.dialing + totals.dial_tokens_held,
+         "dial tokens are not dials");
+  Expect(connections.returning_ == totals.closing,
+         "tokens on their way back are miscounted");
+  Expect(connections.waiting_ == totals.in_connection_line &&
+             dials.waiting_ == totals.in_dial_line,
+         "a budget's line is miscounted");
+  Expect(connections.waiting_ == 0 || connections.used_ >= connections.max_,
+         "a connection token is free while somebody waits");
+  Expect(dials.waiting_ == 0 || dials.used_ >= dials.max_,
+         "a dial token is free while somebody waits");
+  Expect(connections.pressure() == 0 || !totals.idle_above_floor,
+         "an idle connection is kept while another target waits");
+  ExpectWithin(connections.used_, connections.max_, &seen_connections_,
+               "more connections than the pool may have");
+  ExpectWithin(dials.used_, dials.max_, &seen_dials_,
+               "more dials than the pool may have");
+}
+
+std::string Inspector::CheckEmpty() HOTLINE_UNLOCKED {
+  problem_.clear();
+  for (const auto& shard : pool_->impl_->shards()) {
+    const ShardState& state = shard->state_;
+    Expect(state.connections.in_use() == 0, "a connection is left");
+    Expect(state.leases.in_use() == 0, "a lease is left");
+    Expect(state.waiting.in_use() == 0, "a waiter is left");
+    Expect(state.timers.size() == 0, "a timer is left");
+    Expect(state.outbox.empty(), "an effect is left");
+  }
+  const PoolShared& shared = pool_->impl_->shared();
+  Expect(shared.connections.used() == 0, "a connection token is left");
+  Expect(shared.dials.used() == 0, "a dial token is left");
+  Expect(shared.connections.waiting() + shared.dials.waiting() == 0,
+         "a budget's line is not empty");
+  return problem_;
+}
+
+Instant Inspector::Announced(int shard) const HOTLINE_UNLOCKED {
+  return pool_->impl_->shards()[shard]->state_.announced;
+}
+
+}  // namespace hotline::pool

@@ -1,0 +1,112 @@
+// The pool's insides, for pool.cc and the tests' Inspector.
+#ifndef HOTLINE_POOL_POOL_IMPL_H_
+#define HOTLINE_POOL_POOL_IMPL_H_
+
+#include <atomic>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "pool/budget.h"
+#include "pool/pool.h"
+#include "pool/shard.h"
+#include "pool/shard_state.h"
+
+namespace hotline::pool {
+
+// Finds the shard, and does what goes across shards.
+class Pool::Impl {
+ public:
+  Impl(const PoolConfig& config, TargetConfigFn target_config,
+       Transport* transport, LeakFn on_leak)
+      : shared_(config, std::move(target_config), transport,
+                std::move(on_leak)) {
+    shards_.reserve(config.shards);
+    for (int i = 0; i < config.shards; ++i) {
+      shards_.push_back(std::make_unique<Shard>(&shared_, i));
+    }
+  }
+
+  PoolShared& shared() { return shared_; }
+  const PoolShared& shared() const { return shared_; }
+  const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
+
+  Shard& Of(const KeyHash& hash) {
+    const uint64_t index = ((hash.target >> 32) * shards_.size()) >> 32;
+    return *shards_[index];
+  }
+
+  // Null when `id` cannot be one of ours.
+  Shard* Of(uint64_t id) {
+    const uint64_t index =
+        IdCodec::ShardOf(id, static_cast<int>(shards_.size()));
+    return index < shards_.size() ? shards_[index].get() : nullptr;
+  }
+
+  // The shard of a lease, or why there is none.
+  LeaseStatus Of(const LeaseId& lease, Shard** shard) {
+    if (lease.instance != shared_.instance) return LeaseStatus::kOtherInstance;
+    if (lease.shard >= shards_.size()) return LeaseStatus::kUnknown;
+    *shard = shards_[lease.shard].get();
+    return LeaseStatus::kOk;
+  }
+
+  // Carries tokens to those they were reserved for, and finds idle connections
+  // to close for those who still wait. One thread at a time does it; the others
+  // leave it to that one, so that it never nests however deep the calls do.
+  void Follow(Instant now) {
+    while (HasWork()) {
+      if (following_.exchange(true, std::memory_order_acq_rel)) return;
+      Carry(&shared_.connections, now);
+      Carry(&shared_.dials, now);
+      Reclaim(now);
+      following_.store(false, std::memory_order_release);
+    }
+  }
+
+  bool ForgetSomeTarget(const Shard* except) {
+    for (const auto& shard : shards_) {
+      if (shard.get() != except && shard->ForgetOne()) return true;
+    }
+    return false;
+  }
+
+ private:
+  bool HasWork() const {
+    return shared_.connections.has_deliveries() ||
+           shared_.dials.has_deliveries() ||
+           shared_.connections.search_wanted();
+  }
+
+  void Carry(Budget* budget, Instant now) {
+    while (const auto delivery = budget->TakeDelivery()) {
+      shards_[delivery->shard]->BudgetGranted(budget, delivery->target, now);
+    }
+  }
+
+  void Reclaim(Instant now) {
+    Budget& budget = shared_.connections;
+    if (!budget.TakeSearch()) return;
+    for (int tries = budget.pressure(); tries > 0; --tries) {
+      const bool floors = budget.over_cap();
+      Shard* best = nullptr;
+      Instant oldest = kNever;
+      for (const auto& shard : shards_) {
+        const Instant since = shard->OldestIdle(floors);
+        if (since >= oldest) continue;
+        oldest = since;
+        best = shard.get();
+      }
+      if (best == nullptr) return;
+      best->ReclaimOldest(floors, now);
+    }
+  }
+
+  PoolShared shared_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::atomic<bool> following_{false};
+};
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_POOL_POOL_IMPL_H_

@@ -1,0 +1,142 @@
+#include "tests/sim/network.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace hotline::sim {
+
+using pool::CloseReason;
+using pool::ConnId;
+
+Network::Network(Schedule* schedule, Dice* dice, const NetworkOptions& options)
+    : schedule_(schedule), dice_(dice), options_(options) {}
+
+void Network::Expect(bool holds, const char* what) {
+  if (!holds && problem_.empty()) problem_ = what;
+}
+
+bool Network::ProbeOutstanding(ConnId id) const {
+  const auto found = connections_.find(id);
+  return found != connections_.end() && found->second.probes > 0;
+}
+
+void Network::Answer(Duration most, std::function<void()> what) {
+  if (dice_->Percent(options_.inline_percent)) {
+    what();
+    return;
+  }
+  const auto most_us = static_cast<int>(most.count() / 1000);
+  schedule_->At(schedule_->now() + dice_->Micros(0, most_us), std::move(what));
+}
+
+void Network::Dial(ConnId id, std::shared_ptr<const pool::HostPoolKey> key) {
+  Expect(id != 0 && key != nullptr, "a dial of nothing");
+  Expect(connections_.emplace(id, Connection{}).second, "an id is used twice");
+  ++live_;
+  Answer(options_.max_dial, [this, id, key] { FinishDial(id); });
+}
+
+void Network::FinishDial(ConnId id) {
+  if (!calm_ && dice_->Percent(options_.dial_fails_percent)) {
+    pool::DialError error;
+    error.failure_class = static_cast<pool::FailureClass>(dice_->Between(0, 3));
+    error.message = "no";
+    connections_.erase(id);
+    --live_;
+    tell_([&] { pool_->DialFailed(id, error, {}, schedule_->now()); });
+    return;
+  }
+  Connection& conn = connections_[id];
+  conn.phase = Connection::kOpen;
+  conn.handle = next_handle_++;
+  open_.push_back(id);
+  pool::Established established;
+  established.handle = conn.handle;
+  established.max_streams =
+      options_.max_streams == 1 ? 1 : dice_->Between(0, options_.max_streams);
+  tell_([&] { pool_->Dialed(id, established, schedule_->now()); });
+}
+
+void Network::Probe(ConnId id, pool::Handle handle,
+                    std::shared_ptr<const pool::HostPoolKey> key) {
+  Expect(key != nullptr, "a probe without a key");
+  const auto found = connections_.find(id);
+  if (found != connections_.end()) {
+    Connection& conn = found->second;
+    Expect(conn.handle == handle, "a probe of another connection");
+    Expect(conn.probes == 0, "two probes at once");
+    Expect(!conn.close_asked, "a probe after the close");
+    ++conn.probes;
+  }
+  Answer(std::chrono::milliseconds(30), [this, id] {
+    const auto it = connections_.find(id);
+    bool passed = false;
+    if (it != connections_.end()) {
+      --it->second.probes;
+      passed = it->second.phase == Connection::kOpen &&
+               (calm_ || !dice_->Percent(options_.probe_fails_percent));
+    }
+    tell_([&] { pool_->Probed(id, passed, schedule_->now()); });
+  });
+}
+
+void Network::Close(ConnId id, pool::Handle handle, CloseReason reason) {
+  static_cast<void>(reason);
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return;  // Told meanwhile.
+  Connection& conn = found->second;
+  Expect(conn.phase != Connection::kDialing, "a close during the dial");
+  Expect(conn.handle == handle, "a close of another connection");
+  Expect(!conn.close_asked, "closed twice");
+  conn.close_asked = true;
+  if (conn.phase == Connection::kClosed) return;  // That is told already.
+  conn.phase = Connection::kClosed;
+  std::erase(open_, id);
+  Answer(std::chrono::milliseconds(5),
+         [this, id] { TellClosed(id, CloseReason::kError); });
+}
+
+void Network::TellClosed(ConnId id, CloseReason reason) {
+  connections_.erase(id);
+  --live_;
+  tell_([&] { pool_->Closed(id, reason, schedule_->now()); });
+  // A stale word changes nothing.
+  if (!calm_ && dice_->Percent(5)) {
+    tell_([&] { pool_->Closed(id, reason, schedule_->now()); });
+  }
+}
+
+void Network::WakeAt(int shard, Instant when) {
+  if (!calm_ && dice_->Percent(options_.late_tick_percent)) {
+    when +=
+        dice_->Micros(0, static_cast<int>(options_.max_late.count() / 1000));
+  }
+  schedule_->At(when, [this, shard] {
+    tell_([&] { pool_->Tick(shard, schedule_->now()); });
+  });
+}
+
+void Network::Mischief() {
+  if (calm_ || open_.empty()) return;
+  const int index = dice_->Between(0, static_cast<int>(open_.size()) - 1);
+  const ConnId id = open_[index];
+  const Instant now = schedule_->now();
+  const int what = dice_->Between(0, 9);
+  if (what <= 3) {
+    connections_[id].phase = Connection::kClosed;
+    std::erase(open_, id);
+    const auto reason = dice_->Percent(50) ? CloseReason::kPeerClosed
+                                           : CloseReason::kUnsolicited;
+    Answer(std::chrono::milliseconds(3),
+           [this, id, reason] { TellClosed(id, reason); });
+  } else if (what <= 5) {
+    tell_([&] { pool_->GoAway(id, now); });
+  } else if (what <= 7 && options_.max_streams > 1) {
+    const int streams = dice_->Between(0, options_.max_streams);
+    tell_([&] { pool_->ConcurrencyChanged(id, streams, now); });
+  } else {
+    tell_([&] { pool_->ErrorCounted(id, now); });
+  }
+}
+
+}  // namespace hotline::sim

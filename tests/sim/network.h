@@ -1,0 +1,90 @@
+// A virtual network under the pool: dials take time and fail, connections
+// close by themselves, answers come late, out of order, or from inside the
+// call.
+#ifndef HOTLINE_TESTS_SIM_NETWORK_H_
+#define HOTLINE_TESTS_SIM_NETWORK_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "pool/pool.h"
+#include "pool/transport.h"
+#include "tests/sim/dice.h"
+#include "tests/sim/schedule.h"
+
+namespace hotline::sim {
+
+struct NetworkOptions {
+  int inline_percent = 10;  // Answers from inside the call.
+  int dial_fails_percent = 10;
+  int probe_fails_percent = 20;
+  int late_tick_percent = 10;
+  int max_streams = 1;  // 1: HTTP/1.1.
+  Duration max_dial = std::chrono::milliseconds(50);
+  Duration max_late = std::chrono::milliseconds(20);  // Of ticks.
+};
+
+class Network final : public pool::Transport {
+ public:
+  Network(Schedule* schedule, Dice* dice, const NetworkOptions& options);
+
+  void set_pool(pool::Pool* pool) { pool_ = pool; }
+  // Each event told to the pool passes through here.
+  void set_teller(std::function<void(const std::function<void()>&)> teller) {
+    tell_ = std::move(teller);
+  }
+  // From here on nothing goes wrong and nothing happens by itself.
+  void CalmDown() { calm_ = true; }
+
+  // Something happens by itself to some open connection.
+  void Mischief();
+
+  // Dials and connections that the pool has not been told the end of.
+  int live() const { return live_; }
+  bool ProbeOutstanding(pool::ConnId id) const;
+  // Empty: the pool kept its side of the conversation.
+  const std::string& problem() const { return problem_; }
+
+  // pool::Transport:
+  void Dial(pool::ConnId id,
+            std::shared_ptr<const pool::HostPoolKey> key) override;
+  void Probe(pool::ConnId id, pool::Handle handle,
+             std::shared_ptr<const pool::HostPoolKey> key) override;
+  void Close(pool::ConnId id, pool::Handle handle,
+             pool::CloseReason reason) override;
+  void WakeAt(int shard, Instant when) override;
+
+ private:
+  struct Connection {
+    enum Phase { kDialing, kOpen, kClosed };
+    Phase phase = kDialing;
+    pool::Handle handle = 0;
+    int probes = 0;
+    bool close_asked = false;
+    bool end_told = false;
+  };
+
+  void Answer(Duration most, std::function<void()> what);
+  void FinishDial(pool::ConnId id);
+  void TellClosed(pool::ConnId id, pool::CloseReason reason);
+  void Expect(bool holds, const char* what);
+
+  Schedule* const schedule_;
+  Dice* const dice_;
+  const NetworkOptions options_;
+  pool::Pool* pool_ = nullptr;
+  std::function<void(const std::function<void()>&)> tell_;
+  bool calm_ = false;
+  std::string problem_;
+  std::unordered_map<pool::ConnId, Connection> connections_;
+  std::vector<pool::ConnId> open_;
+  pool::Handle next_handle_ = 1;
+  int live_ = 0;
+};
+
+}  // namespace hotline::sim
+
+#endif  // HOTLINE_TESTS_SIM_NETWORK_H_

@@ -1,0 +1,57 @@
+// A virtual clock and what will happen when.
+#ifndef HOTLINE_TESTS_SIM_SCHEDULE_H_
+#define HOTLINE_TESTS_SIM_SCHEDULE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "base/time.h"
+
+namespace hotline::sim {
+
+class Schedule {
+ public:
+  explicit Schedule(Instant start) : now_(start) {}
+
+  Instant now() const { return now_; }
+  bool empty() const { return heap_.empty(); }
+  Instant next() const { return heap_.front().when; }
+
+  void At(Instant when, std::function<void()> what) {
+    heap_.push_back({std::max(when, now_), order_++, std::move(what)});
+    std::push_heap(heap_.begin(), heap_.end(), Later);
+  }
+
+  // Moves the clock to the next event and lets it happen.
+  void RunNext() {
+    std::pop_heap(heap_.begin(), heap_.end(), Later);
+    Event event = std::move(heap_.back());
+    heap_.pop_back();
+    now_ = event.when;
+    event.what();
+  }
+
+  // REQUIRES: nothing is to happen before.
+  void PassTo(Instant when) { now_ = std::max(now_, when); }
+
+ private:
+  struct Event {
+    Instant when;
+    uint64_t order;
+    std::function<void()> what;
+  };
+  static bool Later(const Event& a, const Event& b) {
+    return a.when != b.when ? a.when > b.when : a.order > b.order;
+  }
+
+  Instant now_;
+  uint64_t order_ = 0;
+  std::vector<Event> heap_;
+};
+
+}  // namespace hotline::sim
+
+#endif  // HOTLINE_TESTS_SIM_SCHEDULE_H_

@@ -1,0 +1,608 @@
+#include "tests/sim/simulation.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+namespace hotline::sim {
+
+using pool::AcquireRequest;
+using pool::AcquireResult;
+using pool::Grant;
+using pool::LeaseStatus;
+using pool::Mode;
+using pool::Outcome;
+using pool::Rejection;
+using pool::RejectReason;
+using pool::Reuse;
+
+namespace {
+
+constexpr int kCallers = 12;
+constexpr int kMaxDepth = 3;
+constexpr size_t kOldLeases = 64;
+constexpr Instant kStart{std::chrono::hours(1000)};
+// How late the pool may notice that time has passed, beside late ticks.
+constexpr Duration kGrain = std::chrono::milliseconds(1);
+
+}  // namespace
+
+struct Simulation::LeaseModel {
+  LeaseId id;
+  pool::ConnId conn = 0;
+  Instant expires = kNever;
+  Duration left{0};
+  bool has_end = false;
+  bool busy = false;
+  bool released = false;
+};
+
+class Simulation::Caller final : public pool::Waiter {
+ public:
+  enum State { kIdle, kWaiting, kHolding };
+
+  Caller(Simulation* sim, int index_in) : index(index_in), sim_(sim) {}
+
+  void OnGrant(const Grant& grant) override { sim_->OnGrant(this, grant); }
+  void OnReject(Rejection rejection) override {
+    sim_->OnReject(this, rejection);
+  }
+
+  const int index;
+  State state = kIdle;
+  bool leaving = false;  // Inside Cancel.
+  pool::HostPoolKey key;
+  Reuse reuse = Reuse::kPrefer;
+  Duration ttl{0};
+  Instant deadline = kNever;
+  std::string request_id;
+  uint64_t secret = 0;
+  pool::WaiterId waiter = 0;
+  std::shared_ptr<LeaseModel> lease;
+
+ private:
+  Simulation* const sim_;
+};
+
+Simulation::Simulation(uint64_t seed, bool trace)
+    : seed_(seed), trace_(trace), dice_(seed), schedule_(kStart) {
+  Setup();
+}
+
+Simulation::~Simulation() = default;
+
+void Simulation::Expect(bool holds, const std::string& what) {
+  if (!holds && problem_.empty()) problem_ = what;
+}
+
+void Simulation::Trace(const Caller* caller, const std::string& what) {
+  if (!trace_) return;
+  const std::string who =
+      caller == nullptr ? "" : "#" + std::to_string(caller->index) + " ";
+  const Duration at = schedule_.now() - kStart;
+  std::fprintf(stderr, "%6d %12.6f %*s%s\n", events_, ToSeconds(at), 2 * depth_,
+               "", (who + what).c_str());
+}
+
+// --- Setting up ---
+
+pool::TargetConfig Simulation::RandomTargetConfig() {
+  pool::TargetConfig config;
+  config.max_connections = dice_.Between(1, 6);
+  config.max_waiters = dice_.Percent(20) ? dice_.Between(0, 3) : 100;
+  config.max_dials = dice_.Between(1, 4);
+  config.max_streams = dice_.Between(1, 5);
+  config.expected_streams = dice_.Percent(50) ? 0 : 1;
+  config.warm = dice_.Percent(30) ? dice_.Between(1, 2) : 0;
+  config.idle_timeout = dice_.Millis(20, 400);
+  config.max_lifetime = dice_.Millis(100, 3000);
+  config.check_interval = dice_.Millis(10, 300);
+  config.probe = static_cast<pool::ProbeKind>(dice_.Between(0, 2));
+  config.max_errors = dice_.Between(0, 4);
+  config.dial_backoff_base = dice_.Millis(1, 20);
+  config.dial_backoff_cap = dice_.Millis(20, 100);
+  return config;
+}
+
+pool::PoolConfig Simulation::RandomPoolConfig() {
+  pool::PoolConfig config;
+  config.max_connections = dice_.Between(1, 14);
+  config.max_dials = dice_.Between(1, 6);
+  config.max_targets = dice_.Percent(30) ? dice_.Between(1, 3) : 100;
+  config.leak_after = dice_.Millis(20, 500);
+  return config;
+}
+
+void Simulation::Setup() {
+  pace_us_ = dice_.Percent(50) ? 3000 : 20'000;
+  network_options_.inline_percent =
+      dice_.Percent(50) ? dice_.Between(0, 60) : 0;
+  network_options_.dial_fails_percent =
+      dice_.Percent(20) ? dice_.Between(50, 100) : dice_.Between(0, 20);
+  network_options_.max_streams = dice_.Percent(50) ? 1 : dice_.Between(2, 6);
+  network_options_.late_tick_percent =
+      dice_.Percent(50) ? 0 : dice_.Between(5, 60);
+  network_ = std::make_unique<Network>(&schedule_, &dice_, network_options_);
+  network_->set_teller([this](const auto& event) { Tell(event); });
+
+  const int targets = dice_.Between(1, 5);
+  for (int i = 0; i < targets; ++i) {
+    targets_.push_back("https://host" + std::to_string(i) + ":443");
+    target_configs_[targets_.back()] = RandomTargetConfig();
+  }
+  config_ = RandomPoolConfig();
+  config_.shards = dice_.Between(1, 3);
+  config_.instance = static_cast<uint32_t>(dice_.Bits());
+  config_.seed = seed_;
+  pool_ = std::make_unique<pool::Pool>(
+      config_,
+      [this](const std::string& target) { return target_configs_[target]; },
+      network_.get(),
+      [this](const pool::HostPoolKey&, pool::ConnId, const pool::Holder&,
+             Duration age) {
+        Expect(age >= std::chrono::milliseconds(20), "a leak told too early");
+      });
+  network_->set_pool(pool_.get());
+  inspector_ = std::make_unique<pool::Inspector>(pool_.get());
+  for (int i = 0; i < kCallers; ++i) {
+    callers_.push_back(std::make_unique<Caller>(this, i));
+  }
+}
+
+// --- Running ---
+
+std::string Simulation::Run(int events) {
+  most_events_ = events;
+  const int shutdown_at =
+      dice_.Percent(10) ? dice_.Between(1, events) : events + 1;
+  while (events_ < events && problem_.empty()) {
+    if (!shut_down_ && events_ >= shutdown_at) {
+      shut_down_ = true;
+      Tell([&] { pool_->Shutdown(schedule_.now()); });
+    }
+    Step();
+  }
+  if (problem_.empty()) WindDown();
+  if (problem_.empty()) return "";
+  return "seed " + std::to_string(seed_) + ", event " +
+         std::to_string(events_) + ": " + problem_;
+}
+
+void Simulation::Step() {
+  if (dice_.Percent(3)) {
+    network_->Mischief();
+  } else {
+    Act();
+  }
+  if (dice_.Percent(50)) return;  // Much happens at the same moment.
+  const Instant later = schedule_.now() + dice_.Micros(0, pace_us_);
+  while (!schedule_.empty() && schedule_.next() <= later && problem_.empty()) {
+    schedule_.RunNext();
+  }
+  schedule_.PassTo(later);
+}
+
+void Simulation::Act() {
+  Caller* caller = callers_[dice_.Between(0, kCallers - 1)].get();
+  const int what = dice_.Between(1, 100);
+  if (what <= 2) {
+    TryStale();
+  } else if (what <= 3) {
+    if (dice_.Percent(30)) Reconfigure();
+  } else if (what <= 4) {
+    const std::string& target =
+        targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
+    Tell([&] { pool_->Warm(target, schedule_.now()); });
+  } else if (caller->state == Caller::kIdle) {
+    Acquire(caller);
+  } else if (caller->state == Caller::kWaiting) {
+    if (dice_.Percent(15)) Cancel(caller);
+  } else if (what <= 20) {
+    BeginCall(caller);
+  } else if (what <= 45) {
+    EndCall(caller);
+  } else if (what <= 52) {
+    Renew(caller);
+  } else if (what <= 85) {
+    Release(caller);
+  }
+}
+
+// All calls into the pool go through here.
+void Simulation::Tell(const std::function<void()>& event) {
+  ++depth_;
+  ++events_;
+  event();
+  --depth_;
+  if (depth_ == 0) AfterEvent();
+}
+
+void Simulation::AfterEvent() {
+  if (!problem_.empty()) return;
+  Expect(network_->problem().empty(), network_->problem());
+  const std::string broken = inspector_->Check(schedule_.now());
+  Expect(broken.empty(), broken);
+  Expect(inspector_->connections() == network_->live(),
+         "the pool and the network count connections differently");
+  if ((events_ & 15) == 0) CheckModel();
+}
+
+void Simulation::CheckModel() {
+  const Instant now = schedule_.now();
+  const Duration late = kGrain + network_options_.max_late;
+  size_t waiting = 0;
+  for (const auto& [name, line] : lines_) waiting += line.size();
+  size_t callers_waiting = 0;
+  for (const auto& caller : callers_) {
+    if (caller->state != Caller::kWaiting) continue;
+    ++callers_waiting;
+    Expect(caller->deadline == kNever || now <= caller->deadline + late,
+           "somebody waits past the deadline");
+  }
+  Expect(waiting == callers_waiting, "the model lost somebody");
+}
+
+// Everybody leaves, and nothing may be left.
+void Simulation::WindDown() {
+  network_->CalmDown();
+  for (const auto& caller : callers_) {
+    if (caller->state == Caller::kWaiting && dice_.Percent(50)) {
+      Cancel(caller.get());
+    }
+    if (caller->state == Caller::kHolding) {
+      EndCall(caller.get());
+      Release(caller.get());
+    }
+  }
+  shut_down_ = true;
+  Tell([&] { pool_->Shutdown(schedule_.now()); });
+  for (const auto& caller : callers_) {
+    Expect(caller->state != Caller::kWaiting, "somebody waits for ever");
+    if (caller->state == Caller::kHolding) {
+      EndCall(caller.get());
+      Release(caller.get());
+    }
+  }
+  while (!schedule_.empty() && problem_.empty()) schedule_.RunNext();
+  for (const auto& caller : callers_) {
+    Expect(caller->state == Caller::kIdle, "somebody is not done");
+  }
+  const std::string left = inspector_->CheckEmpty();
+  Expect(left.empty(), left);
+  Expect(network_->live() == 0, "a connection is left in the network");
+  CheckCounters();
+}
+
+void Simulation::CheckCounters() {
+  const pool::Snapshot snapshot = pool_->TakeSnapshot({}, schedule_.now());
+  uint64_t granted = 0;
+  uint64_t ended = 0;
+  uint64_t cancelled = 0;
+  uint64_t rejected = 0;
+  uint64_t opened = 0;
+  uint64_t closed = 0;
+  const auto add = [&](const pool::TargetCounters& counters) {
+    granted += counters.granted;
+    ended += counters.lease.total();
+    cancelled += counters.cancelled;
+    for (uint64_t n : counters.rejected) rejected += n;
+    opened += counters.opened;
+    for (uint64_t n : counters.closed) closed += n;
+    Expect(counters.granted == counters.wait.total(), "a wait not recorded");
+  };
+  add(snapshot.forgotten);
+  for (const auto& row : snapshot.targets) add(row.counters);
+  Expect(granted == granted_, "grants are miscounted");
+  Expect(granted == ended, "leases begun are not leases ended");
+  Expect(cancelled == cancelled_, "cancels are miscounted");
+  Expect(rejected == rejected_, "rejections are miscounted");
+  Expect(acquires_ == granted_ + repeats_ + rejected_ + cancelled_,
+         "an acquire has no end, or two");
+  Expect(opened == closed, "connections opened are not connections closed");
+}
+
+// --- What callers do ---
+
+std::string Simulation::LineOf(const Caller& caller) const {
+  return caller.key.target + "|" + caller.key.options.pool_group + "|" +
+         (caller.key.mode == Mode::kExclusive ? "x" : "s") +
+         (caller.reuse == Reuse::kForceNew ? "n" : "a");
+}
+
+void Simulation::Acquire(Caller* caller) {
+  const Instant now = schedule_.now();
+  caller->key = {};
+  caller->key.target =
+      targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
+  if (dice_.Percent(15)) caller->key.options.pool_group = "apart";
+  if (dice_.Percent(15)) caller->key.mode = Mode::kExclusive;
+  caller->reuse = dice_.Percent(75)   ? Reuse::kPrefer
+                  : dice_.Percent(50) ? Reuse::kForceNew
+                                      : Reuse::kRequireWarm;
+  caller->ttl = dice_.Percent(50) ? Duration(0) : dice_.Millis(5, 200);
+  caller->deadline =
+      dice_.Percent(10) ? kNever : now + dice_.Micros(-1000, 150'000);
+  caller->request_id =
+      dice_.Percent(20) ? "r" + std::to_string(dice_.Between(0, 2)) : "";
+  if (!caller->request_id.empty()) caller->ttl = dice_.Millis(50, 51);
+  caller->secret = dice_.Bits();
+  AcquireRequest request;
+  request.key = &caller->key;
+  request.reuse = caller->reuse;
+  request.may_wait = dice_.Percent(90);
+  request.deadline = caller->deadline;
+  request.lease_ttl = caller->ttl;
+  request.secret = caller->secret;
+  request.request_id = caller->request_id;
+  request.waiter = caller;
+  // It may be told before Acquire has returned; so it is in line before.
+  caller->state = Caller::kWaiting;
+  caller->waiter = 0;
+  lines_[LineOf(*caller)].push_back(caller);
+  ++acquires_;
+  Trace(caller, "acquire " + LineOf(*caller) + " " + caller->request_id);
+  Tell([&] {
+    AcquireResult result = pool_->Acquire(request, now);
+    if (result.kind == AcquireResult::kQueued) {
+      ++queued_;
+      Expect(result.waiter != 0, "no name for a waiter");
+      if (caller->state == Caller::kWaiting && caller->waiter == 0) {
+        caller->waiter = result.waiter;
+      }
+      return;
+    }
+    Expect(caller->state == Caller::kWaiting, "told, and answered besides");
+    LeaveLine(caller);
+    caller->state = Caller::kIdle;
+    if (result.kind == AcquireResult::kGranted) {
+      Trace(caller, "granted at once");
+      TakeLease(caller, result.grant);
+    } else {
+      Expect(result.rejection != nullptr, "refused without a word");
+      ++rejected_;
+      Trace(caller,
+            "refused " + std::string(ToString(result.rejection->reason)));
+    }
+  });
+}
+
+void Simulation::LeaveLine(Caller* caller) {
+  Line& line = lines_[LineOf(*caller)];
+  const auto found = std::find(line.begin(), line.end(), caller);
+  Expect(found != line.end(), "the model does not know who left");
+  if (found != line.end()) line.erase(found);
+}
+
+void Simulation::Cancel(Caller* caller) {
+  if (caller->waiter == 0) return;  // Inside its own Acquire.
+  Trace(caller, "cancel");
+  Tell([&] {
+    const bool was_nested = depth_ > 1;
+    caller->leaving = true;
+    const bool left = pool_->Cancel(caller->waiter, schedule_.now());
+    Expect(left || was_nested || caller->state != Caller::kWaiting,
+           "could not cancel somebody who waits");
+    caller->leaving = false;
+    if (!left) return;
+    Expect(caller->state == Caller::kWaiting, "cancelled after being told");
+    LeaveLine(caller);
+    caller->state = Caller::kIdle;
+    ++cancelled_;
+  });
+}
+
+void Simulation::OnGrant(Caller* caller, const Grant& grant) {
+  Expect(caller->state == Caller::kWaiting, "granted to nobody");
+  if (caller->state != Caller::kWaiting) return;
+  const Line& line = lines_[LineOf(*caller)];
+  // Who is cancelling at this moment has left already.
+  const auto first = std::find_if(line.begin(), line.end(), [&](Caller* c) {
+    return c == caller || !c->leaving;
+  });
+  Expect(first != line.end() && *first == caller, "served out of order");
+  LeaveLine(caller);
+  caller->state = Caller::kIdle;
+  Expect(grant.wait.place > 0, "waited, but had no place");
+  Trace(caller, "granted");
+  TakeLease(caller, grant);
+  if (depth_ < kMaxDepth && dice_.Percent(20)) Release(caller);
+}
+
+void Simulation::OnReject(Caller* caller, const Rejection& rejection) {
+  Trace(caller, "rejected " + std::string(ToString(rejection.reason)));
+  Expect(caller->state == Caller::kWaiting, "rejected, but did not wait");
+  caller->leaving = false;
+  if (caller->state != Caller::kWaiting) return;
+  ++rejected_;
+  if (rejection.reason == RejectReason::kSuperseded) {
+    Supersede(caller);
+  } else {
+    LeaveLine(caller);
+  }
+  if (rejection.reason == RejectReason::kWaitTimeout) {
+    Expect(schedule_.now() >= caller->deadline, "timed out too early");
+  }
+  caller->state = Caller::kIdle;
+  if (depth_ < kMaxDepth && dice_.Percent(20)) Acquire(caller);
+}
+
+// Whoever repeated the request has its place.
+void Simulation::Supersede(Caller* old) {
+  Line& line = lines_[LineOf(*old)];
+  const auto place = std::find(line.begin(), line.end(), old);
+  const auto heir = std::find_if(
+      place == line.end() ? place : place + 1, line.end(), [&](Caller* c) {
+        return c->request_id == old->request_id && c->ttl == old->ttl;
+      });
+  Expect(heir != line.end(), "superseded by nobody");
+  if (heir == line.end()) return;
+  *place = *heir;
+  line.erase(heir);
+}
+
+void Simulation::TakeLease(Caller* caller, const Grant& grant) {
+  const Instant now = schedule_.now();
+  Expect(grant.lease.instance == config_.instance, "a foreign lease");
+  Expect(!network_->ProbeOutstanding(grant.conn), "lent during a check");
+  auto& leases = leases_on_[grant.conn];
+  for (const auto& lease : leases) {
+    if (!(lease->id == grant.lease)) continue;
+    // The same request_id again: the same lease.
+    Expect(!caller->request_id.empty(), "one lease for two");
+    caller->state = Caller::kHolding;
+    caller->lease = lease;
+    ++repeats_;
+    return;
+  }
+  std::erase_if(leases, [&](const auto& lease) {
+    return Predict(*lease) == LeaseStatus::kEnded && !lease->busy;
+  });
+  Expect(grant.lease.secret == caller->secret, "not the caller's secret");
+  Expect(caller->reuse != Reuse::kForceNew || grant.uses == 0,
+         "wanted an unused connection");
+  Expect(grant.reused == (grant.uses > 0), "reused or not?");
+  const bool single =
+      network_options_.max_streams == 1 || caller->key.mode == Mode::kExclusive;
+  Expect(!single || leases.empty(), "lent twice");
+  caller->lease = std::make_shared<LeaseModel>();
+  caller->lease->id = grant.lease;
+  caller->lease->conn = grant.conn;
+  caller->lease->expires = grant.expires;
+  caller->lease->has_end = grant.expires != kNever;
+  Expect(caller->lease->has_end == (caller->ttl > Duration(0)),
+         "an end nobody asked for");
+  leases.push_back(caller->lease);
+  caller->state = Caller::kHolding;
+  ++granted_;
+  static_cast<void>(now);
+}
+
+LeaseStatus Simulation::Predict(const LeaseModel& lease) const {
+  if (lease.released) return LeaseStatus::kEnded;
+  if (!lease.busy && schedule_.now() >= lease.expires) {
+    return LeaseStatus::kEnded;
+  }
+  return LeaseStatus::kOk;
+}
+
+void Simulation::Release(Caller* caller) {
+  LeaseModel& lease = *caller->lease;
+  const auto outcome = dice_.Percent(70)
+                           ? Outcome::kOk
+                           : static_cast<Outcome>(dice_.Between(1, 2));
+  const LeaseStatus expected = Predict(lease);
+  Trace(caller, "release");
+  // It is over from the pool's decision on, which is before any other.
+  lease.released = true;
+  const bool busy = lease.busy;
+  if (!busy) {
+    caller->state = Caller::kIdle;
+    old_leases_.push_back(lease.id);
+    if (old_leases_.size() > kOldLeases) old_leases_.pop_front();
+  }
+  const LeaseId id = lease.id;
+  Tell([&] {
+    Expect(pool_->Release(id, outcome, schedule_.now()) == expected,
+           "a release with a surprise");
+  });
+}
+
+void Simulation::BeginCall(Caller* caller) {
+  LeaseModel& lease = *caller->lease;
+  LeaseStatus expected = Predict(lease);
+  if (expected == LeaseStatus::kOk && lease.busy) expected = LeaseStatus::kBusy;
+  if (expected == LeaseStatus::kOk) {
+    lease.busy = true;
+    if (lease.has_end) lease.left = lease.expires - schedule_.now();
+    lease.expires = kNever;
+  }
+  Trace(caller, "begin call");
+  Tell([&] {
+    const auto start = pool_->BeginCall(lease.id, schedule_.now());
+    Expect(start.status == expected, "a call begun with a surprise");
+    if (start.status != LeaseStatus::kOk) return;
+    Expect(start.conn == lease.conn, "a call on another's connection");
+    Expect(start.key->target == caller->key.target, "another's target");
+  });
+}
+
+void Simulation::EndCall(Caller* caller) {
+  LeaseModel& lease = *caller->lease;
+  if (lease.busy && lease.has_end && !lease.released) {
+    lease.expires = SaturatingAdd(schedule_.now(), lease.left);
+  }
+  lease.busy = false;
+  if (lease.released) caller->state = Caller::kIdle;
+  Trace(caller, "end call");
+  const LeaseId id = lease.id;
+  Tell([&] { pool_->EndCall(id, schedule_.now()); });
+}
+
+void Simulation::Renew(Caller* caller) {
+  LeaseModel& lease = *caller->lease;
+  const LeaseStatus expected = Predict(lease);
+  const Duration ttl = dice_.Millis(5, 200);
+  const Instant now = schedule_.now();
+  if (expected == LeaseStatus::kOk) {
+    lease.has_end = true;
+    if (lease.busy) {
+      lease.left = ttl;
+    } else {
+      lease.expires = now + ttl;
+    }
+  }
+  Trace(caller, "renew");
+  Tell([&] {
+    const auto result = pool_->Renew(lease.id, ttl, now);
+    Expect(result.status == expected, "a renewal with a surprise");
+    Expect(expected != LeaseStatus::kOk || result.expires == now + ttl,
+           "renewed for another time");
+  });
+}
+
+// Ids that are over, forged or foreign change nothing.
+void Simulation::TryStale() {
+  LeaseId id;
+  LeaseStatus expected = LeaseStatus::kUnknown;
+  const int what = dice_.Between(0, 3);
+  Caller* caller = callers_[dice_.Between(0, kCallers - 1)].get();
+  if (what == 0 && !old_leases_.empty()) {
+    id =
+        old_leases_[dice_.Between(0, static_cast<int>(old_leases_.size()) - 1)];
+    expected = LeaseStatus::kEnded;
+  } else if (what == 1 && caller->state == Caller::kHolding &&
+             Predict(*caller->lease) == LeaseStatus::kOk) {
+    id = caller->lease->id;
+    id.secret ^= 1;
+  } else if (what == 2 && caller->state == Caller::kHolding) {
+    id = caller->lease->id;
+    id.instance ^= 1;
+    expected = LeaseStatus::kOtherInstance;
+  } else {
+    id.instance = config_.instance;
+    id.shard = static_cast<uint16_t>(dice_.Between(0, 4));
+    id.slot = 1'000'000;
+    id.version = 1;
+  }
+  Trace(nullptr, "stale");
+  Tell([&] {
+    Expect(pool_->Release(id, Outcome::kBroken, schedule_.now()) == expected,
+           "a stale lease id was not what it seemed");
+    Expect(pool_->BeginCall(id, schedule_.now()).status == expected,
+           "a call on a stale lease");
+  });
+}
+
+void Simulation::Reconfigure() {
+  for (const std::string& target : targets_) {
+    if (dice_.Percent(30)) target_configs_[target] = RandomTargetConfig();
+  }
+  pool::PoolConfig next = RandomPoolConfig();
+  next.shards = config_.shards;
+  next.instance = config_.instance;
+  next.max_targets = config_.max_targets;
+  Trace(nullptr, "reconfigure");
+  Tell([&] { pool_->Reconfigure(next, schedule_.now()); });
+}
+
+}  // namespace hotline::sim

@@ -1,0 +1,106 @@
+// Random callers over a pool and a virtual network, from one seed.
+#ifndef HOTLINE_TESTS_SIM_SIMULATION_H_
+#define HOTLINE_TESTS_SIM_SIMULATION_H_
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "pool/inspector.h"
+#include "pool/pool.h"
+#include "tests/sim/dice.h"
+#include "tests/sim/network.h"
+#include "tests/sim/schedule.h"
+
+namespace hotline::sim {
+
+// After every event the Inspector checks the pool's invariants; what the
+// callers are told is compared with a model of the lines and the leases.
+class Simulation {
+ public:
+  explicit Simulation(uint64_t seed, bool trace = false);
+  ~Simulation();
+
+  // Runs until `events` calls into the pool have been made, then lets
+  // everything end. Empty: all was well.
+  std::string Run(int events);
+
+  int events() const { return events_; }
+  // What happened, so that a seed that tests nothing is noticed.
+  uint64_t granted() const { return granted_; }
+  uint64_t queued() const { return queued_; }
+
+ private:
+  struct LeaseModel;
+  class Caller;
+
+  // One line of one HostPool.
+  using Line = std::deque<Caller*>;
+
+  void Setup();
+  pool::TargetConfig RandomTargetConfig();
+  pool::PoolConfig RandomPoolConfig();
+  void Step();
+  void Act();
+  void Tell(const std::function<void()>& event);
+  void AfterEvent();
+  void CheckModel();
+  void WindDown();
+  void CheckCounters();
+  void Expect(bool holds, const std::string& what);
+  void Trace(const Caller* caller, const std::string& what);
+
+  void Acquire(Caller* caller);
+  void Cancel(Caller* caller);
+  void Release(Caller* caller);
+  void BeginCall(Caller* caller);
+  void EndCall(Caller* caller);
+  void Renew(Caller* caller);
+  void TryStale();
+  void Reconfigure();
+
+  void OnGrant(Caller* caller, const pool::Grant& grant);
+  void OnReject(Caller* caller, const pool::Rejection& rejection);
+  void TakeLease(Caller* caller, const pool::Grant& grant);
+  void LeaveLine(Caller* caller);
+  void Supersede(Caller* old);
+  std::string LineOf(const Caller& caller) const;
+  pool::LeaseStatus Predict(const LeaseModel& lease) const;
+
+  const uint64_t seed_;
+  const bool trace_;
+  Dice dice_;
+  Schedule schedule_;
+  NetworkOptions network_options_;
+  std::unique_ptr<Network> network_;
+  pool::PoolConfig config_;
+  std::map<std::string, pool::TargetConfig> target_configs_;
+  std::vector<std::string> targets_;
+  std::unique_ptr<pool::Pool> pool_;
+  std::unique_ptr<pool::Inspector> inspector_;
+  std::vector<std::unique_ptr<Caller>> callers_;
+  std::map<std::string, Line> lines_;
+  std::unordered_map<pool::ConnId, std::vector<std::shared_ptr<LeaseModel>>>
+      leases_on_;
+  std::deque<LeaseId> old_leases_;
+  bool shut_down_ = false;
+  int pace_us_ = 0;  // At most so much time passes in a step.
+  int depth_ = 0;
+  int events_ = 0;
+  int most_events_ = 0;
+  uint64_t acquires_ = 0;
+  uint64_t repeats_ = 0;  // Served by a lease that was there already.
+  uint64_t granted_ = 0;
+  uint64_t queued_ = 0;
+  uint64_t rejected_ = 0;
+  uint64_t cancelled_ = 0;
+  std::string problem_;
+};
+
+}  // namespace hotline::sim
+
+#endif  // HOTLINE_TESTS_SIM_SIMULATION_H_
