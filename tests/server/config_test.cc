@@ -1,7 +1,9 @@
 #include "server/config.h"
 
+#include <algorithm>
 #include <fstream>
 #include <functional>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -550,6 +552,61 @@ TEST(ConfigTest, WhatWouldExplodeIsRefusedAtOnce) {
   std::string many = "a: [";
   for (int i = 0; i < 200'000; ++i) many += "1, ";
   EXPECT_EQ(Fault(many + "]"), "t.yaml:1: more than 100000 values");
+}
+
+// Files with a few bytes changed, cut, doubled or put together from others.
+std::string Mutate(std::string text, const std::string& other,
+                   std::minstd_rand& random) {
+  constexpr std::string_view kBytes = "{}[]:,-#&*!|>'\"%@` \n\t09asx\\\xff";
+  for (int changes = 1 + random() % 2; changes > 0 && !text.empty();
+       --changes) {
+    const size_t at = random() % text.size();
+    const size_t length = random() % 12;
+    switch (random() % 5) {
+      case 0:
+        text[at] = kBytes[random() % kBytes.size()];
+        break;
+      case 1:
+        text.erase(at, length);
+        break;
+      case 2:
+        text.insert(at, text.substr(random() % text.size(), length));
+        break;
+      case 3:
+        text.insert(at, 1, kBytes[random() % kBytes.size()]);
+        break;
+      default:
+        text.insert(at, other.substr(random() % other.size(), length));
+    }
+  }
+  return text;
+}
+
+TEST(ConfigTest, AnyFileIsRefusedWithItsLineOrMeansWhatItsEffectiveFormMeans) {
+  const std::vector<Row> rows = Rows();
+  const std::string whole = DefaultSettings(2).effective_yaml;
+  std::minstd_rand random(1);
+  int accepted = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    const std::string row = rows[random() % rows.size()].yaml;
+    const std::string text =
+        i % 8 == 0 ? Mutate(whole, row, random) : Mutate(row, whole, random);
+    const auto settings = ParseConfig(text, "t.yaml", 2);
+    if (!settings.ok()) {
+      EXPECT_TRUE(settings.status().message().substr(0, 7) == "t.yaml:")
+          << text << "\n"
+          << settings.status();
+      continue;
+    }
+    ++accepted;
+    const auto again = ParseConfig(settings->effective_yaml, "t.yaml", 2);
+    ASSERT_TRUE(again.ok()) << text << "\n" << again.status();
+    EXPECT_EQ(again->effective_yaml, settings->effective_yaml) << text;
+    EXPECT_EQ(again->targets, settings->targets) << text;
+  }
+  // Neither side is the whole of it.
+  EXPECT_GT(accepted, 100);
+  EXPECT_LT(accepted, 19'000);
 }
 
 TEST(ConfigTest, AllFaultsAreToldInTheFilesOrder) {
