@@ -74,7 +74,7 @@ Lease* HostPool::Lend(Connection* conn, LeaseTerms&& terms, Instant now) {
   lease->granted = now;
   lease->busy = false;
   lease->released = false;
-  lease->reused = conn->uses > 0;
+  lease->uses_before = conn->uses;
   lease->holder = std::move(terms.holder);
   lease->request = terms.request;
   if (lease->request != nullptr) {
@@ -107,8 +107,8 @@ void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
   grant->lease.secret = lease.secret;
   grant->conn = shard_->ids.Encode(conn);
   grant->handle = conn.handle;
-  grant->reused = lease.reused;
-  grant->uses = conn.uses - 1;
+  grant->reused = lease.uses_before > 0;
+  grant->uses = lease.uses_before;
   grant->ready_since = conn.ready_since;
   grant->expires = lease.expires;
 }

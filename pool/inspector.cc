@@ -15,10 +15,13 @@ void Inspector::Expect(bool holds, const char* what) {
   if (!holds && problem_.empty()) problem_ = what;
 }
 
-void Inspector::ExpectWithin(int value, int limit, int* seen,
+void Inspector::ExpectWithin(int value, int limit, Count* seen,
                              const char* what) {
-  Expect(value <= std::max(limit, *seen), what);
-  *seen = value;
+  // Within a lowered limit nothing is added. While it was being lowered the
+  // event may have added something still.
+  const bool same_limit = limit == seen->limit;
+  Expect(value <= limit || value <= seen->value || !same_limit, what);
+  *seen = {value, limit};
 }
 
 std::string Inspector::Check(Instant now) {
@@ -101,9 +104,9 @@ void Inspector::CheckTarget(const Shard& shard, const Target& target,
   Expect(idle_walked_ - idle_before == target.idle_, "idle is miscounted");
   const int dialing = target.count(ConnState::kDialing);
   Seen& seen = seen_[target.name_];
-  ExpectWithin(total, target.config_.max_connections, &seen.total,
+  ExpectWithin(total, target.config_.max_connections, &seen.connections,
                "more connections than the target may have");
-  ExpectWithin(dialing, target.config_.max_dials, &seen.dialing,
+  ExpectWithin(dialing, target.config_.max_dials, &seen.dials,
                "more dials than the target may have");
 
   totals->connections += total;
@@ -199,8 +202,10 @@ void Inspector::CheckLines(const HostPool& pool, Instant now) {
 void Inspector::CheckProgress(const Target& target, const HostPool& pool,
                               Instant now) {
   if (!pool.has_waiters() || pool.Wanted(now) == 0) return;
-  // The backoff is over, and its tick on its way.
-  if (pool.dial_failures_ > 0 && pool.timer_.scheduled()) return;
+  for (const auto& any : target.pools_) {
+    // A backoff that is over, its tick on its way: what is wanted changed.
+    if (any->dial_failures_ > 0 && any->timer_.scheduled()) return;
+  }
   const bool dials_bind =
       target.count(ConnState::kDialing) >= target.config_.max_dials;
   const bool connections_bind = target.total_ >= target.config_.max_connections;
@@ -235,9 +240,9 @@ void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
          "a dial token is free while somebody waits");
   Expect(connections.pressure() == 0 || !totals.idle_above_floor,
          "an idle connection is kept while another target waits");
-  ExpectWithin(connections.used_, connections.max_, &seen_connections_,
+  ExpectWithin(connections.used_, connections.max_, &seen_in_all_.connections,
                "more connections than the pool may have");
-  ExpectWithin(dials.used_, dials.max_, &seen_dials_,
+  ExpectWithin(dials.used_, dials.max_, &seen_in_all_.dials,
                "more dials than the pool may have");
 }
 

@@ -47,9 +47,13 @@ class Inspector {
     int in_dial_line = 0;
     bool idle_above_floor = false;
   };
+  struct Count {
+    int value = 0;
+    int limit = 0;
+  };
   struct Seen {
-    int total = 0;
-    int dialing = 0;
+    Count connections;
+    Count dials;
   };
 
   void CheckShard(const Shard& shard, Instant now, Totals* totals);
@@ -61,14 +65,13 @@ class Inspector {
   void CheckProgress(const Target& target, const HostPool& pool, Instant now);
   void CheckBudgets(const Totals& totals);
   void Expect(bool holds, const char* what);
-  void ExpectWithin(int value, int limit, int* seen, const char* what);
+  void ExpectWithin(int value, int limit, Count* seen, const char* what);
 
   const Pool* const pool_;
   std::string problem_;
   int connections_ = 0;
   std::unordered_map<std::string, Seen> seen_;
-  int seen_connections_ = 0;
-  int seen_dials_ = 0;
+  Seen seen_in_all_;
   std::vector<int> leases_on_;  // By the connection's slot.
   int walked_[5] = {};          // Connections by state, of one HostPool.
   int idle_walked_ = 0;

@@ -67,7 +67,7 @@ CallStart Leases::BeginCall(const LeaseId& id, Instant now, Target** target) {
   const Connection& conn = *lease->conn;
   start.handle = conn.handle;
   start.conn = shard_->ids.Encode(conn);
-  start.uses = conn.uses - 1;
+  start.uses = lease->uses_before;
   start.ready_since = conn.ready_since;
   start.key = conn.pool->shared_key();
   return start;

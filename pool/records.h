@@ -77,7 +77,7 @@ struct Lease : SlabEntry, Link<InTarget> {
   bool busy = false;
   bool has_end = false;   // It has a time to live.
   bool released = false;  // Given back during a call; ends with it.
-  bool reused = false;
+  uint64_t uses_before = 0;  // Of its connection.
   std::shared_ptr<const Holder> holder;
   Request* request = nullptr;
   PoolTimer timer{this};

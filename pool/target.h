@@ -89,7 +89,7 @@ class Target : public Link<Empties>, public Link<Known> {
     leases_.PushBack(lease);
     ++lease_count_;
     ++counters_.granted;
-    counters_.reused += lease->reused ? 1 : 0;
+    counters_.reused += lease->uses_before > 0 ? 1 : 0;
   }
   // The lease is over: counts it and frees the record.
   void OnEnded(Lease* lease, Instant now);
