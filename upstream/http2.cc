@@ -176,7 +176,7 @@ bool Http2Codec::PumpFrame() {
 }
 
 void Http2Codec::Pump() {
-  if (closed_) return;
+  if (closed_ || nghttp2_session_want_write(session_) == 0) return;
   while (PumpFrame()) {
   }
 }
@@ -261,10 +261,11 @@ bool Http2Codec::Feed(std::string_view bytes) {
             NGHTTP2_ENHANCE_YOUR_CALM);
     }
     CheckAccounts();
+    // Resets are told as they go out; and if nghttp2 has given the connection
+    // up, it says so only by the GOAWAY that it sends.
+    Pump();
     bytes.remove_prefix(size);
   }
-  // Also finds out whether nghttp2 has given the connection up.
-  Pump();
   feeding_ = false;
   if (!problem_.empty()) {
     const bool http1 = !ready_ && first_bytes_ == kHttp1;

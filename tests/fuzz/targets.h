@@ -15,6 +15,12 @@ namespace hotline::fuzz {
 // seeds how the bytes are cut. The rest is what the peer sends.
 void FuzzHttp1(std::string_view input);
 
+// Frames of an HTTP/2 server, after its first SETTINGS. The first byte's bits:
+// 1 the requests are HEADs, 2 the connection ends after the frames, 4 limits are
+// small, 8 there are three requests instead of one. The second byte seeds how
+// the bytes are cut.
+void FuzzHttp2(std::string_view input);
+
 // A URL, and a target.
 void FuzzUrl(std::string_view input);
 
@@ -31,6 +37,7 @@ struct Target {
 };
 inline constexpr Target kTargets[] = {
     {"http1", &FuzzHttp1},
+    {"http2", &FuzzHttp2},
     {"url", &FuzzUrl},
     {"header", &FuzzHeader},
     {"lease_id", &FuzzLeaseId},

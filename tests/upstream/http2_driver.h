@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -32,7 +33,7 @@ enum Flag : uint8_t {
   kPriority = 32,
 };
 
-inline std::string Bytes(uint32_t value, int count) {
+inline std::string Bytes(uint64_t value, int count) {
   std::string bytes;
   for (int i = count - 1; i >= 0; --i) {
     bytes += static_cast<char>(value >> (8 * i) & 0xff);
@@ -136,6 +137,7 @@ class Http2Recorder final : public CodecEvents {
     connection.push_back("concurrency " + std::to_string(max_streams));
   }
   void OnGoAway(StreamId last, std::string why) override {
+    said_goodbye = true;
     connection.push_back("goaway " + std::to_string(last) + " " + why);
   }
   void OnPingAck() override { connection.push_back("ping ack"); }
@@ -161,6 +163,7 @@ class Http2Recorder final : public CodecEvents {
   std::vector<std::string> connection;
   int completed = 0;
   int failed = 0;
+  bool said_goodbye = false;
   std::function<void(StreamId)> on_head, on_complete, on_error, on_sendable;
   std::function<void(StreamId, std::string_view)> on_body;
 };
@@ -392,6 +395,11 @@ struct Http2Exchange {
   bool eof = false;  // After the answer.
   Http2Limits limits;
   std::string_view settings;  // What comes first; empty: an empty SETTINGS.
+  // Two requests more: one like the first, one whose answer is streamed.
+  bool three = false;
+  // Leaves out what depends on the pieces: how much came of a body that breaks
+  // off, and what is made of bytes that come after a farewell and all streams.
+  bool comparable = false;
 };
 
 struct Http2Outcome {
@@ -399,9 +407,11 @@ struct Http2Outcome {
   std::string message;  // Of the stream's error.
   std::string problem;  // Of the connection.
   int disorders = 0;
-  bool open = false;      // Feed still says yes.
-  bool reusable = false;  // CanSubmit.
-  size_t streams = 0;     // Still open.
+  bool open = false;                      // Feed still says yes.
+  bool reusable = false;                  // CanSubmit.
+  size_t streams = 0;                     // Still open.
+  size_t ends = 0;                        // That were told.
+  std::optional<std::string> first_body;  // Of stream 1, when it is complete.
 
   friend bool operator==(const Http2Outcome&, const Http2Outcome&) = default;
   friend void PrintTo(const Http2Outcome& o, std::ostream* out) {
@@ -425,6 +435,13 @@ inline Http2Outcome RunHttp2(const Http2Exchange& exchange,
     request.method = exchange.method;
     request.authority = "h";
     codec->Submit(request);
+    if (exchange.three) {
+      codec->Submit(request);
+      codec->OpenStream(request, /*end=*/true);
+      recorder.on_body = [&](StreamId id, std::string_view piece) {
+        codec->Consume(id, piece.size());
+      };
+    }
   }
   Flush(codec.get());
   outcome.open = codec->error().message.empty();
@@ -441,12 +458,25 @@ inline Http2Outcome RunHttp2(const Http2Exchange& exchange,
     codec->FeedEof();
     outcome.open = false;
   }
+  outcome.ends = recorder.completed + recorder.failed;
+  if (recorder.streams[1].completed > 0) {
+    outcome.first_body = recorder.streams[1].body;
+  }
+  if (exchange.comparable) {
+    for (auto& [id, stream] : recorder.streams) {
+      if (stream.completed == 0) stream.body.clear();
+    }
+  }
   outcome.events = recorder.All();
   outcome.message = recorder.streams[1].message;
   outcome.problem = codec->error().message;
   outcome.disorders = recorder.disorders();
   outcome.reusable = codec->CanSubmit();
   outcome.streams = codec->open_streams();
+  if (exchange.comparable && outcome.streams == 0 && recorder.said_goodbye) {
+    outcome.problem.clear();
+    outcome.open = false;
+  }
   return outcome;
 }
 
