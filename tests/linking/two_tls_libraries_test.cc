@@ -63,7 +63,7 @@ std::string TextOf(const grpc::ByteBuffer& buffer) {
 
 // A call over mutual TLS, both sides in this process.
 std::string EchoOverMutualTls(const TestCa& ca, const std::string& text) {
-  const CertFiles server = ca.Issue("server", "DNS:localhost");
+  const CertFiles server = ca.Issue("server", "IP:127.0.0.1");
   const CertFiles client = ca.Issue("client", "DNS:client");
   grpc::SslServerCredentialsOptions server_options(
       GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);

@@ -180,16 +180,16 @@ TEST_F(IdleTest, TicksComeWhenAskedFor) {
     ticks.push_back({shard, now});
     changed.notify_all();
   };
+  // Of three times the earliest counts, whatever the order.
   const Instant start = MonotonicNow();
-  upstream().WakeAt(3, start + milliseconds(60));
+  upstream().WakeAt(3, start + std::chrono::hours(1));
   upstream().WakeAt(3, start + milliseconds(20));
-  upstream().WakeAt(3, start + milliseconds(90));
+  upstream().WakeAt(3, start + std::chrono::hours(2));
   std::unique_lock lock(mu);
   ASSERT_TRUE(
       changed.wait_for(lock, kPatience, [&] { return !ticks.empty(); }));
   EXPECT_EQ(3, ticks[0].first);
   EXPECT_GE(ticks[0].second, start + milliseconds(20));
-  EXPECT_LT(ticks[0].second, start + milliseconds(60));
   lock.unlock();
   upstream().WakeAt(3, start + milliseconds(40));
   lock.lock();
