@@ -1,6 +1,7 @@
 // `hotline stats`.
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -30,12 +31,18 @@ v1::StatsView ViewOf(const std::string& name) {
   return v1::STATS_VIEW_TARGETS;
 }
 
-// All pages in one: the totals of the first, the rows of all.
+// All pages in one: the totals of the first, the rows of all; within one
+// timeout.
 absl::StatusOr<v1::StatsResponse> ReadAll(BrokerClient& client,
                                           v1::StatsRequest request,
-                                          const CallOptions& call) {
+                                          CallOptions call) {
   v1::StatsResponse all;
+  const Instant start = MonotonicNow();
+  const std::optional<Duration> timeout = call.timeout;
   for (int page = 0; page < kMaxPages; ++page) {
+    if (timeout.has_value()) {
+      call.timeout = *timeout - (MonotonicNow() - start);
+    }
     auto answer = client.Stats(request, call);
     if (!answer.ok()) return answer.status();
     const std::string next = answer->next_page_token();
