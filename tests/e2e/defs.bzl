@@ -4,8 +4,8 @@ def e2e_test(name, size = "medium", tags = [], data = [], **kwargs):
     """Runs NAME.py with the library, the stubs and the binaries at hand."""
     native.sh_test(
         name = name,
-        srcs = ["run.sh"],
-        args = ["tests/e2e/" + name + ".py"],
+        srcs = ["//tests/e2e:run.sh"],
+        args = [native.package_name() + "/" + name + ".py"],
         data = [
             name + ".py",
             "//client:hotline",

@@ -1,0 +1,300 @@
+"""What callers get wrong, over every RPC: a typed error, and no effect."""
+
+import collections
+import unittest
+
+import grpc
+from google.protobuf import duration_pb2
+from hotline.v1 import broker_pb2 as pb
+
+import harness
+import hotlined
+
+# What is sent, and what must come back. `field` is BadRequest's; "" where the
+# error is not about one.
+Row = collections.namedtuple("Row", "rpc request code reason field")
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+
+_SPAN = duration_pb2.Duration
+
+# Beyond the largest duration there is; of two minds; zero; gone by.
+_BAD_SPANS = [_SPAN(seconds=315576000001), _SPAN(seconds=1, nanos=-1),
+              _SPAN(seconds=-1, nanos=1), _SPAN(nanos=1000000000),
+              _SPAN(seconds=-1)]
+
+
+def targets(host):
+    """Targets that are none."""
+    return [
+        "", " ", "localhost", "//localhost", "https:/localhost", "https//x",
+        "ftp://localhost", "ws://localhost", "file:///etc/passwd",
+        "https://", "https:///", "https://:443", "http://" + host + "/",
+        "http://" + host + "/path", "http://" + host + "?q",
+        "http://" + host + "#f", "http://user@" + host,
+        "http://user:secret@" + host, "http://localhost:",
+        "http://localhost:0", "http://localhost:00080",
+        "http://localhost:65536", "http://localhost:99999999999999999999",
+        "http://localhost:-1", "http://localhost:80x", "http://localhost:8 0",
+        "http://[::1", "http://[::1]x", "http://[::g]", "http://[fe80::1%lo]",
+        "http://::1", "http://127.1", "http://0x7f000001", "http://2130706433",
+        "http://0177.0.0.1", "http://127.0.0.1.", "http://256.0.0.1",
+        "http://1.2.3.4.5", "http://a..b", "http://.a", "http://-a.test",
+        "http://a-.test", "http://" + "a" * 64 + ".test",
+        "http://" + "a.b" * 90, "http://b\u00fccher.test", "http://a b.test",
+        "http://a\tb.test", "http://a\r\nb.test", "http://a\x00b.test",
+        "http://a%62.test", "http://a_b!.test", " http://" + host,
+        "http://" + host + " ",
+    ]
+
+
+def paths():
+    """What makes a good origin a bad URL."""
+    return ["/#fragment", "/a b", "/a\tb", "/a\r\nX: y", "/a\x00", "/%",
+            "/%4", "/%zz", "/\u00fc", "/\x7f", "/" + "a" * 16384]
+
+
+def headers():
+    """(name, value, which part is wrong)."""
+    owned = ["Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer",
+             "Transfer-Encoding", "Upgrade", "Content-Length", "Expect",
+             "content-length", "TRANSFER-ENCODING"]
+    names = ["", " ", "a b", "a:", ":path", "a\r\nb", "a\x00", "a\nb", "\u00e9",
+             "a(b)", "a/b", "a=b"]
+    values = [b"a\rb", b"a\nb", b"a\r\nX: y", b"a\x00b", b"\r", b"\n"]
+    return ([(name, b"x", "name") for name in owned + names]
+            + [("X-A", value, "value") for value in values]
+            + [("Host", b"elsewhere.test", "value"),
+               ("host", b"localhost:1", "value"), ("Host", b"", "value")])
+
+
+def lease_ids(lease):
+    """(what is no lease of ours, how it is called)."""
+    other = ("0" if lease[0] != "0" else "1") + lease[1:]
+    forged = lease[:-1] + ("0" if lease[-1] != "0" else "1")
+    bad = ["", "x", lease[:-1], lease + "0", lease.upper() + " ",
+           "g" * len(lease), "\x00" * len(lease), " " + lease[1:],
+           "z" + lease[1:], "\u00e9" * 22, "0" * 100000]
+    return ([(text, INVALID, "BAD_LEASE_ID", "lease_id") for text in bad]
+            + [(forged, NOT_FOUND, "LEASE_UNKNOWN", ""),
+               # No such shard; no such slot.
+               (lease[:8] + "ffff" + lease[12:], NOT_FOUND, "LEASE_UNKNOWN",
+                ""),
+               (lease[:12] + "ffffffff" + lease[20:], NOT_FOUND,
+                "LEASE_UNKNOWN", ""),
+               (other, PRECONDITION, "LEASE_OTHER_INSTANCE", "")])
+
+
+def acquire_rows(host):
+    good = "http://" + host
+    rows = [Row("Acquire", pb.AcquireRequest(target=target), INVALID,
+                "BAD_TARGET", "target") for target in targets(host)]
+
+    def option(field, **fields):
+        fields.setdefault("target", good)
+        rows.append(Row("Acquire", pb.AcquireRequest(**fields), INVALID,
+                        "BAD_OPTION", field))
+
+    option("mode", mode=7)
+    option("mode", mode=-1)
+    option("reuse", reuse=9)
+    for span in _BAD_SPANS + [_SPAN()]:
+        option("lease_ttl", lease_ttl=span)
+    for span in _BAD_SPANS:
+        option("max_wait", max_wait=span)
+    option("request_id", request_id="x" * 65)
+    for field in ("client_id", "purpose", "trace"):
+        option("holder." + field, holder=pb.Holder(**{field: "x" * 129}))
+    option("options.sni", options=pb.ConnectionOptions(sni="a.test"))
+    for sni in ("a b", "a..b", "127.0.0.1", "-a", "a" * 254, "a\x00b"):
+        option("options.sni", target="https://" + host,
+               options=pb.ConnectionOptions(sni=sni))
+    for group in ("a b", "a/b", "\u00e9", "x" * 65, "a\n"):
+        option("options.pool_group",
+               options=pb.ConnectionOptions(pool_group=group))
+    return rows
+
+
+def lease_rows(lease, good):
+    rows = []
+    for text, code, reason, field in lease_ids(lease):
+        rows.append(Row("Release", pb.ReleaseRequest(lease_id=text), code,
+                        reason, field))
+        rows.append(Row("Renew", pb.RenewRequest(lease_id=text), code, reason,
+                        field))
+        if text:
+            rows.append(Row("Execute", pb.ExecuteRequest(
+                lease_id=text, url=good + "/"), code, reason, field))
+    for outcome in (4, -1, 1000):
+        rows.append(Row("Release", pb.ReleaseRequest(
+            lease_id=lease, outcome=outcome), INVALID, "BAD_OPTION",
+                        "outcome"))
+    for span in _BAD_SPANS + [_SPAN()]:
+        rows.append(Row("Renew", pb.RenewRequest(
+            lease_id=lease, lease_ttl=span), INVALID, "BAD_OPTION",
+                        "lease_ttl"))
+    for url in ("http://127.0.0.1:1/", good.replace("http", "https") + "/",
+                good.replace("127.0.0.1", "localhost") + "/"):
+        rows.append(Row("Execute", pb.ExecuteRequest(lease_id=lease, url=url),
+                        INVALID, "LEASE_TARGET_MISMATCH", "url"))
+    rows.append(Row("Execute", pb.ExecuteRequest(
+        lease_id=lease, url=good + "/",
+        options=pb.ConnectionOptions(pool_group="g")), INVALID, "BAD_OPTION",
+                    "options"))
+    return rows
+
+
+def execute_rows(host):
+    good = "http://" + host
+    # What is wrong with a target is wrong with a URL, but for its end.
+    ends = {good + end for end in ("/", "/path", "?q")}
+    rows = [Row("Execute", pb.ExecuteRequest(url=url), INVALID, "BAD_URL",
+                "url") for url in targets(host)
+            + [good + path for path in paths()] if url not in ends]
+
+    def bad(reason, field, **fields):
+        rows.append(Row("Execute", pb.ExecuteRequest(url=good + "/", **fields),
+                        INVALID, reason, field))
+
+    for method in (" ", "GET ", "G T", "G\r\nT", "G\x00T", "CONNECT",
+                   "connect", "GET/", "\u00dc", "M" * 65):
+        bad("BAD_METHOD", "method", method=method)
+    for name, value, part in headers():
+        bad("BAD_HEADER", "headers[1]." + part, headers=[
+            pb.Header(name="X-Fine", value=b"1"),
+            pb.Header(name=name, value=value)])
+    bad("BAD_HEADER", "headers", headers=[
+        pb.Header(name="X-%d" % i, value=b"") for i in range(129)])
+    bad("BAD_HEADER", "headers", headers=[
+        pb.Header(name="X-%d" % i, value=b"v" * 6600) for i in range(10)])
+    bad("BODY_TOO_LARGE", "body", method="POST", body=b"x" * ((3 << 20) + 1))
+    for span in _BAD_SPANS + [_SPAN()]:
+        bad("BAD_OPTION", "timeout", timeout=span)
+    for attempts in (-1, 11, 1 << 30):
+        bad("BAD_OPTION", "retry.max_attempts",
+            retry=pb.RetryPolicy(max_attempts=attempts))
+    for size in (-1, (3 << 20) + 1, 1 << 62):
+        bad("BAD_OPTION", "max_response_bytes", max_response_bytes=size)
+    bad("BAD_OPTION", "options.sni", options=pb.ConnectionOptions(sni="a.test"))
+    bad("BAD_OPTION", "options.pool_group",
+        options=pb.ConnectionOptions(pool_group="a b"))
+    return rows
+
+
+def stats_rows():
+    rows = []
+
+    def bad(reason, field, **fields):
+        rows.append(Row("Stats", pb.StatsRequest(**fields), INVALID, reason,
+                        field))
+
+    bad("BAD_OPTION", "view", view=5)
+    bad("BAD_OPTION", "view", view=-3)
+    for size in (-1, 1001, 1 << 30):
+        bad("BAD_OPTION", "page_size", page_size=size)
+    for token in ("x", "2", "2.", "2.zz", "2.abc", "4.00", "\x00", "2.AB",
+                  "9" * 10000):
+        bad("BAD_PAGE_TOKEN", "page_token", view=pb.STATS_VIEW_TARGETS,
+            page_token=token)
+    for target in ("x", "http://", "http://localhost/", "ftp://x"):
+        bad("BAD_TARGET", "target", target=target)
+    return rows
+
+
+class BadInputTest(harness.EndToEnd):
+
+    def setUp(self):
+        super().setUp()
+        self.upstream = self.start_nginx({"plain": None})
+        self.server = self.start_hotlined()
+        self.host = "127.0.0.1:%d" % self.upstream.ports["plain"]
+        # Something that could be disturbed: a lease, and an idle connection.
+        self.lease = self.server.broker.Acquire(
+            pb.AcquireRequest(target="http://" + self.host),
+            timeout=10).lease.lease_id
+        self.server.broker.Execute(
+            pb.ExecuteRequest(url="http://%s/" % self.host), timeout=10)
+
+    def picture(self):
+        """All that a call could change, but for counts of failed Executes."""
+        stats = self.server.stats()
+        for counters in ([stats.totals.counters]
+                         + [t.counters for t in stats.targets]):
+            counters.executes = 0
+            counters.execute_failures = 0
+        leases = self.server.stats(view=pb.STATS_VIEW_LEASES).leases
+        connections = self.server.stats(
+            view=pb.STATS_VIEW_CONNECTIONS).connections
+        return (stats, [(l.connection_id, l.busy) for l in leases],
+                [(c.connection_id, c.state, c.active, c.uses)
+                 for c in connections])
+
+    def check(self, row):
+        with self.assertRaises(grpc.RpcError) as caught:
+            getattr(self.server.broker, row.rpc)(row.request, timeout=10)
+        error = caught.exception
+        self.assert_code(error, row.code, row.reason)
+        details = hotlined.error_details(error)
+        fields = [v.field for v in
+                  details["BadRequest"].field_violations
+                 ] if "BadRequest" in details else []
+        self.assertEqual(fields, [row.field] if row.field else [])
+        # Under 4 KiB in all, or it is lost on the way.
+        size = sum(len(k) + len(v) for k, v in error.trailing_metadata())
+        self.assertLess(size, 4096)
+
+    def test_each_row_gets_its_error_and_nothing_else_happens(self):
+        rows = (acquire_rows(self.host)
+                + lease_rows(self.lease, "http://" + self.host)
+                + execute_rows(self.host) + stats_rows())
+        counts = collections.Counter(row.rpc for row in rows)
+        self.assertGreaterEqual(len(rows), 100)
+        self.assertEqual(set(counts),
+                         {m.name for m in pb.DESCRIPTOR.services_by_name[
+                             "Broker"].methods}, "every RPC has rows")
+        before = self.picture()
+        for row in rows:
+            text = str(row.request)
+            with self.subTest(row.rpc, request=text[:200]):
+                self.check(row)
+        self.assertEqual(self.picture(), before)
+        self.assertEqual(self.upstream.accepted_connections(), 2)
+        self.assertEqual(len(self.upstream.requests("plain")), 1)
+        print("%d rows: %s" % (len(rows), dict(counts)))
+        # And what was there still works.
+        answer = self.server.broker.Execute(pb.ExecuteRequest(
+            lease_id=self.lease, url="http://%s/" % self.host), timeout=10)
+        self.assertEqual(answer.status, 200)
+        self.assertFalse(self.server.broker.Release(
+            pb.ReleaseRequest(lease_id=self.lease),
+            timeout=10).already_released)
+        self.server.check_nothing_held()
+
+    def test_what_is_no_message_is_refused_and_changes_nothing(self):
+        before = self.picture()
+        # The last is a string that is not UTF-8, also as Stats' second field.
+        garbage = [b"\xff" * 10, b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x05ab",
+                   b"\x0a\x02\xc3\x28\x12\x02\xc3\x28"]
+        for rpc in ("Acquire", "Release", "Renew", "Execute", "Stats"):
+            call = self.server.channel.unary_unary(
+                "/hotline.v1.Broker/" + rpc)
+            for message in garbage:
+                with self.subTest(rpc, message=message):
+                    with self.assertRaises(grpc.RpcError) as caught:
+                        call(message, timeout=10)
+                    # By the gRPC library, and therefore without a reason.
+                    self.assertEqual(hotlined.reason(caught.exception), "")
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.server.channel.unary_unary("/hotline.v1.Broker/Nothing")(
+                b"", timeout=10)
+        self.assertEqual(caught.exception.code(),
+                         grpc.StatusCode.UNIMPLEMENTED)
+        self.assertEqual(self.picture(), before)
+        self.server.broker.Release(pb.ReleaseRequest(lease_id=self.lease),
+                                   timeout=10)
+
+
+if __name__ == "__main__":
+    unittest.main()
