@@ -1,7 +1,6 @@
 #include "upstream/connection.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -10,27 +9,15 @@
 
 #include "upstream/http1.h"
 #include "upstream/socket_io.h"
+#include "upstream/sockets.h"
 
 namespace hotline::upstream {
 namespace {
 
 // Of one event; then others have their turn.
 constexpr int kReadsPerEvent = 16;
-// Encrypted at once, so that a large body is not in memory twice.
-constexpr size_t kEncryptBytes = 64 << 10;
-// Buffers kept for the next call of the same thread.
-constexpr size_t kKeptBytes = 128 << 10;
 // Taken on an answer's word that so much will come.
 constexpr size_t kMostReserved = 1 << 20;
-
-// Ciphertext is nearly always sent at once: the buffer goes from call to call
-// with the thread, not with the connection.
-thread_local std::string spare_wire;
-
-std::string ErrorText(int error) {
-  char buffer[128];
-  return strerror_r(error, buffer, sizeof buffer);
-}
 
 CallResult NeverSent(const char* why) {
   CallResult result;
@@ -63,7 +50,8 @@ Connection::Connection(Loop* loop, std::unique_ptr<SocketIo> io,
       fd_(io_->descriptor.native_handle()),
       engine_(std::move(engine)),
       codec_(MakeHttp1Codec(this,
-                            {.max_header_bytes = options_.max_header_bytes})) {}
+                            {.max_header_bytes = options_.max_header_bytes})),
+      sender_(fd_, engine_.get()) {}
 
 Connection::~Connection() = default;
 
@@ -96,9 +84,10 @@ CallId Connection::StartCall(const Request& request, CallHandler* handler,
     }
     if (state_ == State::kOpen && call_.id == 0 && codec_->CanSubmit()) {
       BeginCallLocked(request, handler, now);
-      const Flush flush = FlushLocked();
-      blocked = flush == Flush::kBlocked && !std::exchange(write_armed_, true);
-      broken = flush == Flush::kBroken;
+      const Sender::Result flush = FlushLocked();
+      blocked = flush == Sender::Result::kBlocked &&
+                !std::exchange(write_armed_, true);
+      broken = flush == Sender::Result::kBroken;
       arm = DeadlineToArmLocked();
       handler = nullptr;
     }
@@ -123,8 +112,8 @@ void Connection::BeginCallLocked(const Request& request, CallHandler* handler,
   call_.deadline = request.deadline;
   call_.started = now;
   call_.stream = codec_->Submit(request);
-  codec_->TakeOutput(&plain_);
-  call_.request_bytes = plain_.size() - plain_used_;
+  codec_->TakeOutput(sender_.plain());
+  call_.request_bytes = sender_.waiting();
 }
 
 void Connection::CancelCall(CallId call) {
@@ -305,13 +294,13 @@ void Connection::OnReadable() {
         TakeInputLocked({buffer, static_cast<size_t>(size)});
       } else if (size == 0) {
         // Under TLS the peer has to say so itself; anybody can send a FIN.
-        TakeEndLocked(
-            engine_ == nullptr && !write_broken_,
-            write_broken_ ? broken_why_ : "the upstream closed the connection");
+        TakeEndLocked(engine_ == nullptr && !sender_.broken(),
+                      sender_.broken() ? sender_.broken_why()
+                                       : "the upstream closed the connection");
       } else if (error != EAGAIN && error != EWOULDBLOCK) {
-        TakeEndLocked(false, ErrorText(error));
-      } else if (write_broken_) {
-        TakeEndLocked(false, broken_why_);
+        TakeEndLocked(false, SocketErrorText(error));
+      } else if (sender_.broken()) {
+        TakeEndLocked(false, sender_.broken_why());
       }
       closed = state_ != State::kOpen;
       if (!closed) ending = TakeEndingLocked();
@@ -337,20 +326,20 @@ void Connection::DecryptLocked(std::string_view bytes) {
   while (state_ == State::kOpen) {
     size_t size = 0;
     const TlsResult result =
-        engine_->Read(buffer, Loop::kScratchBytes, &size, &wire_);
+        engine_->Read(buffer, Loop::kScratchBytes, &size, sender_.wire());
     if (result == TlsResult::kOk) {
       TakePlainLocked({buffer, size});
       continue;
     }
     if (result == TlsResult::kClosed) {
-      TakeEndLocked(!write_broken_, "the upstream closed the connection");
+      TakeEndLocked(!sender_.broken(), "the upstream closed the connection");
     } else if (result != TlsResult::kWantInput) {
       TakeEndLocked(false, "TLS: " + engine_->error());
     }
     break;
   }
   // The protocol's own answers: key updates, alerts.
-  if (wire_.size() > wire_sent_ && FlushLocked() == Flush::kBlocked &&
+  if (!sender_.wire()->empty() && FlushLocked() == Sender::Result::kBlocked &&
       !std::exchange(write_armed_, true)) {
     loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
   }
@@ -398,89 +387,25 @@ void Connection::ArmWrite() {
 }
 
 void Connection::OnWritable() {
-  Flush flush;
+  Sender::Result flush;
   {
     MutexLock lock(&mu_);
     if (state_ != State::kOpen) return;
     flush = FlushLocked();
-    write_armed_ = flush == Flush::kBlocked;
+    write_armed_ = flush == Sender::Result::kBlocked;
   }
-  if (flush == Flush::kBlocked) ArmWrite();
-  if (flush == Flush::kBroken) OnReadable();
+  if (flush == Sender::Result::kBlocked) ArmWrite();
+  if (flush == Sender::Result::kBroken) OnReadable();
 }
 
-Connection::Flush Connection::FlushLocked() {
-  if (write_broken_) return Flush::kBroken;
-  Flush flush = Flush::kDone;
-  if (engine_ == nullptr) {
-    const size_t before = plain_used_;
-    flush = SendLocked(plain_, &plain_used_);
-    NoteWrittenLocked(plain_used_ - before);
-  } else {
-    do {
-      flush = SendLocked(wire_, &wire_sent_);
-      if (wire_sent_ > 0 && wire_noted_ < wire_plain_) {
-        // Of a record half sent nobody knows what arrived: something, not all.
-        const size_t share = flush == Flush::kDone
-                                 ? wire_plain_
-                                 : std::min(wire_sent_, wire_plain_ - 1);
-        NoteWrittenLocked(share - std::min(share, wire_noted_));
-        wire_noted_ = std::max(share, wire_noted_);
-      }
-    } while (flush == Flush::kDone && EncryptLocked());
+Sender::Result Connection::FlushLocked() {
+  size_t written = 0;
+  const Sender::Result result = sender_.Flush(&written);
+  if (written > 0) {
+    codec_->OnWritten(written);
+    call_.result.bytes_written += written;
   }
-  if (flush != Flush::kBlocked) ReleaseBuffersLocked();
-  return write_broken_ ? Flush::kBroken : flush;
-}
-
-bool Connection::EncryptLocked() {
-  wire_.clear();
-  wire_sent_ = wire_plain_ = wire_noted_ = 0;
-  const size_t size = std::min(plain_.size() - plain_used_, kEncryptBytes);
-  if (size == 0) return false;
-  if (wire_.capacity() == 0) wire_.swap(spare_wire);
-  if (!engine_->Write(std::string_view(plain_).substr(plain_used_, size),
-                      &wire_)) {
-    write_broken_ = true;
-    broken_why_ = "TLS: " + engine_->error();
-    return false;
-  }
-  plain_used_ += size;
-  wire_plain_ = size;
-  return true;
-}
-
-Connection::Flush Connection::SendLocked(std::string_view bytes, size_t* sent) {
-  while (*sent < bytes.size()) {
-    const ssize_t size = send(fd_, bytes.data() + *sent, bytes.size() - *sent,
-                              MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (size >= 0) {
-      *sent += static_cast<size_t>(size);
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      return Flush::kBlocked;
-    } else if (errno != EINTR) {
-      write_broken_ = true;
-      broken_why_ = ErrorText(errno);
-      return Flush::kBroken;
-    }
-  }
-  return Flush::kDone;
-}
-
-void Connection::NoteWrittenLocked(size_t bytes) {
-  if (bytes == 0) return;
-  codec_->OnWritten(bytes);
-  call_.result.bytes_written += bytes;
-}
-
-void Connection::ReleaseBuffersLocked() {
-  std::string().swap(plain_);
-  wire_.clear();
-  if (spare_wire.capacity() == 0 && wire_.capacity() <= kKeptBytes) {
-    spare_wire.swap(wire_);
-  }
-  std::string().swap(wire_);
-  plain_used_ = wire_sent_ = wire_plain_ = wire_noted_ = 0;
+  return result;
 }
 
 // The end.
@@ -497,12 +422,7 @@ void Connection::FinishClose() {
   {
     MutexLock lock(&mu_);
     reason = close_reason_;
-    if (engine_ != nullptr && !write_broken_ && wire_.empty()) {
-      engine_->Shutdown(&wire_);
-      size_t sent = 0;
-      SendLocked(wire_, &sent);
-    }
-    ReleaseBuffersLocked();
+    sender_.Finish();
   }
   boost::system::error_code ignored;
   io_->descriptor.close(ignored);

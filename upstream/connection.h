@@ -29,6 +29,7 @@
 #include "pool/types.h"
 #include "upstream/codec.h"
 #include "upstream/loop.h"
+#include "upstream/sender.h"
 #include "upstream/tls/tls.h"
 #include "upstream/types.h"
 #include "upstream/upstream.h"
@@ -95,12 +96,6 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     kClosed,   // Its owner knows.
   };
 
-  enum class Flush : uint8_t {
-    kDone,
-    kBlocked,  // The socket takes no more for now.
-    kBroken,
-  };
-
   // The call that runs.
   struct Call {
     CallId id = 0;  // 0: none.
@@ -165,13 +160,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // The rest of a close that was begun under the lock. On the loop.
   void FinishClose();
 
-  Flush FlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Flush SendLocked(std::string_view bytes, size_t* sent)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool EncryptLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // `bytes` of requests have been taken by the kernel.
-  void NoteWrittenLocked(size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void ReleaseBuffersLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Sender::Result FlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Loop* const loop_;
   const Options options_;
@@ -196,18 +185,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Calls that came between the end and the owner's knowing of it.
   std::vector<CallHandler*> late_ ABSL_GUARDED_BY(mu_);
 
-  // Output, empty while nothing waits to be sent. Requests in plain text, from
-  // plain_used_ on; with TLS, ciphertext of what precedes it, from wire_sent_
-  // on.
-  std::string plain_ ABSL_GUARDED_BY(mu_);
-  size_t plain_used_ ABSL_GUARDED_BY(mu_) = 0;
-  std::string wire_ ABSL_GUARDED_BY(mu_);
-  size_t wire_sent_ ABSL_GUARDED_BY(mu_) = 0;
-  size_t wire_plain_ ABSL_GUARDED_BY(mu_) = 0;  // What wire_ stands for.
-  size_t wire_noted_ ABSL_GUARDED_BY(mu_) = 0;  // Of that, counted as written.
+  Sender sender_ ABSL_GUARDED_BY(mu_);
   bool write_armed_ ABSL_GUARDED_BY(mu_) = false;
-  bool write_broken_ ABSL_GUARDED_BY(mu_) = false;
-  std::string broken_why_ ABSL_GUARDED_BY(mu_);
   // The earliest RunAt that is under way.
   Instant deadline_armed_ ABSL_GUARDED_BY(mu_) = kNever;
 

@@ -1,9 +1,6 @@
 #include "upstream/dialer.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,12 +11,12 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <charconv>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "upstream/socket_io.h"
+#include "upstream/sockets.h"
 
 namespace hotline::upstream {
 namespace {
@@ -36,46 +33,6 @@ constexpr int64_t kMostValidationBytes = 1 << 20;
 
 int64_t Milliseconds(Duration length) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(length).count();
-}
-
-std::string ErrorText(int error) {
-  char buffer[128];
-  return strerror_r(error, buffer, sizeof buffer);
-}
-
-socklen_t ToSockaddr(const IpAddress& address, uint16_t port,
-                     sockaddr_storage* out) {
-  *out = {};
-  if (address.v6) {
-    auto* in6 = reinterpret_cast<sockaddr_in6*>(out);
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons(port);
-    memcpy(&in6->sin6_addr, address.bytes.data(), 16);
-    return sizeof *in6;
-  }
-  auto* in = reinterpret_cast<sockaddr_in*>(out);
-  in->sin_family = AF_INET;
-  in->sin_port = htons(port);
-  memcpy(&in->sin_addr, address.bytes.data(), 4);
-  return sizeof *in;
-}
-
-std::string LocalAddress(int fd) {
-  sockaddr_storage storage{};
-  socklen_t length = sizeof storage;
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
-    return "";
-  }
-  IpAddress address;
-  if (storage.ss_family == AF_INET6) {
-    const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&storage);
-    address.v6 = true;
-    memcpy(address.bytes.data(), &in6->sin6_addr, 16);
-    return address.WithPort(ntohs(in6->sin6_port));
-  }
-  const auto* in = reinterpret_cast<const sockaddr_in*>(&storage);
-  memcpy(address.bytes.data(), &in->sin_addr, 4);
-  return address.WithPort(ntohs(in->sin_port));
 }
 
 // Which of two failures says more of what is wrong: the one that got further.
@@ -315,22 +272,15 @@ Task<bool> DialImpl::ConnectTcp(const IpAddress& address) {
                              absl::string_view(why.data(), why.size())));
   };
   io_ = std::make_unique<SocketIo>(loop_->io());
-  const int fd = socket(address.v6 ? AF_INET6 : AF_INET,
-                        SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) co_return failed(ErrorText(errno));
+  const int fd = OpenTcpSocket(address);
+  if (fd < 0) co_return failed(SocketErrorText(errno));
   boost::system::error_code error;
   io_->descriptor.assign(fd, error);
   if (error) {
     close(fd);
     co_return failed(error.message());
   }
-  const int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  sockaddr_storage storage;
-  const socklen_t length = ToSockaddr(address, parts_.port, &storage);
-  int result = connect(fd, reinterpret_cast<sockaddr*>(&storage), length) == 0
-                   ? 0
-                   : errno;
+  int result = BeginConnect(fd, address, parts_.port);
   if (result == EINPROGRESS) {
     const bool ready = co_await Await(SocketIo::Descriptor::wait_write);
     if (!ready) {
@@ -340,12 +290,9 @@ Task<bool> DialImpl::ConnectTcp(const IpAddress& address) {
                                              settings_->connect_timeout)),
                        " ms"));
     }
-    socklen_t size = sizeof result;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &result, &size) != 0) {
-      result = errno;
-    }
+    result = ConnectOutcome(fd);
   }
-  if (result != 0) co_return failed(ErrorText(result));
+  if (result != 0) co_return failed(SocketErrorText(result));
   facts_.local_address = LocalAddress(fd);
   co_return true;
 }
@@ -418,7 +365,7 @@ Task<bool> DialImpl::SendAll(std::string* out) {
     }
     if (errno != EAGAIN) {
       co_return Fail(FailureClass::kTls, "TLS_FAILED",
-                     TlsEnd(ErrorText(errno)));
+                     TlsEnd(SocketErrorText(errno)));
     }
     const bool ready = co_await Await(SocketIo::Descriptor::wait_write);
     if (!ready) co_return FailLate();
@@ -456,7 +403,7 @@ Task<bool> DialImpl::Exchange(std::string* out) {
     } else if (size == 0) {
       co_return failed("the upstream closed the connection");
     } else if (errno != EAGAIN && errno != EINTR) {
-      co_return failed(ErrorText(errno));
+      co_return failed(SocketErrorText(errno));
     }
     const bool ready =
         co_await Await(out->empty() ? SocketIo::Descriptor::wait_read
@@ -542,34 +489,6 @@ Task<bool> DialImpl::Await(SocketIo::Descriptor::wait_type what) {
 }
 
 }  // namespace
-
-std::optional<TargetParts> TargetParts::Parse(std::string_view target) {
-  TargetParts parts;
-  constexpr std::string_view kHttps = "https://";
-  constexpr std::string_view kHttp = "http://";
-  if (target.starts_with(kHttps)) {
-    parts.tls = true;
-    target.remove_prefix(kHttps.size());
-  } else if (target.starts_with(kHttp)) {
-    target.remove_prefix(kHttp.size());
-  } else {
-    return std::nullopt;
-  }
-  const size_t colon = target.rfind(':');
-  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
-  const std::string_view port = target.substr(colon + 1);
-  const char* const end = port.data() + port.size();
-  const auto [rest, error] = std::from_chars(port.data(), end, parts.port);
-  if (error != std::errc() || rest != end || parts.port == 0) {
-    return std::nullopt;
-  }
-  const std::string_view host = target.substr(0, colon);
-  const bool brackets = host.starts_with('[') && host.ends_with(']');
-  parts.host = brackets ? host.substr(1, host.size() - 2) : host;
-  const uint16_t usual = parts.tls ? 443 : 80;
-  parts.authority = parts.port == usual ? host : target;
-  return parts;
-}
 
 bool Passes(const Check& check, const CallResult& result) {
   if (result.error != CallError::kNone) return false;

@@ -3,11 +3,8 @@
 #ifndef HOTLINE_UPSTREAM_DIALER_H_
 #define HOTLINE_UPSTREAM_DIALER_H_
 
-#include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "absl/functional/any_invocable.h"
 #include "pool/types.h"
@@ -15,20 +12,11 @@
 #include "upstream/egress.h"
 #include "upstream/loop.h"
 #include "upstream/resolver.h"
+#include "upstream/target_parts.h"
 #include "upstream/tls/tls.h"
 #include "upstream/types.h"
 
 namespace hotline::upstream {
-
-// "https://host:port", taken apart.
-struct TargetParts {
-  bool tls = false;
-  std::string host;  // Without brackets.
-  uint16_t port = 0;
-  std::string authority;  // For Host: without the scheme's own port.
-
-  static std::optional<TargetParts> Parse(std::string_view target);
-};
 
 // What all dials share; replaced as a whole.
 struct DialSettings {

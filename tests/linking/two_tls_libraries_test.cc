@@ -81,7 +81,7 @@ std::string EchoOverMutualTls(const TestCa& ca, const std::string& text) {
   grpc::SslCredentialsOptions client_options{
       ReadFile(ca.cert()), ReadFile(client.key), ReadFile(client.cert)};
   grpc::GenericStub stub(
-      grpc::CreateChannel("localhost:" + std::to_string(port),
+      grpc::CreateChannel("127.0.0.1:" + std::to_string(port),
                           grpc::SslCredentials(client_options)));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +

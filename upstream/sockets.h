@@ -1,0 +1,29 @@
+// Small change around sockets.
+#ifndef HOTLINE_UPSTREAM_SOCKETS_H_
+#define HOTLINE_UPSTREAM_SOCKETS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "upstream/ip_address.h"
+
+namespace hotline::upstream {
+
+// "Connection refused".
+std::string SocketErrorText(int error);
+
+// A TCP socket that neither blocks nor delays. -1: see errno.
+int OpenTcpSocket(const IpAddress& address);
+
+// 0, EINPROGRESS, or what went wrong.
+int BeginConnect(int fd, const IpAddress& address, uint16_t port);
+
+// How a connect that was in progress ended: 0, or what went wrong.
+int ConnectOutcome(int fd);
+
+// "127.0.0.1:43210"; empty when it cannot be told.
+std::string LocalAddress(int fd);
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_SOCKETS_H_

@@ -1,0 +1,35 @@
+#include "upstream/target_parts.h"
+
+#include <charconv>
+
+namespace hotline::upstream {
+
+std::optional<TargetParts> TargetParts::Parse(std::string_view target) {
+  TargetParts parts;
+  constexpr std::string_view kHttps = "https://";
+  constexpr std::string_view kHttp = "http://";
+  if (target.starts_with(kHttps)) {
+    parts.tls = true;
+    target.remove_prefix(kHttps.size());
+  } else if (target.starts_with(kHttp)) {
+    target.remove_prefix(kHttp.size());
+  } else {
+    return std::nullopt;
+  }
+  const size_t colon = target.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
+  const std::string_view port = target.substr(colon + 1);
+  const char* const end = port.data() + port.size();
+  const auto [rest, error] = std::from_chars(port.data(), end, parts.port);
+  if (error != std::errc() || rest != end || parts.port == 0) {
+    return std::nullopt;
+  }
+  const std::string_view host = target.substr(0, colon);
+  const bool brackets = host.starts_with('[') && host.ends_with(']');
+  parts.host = brackets ? host.substr(1, host.size() - 2) : host;
+  const uint16_t usual = parts.tls ? 443 : 80;
+  parts.authority = parts.port == usual ? host : target;
+  return parts;
+}
+
+}  // namespace hotline::upstream
