@@ -64,6 +64,7 @@ std::optional<Duration> ParseDuration(const std::string& text) {
 }
 
 std::string FormatDuration(Duration duration) {
+  if (duration == Duration(0)) return "0 us";
   const double seconds = ToSeconds(duration);
   if (seconds < 0.0009995) return Digits(seconds * 1e6, "us");
   if (seconds < 0.9995) return Digits(seconds * 1e3, "ms");

@@ -32,7 +32,7 @@ TEST(ParseDuration, RefusesWhatIsNoLengthOfTime) {
 }
 
 TEST(FormatDuration, HasThreeDigitsAndAUnit) {
-  EXPECT_EQ(FormatDuration(nanoseconds(0)), "0.00 us");
+  EXPECT_EQ(FormatDuration(nanoseconds(0)), "0 us");
   EXPECT_EQ(FormatDuration(nanoseconds(1234)), "1.23 us");
   EXPECT_EQ(FormatDuration(microseconds(850)), "850 us");
   EXPECT_EQ(FormatDuration(nanoseconds(999'700)), "1.00 ms");
