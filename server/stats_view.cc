@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -91,7 +92,7 @@ void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
   out->set_mode(row.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                        : v1::MODE_SHARED);
   const std::string_view state = ToString(row.state);
-  out->set_state(state.data(), state.size());
+  out->set_state(absl::AsciiStrToUpper({state.data(), state.size()}));
   out->set_active(row.active);
   out->set_limit(row.limit);
   FillDuration(row.age, out->mutable_age());

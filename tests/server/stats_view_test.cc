@@ -112,6 +112,20 @@ TEST(StatsViewTest, ATokenOfAnotherViewOrNoneIsRefused) {
   }
 }
 
+TEST(StatsViewTest, AConnectionsStateIsWrittenAsTheContractWritesIt) {
+  pool::Snapshot snapshot;
+  pool::ConnectionRow row;
+  row.id = 9;
+  row.state = pool::ConnState::kProbing;
+  snapshot.connections.push_back(row);
+  v1::StatsRequest request;
+  request.set_view(v1::STATS_VIEW_CONNECTIONS);
+  v1::StatsResponse response;
+  ASSERT_EQ(FillStats(request, "", snapshot, {}, kNow, &response), nullptr);
+  ASSERT_EQ(response.connections_size(), 1);
+  EXPECT_EQ(response.connections(0).state(), "PROBING");
+}
+
 TEST(StatsViewTest, SummaryHasNoRows) {
   v1::StatsRequest request;
   request.set_view(v1::STATS_VIEW_SUMMARY);
