@@ -42,6 +42,9 @@ class HostPool {
   const HostPoolKey& key() const { return *key_; }
   const std::shared_ptr<const HostPoolKey>& shared_key() const { return key_; }
   uint64_t hash() const { return hash_; }
+  bool Is(const HostPoolKey& key, uint64_t hash) const {
+    return hash_ == hash && *key_ == key;
+  }
   Target* target() const { return target_; }
 
   // --- Lending ---
@@ -51,7 +54,8 @@ class HostPool {
   Connection* FindLendable(bool new_only, Instant now);
 
   // Lends a slot of `conn`, which has a free one.
-  Lease* Lend(Connection* conn, LeaseTerms&& terms, Instant now);
+  // Holder and request are the caller's to set.
+  Lease* Lend(Connection* conn, Duration ttl, uint64_t secret, Instant now);
 
   // What the borrower is told, but for how it waited.
   void FillGrant(const Lease& lease, Grant* grant) const;
@@ -67,7 +71,7 @@ class HostPool {
 
   // --- The lines ---
 
-  Waiting* Join(const AcquireRequest& request, LeaseTerms&& terms, Instant now);
+  Waiting* Join(const AcquireRequest& request, Instant now);
   // Leaves without being told.
   void Leave(Waiting* waiting);
   // Leaves, and is told why.
@@ -148,6 +152,7 @@ class HostPool {
   void Back(Connection* conn, Instant now);
   void Offer(Connection* conn, Instant now);
   void Rest(Connection* conn, Instant now);
+  bool GiveUp(Connection* conn);
   void StartProbe(Connection* conn);
   void CountError(Connection* conn);
   void UseChecked(Connection* conn, Instant checked_at);

@@ -3,53 +3,19 @@
 #include <algorithm>
 
 #include "pool/host_pool.h"
+#include "pool/hot_path.h"
 #include "pool/target.h"
 
 namespace hotline::pool {
 
-LeaseStatus Leases::Find(const LeaseId& id, Lease** lease) const {
-  Lease* record = shard_->leases.At(id.slot);
-  if (record == nullptr || id.version == 0) return LeaseStatus::kUnknown;
-  // Versions wrap around: older means behind by less than half of them.
-  const auto ahead =
-      static_cast<int32_t>(id.version - static_cast<uint32_t>(record->version));
-  if (ahead < 0) return LeaseStatus::kEnded;
-  if (ahead > 0 || !record->in_use || record->secret != id.secret) {
-    return LeaseStatus::kUnknown;
+void Leases::ReleaseBusy(Lease* lease, Outcome outcome) {
+  HostPool* pool = lease->conn->pool;
+  lease->released = true;
+  if (lease->request != nullptr) {
+    pool->target()->ForgetRequest(lease->request);
+    lease->request = nullptr;
   }
-  *lease = record;
-  return LeaseStatus::kOk;
-}
-
-LeaseStatus Leases::FindLive(const LeaseId& id, Instant now, Lease** lease,
-                             Target** target) {
-  const LeaseStatus status = Find(id, lease);
-  if (status != LeaseStatus::kOk) return status;
-  if ((*lease)->released) return LeaseStatus::kEnded;
-  if (now < (*lease)->expires) return LeaseStatus::kOk;
-  Expire(*lease, now, target);
-  return LeaseStatus::kEnded;
-}
-
-LeaseStatus Leases::Release(const LeaseId& id, Outcome outcome, Instant now,
-                            Target** target) {
-  Lease* lease = nullptr;
-  const LeaseStatus status = FindLive(id, now, &lease, target);
-  if (status != LeaseStatus::kOk) return status;
-  Connection* conn = lease->conn;
-  HostPool* pool = conn->pool;
-  if (lease->busy) {
-    lease->released = true;
-    if (lease->request != nullptr) {
-      pool->target()->ForgetRequest(lease->request);
-      lease->request = nullptr;
-    }
-    if (outcome != Outcome::kOk) pool->Judge(conn, outcome);
-  } else {
-    pool->EndLease(lease, outcome, now);
-  }
-  if (pool->target()->unsettled()) *target = pool->target();
-  return LeaseStatus::kOk;
+  if (outcome != Outcome::kOk) pool->Judge(lease->conn, outcome);
 }
 
 CallStart Leases::BeginCall(const LeaseId& id, Instant now, Target** target) {

@@ -33,6 +33,8 @@ class Leases {
   // for the call that runs on it, is over for everybody but EndCall.
   LeaseStatus FindLive(const LeaseId& id, Instant now, Lease** lease,
                        Target** target);
+  // Its connection may close now; it ends with the call that runs on it.
+  void ReleaseBusy(Lease* lease, Outcome outcome);
   void Expire(Lease* lease, Instant now, Target** target);
   void SetTimer(Lease* lease);
 

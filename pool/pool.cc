@@ -28,22 +28,12 @@ int Pool::shards() const { return static_cast<int>(impl_->shards().size()); }
 // --- Borrowing ---
 
 AcquireResult Pool::Acquire(const AcquireRequest& request, Instant now) {
+  AcquireResult result;
   const KeyHash hash(*request.key, impl_->shared().seed);
   Shard& shard = impl_->Of(hash);
-  bool quiet = false;
-  AcquireResult result = shard.Acquire(request, hash, now, &quiet);
-  if (quiet) return result;
-  if (result.kind == AcquireResult::kRejected &&
-      result.rejection->reason == RejectReason::kTooManyTargets) {
-    if (impl_->ForgetSomeTarget(&shard)) {
-      result = shard.Acquire(request, hash, now, &quiet);
-    }
-    if (result.kind == AcquireResult::kRejected &&
-        result.rejection->reason == RejectReason::kTooManyTargets) {
-      shard.CountRejected(RejectReason::kTooManyTargets);
-    }
+  if (!shard.Acquire(request, hash, now, &result)) {
+    impl_->AfterAcquire(request, hash, now, &result);
   }
-  impl_->Follow(now);
   return result;
 }
 

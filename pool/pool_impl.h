@@ -64,6 +64,25 @@ class Pool::Impl {
     }
   }
 
+  // When it was not simply granted: makes room for a new target at another
+  // shard's cost, and carries on.
+  void AfterAcquire(const AcquireRequest& request, const KeyHash& hash,
+                    Instant now, AcquireResult* result) {
+    Shard& shard = Of(hash);
+    if (HadNoRoom(*result) && ForgetSomeTarget(&shard)) {
+      *result = AcquireResult{};
+      shard.Acquire(request, hash, now, result);
+    }
+    if (HadNoRoom(*result)) shard.CountRejected(RejectReason::kTooManyTargets);
+    Follow(now);
+  }
+
+ private:
+  static bool HadNoRoom(const AcquireResult& result) {
+    return result.kind == AcquireResult::kRejected &&
+           result.rejection->reason == RejectReason::kTooManyTargets;
+  }
+
   bool ForgetSomeTarget(const Shard* except) {
     for (const auto& shard : shards_) {
       if (shard.get() != except && shard->ForgetOne()) return true;
@@ -71,7 +90,6 @@ class Pool::Impl {
     return false;
   }
 
- private:
   bool HasWork() const {
     return shared_.connections.has_deliveries() ||
            shared_.dials.has_deliveries() ||

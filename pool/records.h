@@ -75,8 +75,8 @@ struct Lease : SlabEntry, Link<InTarget> {
   Duration left{0};
   Instant leak_at = kNever;
   bool busy = false;
-  bool has_end = false;   // It has a time to live.
-  bool released = false;  // Given back during a call; ends with it.
+  bool has_end = false;      // It has a time to live.
+  bool released = false;     // Given back during a call; ends with it.
   uint64_t uses_before = 0;  // Of its connection.
   std::shared_ptr<const Holder> holder;
   Request* request = nullptr;

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "pool/hot_path.h"
+
 namespace hotline::pool {
 namespace {
 
@@ -15,19 +17,37 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
-// Eight bytes at a time, each word folded in by a wide multiplication.
+uint64_t Load8(const char* at) {
+  uint64_t word;
+  std::memcpy(&word, at, sizeof(word));
+  return word;
+}
+
+// Sixteen bytes at a time, folded in by a wide multiplication; what is left is
+// read together with bytes before it.
 uint64_t HashBytes(std::string_view text, uint64_t seed) {
-  uint64_t hash = Mix(seed ^ kGolden, text.size() + kGolden);
+  constexpr uint64_t kOdd = 0xd1b54a32d192ed03u;
   const char* at = text.data();
   size_t left = text.size();
-  uint64_t word = 0;
-  for (; left > sizeof(word); left -= sizeof(word), at += sizeof(word)) {
-    std::memcpy(&word, at, sizeof(word));
-    hash = Mix(hash ^ word, 0xd1b54a32d192ed03u);
+  uint64_t hash = seed ^ (left * kGolden);
+  if (left >= 16) {
+    for (; left > 16; left -= 16, at += 16) {
+      hash = Mix(Load8(at) ^ kOdd, Load8(at + 8) ^ hash);
+    }
+    at -= 16 - left;
+    return Mix(Mix(Load8(at) ^ kOdd, Load8(at + 8) ^ hash), kGolden);
   }
-  word = 0;
-  std::memcpy(&word, at, left);
-  return Mix(hash ^ word, 0x8cb92ba72f3d8dd7u);
+  uint64_t low = 0;
+  uint64_t high = 0;
+  if (left > 8) {
+    low = Load8(at);
+    high = Load8(at + left - 8);
+  } else {
+    for (; left > 0; --left, ++at) {
+      low = low << 8 | static_cast<unsigned char>(*at);
+    }
+  }
+  return Mix(Mix(low ^ kOdd, high ^ hash), kGolden);
 }
 
 // Connections of a warm floor that a search for an idle one steps over at most.
@@ -143,8 +163,19 @@ void Shard::Perform(Effect& effect) {
 // --- Finding ---
 
 HostPool* Shard::FindPoolLocked(const HostPoolKey& key, uint64_t hash) const {
+  HostPool*& recent = recent_[RecentSlot(hash)];
+  if (recent != nullptr && recent->Is(key, hash)) [[likely]]
+    return recent;
   const auto found = pools_.find(PoolRef{key, hash});
-  return found == pools_.end() ? nullptr : *found;
+  if (found == pools_.end()) return nullptr;
+  recent = *found;
+  return *found;
+}
+
+void Shard::RemovePoolLocked(HostPool* pool) {
+  HostPool*& recent = recent_[RecentSlot(pool->hash())];
+  if (recent == pool) recent = nullptr;
+  pools_.erase(pool);
 }
 
 HostPool* Shard::FindOrAddPoolLocked(const HostPoolKey& key,
@@ -196,7 +227,7 @@ bool Shard::ForgetOneLocked() {
   target->Link<Empties>::Unlink();
   target->Link<Known>::Unlink();
   MergeCounters(target->counters(), &forgotten_);
-  for (const auto& pool : target->pools()) pools_.erase(pool.get());
+  for (const auto& pool : target->pools()) RemovePoolLocked(pool.get());
   targets_.erase(target->name());
   shared_->targets.fetch_sub(1, std::memory_order_relaxed);
   return true;
@@ -217,7 +248,7 @@ void Shard::SweepLocked(Target* target, Instant now) {
   for (size_t i = 0; i < target->pools().size();) {
     HostPool* pool = target->pools()[i].get();
     if (pool->Removable(now)) {
-      pools_.erase(pool);
+      RemovePoolLocked(pool);
       target->RemovePool(pool);
     } else {
       ++i;
@@ -234,45 +265,60 @@ void Shard::SweepLocked(Target* target, Instant now) {
 
 // --- Borrowing ---
 
-AcquireResult Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
-                             Instant now, bool* quiet) {
-  AcquireResult result;
+bool Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
+                    Instant now, AcquireResult* result) {
   bool drain = false;
   {
     MutexLock lock(&mu_);
     HostPool* pool = FindPoolLocked(*request.key, hash.pool);
-    if (pool == nullptr && !state_.shutdown) {
-      pool = FindOrAddPoolLocked(*request.key, hash);
-    }
-    if (pool == nullptr) {
-      result.rejection = std::make_unique<Rejection>();
-      result.rejection->reason = state_.shutdown
-                                     ? RejectReason::kShutdown
-                                     : RejectReason::kTooManyTargets;
-      result.rejection->retry_after = std::chrono::seconds(1);
-      if (state_.shutdown) {
-        ++forgotten_.rejected[static_cast<int>(RejectReason::kShutdown)];
+    if (pool != nullptr && request.request_id.empty() && !state_.shutdown)
+        [[likely]] {
+      Target* target = pool->target();
+      Connection* conn =
+          pool->FindLendable(request.reuse == Reuse::kForceNew, now);
+      if (conn != nullptr && !target->unsettled()) [[likely]] {
+        target->LendNow(pool, conn, request, now, result);
+        if (state_.outbox.empty()) [[likely]]
+          return true;
       }
-      return result;
     }
-    Target* target = pool->target();
-    if (state_.shutdown) {
-      result.rejection =
-          target->Explain(RejectReason::kShutdown, *pool, nullptr, now);
-      return result;
-    }
-    result = target->Acquire(pool, request, now);
-    const bool unsettled = target->unsettled();
-    if (result.kind == AcquireResult::kQueued) {
-      SweepLocked(target, now);  // It is settled; it may have been empty.
-    } else if (unsettled || result.kind == AcquireResult::kRejected) {
-      SettleLocked(target, now);
+    if (result->kind != AcquireResult::kGranted) {
+      AcquireLocked(pool, request, hash, now, result);
     }
     drain = StartDrainLocked();
-    *quiet = !drain && !unsettled && result.kind == AcquireResult::kGranted;
   }
   if (drain) Drain();
-  return result;
+  return false;
+}
+
+void Shard::AcquireLocked(HostPool* pool, const AcquireRequest& request,
+                          const KeyHash& hash, Instant now,
+                          AcquireResult* result) {
+  if (pool == nullptr && !state_.shutdown) {
+    pool = FindOrAddPoolLocked(*request.key, hash);
+  }
+  if (pool == nullptr) {
+    result->rejection = std::make_unique<Rejection>();
+    result->rejection->reason = state_.shutdown ? RejectReason::kShutdown
+                                                : RejectReason::kTooManyTargets;
+    result->rejection->retry_after = std::chrono::seconds(1);
+    if (state_.shutdown) {
+      ++forgotten_.rejected[static_cast<int>(RejectReason::kShutdown)];
+    }
+    return;
+  }
+  Target* target = pool->target();
+  if (state_.shutdown) {
+    result->rejection =
+        target->Explain(RejectReason::kShutdown, *pool, nullptr, now);
+    return;
+  }
+  target->Acquire(pool, request, now, result);
+  if (result->kind == AcquireResult::kQueued) {
+    SweepLocked(target, now);  // It is settled; it may have been empty.
+  } else {
+    SettleLocked(target, now);
+  }
 }
 
 LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
@@ -283,9 +329,11 @@ LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
     MutexLock lock(&mu_);
     Target* target = nullptr;
     status = leases_.Release(id, outcome, now, &target);
+    *quiet = target == nullptr && state_.outbox.empty();
+    if (*quiet) [[likely]]
+      return status;
     if (target != nullptr) SettleLocked(target, now);
     drain = StartDrainLocked();
-    *quiet = !drain && target == nullptr;
   }
   if (drain) Drain();
   return status;

@@ -2,6 +2,7 @@
 #ifndef HOTLINE_POOL_SHARD_H_
 #define HOTLINE_POOL_SHARD_H_
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -45,10 +46,12 @@ class alignas(128) Shard {
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
-  // Rejected with kTooManyTargets, uncounted, when the target is new and there
-  // is no room for it. `quiet` is set when there is nothing to follow up.
-  AcquireResult Acquire(const AcquireRequest& request, const KeyHash& hash,
-                        Instant now, bool* quiet);
+  // True: granted, and there is nothing to follow up. Rejected with
+  // kTooManyTargets, uncounted, when the target is new and there is no room for
+  // it.
+  bool Acquire(const AcquireRequest& request, const KeyHash& hash, Instant now,
+               AcquireResult* result);
+  // `quiet`: there is nothing to follow up.
   LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
                       bool* quiet);
 
@@ -103,15 +106,19 @@ class alignas(128) Shard {
       return a == b;
     }
     bool operator()(const HostPool* a, const PoolRef& b) const {
-      return a->hash() == b.hash && a->key() == b.key;
+      return a->Is(b.key, b.hash);
     }
     bool operator()(const PoolRef& a, const HostPool* b) const {
       return (*this)(b, a);
     }
   };
 
+  void AcquireLocked(HostPool* pool, const AcquireRequest& request,
+                     const KeyHash& hash, Instant now, AcquireResult* result)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   HostPool* FindPoolLocked(const HostPoolKey& key, uint64_t hash) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RemovePoolLocked(HostPool* pool) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   HostPool* FindOrAddPoolLocked(const HostPoolKey& key, const KeyHash& hash)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   HostPool* AddPoolLocked(Target* target, HostPoolKey key, uint64_t hash)
@@ -139,6 +146,11 @@ class alignas(128) Shard {
   void OnConnection(ConnId id, Instant now, Event&& event)
       ABSL_LOCKS_EXCLUDED(mu_);
 
+  static size_t RecentSlot(uint64_t hash) { return hash % kRecent; }
+
+  // HostPools found lately, by hash: what is hot is found without a search.
+  static constexpr size_t kRecent = 256;
+
   PoolShared* const shared_;
   mutable Mutex mu_;
   ShardState state_ ABSL_GUARDED_BY(mu_);
@@ -147,6 +159,7 @@ class alignas(128) Shard {
       ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<std::string, std::unique_ptr<Target>> targets_
       ABSL_GUARDED_BY(mu_);
+  mutable std::array<HostPool*, kRecent> recent_ ABSL_GUARDED_BY(mu_){};
   List<Target, Known> known_ ABSL_GUARDED_BY(mu_);
   List<Target, Empties> empty_ ABSL_GUARDED_BY(mu_);
   TargetCounters forgotten_ ABSL_GUARDED_BY(mu_);

@@ -129,7 +129,13 @@ struct ShardState {
   // Makes sure that the timer fires by `when`; it may fire before. Asks to be
   // woken when nothing was due as early as that.
   void FireBy(PoolTimer* timer, Instant when) {
-    if (timers.ScheduledBy(timer, when)) return;
+    if (timers.ScheduledBy(timer, when)) [[likely]]
+      return;
+    FireEarlier(timer, when);
+  }
+
+ private:
+  [[gnu::noinline]] void FireEarlier(PoolTimer* timer, Instant when) {
     if (when == kNever) return;
     timers.Schedule(timer, when);
     if (when < announced) {

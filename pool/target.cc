@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "pool/hot_path.h"
+
 namespace hotline::pool {
 namespace {
 
@@ -37,66 +39,56 @@ Target::~Target() {
 
 // --- Acquire ---
 
-AcquireResult Target::Acquire(HostPool* pool, const AcquireRequest& request,
-                              Instant now) {
-  AcquireResult result;
-  if (!request.request_id.empty() && Repeat(pool, request, now, &result)) {
-    return result;
-  }
+void Target::Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
+                     AcquireResult* result) {
+  const bool repeatable = !request.request_id.empty();
+  if (repeatable && Repeat(pool, request, now, result)) return;
   const bool new_only = request.reuse == Reuse::kForceNew;
-  Connection* conn = pool->FindLendable(new_only, now);
-  if (conn != nullptr) {
-    result.kind = AcquireResult::kGranted;
-    counters_.wait.Record(Duration(0));
-    pool->FillGrant(*pool->Lend(conn, TermsOf(pool, request), now),
-                    &result.grant);
-    return result;
-  }
-  if (request.reuse == Reuse::kRequireWarm) {
-    return Refuse(RejectReason::kNoIdleConnection, *pool, now);
-  }
-  if (!request.may_wait) {
+  if (Connection* conn = pool->FindLendable(new_only, now)) {
+    Lease* lease = LendNow(pool, conn, request, now, result);
+    if (!repeatable) return;
+    lease->request = Remember(pool, request);
+    lease->request->lease = lease;
+  } else if (request.reuse == Reuse::kRequireWarm) {
+    Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
+  } else if (!request.may_wait) {
     DialForNobody(pool, now);
-    return Refuse(RejectReason::kNoIdleConnection, *pool, now);
+    Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
+  } else if (request.deadline <= now) {
+    Refuse(RejectReason::kWaitTimeout, *pool, now, result);
+  } else if (waiters_ >= config_.max_waiters || shard_->waiting.full()) {
+    Refuse(RejectReason::kQueueFull, *pool, now, result);
+  } else {
+    Queue(pool, request, now, result);
   }
-  if (request.deadline <= now) {
-    return Refuse(RejectReason::kWaitTimeout, *pool, now);
-  }
-  if (waiters_ >= config_.max_waiters || shard_->waiting.full()) {
-    return Refuse(RejectReason::kQueueFull, *pool, now);
-  }
-  return Queue(pool, request, now);
 }
 
-LeaseTerms Target::TermsOf(HostPool* pool, const AcquireRequest& request) {
-  LeaseTerms terms{request.lease_ttl, request.secret, request.holder, nullptr};
-  if (request.request_id.empty()) return terms;
+Request* Target::Remember(HostPool* pool, const AcquireRequest& request) {
   if (requests_ == nullptr) requests_ = std::make_unique<Requests>();
   const auto added =
       requests_->try_emplace(std::string(request.request_id)).first;
-  terms.request = &added->second;
-  *terms.request = {&added->first,     pool,    request.reuse,
-                    request.lease_ttl, nullptr, nullptr};
-  return terms;
+  added->second = {&added->first,     pool,    request.reuse,
+                   request.lease_ttl, nullptr, nullptr};
+  return &added->second;
 }
 
-AcquireResult Target::Queue(HostPool* pool, const AcquireRequest& request,
-                            Instant now) {
-  Waiting* waiting = pool->Join(request, TermsOf(pool, request), now);
+void Target::Queue(HostPool* pool, const AcquireRequest& request, Instant now,
+                   AcquireResult* result) {
+  Waiting* waiting = pool->Join(request, now);
+  if (!request.request_id.empty()) {
+    waiting->terms.request = Remember(pool, request);
+    waiting->terms.request->waiting = waiting;
+  }
   Settle(now);
   waiting->info = WaitInfoNow(*pool, waiting->info.place, now);
-  AcquireResult result;
-  result.kind = AcquireResult::kQueued;
-  result.waiter = shard_->ids.Encode(*waiting);
-  return result;
+  result->kind = AcquireResult::kQueued;
+  result->waiter = shard_->ids.Encode(*waiting);
 }
 
-AcquireResult Target::Refuse(RejectReason reason, const HostPool& pool,
-                             Instant now) {
-  AcquireResult result;
-  result.kind = AcquireResult::kRejected;
-  result.rejection = Explain(reason, pool, nullptr, now);
-  return result;
+void Target::Refuse(RejectReason reason, const HostPool& pool, Instant now,
+                    AcquireResult* result) {
+  result->kind = AcquireResult::kRejected;
+  result->rejection = Explain(reason, pool, nullptr, now);
 }
 
 // A request_id that is known. True: `result` is the answer.
@@ -112,7 +104,7 @@ bool Target::Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
   }
   if (record.pool != pool || record.reuse != request.reuse ||
       record.ttl != request.lease_ttl) {
-    *result = Refuse(RejectReason::kIdConflict, *pool, now);
+    Refuse(RejectReason::kIdConflict, *pool, now, result);
     return true;
   }
   if (record.lease != nullptr) {
@@ -128,11 +120,11 @@ bool Target::Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
   assert(waiting != nullptr);
   // Who does not want the place leaves it to whoever has it.
   if (!request.may_wait) {
-    *result = Refuse(RejectReason::kNoIdleConnection, *pool, now);
+    Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
     return true;
   }
   if (request.deadline <= now) {
-    *result = Refuse(RejectReason::kWaitTimeout, *pool, now);
+    Refuse(RejectReason::kWaitTimeout, *pool, now, result);
     return true;
   }
   shard_->outbox.push_back(
@@ -305,18 +297,6 @@ void Target::Reconfigure(const TargetConfig& config, Instant now) {
 void Target::Shutdown(Instant now) {
   for (const auto& pool : pools_) pool->Shutdown(now);
   Settle(now);
-}
-
-void Target::OnEnded(Lease* lease, Instant now) {
-  counters_.lease.Record(std::max(Duration(0), now - lease->granted));
-  --lease_count_;
-  lease->Link<InTarget>::Unlink();
-  if (lease->request != nullptr) {
-    ForgetRequest(lease->request);
-    lease->request = nullptr;
-  }
-  if (lease->holder != nullptr) lease->holder = nullptr;
-  shard_->leases.Free(lease);
 }
 
 void Target::OnDialed(const Established& established) {

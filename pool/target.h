@@ -47,8 +47,12 @@ class Target : public Link<Empties>, public Link<Known> {
   // --- Events ---
 
   // All of Acquire but for finding the HostPool.
-  AcquireResult Acquire(HostPool* pool, const AcquireRequest& request,
-                        Instant now);
+  void Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
+               AcquireResult* result);
+  // Lends a slot of `conn` to a caller that did not have to wait.
+  Lease* LendNow(HostPool* pool, Connection* conn,
+                 const AcquireRequest& request, Instant now,
+                 AcquireResult* result);
   // A token arrived from a budget's line.
   void BudgetGranted(const Budget* budget, Instant now);
   // After every event: begins the dials that are wanted and possible, makes
@@ -145,14 +149,15 @@ class Target : public Link<Empties>, public Link<Known> {
     bool holds = false;  // A token, not used yet.
   };
 
-  AcquireResult Refuse(RejectReason reason, const HostPool& pool, Instant now);
+  void Refuse(RejectReason reason, const HostPool& pool, Instant now,
+              AcquireResult* result);
   bool Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
               AcquireResult* result);
-  AcquireResult Queue(HostPool* pool, const AcquireRequest& request,
-                      Instant now);
+  void Queue(HostPool* pool, const AcquireRequest& request, Instant now,
+             AcquireResult* result);
   HostPool* NextToDial(Instant now) const;
   bool TakeTokens(HostPool* pool, Instant now);
-  LeaseTerms TermsOf(HostPool* pool, const AcquireRequest& request);
+  Request* Remember(HostPool* pool, const AcquireRequest& request);
   bool Take(Claim* claim, bool may_join);
   void Release(Claim* claim);
   void MakeRoom(Instant now);
