@@ -81,8 +81,12 @@ class Connection:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                               struct.pack("ii", 1, 0))
 
-    def close(self):
-        self._sock.close()
+    def hang_up(self):
+        """Ends the connection, also from another thread than the script's."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # It has ended.
 
 
 class Peer:
