@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "pool/hot_path.h"
 #include "pool/target.h"
 
 namespace hotline::pool {
@@ -45,14 +46,6 @@ HostPool::~HostPool() {
 
 // --- Lending ---
 
-Connection* HostPool::FindLendable(bool new_only, Instant now) {
-  if (!new_only) {
-    if (Connection* conn = partial_.front()) return conn;
-    if (Connection* conn = FirstFit(&idle_, now)) return conn;
-  }
-  return FirstFit(&fresh_, now);
-}
-
 Connection* HostPool::FirstFit(ConnectionList* list, Instant now) {
   while (Connection* conn = list->front()) {
     if (now < conn->lend_until) return conn;
@@ -66,65 +59,6 @@ Connection* HostPool::FirstFit(ConnectionList* list, Instant now) {
   return nullptr;
 }
 
-Lease* HostPool::Lend(Connection* conn, LeaseTerms&& terms, Instant now) {
-  assert(conn->state == ConnState::kReady && conn->active < conn->limit);
-  Lease* lease = shard_->leases.Allocate();
-  lease->conn = conn;
-  lease->secret = terms.secret;
-  lease->granted = now;
-  lease->busy = false;
-  lease->released = false;
-  lease->uses_before = conn->uses;
-  lease->holder = std::move(terms.holder);
-  lease->request = terms.request;
-  if (lease->request != nullptr) {
-    lease->request->lease = lease;
-    lease->request->waiting = nullptr;
-  }
-  lease->has_end = terms.ttl > Duration(0);
-  if (lease->has_end) {
-    lease->expires = SaturatingAdd(now, terms.ttl);
-    lease->leak_at = SaturatingAdd(
-        now,
-        Duration(shard_->shared->leak_after.load(std::memory_order_relaxed)));
-    shard_->FireBy(&lease->timer, std::min(lease->expires, lease->leak_at));
-  } else {
-    lease->expires = lease->leak_at = kNever;
-  }
-  ++conn->uses;
-  ++conn->active;
-  Place(conn);
-  target_->OnLent(lease);
-  return lease;
-}
-
-void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
-  const Connection& conn = *lease.conn;
-  grant->lease.instance = shard_->shared->instance;
-  grant->lease.shard = static_cast<uint16_t>(shard_->index);
-  grant->lease.slot = lease.slot;
-  grant->lease.version = static_cast<uint32_t>(lease.version);
-  grant->lease.secret = lease.secret;
-  grant->conn = shard_->ids.Encode(conn);
-  grant->handle = conn.handle;
-  grant->reused = lease.uses_before > 0;
-  grant->uses = lease.uses_before;
-  grant->ready_since = conn.ready_since;
-  grant->expires = lease.expires;
-}
-
-void HostPool::EndLease(Lease* lease, Outcome outcome, Instant now) {
-  Connection* conn = lease->conn;
-  target_->OnEnded(lease, now);
-  --conn->active;
-  if (conn->gone) {
-    if (conn->active == 0) Free(conn);
-    return;
-  }
-  if (outcome != Outcome::kOk) Judge(conn, outcome);
-  Back(conn, now);
-}
-
 void HostPool::Expire(Lease* lease, Instant now) {
   Connection* conn = lease->conn;
   ++target_->counters().leases_expired;
@@ -133,6 +67,17 @@ void HostPool::Expire(Lease* lease, Instant now) {
     Close(conn, CloseReason::kExpired);
   }
   EndLease(lease, Outcome::kOk, now);
+}
+
+// Whether an idle connection is closed because its token is wanted.
+bool HostPool::GiveUp(Connection* conn) {
+  const Budget::Claim claim = shard_->shared->connections.ClaimIdle(AtFloor());
+  if (claim == Budget::Claim::kNo) return false;
+  Close(conn,
+        claim == Budget::Claim::kOverCap ? CloseReason::kShrunk
+                                         : CloseReason::kReclaimed,
+        /*claimed=*/true);
+  return true;
 }
 
 void HostPool::Judge(Connection* conn, Outcome outcome) {
@@ -149,49 +94,9 @@ void HostPool::Judge(Connection* conn, Outcome outcome) {
   }
 }
 
-// A slot came free, or a connection became Ready.
-void HostPool::Back(Connection* conn, Instant now) {
-  if (conn->state == ConnState::kReady) {
-    if (conn->active == 0) {
-      conn->idle_since = now;
-      UseChecked(conn, now);
-    }
-    Place(conn);
-    Offer(conn, now);
-  } else if (conn->state == ConnState::kDraining && conn->active == 0) {
-    Close(conn, conn->reason);
-  }
-}
-
-// To the waiters; if nobody takes it, it rests.
-void HostPool::Offer(Connection* conn, Instant now) {
-  if (conn->active == 0 && target_->OverLimit()) {
-    Close(conn, CloseReason::kShrunk);
-    return;
-  }
-  if (has_waiters()) Serve(now);
-  if (IsIdle(*conn)) Rest(conn, now);
-}
-
-void HostPool::Rest(Connection* conn, Instant now) {
-  Budget& budget = shard_->shared->connections;
-  if (budget.pressure() > 0) {
-    const Budget::Claim claim = budget.ClaimIdle(AtFloor());
-    if (claim != Budget::Claim::kNo) {
-      Close(conn,
-            claim == Budget::Claim::kOverCap ? CloseReason::kShrunk
-                                             : CloseReason::kReclaimed,
-            /*claimed=*/true);
-      return;
-    }
-  }
-  SetTimer(conn, now);
-}
-
 // --- The lines ---
 
-Waiting* HostPool::Join(const AcquireRequest& request, LeaseTerms&& terms,
-                        Instant now) {
+Waiting* HostPool::Join(const AcquireRequest& request, Instant now) {
   Waiting* waiting = shard_->waiting.Allocate();
   waiting->pool = this;
   waiting->waiter = request.waiter;
@@ -199,11 +104,8 @@ Waiting* HostPool::Join(const AcquireRequest& request, LeaseTerms&& terms,
   waiting->order = shard_->next_order++;
   waiting->arrived = now;
   waiting->deadline = request.deadline;
-  waiting->terms = std::move(terms);
+  waiting->terms = {request.lease_ttl, request.secret, request.holder, nullptr};
   waiting->info = WaitInfo{};
-  if (waiting->terms.request != nullptr) {
-    waiting->terms.request->waiting = waiting;
-  }
   int& length = waiting->new_only ? new_line_length_ : line_length_;
   (waiting->new_only ? new_line_ : line_).PushBack(waiting);
   waiting->info.place = ++length;
@@ -278,10 +180,15 @@ void HostPool::GrantTo(Waiting* waiting, Connection* conn, Instant now) {
   effect.grant.wait.dials_in_flight = count(ConnState::kDialing);
   target_->counters().wait.Record(effect.grant.wait.waited);
   if (conn->uses == 0) effect.grant.dial = conn->timings;
-  LeaseTerms terms = std::move(waiting->terms);
-  waiting->terms.request = nullptr;  // It is the lease's now.
+  Lease* lease = Lend(conn, waiting->terms.ttl, waiting->terms.secret, now);
+  lease->holder = std::move(waiting->terms.holder);
+  if (Request* request = std::exchange(waiting->terms.request, nullptr)) {
+    lease->request = request;
+    *request = {request->name, this,    request->reuse,
+                request->ttl,  nullptr, lease};
+  }
   Leave(waiting);
-  FillGrant(*Lend(conn, std::move(terms), now), &effect.grant);
+  FillGrant(*lease, &effect.grant);
   shard_->outbox.push_back(std::move(effect));
 }
 
@@ -463,33 +370,6 @@ void HostPool::OnTimer(Connection* conn, Instant now) {
   }
 }
 
-void HostPool::SetTimer(Connection* conn, Instant now) {
-  const TargetConfig& config = target_->config();
-  Instant due = conn->retire_at;
-  if (IsIdle(*conn)) {
-    Instant idle = SaturatingAdd(conn->idle_since, config.idle_timeout);
-    // Kept by the warm floor: look again later.
-    if (idle <= now) idle = SaturatingAdd(now, config.idle_timeout);
-    due = std::min({due, conn->lend_until, idle});
-  } else if (conn->state == ConnState::kReady) {
-    // Soon enough for whenever it comes back.
-    due = std::min(due, SaturatingAdd(now, std::min(config.idle_timeout,
-                                                    config.check_interval)));
-  }
-  shard_->FireBy(&conn->timer, due);
-}
-
-// It was found fit at `checked_at`.
-void HostPool::UseChecked(Connection* conn, Instant checked_at) {
-  const TargetConfig& config = target_->config();
-  conn->checked_at = checked_at;
-  conn->lend_until = conn->retire_at;
-  if (config.probe != ProbeKind::kNone) {
-    conn->lend_until = std::min(
-        conn->lend_until, SaturatingAdd(checked_at, config.check_interval));
-  }
-}
-
 int HostPool::LimitOf(const Connection& conn) const {
   const int most =
       key_->mode == Mode::kExclusive ? 1 : target_->config().max_streams;
@@ -537,29 +417,6 @@ void HostPool::SetState(Connection* conn, ConnState state) {
   target_->OnStateChange(conn->state, state);
   conn->state = state;
   Place(conn);
-}
-
-void HostPool::Place(Connection* conn, bool last) {
-  conn->Link<InPool>::Unlink();
-  ConnectionList* list = &rest_;
-  const bool idle = IsIdle(*conn);
-  if (conn->state == ConnState::kReady && conn->active < conn->limit &&
-      !conn->gone) {
-    list = !idle ? &partial_ : conn->uses > 0 ? &idle_ : &fresh_;
-  }
-  last ? list->PushBack(conn) : list->PushFront(conn);
-  if (idle) {
-    if (conn->Link<InIdleOrder>::linked()) {
-      conn->Link<InIdleOrder>::Unlink();
-    } else {
-      target_->OnIdle(1);
-    }
-    last ? shard_->idle_order.PushFront(conn)
-         : shard_->idle_order.PushBack(conn);
-  } else if (conn->Link<InIdleOrder>::linked()) {
-    conn->Link<InIdleOrder>::Unlink();
-    target_->OnIdle(-1);
-  }
 }
 
 // It no longer counts against any limit.
