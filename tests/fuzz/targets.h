@@ -16,9 +16,9 @@ namespace hotline::fuzz {
 void FuzzHttp1(std::string_view input);
 
 // Frames of an HTTP/2 server, after its first SETTINGS. The first byte's bits:
-// 1 the requests are HEADs, 2 the connection ends after the frames, 4 limits are
-// small, 8 there are three requests instead of one. The second byte seeds how
-// the bytes are cut.
+// 1 the requests are HEADs, 2 the connection ends after the frames, 4 limits
+// are small, 8 there are three requests instead of one. The second byte seeds
+// how the bytes are cut.
 void FuzzHttp2(std::string_view input);
 
 // A URL, and a target.
@@ -36,11 +36,8 @@ struct Target {
   void (*run)(std::string_view input);
 };
 inline constexpr Target kTargets[] = {
-    {"http1", &FuzzHttp1},
-    {"http2", &FuzzHttp2},
-    {"url", &FuzzUrl},
-    {"header", &FuzzHeader},
-    {"lease_id", &FuzzLeaseId},
+    {"http1", &FuzzHttp1},   {"http2", &FuzzHttp2},      {"url", &FuzzUrl},
+    {"header", &FuzzHeader}, {"lease_id", &FuzzLeaseId},
 };
 
 [[noreturn]] inline void Broken(const char* file, int line,

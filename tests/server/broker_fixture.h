@@ -82,9 +82,8 @@ class BrokerTest : public ::testing::Test {
     upstream_->Start(pool_.get(), [this](int shard, Instant now) {
       pool_->Tick(shard, now);
     });
-    broker_ =
-        std::make_unique<Broker>(settings_, pool_config_.instance, pool_.get(),
-                                 upstream_.get(), &metrics_);
+    broker_ = std::make_unique<Broker>(settings_, pool_config_.instance,
+                                       pool_.get(), upstream_.get(), &metrics_);
   }
 
   // Whatever a test did: nothing is left in anybody's hands.
