@@ -1,0 +1,72 @@
+// How many connections are dialled, as a table.
+#include "pool/sizing.h"
+
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+
+namespace hotline::pool {
+namespace {
+
+struct Row {
+  const char* name;
+  SizingNumbers numbers;
+  int wanted;   // Were there no limits.
+  int to_dial;  // Within them.
+};
+
+std::ostream& operator<<(std::ostream& out, const Row& row) {
+  return out << row.name;
+}
+
+// In the order of SizingNumbers: waiters, new_only, floor_missing, dialing,
+// streams, connection_room, dial_room, backing_off.
+const Row kRows[] = {
+    {"NobodyNeedsAnything", {0, 0, 0, 0, 1, 10, 4, false}, 0, 0},
+    {"OneForEachWaiter", {3, 0, 0, 0, 1, 10, 4, false}, 3, 3},
+    {"DialsOnTheirWayCount", {3, 0, 0, 2, 1, 10, 4, false}, 1, 1},
+    {"MoreDialsThanWaiters", {1, 0, 0, 3, 1, 10, 4, false}, 0, 0},
+    {"NoMoreThanConnectionRoom", {5, 0, 0, 0, 1, 2, 4, false}, 5, 2},
+    {"NoMoreThanDialRoom", {5, 0, 0, 0, 1, 10, 1, false}, 5, 1},
+    {"NoRoomAtAll", {5, 0, 0, 0, 1, 0, 4, false}, 5, 0},
+    {"OverTheLimit", {5, 0, 0, 0, 1, -3, 4, false}, 5, 0},
+    {"OverTheLimitOnDials", {5, 0, 0, 0, 1, 4, -1, false}, 5, 0},
+    {"BackingOff", {5, 2, 1, 0, 1, 10, 4, true}, 0, 0},
+    {"SlotsShareOneDial", {100, 0, 0, 0, 100, 10, 4, false}, 1, 1},
+    {"OneWaiterTooMany", {101, 0, 0, 0, 100, 10, 4, false}, 2, 2},
+    {"ManySlotsOnTheirWay", {101, 0, 0, 1, 100, 10, 4, false}, 1, 1},
+    {"UnknownSlotsDialOneToLearn", {50, 0, 0, 0, 0, 10, 4, false}, 1, 1},
+    {"UnknownSlotsLearningAlready", {50, 0, 0, 1, 0, 10, 4, false}, 0, 0},
+    {"UnknownSlotsForNew", {0, 3, 0, 0, 0, 10, 4, false}, 1, 1},
+    {"UnknownSlotsForFloor", {0, 0, 2, 0, 0, 10, 4, false}, 1, 1},
+    {"UnknownSlotsForNobody", {0, 0, 0, 0, 0, 10, 4, false}, 0, 0},
+    {"NewOnlyOneEach", {0, 3, 0, 0, 100, 10, 4, false}, 3, 3},
+    {"NewOnesCarryOthers", {99, 1, 0, 0, 100, 10, 4, false}, 1, 1},
+    {"NewOnesCarryOthersNotAll", {100, 1, 0, 0, 100, 10, 4, false}, 2, 2},
+    {"NewOnHttp1CarryNobody", {2, 2, 0, 0, 1, 10, 8, false}, 4, 4},
+    {"FloorAlone", {0, 0, 2, 0, 1, 10, 4, false}, 2, 2},
+    {"FloorLessDialing", {0, 0, 2, 1, 1, 10, 4, false}, 1, 1},
+    {"FloorAboveWaiters", {1, 0, 3, 0, 1, 10, 4, false}, 3, 3},
+    {"WaitersAboveFloor", {3, 0, 1, 0, 1, 10, 4, false}, 3, 3},
+    {"HugeNumbersDoNotOverflow",
+     {1 << 30, 1 << 29, 0, 0, 1, 10, 4, false},
+     3 << 29,
+     4},
+};
+
+class SizingTest : public ::testing::TestWithParam<Row> {};
+
+TEST_P(SizingTest, AgreesWithTheTable) {
+  const Row& row = GetParam();
+  EXPECT_EQ(ConnectionsWanted(row.numbers), row.wanted);
+  EXPECT_EQ(ConnectionsToDial(row.numbers), row.to_dial);
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, SizingTest, ::testing::ValuesIn(kRows),
+                         [](const auto& info) {
+                           return std::string(info.param.name);
+                         });
+
+}  // namespace
+}  // namespace hotline::pool
