@@ -310,6 +310,32 @@ void Http2Codec::OnGoAwayFrame(const nghttp2_goaway& frame) {
   events_->OnGoAway(frame.last_stream_id, std::move(why));
 }
 
+// Output.
+
+ssize_t Http2Codec::ReadBody(StreamId id, size_t most, uint32_t* flags) {
+  const Http2Stream* const stream = Find(id);
+  if (stream == nullptr) return NGHTTP2_ERR_DEFERRED;
+  const size_t left = stream->body.size();
+  if (left == 0 && !stream->body_ended) return NGHTTP2_ERR_DEFERRED;
+  if (output_.size() >= limits_.max_output_bytes) return NGHTTP2_ERR_PAUSE;
+  *flags = NGHTTP2_DATA_FLAG_NO_COPY;
+  if (left <= most && stream->body_ended) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  return static_cast<ssize_t>(std::min(left, most));
+}
+
+int Http2Codec::SendBody(StreamId id, const uint8_t* frame_head, size_t size) {
+  Http2Stream* const stream = Find(id);
+  if (stream == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+  constexpr size_t kHead = 9;
+  output_.append(reinterpret_cast<const char*>(frame_head), kHead);
+  stream->body.Take(size, &output_);
+  produced_ += kHead + size;
+  if (stream->body.size() == 0 && std::exchange(stream->owes_sendable, false)) {
+    sendable_.push_back(stream->id);
+  }
+  return 0;
+}
+
 int Http2Codec::OnFrameSent(const nghttp2_frame& frame) {
   const bool last = (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   switch (frame.hd.type) {

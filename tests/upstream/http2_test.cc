@@ -580,6 +580,20 @@ TEST_F(Http2Test, CancelledDownloadsLeaveTheWindowOpen) {
   EXPECT_TRUE(recorder_.streams[id].body == body);
 }
 
+TEST_F(Http2Test, WhatIsLeftOfAFrameWhenItsStreamIsCancelledIsConsumed) {
+  Connect({}, {.connection_window_bytes = 65535});
+  for (int i = 0; i < 50; ++i) {
+    const StreamId id = Submit();
+    Exchange();
+    const std::string frame = DataFrame(id, std::string(16000, 'x'));
+    ASSERT_TRUE(
+        Feed(HeadersFrame(id, {{":status", "200"}}) + frame.substr(0, 100)));
+    codec_->Cancel(id);
+    ASSERT_TRUE(Feed(frame.substr(100))) << codec_->error().message;
+    EXPECT_EQ(recorder_.streams[id].body.size(), 91u);
+  }
+}
+
 TEST_F(Http2Test, AHandlerMayCancelFromInsideAnyEvent) {
   for (const int when : {0, 1, 2, 3}) {
     Connect();
