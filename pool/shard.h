@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "base/mutex.h"
 #include "pool/host_pool.h"
+#include "pool/key_hash.h"
 #include "pool/leases.h"
 #include "pool/pool.h"
 #include "pool/shard_state.h"
@@ -18,18 +19,6 @@
 #include "pool/target.h"
 
 namespace hotline::pool {
-
-// Hashes of a key: `target` chooses the shard, `pool` finds the HostPool in it.
-// The same in every run with the same seed, so that a simulation can be
-// repeated; and not to be foreseen by whoever does not know the seed.
-struct KeyHash {
-  KeyHash(const HostPoolKey& key, uint64_t seed);
-  // Of the default HostPool.
-  KeyHash(const std::string& target, uint64_t seed);
-
-  uint64_t target;
-  uint64_t pool;
-};
 
 // A Shard locks, lets HostPool, Target and Leases decide, unlocks, and carries
 // out what they put into the outbox: in the order in which it was decided,
@@ -91,6 +80,19 @@ class alignas(128) Shard {
  private:
   friend class Inspector;
 
+  // Holds the lock for a scope; at its end drains what is in the outbox, unless
+  // another thread is doing it.
+  class ABSL_SCOPED_LOCKABLE Visit {
+   public:
+    explicit Visit(Shard* shard) ABSL_EXCLUSIVE_LOCK_FUNCTION(shard->mu_);
+    ~Visit() ABSL_UNLOCK_FUNCTION();
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+   private:
+    Shard* const shard_;
+  };
+
   struct PoolRef {
     const HostPoolKey& key;
     uint64_t hash;
@@ -135,8 +137,6 @@ class alignas(128) Shard {
   Connection* OldestIdleLocked(bool floors) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Connection* FindConnectionLocked(ConnId id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Whether the caller must Drain after unlocking.
-  bool StartDrainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Drain() ABSL_LOCKS_EXCLUDED(mu_);
   void Perform(Effect& effect) ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -1,0 +1,192 @@
+// What time, the transport and the budgets bring to a shard, and looking at it.
+#include "pool/counters.h"
+#include "pool/hot_path.h"
+#include "pool/shard.h"
+
+namespace hotline::pool {
+namespace {
+
+// Connections of a warm floor that a search for an idle one steps over at most.
+// They move to the end, so that the next search sees others.
+constexpr int kMaxStepsOverFloor = 64;
+
+}  // namespace
+
+// --- Upkeep ---
+
+void Shard::Warm(const std::string& name, const KeyHash& hash, Instant now) {
+  Visit visit(this);
+  if (state_.shutdown) return;
+  Target* target = FindOrAddTargetLocked(name, hash.target);
+  if (target == nullptr) return;
+  SettleLocked(target, now);
+}
+
+void Shard::Reconfigure(Instant now) {
+  Visit visit(this);
+  for (Target* target = known_.front(); target != nullptr;
+       target = known_.Next(target)) {
+    const TargetConfig config = shared_->target_config(target->name());
+    if (config == target->config()) continue;
+    target->Reconfigure(config, now);
+    SweepLocked(target, now);
+  }
+}
+
+void Shard::Shutdown(Instant now) {
+  Visit visit(this);
+  state_.shutdown = true;
+  for (Target* target = known_.front(); target != nullptr;
+       target = known_.Next(target)) {
+    target->Shutdown(now);
+    SweepLocked(target, now);
+  }
+}
+
+void Shard::Tick(Instant now) {
+  Visit visit(this);
+  if (now < state_.announced) return;
+  state_.timers.Advance(
+      now, [&](PoolTimer* timer)
+               ABSL_NO_THREAD_SAFETY_ANALYSIS { FireLocked(timer, now); });
+  const Instant next = state_.timers.NextDue();
+  state_.announced = next;
+  if (next != kNever) state_.outbox.push_back(WakeEffect{next});
+}
+
+void Shard::FireLocked(PoolTimer* timer, Instant now) {
+  Target* target = nullptr;
+  if (auto* const* conn = std::get_if<Connection*>(&timer->owner)) {
+    target = (*conn)->pool->target();
+    (*conn)->pool->OnTimer(*conn, now);
+  } else if (auto* const* lease = std::get_if<Lease*>(&timer->owner)) {
+    leases_.OnTimer(*lease, now, &target);
+  } else if (auto* const* waiting = std::get_if<Waiting*>(&timer->owner)) {
+    HostPool* pool = (*waiting)->pool;
+    if (now < (*waiting)->deadline) {
+      state_.FireBy(timer, (*waiting)->deadline);
+      return;
+    }
+    target = pool->target();
+    pool->Reject(*waiting, RejectReason::kWaitTimeout, now);
+  } else if (auto* const* pool = std::get_if<HostPool*>(&timer->owner)) {
+    target = (*pool)->target();
+    if ((*pool)->BackingOff(now)) (*pool)->WakeBy((*pool)->backoff_until());
+  }
+  if (target != nullptr) SettleLocked(target, now);
+}
+
+// --- The transport's events ---
+
+template <typename Event>
+void Shard::OnConnection(ConnId id, Instant now, Event&& event) {
+  Visit visit(this);
+  Connection* conn = FindConnectionLocked(id);
+  if (conn == nullptr) return;
+  HostPool* pool = conn->pool;
+  Target* target = pool->target();
+  event(*conn, *pool);
+  SettleLocked(target, now);
+}
+
+void Shard::Dialed(ConnId id, const Established& established, Instant now) {
+  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+    if (conn.state == ConnState::kDialing) {
+      pool.Dialed(&conn, established, now);
+    }
+  });
+}
+
+void Shard::DialFailed(ConnId id, const DialError& error,
+                       const DialTimings& timings, Instant now) {
+  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+    if (conn.state != ConnState::kDialing) return;
+    pool.target()->OnDialFailed(error, timings);
+    pool.DialFailed(&conn, error, now);
+  });
+}
+
+void Shard::Closed(ConnId id, CloseReason reason, Instant now) {
+  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+    pool.Closed(&conn, reason);
+  });
+}
+
+void Shard::Probed(ConnId id, bool passed, Instant now) {
+  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+    pool.Probed(&conn, passed, now);
+  });
+}
+
+void Shard::ConcurrencyChanged(ConnId id, int max_streams, Instant now) {
+  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+    pool.ConcurrencyChanged(&conn, max_streams, now);
+  });
+}
+
+void Shard::GoAway(ConnId id, Instant now) {
+  OnConnection(id, now,
+               [](Connection& conn, HostPool& pool) { pool.GoAway(&conn); });
+}
+
+void Shard::ErrorCounted(ConnId id, Instant now) {
+  OnConnection(id, now, [](Connection& conn, HostPool& pool) {
+    pool.ErrorCounted(&conn);
+  });
+}
+
+// --- Over the budgets ---
+
+void Shard::BudgetGranted(const Budget* budget, Target* target, Instant now) {
+  Visit visit(this);
+  target->BudgetGranted(budget, now);
+  SweepLocked(target, now);
+}
+
+Connection* Shard::OldestIdleLocked(bool floors) {
+  for (int steps = 0; steps < kMaxStepsOverFloor; ++steps) {
+    Connection* conn = state_.idle_order.front();
+    if (conn == nullptr || floors || !conn->pool->AtFloor()) return conn;
+    conn->Link<InIdleOrder>::Unlink();
+    state_.idle_order.PushBack(conn);
+  }
+  return nullptr;
+}
+
+Instant Shard::OldestIdle(bool floors) {
+  MutexLock lock(&mu_);
+  const Connection* conn = OldestIdleLocked(floors);
+  return conn == nullptr ? kNever : conn->idle_since;
+}
+
+void Shard::ReclaimOldest(bool floors, Instant now) {
+  Visit visit(this);
+  Connection* conn = OldestIdleLocked(floors);
+  if (conn == nullptr) return;
+  const Budget::Claim claim =
+      shared_->connections.ClaimIdle(conn->pool->AtFloor());
+  if (claim == Budget::Claim::kNo) return;
+  Target* target = conn->pool->target();
+  conn->pool->Close(conn,
+                    claim == Budget::Claim::kOverCap ? CloseReason::kShrunk
+                                                     : CloseReason::kReclaimed,
+                    /*claimed=*/true);
+  SettleLocked(target, now);
+}
+
+// --- Looking ---
+
+void Shard::AddTo(const SnapshotRequest& request, Instant now,
+                  Snapshot* snapshot) const {
+  MutexLock lock(&mu_);
+  AddCounters(forgotten_, &snapshot->forgotten);
+  for (const Target* target = known_.front(); target != nullptr;
+       target = known_.Next(target)) {
+    if (!request.target.empty() && target->name() != request.target) continue;
+    snapshot->targets.push_back(target->Row(now));
+    if (request.connections) target->AddConnections(now, snapshot);
+    if (request.leases) target->AddLeases(now, snapshot);
+  }
+}
+
+}  // namespace hotline::pool
