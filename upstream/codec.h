@@ -42,8 +42,8 @@ class CodecEvents {
   virtual void OnStreamError(StreamId stream, CallError error, Verdict verdict,
                              std::string message) = 0;
 
-  // All that Send was given is on its way: it is the time for more. Told once
-  // for each time that Send returned more than 0.
+  // After Send returned more than 0 (once, however often it did): all that it
+  // was given is on its way, it is the time for more.
   virtual void OnSendable(StreamId /*stream*/) {}
 
   // Of the connection as a whole; HTTP/1.1 tells none of these.
