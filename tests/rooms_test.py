@@ -171,7 +171,8 @@ def tree():
             full = os.path.join(folder, name)
             path = os.path.relpath(full, ROOT)
             # The fuzzers' corpora are no text.
-            if os.path.islink(full) or "/corpus/" in path:
+            if (os.path.islink(full) or name in SKIPPED
+                    or "/corpus/" in path):
                 continue
             try:
                 with open(full, encoding="utf-8") as file:

@@ -47,7 +47,7 @@ class CommandLineTest(harness.EndToEnd):
         self.run_hotline("renew", lease, "--ttl", "1m")
         _, err = self.run_hotline("acquire", self.target, "--no-wait", code=4)
         self.assertIn("hotline: NO_IDLE_CONNECTION: ", err)
-        _, err = self.run_hotline("acquire", self.target, "--max-time", "2",
+        _, err = self.run_hotline("acquire", self.target, "--max-wait", "1s",
                                   code=5)
         self.assertIn("hotline: WAIT_TIMEOUT: ", err)
         self.assertIn("held by shell (test)", err)

@@ -13,7 +13,9 @@ def e2e_test(name, size = "medium", tags = [], data = [], **kwargs):
             "//tests/e2e:python",
         ] + data,
         size = size,
-        # They start servers; the sanitizers' runs leave them out.
-        tags = ["e2e"] + tags,
+        # They start servers; the sanitizers' runs leave them out. Each runs
+        # alone: they count what happens under load, and hold deadlines to some
+        # ten milliseconds.
+        tags = ["e2e", "exclusive"] + tags,
         **kwargs
     )
