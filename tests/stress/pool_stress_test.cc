@@ -1,78 +1,305 @@
-// Threads over one pool.
+// Threads over one pool: borrowers, a canceller, a transport with a thread of
+// its own. What must hold is counted, and at the end nothing is left.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "pool/inspector.h"
 #include "pool/pool.h"
+#include "tests/stress/threaded_transport.h"
 
 namespace hotline::pool {
 namespace {
 
-// Answers from inside the call.
-class InlineTransport final : public Transport {
- public:
-  void Dial(ConnId id, std::shared_ptr<const HostPoolKey>) override {
-    Established established;
-    established.handle = id;
-    pool->Dialed(id, established, MonotonicNow());
-  }
-  void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {
-    pool->Probed(id, true, MonotonicNow());
-  }
-  void Close(ConnId id, Handle, CloseReason reason) override {
-    pool->Closed(id, reason, MonotonicNow());
-  }
-  void WakeAt(int, Instant) override {}
+constexpr int kThreads = 4;
 
-  Pool* pool = nullptr;
-};
-
-class CountingWaiter final : public Waiter {
+// One wait. Whoever owns the outcome is counted: the callback or the Cancel.
+class Wait final : public Waiter {
  public:
   void OnGrant(const Grant& grant) override {
-    lease = grant.lease;
-    granted = true;
-    granted.notify_all();
+    lease_ = grant.lease;
+    conn_ = grant.conn;
+    Tell(kGranted);
   }
-  void OnReject(Rejection) override { FAIL() << "rejected"; }
+  void OnReject(Rejection rejection) override {
+    reason_ = rejection.reason;
+    Tell(kRejected);
+  }
 
-  LeaseId lease;
-  std::atomic<bool> granted{false};
+  // For a new wait. Not while one is under way.
+  void Reset() { told_.store(kNothing, std::memory_order_relaxed); }
+
+  bool told() const { return told_.load(std::memory_order_acquire) != 0; }
+  bool AwaitGrant() {
+    told_.wait(kNothing, std::memory_order_acquire);
+    return told_.load(std::memory_order_acquire) == kGranted;
+  }
+
+  const LeaseId& lease() const { return lease_; }
+  ConnId conn() const { return conn_; }
+  RejectReason reason() const { return reason_; }
+
+ private:
+  enum Told : int { kNothing, kGranted, kRejected };
+
+  void Tell(Told what) {
+    EXPECT_EQ(told_.exchange(what, std::memory_order_acq_rel), kNothing)
+        << "told twice";
+    told_.notify_all();
+  }
+
+  std::atomic<int> told_{kNothing};
+  LeaseId lease_;
+  ConnId conn_ = 0;
+  RejectReason reason_ = RejectReason::kShutdown;
 };
 
-TEST(PoolStress, ThreadsShareOneConnection) {
-  InlineTransport transport;
-  TargetConfig target;
-  target.max_connections = 1;
-  Pool pool(
-      PoolConfig{}, [&](const std::string&) { return target; }, &transport);
-  transport.pool = &pool;
-  const HostPoolKey key{"https://a.test:443", {}, Mode::kShared};
+class PoolStress : public ::testing::Test {
+ protected:
+  void Start() {
+    pool_ = std::make_unique<Pool>(
+        config_, [this](const std::string&) { return target_; }, &transport_);
+    transport_.Start(pool_.get());
+  }
+
+  template <typename Work>
+  void InThreads(Work work) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) threads.emplace_back(work, i);
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  AcquireResult Acquire(const HostPoolKey& key, Wait* wait,
+                        Reuse reuse = Reuse::kPrefer, bool may_wait = true,
+                        Duration most = std::chrono::minutes(5)) {
+    AcquireRequest request;
+    request.key = &key;
+    request.reuse = reuse;
+    request.may_wait = may_wait;
+    request.deadline = MonotonicNow() + most;
+    request.lease_ttl = std::chrono::minutes(5);
+    request.secret = secret_.fetch_add(1, std::memory_order_relaxed);
+    request.waiter = wait;
+    wait->Reset();
+    return pool_->Acquire(request, MonotonicNow());
+  }
+
+  // Everything has been given back: closes all and looks for what is left.
+  void Finish() {
+    pool_->Shutdown(MonotonicNow());
+    while (!Gone()) std::this_thread::yield();
+    transport_.Stop();
+    EXPECT_EQ(transport_.open(), 0);
+    Inspector inspector(pool_.get());
+    // Timers may be left; they find that there is nothing to do.
+    const Instant later = MonotonicNow() + std::chrono::hours(24);
+    for (int i = 0; i < pool_->shards(); ++i) pool_->Tick(i, later);
+    EXPECT_EQ(inspector.Check(later), "");
+    EXPECT_EQ(inspector.CheckEmpty(), "");
+    pool_.reset();
+  }
+
+  uint64_t Granted() const {
+    uint64_t granted = 0;
+    const Snapshot snapshot = pool_->TakeSnapshot({}, MonotonicNow());
+    for (const TargetRow& row : snapshot.targets) {
+      granted += row.counters.granted;
+    }
+    return granted + snapshot.forgotten.granted;
+  }
+
+  PoolConfig config_;
+  TargetConfig target_;
+  ThreadedTransport transport_;
+  std::unique_ptr<Pool> pool_;
+
+ private:
+  bool Gone() const {
+    const Snapshot snapshot = pool_->TakeSnapshot({}, MonotonicNow());
+    if (snapshot.connections_reserved > 0) return false;
+    for (const TargetRow& row : snapshot.targets) {
+      EXPECT_EQ(row.leases, 0);
+      EXPECT_EQ(row.waiters, 0);
+    }
+    return true;
+  }
+
+  std::atomic<uint64_t> secret_{1};
+};
+
+// Two connections, four threads: of every two borrowers one waits, and leaves
+// the line while it is about to be served.
+TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
+  constexpr uint64_t kRaces = 100'000;
+  target_.max_connections = 1;
+  target_.max_dials = 1;
+  // A check or a failed dial is not the point here.
+  target_.probe = ProbeKind::kNone;
+  target_.dial_backoff_base = Duration(1);
+  Start();
+  const HostPoolKey key{"https://a.test:443", {}, Mode::kExclusive};
+  std::atomic<uint64_t> races{0};
+  std::atomic<uint64_t> cancelled{0};
+  std::atomic<uint64_t> beaten{0};
+  std::atomic<uint64_t> granted{0};
   std::atomic<int> holders{0};
-  auto borrow = [&] {
-    for (int i = 0; i < 2000; ++i) {
-      CountingWaiter waiter;
-      AcquireRequest request;
-      request.key = &key;
-      request.waiter = &waiter;
-      const AcquireResult result = pool.Acquire(request, MonotonicNow());
-      ASSERT_NE(result.kind, AcquireResult::kRejected);
+  InThreads([&](int thread) {
+    std::mt19937_64 random(thread);
+    Wait wait;
+    while (races.load(std::memory_order_relaxed) < kRaces) {
+      const AcquireResult result = Acquire(key, &wait);
       LeaseId lease = result.grant.lease;
+      bool mine = result.kind == AcquireResult::kGranted;
       if (result.kind == AcquireResult::kQueued) {
-        waiter.granted.wait(false);
-        lease = waiter.lease;
+        // Some leave at once, some when it is nearly their turn.
+        for (uint64_t i = random() % 16; i > 0 && !wait.told(); --i) {
+          std::this_thread::yield();
+        }
+        races.fetch_add(1, std::memory_order_relaxed);
+        if (pool_->Cancel(result.waiter, MonotonicNow())) {
+          cancelled.fetch_add(1, std::memory_order_relaxed);
+          // Would a callback come all the same, it would find a later wait.
+          EXPECT_FALSE(wait.told());
+          EXPECT_FALSE(pool_->Cancel(result.waiter, MonotonicNow()));
+        } else {
+          beaten.fetch_add(1, std::memory_order_relaxed);
+          mine = wait.AwaitGrant();
+          lease = wait.lease();
+        }
       }
-      EXPECT_EQ(holders.fetch_add(1), 0);
+      if (!mine) continue;
+      granted.fetch_add(1, std::memory_order_relaxed);
+      EXPECT_EQ(holders.fetch_add(1), 0) << "lent to two";
+      if (random() % 2 == 0) std::this_thread::yield();
       holders.fetch_sub(1);
-      EXPECT_EQ(pool.Release(lease, Outcome::kOk, MonotonicNow()),
+      const Outcome outcome =
+          random() % 1000 == 0 ? Outcome::kDiscard : Outcome::kOk;
+      EXPECT_EQ(pool_->Release(lease, outcome, MonotonicNow()),
                 LeaseStatus::kOk);
     }
-  };
-  std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i) threads.emplace_back(borrow);
-  for (std::thread& thread : threads) thread.join();
+  });
+  EXPECT_EQ(Granted(), granted.load()) << "a grant nobody was told of";
+  // Both sides must have won often, or nothing was raced for.
+  EXPECT_GT(cancelled.load(), kRaces / 100);
+  EXPECT_GT(beaten.load(), kRaces / 100);
+  std::printf("%llu cancelled, %llu too late\n",
+              static_cast<unsigned long long>(cancelled.load()),
+              static_cast<unsigned long long>(beaten.load()));
+  Finish();
+}
+
+// Everything at once over several targets and shards, below the global cap.
+TEST_F(PoolStress, NothingIsLostWhateverIsDone) {
+  constexpr int kRounds = 60'000;  // Of each thread.
+  config_.shards = 4;
+  config_.max_connections = 6;
+  config_.max_dials = 3;
+  config_.max_targets = 6;
+  target_.max_connections = 2;
+  target_.check_interval = std::chrono::milliseconds(2);
+  target_.idle_timeout = std::chrono::milliseconds(5);
+  target_.max_lifetime = std::chrono::milliseconds(50);
+  target_.dial_backoff_base = std::chrono::microseconds(50);
+  Start();
+  std::vector<HostPoolKey> keys;
+  for (int i = 0; i < 8; ++i) {
+    keys.push_back({"https://" + std::to_string(i) + ".test:443",
+                    {},
+                    i % 3 == 0 ? Mode::kExclusive : Mode::kShared});
+  }
+  std::atomic<uint64_t> granted{0};
+  std::atomic<uint64_t> waited{0};
+  InThreads([&](int thread) {
+    std::mt19937_64 random(thread + 100);
+    Wait wait;
+    for (int i = 0; i < kRounds; ++i) {
+      const uint64_t dice = random();
+      const auto reuse = dice % 16 == 0   ? Reuse::kForceNew
+                         : dice % 16 == 1 ? Reuse::kRequireWarm
+                                          : Reuse::kPrefer;
+      const AcquireResult result =
+          Acquire(keys[dice / 16 % keys.size()], &wait, reuse,
+                  dice / 256 % 4 != 0, std::chrono::milliseconds(20));
+      LeaseId lease = result.grant.lease;
+      bool mine = result.kind == AcquireResult::kGranted;
+      if (result.kind == AcquireResult::kQueued) {
+        waited.fetch_add(1, std::memory_order_relaxed);
+        const bool leave = dice / 1024 % 2 == 0;
+        if (leave && pool_->Cancel(result.waiter, MonotonicNow())) continue;
+        mine = wait.AwaitGrant();
+        lease = wait.lease();
+      }
+      if (!mine) continue;
+      granted.fetch_add(1, std::memory_order_relaxed);
+      const uint64_t use = dice / 4096 % 8;
+      const Instant now = MonotonicNow();
+      if (use == 0) {
+        EXPECT_EQ(pool_->Renew(lease, std::chrono::minutes(5), now).status,
+                  LeaseStatus::kOk);
+      } else if (use <= 2) {
+        EXPECT_EQ(pool_->BeginCall(lease, now).status, LeaseStatus::kOk);
+        if (use == 1) pool_->EndCall(lease, now);
+      }
+      const Outcome outcome = dice / 65536 % 32 == 0   ? Outcome::kBroken
+                              : dice / 65536 % 32 == 1 ? Outcome::kDiscard
+                                                       : Outcome::kOk;
+      EXPECT_EQ(pool_->Release(lease, outcome, now), LeaseStatus::kOk);
+      if (use == 2) pool_->EndCall(lease, now);
+      EXPECT_EQ(pool_->Release(lease, outcome, now), LeaseStatus::kEnded);
+      if (i % 4096 == 0) pool_->Reconfigure(config_, now);
+    }
+  });
+  EXPECT_EQ(Granted(), granted.load()) << "a grant nobody was told of";
+  EXPECT_GT(granted.load(), 1000u);
+  EXPECT_GT(waited.load(), 1000u);
+  std::printf("%llu granted, %llu waited\n",
+              static_cast<unsigned long long>(granted.load()),
+              static_cast<unsigned long long>(waited.load()));
+  Finish();
+}
+
+// The end comes while all of them are at it.
+TEST_F(PoolStress, ShutdownAmidEverythingLeavesNothing) {
+  config_.shards = 2;
+  config_.max_connections = 4;
+  for (int round = 0; round < 50; ++round) {
+    Start();
+    const std::array<HostPoolKey, 2> keys{
+        HostPoolKey{"https://a.test:443", {}, Mode::kExclusive},
+        HostPoolKey{"https://b.test:443", {}, Mode::kExclusive}};
+    std::atomic<int> served{0};
+    InThreads([&](int thread) {
+      Wait wait;
+      for (int i = 0;; ++i) {
+        const AcquireResult result = Acquire(keys[(i + thread) % 2], &wait);
+        LeaseId lease = result.grant.lease;
+        RejectReason reason = RejectReason::kDialFailed;
+        bool mine = result.kind == AcquireResult::kGranted;
+        if (result.kind == AcquireResult::kQueued) {
+          mine = wait.AwaitGrant();
+          lease = wait.lease();
+          reason = wait.reason();
+        } else if (!mine) {
+          reason = result.rejection->reason;
+        }
+        if (!mine && reason == RejectReason::kShutdown) return;
+        if (!mine) continue;
+        if (served.fetch_add(1) == 200) pool_->Shutdown(MonotonicNow());
+        EXPECT_EQ(pool_->Release(lease, Outcome::kOk, MonotonicNow()),
+                  LeaseStatus::kOk);
+      }
+    });
+    Finish();
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
 }
 
 }  // namespace

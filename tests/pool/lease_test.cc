@@ -1,0 +1,296 @@
+// What a borrower does with a lease: giving it back, calling, renewing.
+#include "tests/pool/pool_fixture.h"
+
+namespace hotline::pool {
+namespace {
+
+class ReleaseTest : public PoolTest {};
+
+TEST_F(ReleaseTest, HandsOverToTheFirstInLine) {
+  target_.max_connections = 1;
+  Caller& holder = Lent();
+  Caller& first = Acquire();
+  Caller& second = Acquire();
+  EXPECT_EQ(Release(holder), LeaseStatus::kOk);
+  ASSERT_TRUE(first.granted());
+  EXPECT_EQ(first.conn(), holder.conn());
+  EXPECT_TRUE(first.grant().reused);
+  EXPECT_TRUE(second.waiting());
+}
+
+TEST_F(ReleaseTest, BrokenCloses) {
+  Caller& holder = Lent();
+  Release(holder, Outcome::kBroken);
+  EXPECT_EQ(OnlyClose(), CloseReason::kBroken);
+  EXPECT_EQ(transport_.closes[0].handle, holder.grant().handle);
+  EXPECT_EQ(Counters().errors_counted, 1u);
+  EXPECT_TRUE(Acquire().waiting()) << "a closing one is not lent";
+  CloseAll();
+  EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kBroken)], 1u);
+}
+
+TEST_F(ReleaseTest, DiscardCloses) {
+  Release(Lent(), Outcome::kDiscard);
+  EXPECT_EQ(OnlyClose(), CloseReason::kDiscarded);
+  EXPECT_EQ(Counters().errors_counted, 0u);
+}
+
+TEST_F(ReleaseTest, BrokenMakesRoomForADialForWhoWaits) {
+  target_.max_connections = 1;
+  Caller& holder = Lent();
+  Caller& next = Acquire();
+  Release(holder, Outcome::kBroken);
+  EXPECT_EQ(dials(), 0u) << "the closing one still counts";
+  CloseAll();
+  EXPECT_EQ(dials(), 1u);
+  Dialed();
+  EXPECT_TRUE(next.granted());
+}
+
+TEST_F(ReleaseTest, BrokenOnASharedStreamCountsUntilTheEleventh) {
+  Caller& other = Lent({}, 100);
+  for (int i = 0; i < 10; ++i) {
+    Caller& caller = Acquire();
+    ASSERT_EQ(caller.conn(), other.conn());
+    Release(caller, Outcome::kBroken);
+  }
+  EXPECT_EQ(Conn(other.conn()).errors, 10);
+  EXPECT_EQ(Conn(other.conn()).state, ConnState::kReady);
+  Caller& eleventh = Acquire();
+  ASSERT_EQ(eleventh.conn(), other.conn());
+  Release(eleventh, Outcome::kBroken);
+  EXPECT_EQ(Conn(other.conn()).state, ConnState::kDraining);
+  EXPECT_EQ(closes(), 0u) << "somebody is still on it";
+  Release(other);
+  EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
+}
+
+TEST_F(ReleaseTest, DiscardOfASharedStreamDrainsTheOthers) {
+  Caller& other = Lent({}, 100);
+  Caller& caller = Acquire();
+  Release(caller, Outcome::kDiscard);
+  EXPECT_EQ(Conn(other.conn()).state, ConnState::kDraining);
+  EXPECT_TRUE(Acquire().waiting());
+  Release(other);
+  EXPECT_EQ(OnlyClose(), CloseReason::kDiscarded);
+}
+
+TEST_F(ReleaseTest, TwiceIsEnded) {
+  Caller& caller = Lent();
+  EXPECT_EQ(Release(caller), LeaseStatus::kOk);
+  EXPECT_EQ(Release(caller), LeaseStatus::kEnded);
+  EXPECT_EQ(Row().idle, 1);
+}
+
+TEST_F(ReleaseTest, DuringACallTakesEffectAtItsEnd) {
+  Caller& caller = Lent();
+  Caller& next = Acquire();
+  BeginCall(caller.lease());
+  EXPECT_EQ(Release(caller), LeaseStatus::kOk);
+  EXPECT_EQ(Release(caller), LeaseStatus::kEnded);
+  EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kEnded);
+  EXPECT_TRUE(next.waiting());
+  EndCall(caller.lease());
+  ASSERT_TRUE(next.granted());
+  EXPECT_EQ(next.conn(), caller.conn());
+}
+
+TEST_F(ReleaseTest, BrokenDuringACallClosesAtOnce) {
+  Caller& caller = Lent();
+  BeginCall(caller.lease());
+  Release(caller, Outcome::kBroken);
+  EXPECT_EQ(OnlyClose(), CloseReason::kBroken);
+  CloseAll();
+  EndCall(caller.lease());
+  EXPECT_EQ(Row().leases, 0);
+}
+
+// --- Calls ---
+
+class CallTest : public PoolTest {};
+
+TEST_F(CallTest, ShowsTheConnectionAndAllowsOneAtATime) {
+  Caller& caller = Lent();
+  const CallStart start = BeginCall(caller.lease());
+  EXPECT_EQ(start.status, LeaseStatus::kOk);
+  EXPECT_EQ(start.conn, caller.conn());
+  EXPECT_EQ(start.handle, caller.grant().handle);
+  EXPECT_EQ(start.key->target, kA);
+  EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kBusy);
+  EndCall(caller.lease());
+  EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kOk);
+}
+
+TEST_F(CallTest, StopsTheClockOfTheLease) {
+  Caller& caller = Lent({.ttl = seconds(30)});
+  Pass(seconds(10));
+  BeginCall(caller.lease());
+  Pass(seconds(200));
+  EXPECT_EQ(Row().leases, 1);
+  EndCall(caller.lease());
+  Pass(seconds(19));
+  EXPECT_EQ(Row().leases, 1);
+  Pass(seconds(2));
+  EXPECT_EQ(Row().leases, 0);
+  EXPECT_EQ(Release(caller), LeaseStatus::kEnded);
+}
+
+TEST_F(CallTest, EndingWhatDidNotBeginDoesNothing) {
+  Caller& caller = Lent();
+  EndCall(caller.lease());
+  EXPECT_EQ(Release(caller), LeaseStatus::kOk);
+  EndCall(caller.lease());
+  EXPECT_EQ(Row().idle, 1);
+}
+
+// --- The lease's end ---
+
+class LeaseEndTest : public PoolTest {};
+
+TEST_F(LeaseEndTest, ClosesTheConnectionItLeavesBehind) {
+  target_.max_connections = 1;
+  Caller& caller = Lent({.ttl = seconds(5)});
+  Caller& next = Acquire();
+  Pass(milliseconds(4999));
+  EXPECT_EQ(closes(), 0u);
+  Pass(milliseconds(2));
+  EXPECT_EQ(OnlyClose(), CloseReason::kExpired);
+  EXPECT_EQ(Counters().leases_expired, 1u);
+  EXPECT_EQ(Release(caller), LeaseStatus::kEnded);
+  CloseAll();
+  Dialed();
+  EXPECT_TRUE(next.granted());
+}
+
+TEST_F(LeaseEndTest, GivesASharedStreamBack) {
+  Caller& caller = Lent({.ttl = seconds(5)}, 100);
+  Pass(seconds(6));
+  EXPECT_EQ(closes(), 0u);
+  EXPECT_EQ(Row().leases, 0);
+  EXPECT_EQ(Acquire().conn(), caller.conn());
+}
+
+TEST_F(LeaseEndTest, CountsEvenWhenItsTickIsLate) {
+  Caller& caller = Lent({.ttl = seconds(5)});
+  now_ += seconds(5);
+  EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kEnded);
+  EXPECT_EQ(OnlyClose(), CloseReason::kExpired);
+}
+
+TEST_F(LeaseEndTest, NeverComesForALeaseWithoutOne) {
+  target_.max_lifetime = hours(10);
+  Caller& caller = Lent({.ttl = Duration(0)});
+  EXPECT_EQ(caller.grant().expires, kNever);
+  Pass(hours(2));
+  EXPECT_EQ(Release(caller), LeaseStatus::kOk);
+}
+
+TEST_F(LeaseEndTest, RenewSetsItAnew) {
+  Caller& caller = Lent({.ttl = seconds(5)});
+  Pass(seconds(4));
+  const RenewResult renewed = Renew(caller.lease(), seconds(20));
+  EXPECT_EQ(renewed.status, LeaseStatus::kOk);
+  EXPECT_EQ(renewed.expires, now_ + seconds(20));
+  Pass(seconds(19));
+  EXPECT_EQ(Row().leases, 1);
+  Pass(seconds(2));
+  EXPECT_EQ(Row().leases, 0);
+  EXPECT_EQ(Renew(caller.lease(), seconds(20)).status, LeaseStatus::kEnded);
+}
+
+TEST_F(LeaseEndTest, RenewMayShortenIt) {
+  Caller& caller = Lent({.ttl = seconds(50)});
+  Renew(caller.lease(), seconds(1));
+  Pass(seconds(2));
+  EXPECT_EQ(Row().leases, 0);
+}
+
+TEST_F(LeaseEndTest, RenewDuringACallCountsFromItsEnd) {
+  Caller& caller = Lent({.ttl = seconds(5)});
+  BeginCall(caller.lease());
+  Renew(caller.lease(), seconds(20));
+  Pass(seconds(60));
+  EndCall(caller.lease());
+  Pass(seconds(19));
+  EXPECT_EQ(Row().leases, 1);
+  Pass(seconds(2));
+  EXPECT_EQ(Row().leases, 0);
+}
+
+TEST_F(LeaseEndTest, ALeakIsToldOnce) {
+  int leaks = 0;
+  config_.leak_after = seconds(60);
+  on_leak_ = [&](const HostPoolKey& key, ConnId, const Holder& holder,
+                 Duration age) {
+    ++leaks;
+    EXPECT_EQ(key.target, kA);
+    EXPECT_EQ(holder.client_id, "alice");
+    EXPECT_GE(age, seconds(60));
+  };
+  Lent({.ttl = hours(1), .client = "alice"});
+  Pass(seconds(59));
+  EXPECT_EQ(leaks, 0);
+  Pass(seconds(2));
+  EXPECT_EQ(leaks, 1);
+  Pass(minutes(10));
+  EXPECT_EQ(leaks, 1);
+  EXPECT_EQ(Counters().leases_leaked, 1u);
+}
+
+// --- Lease ids ---
+
+class LeaseIdTest : public PoolTest {
+ protected:
+  // What every use of `id` answers.
+  void ExpectAll(const LeaseId& id, LeaseStatus status) {
+    EXPECT_EQ(Release(id), status);
+    EXPECT_EQ(BeginCall(id).status, status);
+    EXPECT_EQ(Renew(id, seconds(1)).status, status);
+    EndCall(id);
+  }
+};
+
+TEST_F(LeaseIdTest, AForgedSecretIsUnknown) {
+  Caller& caller = Lent();
+  LeaseId forged = caller.lease();
+  ++forged.secret;
+  ExpectAll(forged, LeaseStatus::kUnknown);
+  EXPECT_EQ(Release(caller), LeaseStatus::kOk);
+}
+
+TEST_F(LeaseIdTest, AnotherProcessMadeIt) {
+  LeaseId foreign = Lent().lease();
+  EXPECT_EQ(foreign.instance, 7u);
+  foreign.instance = 8;
+  ExpectAll(foreign, LeaseStatus::kOtherInstance);
+}
+
+TEST_F(LeaseIdTest, WhatNeverWasIsUnknown) {
+  const LeaseId lease = Lent().lease();
+  LeaseId id = lease;
+  id.shard = 1;
+  ExpectAll(id, LeaseStatus::kUnknown);
+  id = lease;
+  id.slot = UINT32_MAX;
+  ExpectAll(id, LeaseStatus::kUnknown);
+  id = lease;
+  id.version = 0;
+  ExpectAll(id, LeaseStatus::kUnknown);
+  id = lease;
+  ++id.version;
+  ExpectAll(id, LeaseStatus::kUnknown);
+  EXPECT_EQ(Release(lease), LeaseStatus::kOk);
+}
+
+TEST_F(LeaseIdTest, AStaleOneDoesNotTouchWhoHasItsSlotNow) {
+  Caller& old = Lent();
+  Release(old);
+  Caller& now = Acquire();
+  ASSERT_EQ(now.lease().slot, old.lease().slot);
+  ExpectAll(old.lease(), LeaseStatus::kEnded);
+  EXPECT_EQ(Row().leases, 1);
+  EXPECT_EQ(Release(now), LeaseStatus::kOk);
+}
+
+}  // namespace
+}  // namespace hotline::pool

@@ -1,0 +1,170 @@
+// A pool, a transport that only writes down what it is asked, and a clock that
+// the test moves: one event at a time.
+#ifndef HOTLINE_TESTS_POOL_POOL_FIXTURE_H_
+#define HOTLINE_TESTS_POOL_POOL_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pool/inspector.h"
+#include "pool/pool.h"
+
+namespace hotline::pool {
+
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+inline constexpr const char* kA = "https://a.test:443";
+inline constexpr const char* kB = "https://b.test:443";
+inline constexpr const char* kC = "https://c.test:443";
+
+// Carries nothing out: the test answers by hand.
+class RecordingTransport final : public Transport {
+ public:
+  struct Asked {
+    ConnId id = 0;
+    Handle handle = 0;
+    std::string target;
+    CloseReason reason = CloseReason::kError;  // Of a close.
+  };
+
+  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) override;
+  void Probe(ConnId id, Handle handle,
+             std::shared_ptr<const HostPoolKey> key) override;
+  void Close(ConnId id, Handle handle, CloseReason reason) override;
+  void WakeAt(int shard, Instant when) override;
+
+  // Asked for and not answered yet, oldest first.
+  std::deque<Asked> dials;
+  std::deque<Asked> probes;
+  std::deque<Asked> closes;
+  // Asked for since the last tick, by shard.
+  std::map<int, Instant> wakes;
+};
+
+// One Acquire and how it ended.
+class Caller final : public Waiter {
+ public:
+  void OnGrant(const Grant& grant) override { grants.push_back(grant); }
+  void OnReject(Rejection rejection) override {
+    rejections.push_back(std::move(rejection));
+  }
+
+  bool waiting() const { return grants.empty() && rejections.empty(); }
+  bool granted() const { return grants.size() == 1 && rejections.empty(); }
+  bool rejected() const { return grants.empty() && rejections.size() == 1; }
+  const Grant& grant() const { return grants.at(0); }
+  const LeaseId& lease() const { return grants.at(0).lease; }
+  ConnId conn() const { return grants.at(0).conn; }
+  const Rejection& rejection() const { return rejections.at(0); }
+  RejectReason reason() const { return rejections.at(0).reason; }
+
+  WaiterId id = 0;
+  bool left = false;  // Cancelled in time.
+  std::vector<Grant> grants;
+  std::vector<Rejection> rejections;
+};
+
+struct Ask {
+  const char* target = kA;
+  Mode mode = Mode::kShared;
+  Reuse reuse = Reuse::kPrefer;
+  bool may_wait = true;
+  Duration wait = seconds(10);
+  Duration ttl = seconds(30);
+  const char* client = "";
+  const char* request_id = "";
+  const char* group = "";
+};
+
+// Every verb is one event; after each the invariants are checked. At the end of
+// a test everything is given back, and nothing may be left.
+class PoolTest : public ::testing::Test {
+ protected:
+  PoolTest();
+  ~PoolTest() override;
+  void TearDown() override;
+
+  // The pool; made from config_ and target_ when it is first needed.
+  Pool& pool();
+
+  // --- What a borrower does ---
+  Caller& Acquire(const Ask& ask = {});
+  bool Cancel(Caller& caller);
+  LeaseStatus Release(const LeaseId& lease, Outcome outcome = Outcome::kOk);
+  LeaseStatus Release(const Caller& caller, Outcome outcome = Outcome::kOk) {
+    return Release(caller.lease(), outcome);
+  }
+  CallStart BeginCall(const LeaseId& lease);
+  void EndCall(const LeaseId& lease);
+  RenewResult Renew(const LeaseId& lease, Duration ttl);
+  void Warm(const char* target);
+  void Reconfigure();
+  void Shutdown();
+
+  // --- What the world does; the oldest question first ---
+  ConnId Dialed(int streams = 1);
+  void DialFailed(FailureClass failure_class = FailureClass::kNetwork,
+                  const char* reason = "CONNECT_FAILED");
+  void Probed(bool passed);
+  // Answers all closes asked for.
+  void CloseAll();
+  void Closed(ConnId id, CloseReason reason = CloseReason::kPeerClosed);
+  void GoAway(ConnId id);
+  void ErrorCounted(ConnId id, int times = 1);
+  void ConcurrencyChanged(ConnId id, int streams);
+  // Lets time pass, with the ticks that were asked for.
+  void Pass(Duration time);
+
+  // --- Beginnings of stories ---
+  // Somebody who has just been granted a connection dialled for it.
+  Caller& Lent(const Ask& ask = {}, int streams = 1);
+  // An idle connection that has served once.
+  ConnId Idle(const Ask& ask = {}, int streams = 1);
+
+  // --- What it looks like ---
+  size_t dials() const { return transport_.dials.size(); }
+  size_t probes() const { return transport_.probes.size(); }
+  size_t closes() const { return transport_.closes.size(); }
+  // Why the only close outstanding was asked for.
+  CloseReason OnlyClose() const;
+  Snapshot Look(bool rows = false);
+  TargetRow Row(const char* target = kA);
+  TargetCounters Counters(const char* target = kA) {
+    return Row(target).counters;
+  }
+  int Count(ConnState state, const char* target = kA) {
+    return Row(target).connections[static_cast<int>(state)];
+  }
+  ConnectionRow Conn(ConnId id);
+
+  void Check();
+
+  PoolConfig config_;
+  TargetConfig target_;
+  std::map<std::string, TargetConfig> targets_;  // Others than target_.
+  LeakFn on_leak_;
+  RecordingTransport transport_;
+  Instant now_ = Instant{} + hours(1);
+  DialTimings timings_;  // Of each dial.
+
+ private:
+  TargetConfig ConfigOf(const std::string& target) const;
+  void Tick();
+
+  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<Inspector> inspector_;
+  std::deque<Caller> callers_;
+  uint64_t next_secret_ = 1000;
+};
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_TESTS_POOL_POOL_FIXTURE_H_

@@ -1,0 +1,113 @@
+// Acquire made safe to repeat.
+#include "tests/pool/pool_fixture.h"
+
+namespace hotline::pool {
+namespace {
+
+class RequestIdTest : public PoolTest {};
+
+TEST_F(RequestIdTest, TheSameLeaseWhileItIsHeld) {
+  Caller& first = Lent({.request_id = "r"});
+  Pass(seconds(3));
+  Caller& again = Acquire({.request_id = "r"});
+  ASSERT_TRUE(again.granted());
+  EXPECT_EQ(again.lease(), first.lease());
+  EXPECT_EQ(again.grant().expires, first.grant().expires);
+  EXPECT_EQ(Row().leases, 1);
+  EXPECT_EQ(dials(), 0u);
+}
+
+TEST_F(RequestIdTest, TakesOverThePlaceInTheLine) {
+  target_.max_connections = 1;
+  Caller& holder = Lent();
+  Caller& first = Acquire({.request_id = "r"});
+  Caller& other = Acquire();
+  Caller& again = Acquire({.request_id = "r"});
+  ASSERT_TRUE(first.rejected());
+  EXPECT_EQ(first.reason(), RejectReason::kSuperseded);
+  EXPECT_FALSE(Cancel(first)) << "the place is not its own any more";
+  EXPECT_EQ(Row().waiters, 2);
+  Release(holder);
+  EXPECT_TRUE(again.granted());
+  EXPECT_TRUE(other.waiting());
+}
+
+TEST_F(RequestIdTest, TheNewDeadlineCounts) {
+  target_.max_connections = 1;
+  Lent();
+  Acquire({.wait = seconds(2), .request_id = "r"});
+  Pass(seconds(1));
+  Caller& again = Acquire({.wait = seconds(5), .request_id = "r"});
+  Pass(seconds(4));
+  EXPECT_TRUE(again.waiting());
+  Pass(seconds(2));
+  ASSERT_TRUE(again.rejected());
+  EXPECT_EQ(again.reason(), RejectReason::kWaitTimeout);
+}
+
+TEST_F(RequestIdTest, WhoDoesNotWaitLeavesThePlaceAlone) {
+  target_.max_connections = 1;
+  Caller& holder = Lent();
+  Caller& first = Acquire({.request_id = "r"});
+  Caller& hasty = Acquire({.may_wait = false, .request_id = "r"});
+  EXPECT_EQ(hasty.reason(), RejectReason::kNoIdleConnection);
+  Release(holder);
+  EXPECT_TRUE(first.granted());
+}
+
+TEST_F(RequestIdTest, OtherParametersAreAConflict) {
+  Lent({.request_id = "r"});
+  for (const Ask& other : {Ask{.ttl = seconds(31), .request_id = "r"},
+                           Ask{.reuse = Reuse::kForceNew, .request_id = "r"},
+                           Ask{.request_id = "r", .group = "g"},
+                           Ask{.mode = Mode::kExclusive, .request_id = "r"}}) {
+    Caller& caller = Acquire(other);
+    ASSERT_TRUE(caller.rejected());
+    EXPECT_EQ(caller.reason(), RejectReason::kIdConflict);
+  }
+  EXPECT_EQ(Row().leases, 1);
+}
+
+TEST_F(RequestIdTest, OtherParametersAreAConflictWhileWaiting) {
+  Caller& first = Acquire({.request_id = "r"});
+  Caller& other = Acquire({.ttl = seconds(31), .request_id = "r"});
+  EXPECT_EQ(other.reason(), RejectReason::kIdConflict);
+  Dialed();
+  EXPECT_TRUE(first.granted());
+}
+
+TEST_F(RequestIdTest, IsFreeAgainAfterTheRelease) {
+  Caller& first = Lent({.request_id = "r"});
+  Release(first);
+  Caller& again = Acquire({.ttl = seconds(3), .request_id = "r"});
+  ASSERT_TRUE(again.granted());
+  EXPECT_NE(again.lease(), first.lease());
+}
+
+TEST_F(RequestIdTest, IsFreeAgainAfterCancelAndRejection) {
+  Caller& cancelled = Acquire({.request_id = "r"});
+  Cancel(cancelled);
+  Caller& refused = Acquire({.ttl = seconds(3), .request_id = "r"});
+  EXPECT_TRUE(refused.waiting());
+  DialFailed();
+  EXPECT_TRUE(refused.rejected());
+  EXPECT_TRUE(Acquire({.ttl = seconds(4), .request_id = "r"}).waiting());
+}
+
+TEST_F(RequestIdTest, IsFreeAgainAfterTheLeaseEndedEvenUnticked) {
+  Caller& first = Lent({.ttl = seconds(5), .request_id = "r"});
+  now_ += seconds(6);
+  Caller& again = Acquire({.ttl = seconds(5), .request_id = "r"});
+  EXPECT_TRUE(again.waiting());
+  EXPECT_EQ(OnlyClose(), CloseReason::kExpired);
+  EXPECT_EQ(Release(first), LeaseStatus::kEnded);
+}
+
+TEST_F(RequestIdTest, BelongsToOneTarget) {
+  Caller& a = Lent({.target = kA, .request_id = "r"});
+  Caller& b = Lent({.target = kB, .ttl = seconds(3), .request_id = "r"});
+  EXPECT_NE(a.conn(), b.conn());
+}
+
+}  // namespace
+}  // namespace hotline::pool

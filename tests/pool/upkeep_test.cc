@@ -1,0 +1,303 @@
+// What happens to a connection with time: checks, errors, idleness, age.
+#include <set>
+
+#include "tests/pool/pool_fixture.h"
+
+namespace hotline::pool {
+namespace {
+
+class ProbeTest : public PoolTest {};
+
+TEST_F(ProbeTest, NoneBeforeTheInterval) {
+  const ConnId id = Idle();
+  Pass(seconds(29));
+  EXPECT_EQ(probes(), 0u);
+  EXPECT_EQ(Acquire().conn(), id);
+}
+
+TEST_F(ProbeTest, AfterTheIntervalItIsLentOnlyWhenItHasPassed) {
+  const ConnId id = Idle();
+  Pass(seconds(31));
+  ASSERT_EQ(probes(), 1u);
+  EXPECT_EQ(transport_.probes[0].id, id);
+  EXPECT_EQ(transport_.probes[0].handle, id + 1'000'000);
+  EXPECT_EQ(Count(ConnState::kProbing), 1);
+  Caller& caller = Acquire();
+  EXPECT_TRUE(caller.waiting());
+  EXPECT_EQ(dials(), 1u) << "nobody waits for a check";
+  Probed(true);
+  ASSERT_TRUE(caller.granted());
+  EXPECT_EQ(caller.conn(), id);
+  EXPECT_EQ(Counters().probes_passed, 1u);
+}
+
+TEST_F(ProbeTest, IsDueEvenWhenItsTickIsLate) {
+  Idle();
+  now_ += seconds(31);
+  EXPECT_TRUE(Acquire().waiting());
+  EXPECT_EQ(probes(), 1u);
+}
+
+TEST_F(ProbeTest, WaitsItsFullIntervalAfterEachPass) {
+  target_.idle_timeout = hours(1);
+  Idle();
+  Pass(seconds(31));
+  Probed(true);
+  Pass(seconds(29));
+  EXPECT_EQ(probes(), 0u);
+  Pass(seconds(2));
+  EXPECT_EQ(probes(), 1u);
+}
+
+TEST_F(ProbeTest, UseCountsAsACheck) {
+  Caller& caller = Lent();
+  Pass(seconds(20));
+  Release(caller);
+  Pass(seconds(20));
+  EXPECT_EQ(probes(), 0u);
+}
+
+TEST_F(ProbeTest, FailedClosesAndTheReplacementServes) {
+  Idle();
+  Pass(seconds(31));
+  Probed(false);
+  EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
+  EXPECT_EQ(Counters().probes_failed, 1u);
+  Caller& caller = Acquire();
+  Dialed();
+  EXPECT_TRUE(caller.granted());
+}
+
+TEST_F(ProbeTest, FailedOnSharedStreamsOnlyCounts) {
+  const ConnId id = Idle({}, 100);
+  Pass(seconds(31));
+  Probed(false);
+  EXPECT_EQ(closes(), 0u);
+  EXPECT_EQ(Conn(id).errors, 1);
+  EXPECT_EQ(Acquire().conn(), id);
+}
+
+TEST_F(ProbeTest, AnEndDuringTheCheckIsAFailedCheckAnsweredOnce) {
+  const ConnId id = Idle();
+  Pass(seconds(31));
+  Closed(id, CloseReason::kError);
+  Probed(false);
+  EXPECT_EQ(Counters().probes_failed, 1u);
+  EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kProbeFailed)], 1u);
+}
+
+TEST_F(ProbeTest, NoneWhereNoneIsWanted) {
+  target_.probe = ProbeKind::kNone;
+  const ConnId id = Idle();
+  Pass(seconds(40));
+  EXPECT_EQ(probes(), 0u);
+  EXPECT_EQ(Acquire().conn(), id);
+}
+
+// --- Errors ---
+
+class ErrorsTest : public PoolTest {};
+
+TEST_F(ErrorsTest, TheTenthIsTolerated) {
+  const ConnId id = Idle({}, 100);
+  ErrorCounted(id, 10);
+  EXPECT_EQ(Conn(id).errors, 10);
+  EXPECT_EQ(Conn(id).state, ConnState::kReady);
+  EXPECT_EQ(Acquire().conn(), id);
+}
+
+TEST_F(ErrorsTest, TheEleventhRemovesAndItIsReplaced) {
+  const ConnId id = Idle({}, 100);
+  ErrorCounted(id, 11);
+  EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
+  EXPECT_EQ(Counters().errors_counted, 11u);
+  Caller& caller = Acquire();
+  EXPECT_TRUE(caller.waiting());
+  Dialed(100);
+  EXPECT_NE(caller.conn(), id);
+}
+
+TEST_F(ErrorsTest, TheEleventhDrainsWhatIsLent) {
+  Caller& holder = Lent({}, 100);
+  ErrorCounted(holder.conn(), 11);
+  EXPECT_EQ(Conn(holder.conn()).state, ConnState::kDraining);
+  EXPECT_TRUE(Acquire().waiting());
+  Release(holder);
+  EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
+}
+
+TEST_F(ErrorsTest, TheEleventhFailedCheckRemoves) {
+  target_.idle_timeout = target_.max_lifetime = hours(1);
+  const ConnId id = Idle({}, 100);
+  for (int i = 0; i < 10; ++i) {
+    Pass(seconds(31));
+    Probed(false);
+    ASSERT_EQ(Conn(id).state, ConnState::kReady) << i;
+  }
+  Pass(seconds(31));
+  Probed(false);
+  EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
+}
+
+TEST_F(ErrorsTest, ALowerThresholdIsHeldTo) {
+  target_.max_errors = 0;
+  ErrorCounted(Idle({}, 100));
+  EXPECT_EQ(closes(), 1u);
+}
+
+// --- Idleness and age ---
+
+class AgeTest : public PoolTest {};
+
+TEST_F(AgeTest, IdleFor45SecondsCloses) {
+  target_.probe = ProbeKind::kNone;
+  Idle();
+  Pass(seconds(44));
+  EXPECT_EQ(closes(), 0u);
+  Pass(seconds(2));
+  EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
+}
+
+TEST_F(AgeTest, ACheckIsNoUse) {
+  Idle();
+  Pass(seconds(31));
+  Probed(true);
+  Pass(seconds(13));
+  EXPECT_EQ(closes(), 0u);
+  Pass(seconds(2));
+  EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
+}
+
+TEST_F(AgeTest, ALentOneIsNotIdle) {
+  Caller& caller = Lent({.ttl = hours(1)});
+  Pass(minutes(2));
+  EXPECT_EQ(closes(), 0u);
+  Release(caller);
+  Pass(seconds(29));
+  EXPECT_EQ(closes(), 0u);
+}
+
+TEST_F(AgeTest, LivesItsLifetimeGiveOrTakeATenth) {
+  target_.max_connections = 50;
+  target_.max_dials = 50;
+  target_.probe = ProbeKind::kNone;
+  target_.idle_timeout = hours(1);
+  std::vector<Caller*> callers;
+  for (int i = 0; i < 50; ++i) callers.push_back(&Acquire());
+  while (dials() > 0) Dialed();
+  const Instant born = now_;
+  for (Caller* caller : callers) Release(*caller);
+  Pass(seconds(269));
+  EXPECT_EQ(closes(), 0u);
+  std::set<size_t> counts;
+  while (now_ < born + seconds(331)) {
+    Pass(seconds(1));
+    counts.insert(closes());
+  }
+  EXPECT_EQ(closes(), 50u);
+  EXPECT_GT(counts.size(), 10u) << "they should not all end at once";
+}
+
+TEST_F(AgeTest, AnIdleOneClosesAtItsLifetime) {
+  target_.lifetime_jitter = 0;
+  target_.probe = ProbeKind::kNone;
+  target_.idle_timeout = hours(1);
+  Idle();
+  Pass(seconds(299));
+  EXPECT_EQ(closes(), 0u);
+  Pass(seconds(2));
+  EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
+}
+
+TEST_F(AgeTest, TooOldIsNotLentEvenWhenItsTickIsLate) {
+  target_.lifetime_jitter = 0;
+  target_.idle_timeout = hours(1);
+  Idle();
+  now_ += seconds(301);
+  EXPECT_TRUE(Acquire().waiting());
+  EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
+}
+
+TEST_F(AgeTest, TheLeaseOutlivesTheLifetime) {
+  target_.lifetime_jitter = 0;
+  Caller& caller = Lent({.ttl = hours(1)});
+  Pass(seconds(301));
+  EXPECT_EQ(closes(), 0u);
+  EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kOk);
+  EndCall(caller.lease());
+  Release(caller);
+  Pass(milliseconds(1));
+  EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
+}
+
+TEST_F(AgeTest, WhatComesBackTooOldIsNotHandedOver) {
+  target_.lifetime_jitter = 0;
+  target_.max_connections = 1;
+  Caller& caller = Lent({.ttl = hours(1)});
+  Pass(seconds(301));
+  Caller& next = Acquire();
+  Release(caller);
+  EXPECT_TRUE(next.waiting());
+  EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
+  CloseAll();
+  Dialed();
+  EXPECT_TRUE(next.granted());
+}
+
+// --- The warm floor ---
+
+class WarmTest : public PoolTest {};
+
+TEST_F(WarmTest, IsMadeWithoutACallerAndKept) {
+  target_.warm = 2;
+  Warm(kA);
+  EXPECT_EQ(dials(), 2u);
+  EXPECT_EQ(Row().warm_deficit, 2);
+  Dialed();
+  Dialed();
+  EXPECT_EQ(Row().warm_deficit, 0);
+  for (int i = 0; i < 4; ++i) {
+    Pass(seconds(31));
+    while (probes() > 0) Probed(true);
+  }
+  EXPECT_EQ(closes(), 0u) << "idle for long, but the floor";
+  EXPECT_EQ(Row().idle, 2);
+}
+
+TEST_F(WarmTest, IsMadeUpForWhatEnds) {
+  target_.warm = 1;
+  Warm(kA);
+  Closed(Dialed());
+  EXPECT_EQ(dials(), 1u);
+}
+
+TEST_F(WarmTest, WhatIsAboveItMayBeIdleTooLong) {
+  target_.warm = 1;
+  target_.probe = ProbeKind::kNone;
+  Warm(kA);
+  Dialed();
+  Caller& first = Acquire();
+  Caller& second = Acquire();
+  Dialed();
+  Release(first);
+  Release(second);
+  Pass(seconds(46));
+  EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
+  EXPECT_EQ(Row().idle, 1);
+}
+
+TEST_F(WarmTest, IsTriedAgainAfterAFailure) {
+  target_.warm = 1;
+  Warm(kA);
+  DialFailed();
+  Pass(seconds(2));
+  EXPECT_EQ(dials(), 1u);
+}
+
+TEST_F(WarmTest, OfNothingDialsNothing) {
+  Warm(kA);
+  EXPECT_EQ(dials(), 0u);
+}
+
+}  // namespace
+}  // namespace hotline::pool

@@ -1,0 +1,141 @@
+// A transport with a thread of its own.
+#ifndef HOTLINE_TESTS_STRESS_THREADED_TRANSPORT_H_
+#define HOTLINE_TESTS_STRESS_THREADED_TRANSPORT_H_
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "pool/pool.h"
+
+namespace hotline::pool {
+
+// A world that answers from its own thread, in the order in which it was asked.
+class ThreadedTransport final : public Transport {
+ public:
+  void Start(Pool* pool) {
+    pool_ = pool;
+    stopping_ = false;
+    wakes_.assign(pool->shards(), kNever);
+    thread_ = std::thread([this] { Run(); });
+  }
+
+  void Stop() {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) override {
+    Ask({Question::kDial, id, key->mode});
+  }
+  void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {
+    Ask({Question::kProbe, id});
+  }
+  void Close(ConnId id, Handle handle, CloseReason) override {
+    EXPECT_EQ(handle, id + 1);
+    Ask({Question::kClose, id});
+  }
+  void WakeAt(int shard, Instant when) override {
+    {
+      std::lock_guard lock(mutex_);
+      wakes_[shard] = std::min(wakes_[shard], when);
+    }
+    wake_.notify_one();
+  }
+
+  // Opened and not closed. Only when it has stopped.
+  int open() const { return open_; }
+
+ private:
+  struct Question {
+    enum Kind { kDial, kProbe, kClose };
+    Kind kind;
+    ConnId id;
+    Mode mode = Mode::kShared;
+  };
+
+  void Ask(Question question) {
+    {
+      std::lock_guard lock(mutex_);
+      questions_.push_back(question);
+    }
+    wake_.notify_one();
+  }
+
+  void Run() {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      if (questions_.empty()) {
+        if (stopping_) return;
+        const Instant next = *std::min_element(wakes_.begin(), wakes_.end());
+        // "Never" is too far away for a condition variable.
+        wake_.wait_until(
+            lock, std::min(next, MonotonicNow() + std::chrono::hours(1)));
+      }
+      std::deque<Question> batch = std::exchange(questions_, {});
+      std::vector<int> due;
+      for (size_t i = 0; i < wakes_.size(); ++i) {
+        if (wakes_[i] > MonotonicNow()) continue;
+        wakes_[i] = kNever;
+        due.push_back(static_cast<int>(i));
+      }
+      lock.unlock();
+      for (const Question& question : batch) Answer(question);
+      for (const int shard : due) pool_->Tick(shard, MonotonicNow());
+      lock.lock();
+    }
+  }
+
+  void Answer(const Question& question) {
+    const Instant now = MonotonicNow();
+    const ConnId id = question.id;
+    switch (question.kind) {
+      case Question::kDial:
+        if (random_() % 50 == 0) {
+          pool_->DialFailed(id, {}, {}, now);
+          return;
+        }
+        ++open_;
+        // Every second shared one has streams.
+        pool_->Dialed(id, {id + 1, random_() % 2 == 0 ? 3 : 1, {}}, now);
+        if (random_() % 4 == 0) pool_->ConcurrencyChanged(id, 2, now);
+        if (random_() % 4 == 0) pool_->GoAway(id, now);
+        if (random_() % 4 == 0) pool_->ErrorCounted(id, now);
+        return;
+      case Question::kProbe:
+        pool_->Probed(id, random_() % 8 != 0, now);
+        return;
+      case Question::kClose:
+        --open_;
+        pool_->Closed(id, CloseReason::kError, now);
+        return;
+    }
+  }
+
+  Pool* pool_ = nullptr;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Question> questions_;
+  std::vector<Instant> wakes_;
+  bool stopping_ = false;
+  std::mt19937_64 random_{17};
+  int open_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace hotline::pool
+
+#endif  // HOTLINE_TESTS_STRESS_THREADED_TRANSPORT_H_
