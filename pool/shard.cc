@@ -8,7 +8,7 @@
 namespace hotline::pool {
 
 Shard::Shard(PoolShared* shared, int index)
-    : shared_(shared), state_(shared, index), leases_(&state_) {}
+    : shared_(shared), index_(index), state_(shared, index), leases_(&state_) {}
 
 Shard::~Shard() {
   // Targets unlink themselves from what state_ holds; so they go first.
@@ -70,7 +70,7 @@ void Shard::Perform(Effect& effect) {
       shared->on_leak(*e.key, e.conn, e.holder ? *e.holder : Holder{}, e.age);
     }
   };
-  std::visit(Performer{shared_, state_.index}, effect);
+  std::visit(Performer{shared_, index_}, effect);
 }
 
 // --- Finding ---

@@ -152,6 +152,7 @@ class alignas(128) Shard {
   static constexpr size_t kRecent = 256;
 
   PoolShared* const shared_;
+  const int index_;
   mutable Mutex mu_;
   ShardState state_ ABSL_GUARDED_BY(mu_);
   Leases leases_ ABSL_GUARDED_BY(mu_);
