@@ -254,6 +254,10 @@ void HostPool::Dialed(Connection* conn, const Established& established,
     Close(conn, CloseReason::kShutdown);
   } else {
     Offer(conn, now);
+    // One that never rests has an age, too.
+    if (conn->state == ConnState::kReady && conn->active > 0) {
+      SetTimer(conn, now);
+    }
   }
 }
 

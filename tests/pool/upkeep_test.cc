@@ -230,6 +230,20 @@ TEST_F(AgeTest, TheLeaseOutlivesTheLifetime) {
   EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
 }
 
+TEST_F(AgeTest, ASharedOneThatIsNeverIdleRetiresToo) {
+  target_.lifetime_jitter = 0;
+  Caller* last = &Lent({.ttl = hours(1)}, 100);
+  const ConnId id = last->conn();
+  for (int i = 0; i < 40; ++i) {
+    Pass(seconds(10));
+    Caller& next = Acquire({.ttl = hours(1)});
+    if (dials() > 0) Dialed(100);
+    Release(*last);
+    last = &next;
+  }
+  EXPECT_NE(last->conn(), id) << "400 s old and lent";
+}
+
 TEST_F(AgeTest, WhatComesBackTooOldIsNotHandedOver) {
   target_.lifetime_jitter = 0;
   target_.max_connections = 1;
