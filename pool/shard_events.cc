@@ -45,7 +45,14 @@ void Shard::Shutdown(Instant now) {
 
 void Shard::Tick(Instant now) {
   Visit visit(this);
-  if (now < state_.announced) return;
+  if (now < state_.announced) {
+    // Asked for before the last tick, and told after it. The transport may have
+    // taken the two for one: it is asked again.
+    if (state_.announced != kNever) {
+      state_.outbox.push_back(WakeEffect{state_.announced});
+    }
+    return;
+  }
   state_.timers.Advance(
       now, [&](PoolTimer* timer)
                ABSL_NO_THREAD_SAFETY_ANALYSIS { FireLocked(timer, now); });

@@ -111,7 +111,21 @@ void Network::WakeAt(int shard, Instant when) {
     when +=
         dice_->Micros(0, static_cast<int>(options_.max_late.count() / 1000));
   }
-  schedule_->At(when, [this, shard] {
+  // One wake for each shard: a later one is ignored, an earlier one replaces
+  // it.
+  Wake& wake = wakes_[shard];
+  if (wake.pending && wake.when <= when) return;
+  wake.pending = true;
+  wake.when = when;
+  const uint64_t number = ++wake.number;
+  // Now and then it comes too early, and that was it.
+  if (!calm_ && dice_->Percent(3)) {
+    when = schedule_->now() + (when - schedule_->now()) / 2;
+  }
+  schedule_->At(when, [this, shard, number] {
+    Wake& due = wakes_[shard];
+    if (due.number != number) return;
+    due.pending = false;
     tell_([&] { pool_->Tick(shard, schedule_->now()); });
   });
 }

@@ -5,6 +5,7 @@
 #define HOTLINE_TESTS_SIM_NETWORK_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -67,6 +68,12 @@ class Network final : public pool::Transport {
     bool end_told = false;
   };
 
+  struct Wake {
+    bool pending = false;
+    Instant when{};
+    uint64_t number = 0;
+  };
+
   void Answer(Duration most, std::function<void()> what);
   void FinishDial(pool::ConnId id);
   void TellClosed(pool::ConnId id, pool::CloseReason reason);
@@ -81,6 +88,7 @@ class Network final : public pool::Transport {
   std::string problem_;
   std::unordered_map<pool::ConnId, Connection> connections_;
   std::vector<pool::ConnId> open_;
+  std::map<int, Wake> wakes_;
   pool::Handle next_handle_ = 1;
   int live_ = 0;
 };
