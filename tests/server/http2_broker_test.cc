@@ -101,7 +101,7 @@ TEST_F(Http2BrokerTest, GoAwayEvery10StreamsFailsNobody) {
         Echo(p, id, request);
         if (id == kLast) p.GoAway(kLast, NGHTTP2_NO_ERROR);
       });
-  std::list<TestExecute> calls(2000);
+  std::list<TestExecute> calls(500);
   for (TestExecute& call : calls) {
     call.request.set_body("x");
     call.request.set_method("POST");
@@ -111,8 +111,8 @@ TEST_F(Http2BrokerTest, GoAwayEvery10StreamsFailsNobody) {
   for (TestExecute& call : calls) {
     ASSERT_EQ("OK", call.Wait()) << call.error().message;
   }
-  EXPECT_EQ(2000, served);  // Each exactly once.
-  EXPECT_GE(peer->accepted(), 200);
+  EXPECT_EQ(500, served);  // Each exactly once.
+  EXPECT_GE(peer->accepted(), 50);
 }
 
 class LimitTest : public Http2BrokerTest {
