@@ -419,7 +419,9 @@ Connection* HostPool::OldestSharedInTheWay() const {
   if (new_line_length_ == 0) return nullptr;
   Connection* oldest = nullptr;
   ForEachConnection([&oldest](Connection& conn) {
-    if (conn.state != ConnState::kReady || !conn.multiplexed) return;
+    if (conn.gone || conn.state != ConnState::kReady || !conn.multiplexed) {
+      return;
+    }
     if (oldest == nullptr || conn.ready_since < oldest->ready_since) {
       oldest = &conn;
     }
