@@ -230,7 +230,7 @@ void HostPool::BeginDial(Instant now) {
 void HostPool::Dialed(Connection* conn, const Established& established,
                       Instant now) {
   shard_->shared->dials.Return();
-  target_->OnDialed(established);
+  target_->OnDialed(*key_, established);
   dial_failures_ = 0;
   backoff_until_ = Instant{};
   const TargetConfig& config = target_->config();
@@ -415,6 +415,20 @@ Connection* HostPool::OldestIdle() const {
   return unused->idle_since < used->idle_since ? unused : used;
 }
 
+Connection* HostPool::OldestSharedInTheWay() const {
+  if (new_line_length_ == 0) return nullptr;
+  Connection* oldest = nullptr;
+  ForEachConnection([&oldest](Connection& conn) {
+    if (conn.gone || conn.state != ConnState::kReady || !conn.multiplexed) {
+      return;
+    }
+    if (oldest == nullptr || conn.ready_since < oldest->ready_since) {
+      oldest = &conn;
+    }
+  });
+  return oldest;
+}
+
 void HostPool::SetState(Connection* conn, ConnState state) {
   --counts_[static_cast<int>(conn->state)];
   ++counts_[static_cast<int>(state)];
@@ -451,7 +465,7 @@ SizingNumbers HostPool::Numbers(Instant now) const {
           .new_only_waiters = new_line_length_,
           .floor_missing = FloorMissing(),
           .dialing = count(ConnState::kDialing),
-          .streams = target_->ExpectedStreams(key_->mode),
+          .streams = target_->ExpectedStreams(*key_),
           .connection_room = config.max_connections - target_->total(),
           .dial_room = config.max_dials - target_->count(ConnState::kDialing),
           .backing_off = BackingOff(now)};

@@ -108,6 +108,9 @@ class HostPool {
   void Drain(Connection* conn, CloseReason reason);
   // The one that has been idle for longest; null if none is.
   Connection* OldestIdle() const;
+  // While somebody waits for an unused connection: the oldest of those that
+  // several share, which is never idle maybe. Else null.
+  Connection* OldestSharedInTheWay() const;
 
   // --- Numbers ---
 

@@ -259,8 +259,17 @@ int Target::PlacesShort(Instant now) const {
 void Target::MakeRoom(Instant now) {
   for (int short_of = PlacesShort(now); short_of > 0; --short_of) {
     Connection* conn = OldestIdle();
-    if (conn == nullptr) return;
+    if (conn == nullptr) return MakeRoomAmongShared();
     conn->pool->Close(conn, CloseReason::kReclaimed);
+  }
+}
+
+// One at a time: those who share it lose nothing.
+void Target::MakeRoomAmongShared() {
+  if (count(ConnState::kDraining) > 0) return;
+  for (const auto& pool : pools_) {
+    Connection* conn = pool->OldestSharedInTheWay();
+    if (conn != nullptr) return pool->Drain(conn, CloseReason::kReclaimed);
   }
 }
 
@@ -299,14 +308,17 @@ void Target::Shutdown(Instant now) {
   Settle(now);
 }
 
-void Target::OnDialed(const Established& established) {
+void Target::OnDialed(const HostPoolKey& key, const Established& established) {
   ++counters_.dials_ok;
   ++counters_.opened;
   counters_.dial_resolve.Record(established.timings.resolve);
   counters_.dial_connect.Record(established.timings.connect);
   counters_.dial_tls.Record(established.timings.tls);
   counters_.dial_validate.Record(established.timings.validate);
-  known_streams_ = std::max(1, established.max_streams);
+  // One that was made to speak HTTP/1.1 says nothing of the others.
+  if (key.options.alpn != "http/1.1") {
+    known_streams_ = std::max(1, established.max_streams);
+  }
   last_dial_error_.clear();
 }
 
@@ -334,8 +346,8 @@ void Target::RemovePool(HostPool* pool) {
 
 // --- Numbers ---
 
-int Target::ExpectedStreams(Mode mode) const {
-  if (mode == Mode::kExclusive) return 1;
+int Target::ExpectedStreams(const HostPoolKey& key) const {
+  if (key.mode == Mode::kExclusive || key.options.alpn == "http/1.1") return 1;
   const int streams =
       known_streams_ != 0 ? known_streams_ : config_.expected_streams;
   return std::min(streams, config_.max_streams);
@@ -351,8 +363,8 @@ WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
   WaitInfo info;
   info.place = place;
   info.dials_in_flight = pool.count(ConnState::kDialing);
-  const int64_t covered = int64_t{info.dials_in_flight} *
-                          std::max(1, ExpectedStreams(pool.key().mode));
+  const int64_t covered =
+      int64_t{info.dials_in_flight} * std::max(1, ExpectedStreams(pool.key()));
   if (info.dials_in_flight > 0 && place <= covered) {
     info.limit = WaitLimit::kDial;
   } else if (pool.BackingOff(now)) {

@@ -97,7 +97,7 @@ class Target : public Link<Empties>, public Link<Known> {
   }
   // The lease is over: counts it and frees the record.
   void OnEnded(Lease* lease, Instant now);
-  void OnDialed(const Established& established);
+  void OnDialed(const HostPoolKey& key, const Established& established);
   void OnDialFailed(const DialError& error, const DialTimings& timings);
   void ForgetRequest(Request* request);
 
@@ -115,7 +115,7 @@ class Target : public Link<Empties>, public Link<Known> {
            config_.max_connections;
   }
   // Slots of a connection to come; 0: unknown.
-  int ExpectedStreams(Mode mode) const;
+  int ExpectedStreams(const HostPoolKey& key) const;
   // Places that waiters could use and that nothing on its way will free.
   int PlacesShort(Instant now) const;
   // No connection, lease, waiter or token: it can be forgotten.
@@ -161,6 +161,7 @@ class Target : public Link<Empties>, public Link<Known> {
   bool Take(Claim* claim, bool may_join);
   void Release(Claim* claim);
   void MakeRoom(Instant now);
+  void MakeRoomAmongShared();
   void DialForNobody(HostPool* pool, Instant now);
   Connection* OldestIdle() const;
   Duration RetryAfter(RejectReason reason, const HostPool& pool,

@@ -44,12 +44,15 @@ enum class Outcome : uint8_t {
 struct ConnectionOptions {
   std::string sni;         // Empty: the target's host.
   std::string pool_group;  // Empty: the common one.
+  // The protocol that alone will do: "h2", "http/1.1"; empty: either. Only with
+  // https.
+  std::string alpn;
 
   friend bool operator==(const ConnectionOptions&,
                          const ConnectionOptions&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const ConnectionOptions& o) {
-    return H::combine(std::move(h), o.sni, o.pool_group);
+    return H::combine(std::move(h), o.sni, o.pool_group, o.alpn);
   }
 };
 
@@ -88,7 +91,7 @@ struct TargetConfig {
   int max_waiters = 1024;
   int max_dials = 4;
   // Streams used at most on one SHARED connection, whatever the peer allows.
-  int max_streams = 100;
+  int max_streams = 128;
   // The slots of a connection before the first one is known: 0 while unknown
   // (then one is dialled to learn it), 1 where the protocol is HTTP/1.1.
   int expected_streams = 1;

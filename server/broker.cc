@@ -77,6 +77,10 @@ ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
       pool_->Release(*lease, FromProto(request.outcome()), now);
   switch (status) {
     case pool::LeaseStatus::kOk:
+      // The pool does not close a connection that others use, too.
+      if (FromProto(request.outcome()) != pool::Outcome::kOk) {
+        for (const auto& call : registry_->All()) call->OnLeaseGone(*lease);
+      }
       return nullptr;
     case pool::LeaseStatus::kEnded:
       response->set_already_released(true);

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 
+#include "base/lease_id.h"
 #include "base/mutex.h"
 #include "base/time.h"
 #include "hotline/v1/broker.pb.h"
@@ -62,6 +63,8 @@ class Call : public std::enable_shared_from_this<Call> {
   // The process is going: completes with what the contract says of a call in
   // its phase.
   virtual void Abort() = 0;
+  // The lease was given back as unfit: what runs on it ends.
+  virtual void OnLeaseGone(const LeaseId& /*lease*/) {}
 };
 
 class Broker {

@@ -54,6 +54,7 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
   key_.target = std::move(target.canonical);
   key_.options.sni = request_.options().sni();
   key_.options.pool_group = request_.options().pool_group();
+  key_.options.alpn = request_.options().alpn();
   key_.mode = request_.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                     : pool::Mode::kShared;
   acquire_.reuse = FromProto(request_.reuse());

@@ -46,6 +46,7 @@ ErrorPtr ExecuteCall::Prepare(Instant now) {
   key_.target = url_.target.canonical;
   key_.options.sni = request_.options().sni();
   key_.options.pool_group = request_.options().pool_group();
+  key_.options.alpn = request_.options().alpn();
   if (request_.has_timeout()) {
     deadline_ =
         std::min(deadline_, SaturatingAdd(now, FromProto(request_.timeout())));
@@ -123,19 +124,33 @@ void ExecuteCall::Run(Instant now) {
     run = ++run_;
     call_ = 0;
     call_handle_ = slot_.handle;
+    call_lease_ = lease_;
   }
   const pool::Handle handle = slot_.handle;
   const std::shared_ptr<Call> keep = shared_from_this();
   const upstream::CallId call =
       broker_->upstream_->StartCall(handle, request, this, now);
+  bool gone;
   {
     // The answer may have come already, and even the next attempt begun.
     MutexLock lock(&run_mu_);
     if (run_ != run) return;
     call_ = call;
+    gone = lease_gone_;
   }
   // Whoever ended the call before it had a name left the rest to us.
-  if (ended() != Ended::kNo) broker_->upstream_->CancelCall(handle, call);
+  if (gone || ended() != Ended::kNo) {
+    broker_->upstream_->CancelCall(handle, call);
+  }
+}
+
+void ExecuteCall::OnLeaseGone(const LeaseId& lease) {
+  {
+    MutexLock lock(&run_mu_);
+    if (call_lease_ != lease) return;
+    lease_gone_ = true;
+  }
+  EndRunning();
 }
 
 void ExecuteCall::EndRunning() {
@@ -218,7 +233,9 @@ void ExecuteCall::Fail(upstream::CallResult result, Instant now) {
   failed_.push_back(result.verdict);
   worst_ = any_failed_ ? std::max(worst_, result.verdict) : result.verdict;
   any_failed_ = true;
-  const bool reused = slot_.uses > 0;
+  // On HTTP/2 a call can fail and the connection live on.
+  const bool reused = slot_.uses > 0 &&
+                      broker_->upstream_->Describe(slot_.handle) == nullptr;
   if (reused && (result.error == CallError::kReset ||
                  result.error == CallError::kConnectionGone)) {
     broker_->metrics_->RecordStaleReuse(key_.target);

@@ -31,6 +31,7 @@ class ExecuteCall final : public PooledCall, private upstream::CallHandler {
   ErrorPtr Prepare(Instant now) override;
   void OnSlot(const pool::Grant& grant) override;
   void EndRunning() override;
+  void OnLeaseGone(const LeaseId& lease) override;
   ErrorPtr Judge(ErrorPtr error) override;
   void OnCompleting(const ErrorPtr& error) override;
 
@@ -65,6 +66,8 @@ class ExecuteCall final : public PooledCall, private upstream::CallHandler {
   Mutex run_mu_;
   upstream::CallId call_ ABSL_GUARDED_BY(run_mu_) = 0;
   pool::Handle call_handle_ ABSL_GUARDED_BY(run_mu_) = 0;
+  std::optional<LeaseId> call_lease_ ABSL_GUARDED_BY(run_mu_);  // lease_.
+  bool lease_gone_ ABSL_GUARDED_BY(run_mu_) = false;
   uint64_t run_ ABSL_GUARDED_BY(run_mu_) = 0;  // Which attempt it is.
 };
 

@@ -144,6 +144,7 @@ class Resolver {
     target.max_lifetime = FromProto(in.max_lifetime());
     target.check_interval = FromProto(in.check_interval());
     target.max_errors = in.max_errors();
+    target.max_streams = in.max_streams_per_connection();
   }
 
   void ResolveUpstream() {
@@ -258,9 +259,12 @@ class Resolver {
           in.kind() == "tcp" ? pool::ProbeKind::kTcp : pool::ProbeKind::kNone;
       return;
     }
-    if (in.path().empty()) in.set_path("/");
-    CheckRequestPath(path + ".path", in.path());
-    out->probe.path = in.path();
+    out->probe_is_asked_for =
+        !in.path().empty() || in.has_min_status() || in.has_max_status();
+    if (!in.path().empty()) {
+      CheckRequestPath(path + ".path", in.path());
+      out->probe.path = in.path();
+    }
     if (!in.has_min_status() && !in.has_max_status()) return;
     if (!in.has_min_status()) in.set_min_status(100);
     if (!in.has_max_status()) in.set_max_status(599);
@@ -315,6 +319,13 @@ absl::Status Refuse(const ConfigFaults& faults) {
 const TargetSettings& Settings::ForTarget(std::string_view target) const {
   const auto found = targets.find(target);
   return found == targets.end() ? default_target : found->second;
+}
+
+pool::TargetConfig Settings::PoolFor(std::string_view target) const {
+  pool::TargetConfig out = ForTarget(target).pool;
+  // With TLS the upstream chooses the protocol: one connection will tell.
+  out.expected_streams = target.starts_with("https://") ? 0 : 1;
+  return out;
 }
 
 absl::StatusOr<Settings> ParseConfig(std::string_view yaml,

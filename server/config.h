@@ -44,6 +44,8 @@ struct TargetSettings {
   CheckSettings validate;            // Of each new connection.
   CheckSettings probe{.path = "/"};  // Of an idle one.
   bool probe_tcp_only = false;
+  // The file names a path or a status, rather than leaving it to us.
+  bool probe_is_asked_for = false;
 
   friend bool operator==(const TargetSettings&,
                          const TargetSettings&) = default;
@@ -108,6 +110,8 @@ struct Settings {
 
   // Those of `target` (canonical) or the default ones.
   const TargetSettings& ForTarget(std::string_view target) const;
+  // The pool's part of them, with what the target's scheme says.
+  pool::TargetConfig PoolFor(std::string_view target) const;
 };
 
 // Checks and resolves `yaml`; `name` is what errors call it. `cores` is what

@@ -40,6 +40,7 @@ constexpr NumberRule kNumbers[] = {
     {"pool.max_targets", 1, 10 * kMillion, 131072},
     {"pool.shards", 0, 65536, 0},
     {"pool.max_errors", 0, kMillion, 10},
+    {"pool.max_streams_per_connection", 1, 1000, 128},
     {"upstream.loops", 0, 1024, 0},
     {"upstream.max_header_bytes", 1024, 1 << 20, 65536},
     {"execute.max_body_bytes", 1, 3 << 20, 3 << 20},

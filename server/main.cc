@@ -102,6 +102,7 @@ upstream::Options UpstreamOptionsOf(const Settings& settings,
     policy.validate = CheckOf(mine.validate);
     policy.probe = CheckOf(mine.probe);
     policy.probe_tcp_only = mine.probe_tcp_only;
+    policy.probe_is_asked_for = mine.probe_is_asked_for;
     return policy;
   };
   return out;
@@ -193,7 +194,7 @@ absl::Status Daemon::Start() {
   pool_ = std::make_unique<pool::Pool>(
       pool_config,
       [this](const std::string& target) {
-        return current_.get()->ForTarget(target).pool;
+        return current_.get()->PoolFor(target);
       },
       upstream_.get(), LogLeak);
   upstream_->Start(pool_.get(),

@@ -89,6 +89,7 @@ void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
   out->set_target(row.key.target);
   out->mutable_options()->set_sni(row.key.options.sni);
   out->mutable_options()->set_pool_group(row.key.options.pool_group);
+  out->mutable_options()->set_alpn(row.key.options.alpn);
   out->set_mode(row.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                        : v1::MODE_SHARED);
   const std::string_view state = ToString(row.state);

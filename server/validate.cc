@@ -68,6 +68,12 @@ std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
     return BadOption("options.pool_group",
                      "at most 64 bytes of [A-Za-z0-9._-]");
   }
+  if (!options.alpn().empty()) {
+    if (!tls) return BadOption("options.alpn", "only with https");
+    if (options.alpn() != "h2" && options.alpn() != "http/1.1") {
+      return BadOption("options.alpn", "\"h2\" or \"http/1.1\"");
+    }
+  }
   return std::nullopt;
 }
 
@@ -122,7 +128,8 @@ std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
   }
   const v1::ConnectionOptions& options = request.options();
   if (!request.lease_id().empty() &&
-      (!options.sni().empty() || !options.pool_group().empty())) {
+      (!options.sni().empty() || !options.pool_group().empty() ||
+       !options.alpn().empty())) {
     return BadOption("options", "a lease has its connection already");
   }
   return CheckOptions(options, tls);

@@ -8,16 +8,20 @@
 #include <utility>
 
 #include "upstream/http1.h"
+#include "upstream/http2.h"
 #include "upstream/socket_io.h"
-#include "upstream/sockets.h"
 
 namespace hotline::upstream {
 namespace {
 
-// Of one event; then others have their turn.
-constexpr int kReadsPerEvent = 16;
 // Taken on an answer's word that so much will come.
 constexpr size_t kMostReserved = 1 << 20;
+// On HTTP/2, whatever the pool's own limit.
+constexpr int kMostStreams = 1000;
+// An HTTP/2 peer that owes answers and says nothing for so long is asked
+// whether it lives, and given up when it does not say so.
+constexpr Duration kSilence = std::chrono::seconds(20);
+constexpr Duration kSignOfLife = std::chrono::seconds(5);
 
 CallResult NeverSent(const char* why) {
   CallResult result;
@@ -40,6 +44,36 @@ size_t AnnouncedLength(const std::vector<Header>& headers) {
   return 0;
 }
 
+// What a request takes on the wire, without its compression.
+size_t BytesOf(const Request& request) {
+  size_t bytes = request.method.size() + request.authority.size() +
+                 request.path.size() + request.body.size();
+  for (const HeaderView& header : request.headers) {
+    bytes += header.name.size() + header.value.size();
+  }
+  return bytes;
+}
+
+size_t BytesOf(const std::vector<Header>& headers) {
+  size_t bytes = 0;
+  for (const Header& header : headers) {
+    bytes += header.name.size() + header.value.size();
+  }
+  return bytes;
+}
+
+std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
+                                 const Connection::Options& options) {
+  if (!options.http2) {
+    return MakeHttp1Codec(events,
+                          {.max_header_bytes = options.max_header_bytes});
+  }
+  Http2Limits limits;
+  limits.max_streams = kMostStreams;
+  limits.max_header_bytes = options.max_header_bytes;
+  return MakeHttp2Codec(events, "https", limits);
+}
+
 }  // namespace
 
 Connection::Connection(Loop* loop, std::unique_ptr<SocketIo> io,
@@ -49,22 +83,65 @@ Connection::Connection(Loop* loop, std::unique_ptr<SocketIo> io,
       io_(std::move(io)),
       fd_(io_->descriptor.native_handle()),
       engine_(std::move(engine)),
-      codec_(MakeHttp1Codec(this,
-                            {.max_header_bytes = options_.max_header_bytes})),
+      codec_(MakeCodec(this, options_)),
+      http2_(options_.http2 ? std::make_unique<Http2>() : nullptr),
       sender_(fd_, engine_.get()) {}
 
 Connection::~Connection() = default;
 
-void Connection::Open() { ArmRead(); }
+// The beginning.
 
-bool Connection::Announce(ConnectionOwner* owner, pool::ConnId id,
-                          pool::Handle handle) {
+void Connection::Open(std::string_view early,
+                      absl::AnyInvocable<void()> changed) {
+  ArmRead();
+  if (http2_ == nullptr) return;
+  now_ = MonotonicNow();
+  {
+    MutexLock lock(&mu_);
+    http2_->changed = std::move(changed);
+  }
+  FlushOnLoop();
+  if (early.empty()) return;
+  {
+    MutexLock lock(&mu_);
+    TakePlainLocked(early);
+  }
+  Settle();
+}
+
+bool Connection::IsReady(std::string* problem) {
   MutexLock lock(&mu_);
-  if (state_ != State::kOpen) return false;
+  if (state_ != State::kOpen) {
+    *problem = why_.empty() ? "the connection was closed" : why_;
+    return false;
+  }
+  return http2_ == nullptr || http2_->ready;
+}
+
+std::optional<int> Connection::Announce(ConnectionOwner* owner, pool::ConnId id,
+                                        pool::Handle handle) {
+  MutexLock lock(&mu_);
+  if (state_ != State::kOpen) return std::nullopt;
+  if (http2_ != nullptr && http2_->going_away) return std::nullopt;
   owner_ = owner;
   id_ = id;
   handle_ = handle;
-  return true;
+  return codec_->MaxStreams();
+}
+
+void Connection::OnReady(int /*max_streams*/) {
+  http2_->ready = true;
+  http2_->news.changed = std::move(http2_->changed);
+}
+
+void Connection::OnConcurrency(int max_streams) {
+  http2_->news.max_streams = max_streams;
+}
+
+void Connection::OnGoAway(StreamId /*last*/, std::string why) {
+  if (std::exchange(http2_->going_away, true)) return;
+  http2_->news.going_away = true;
+  why_ = "the upstream takes no more requests: " + why;
 }
 
 // Calls: begun by whoever was lent the connection.
@@ -77,24 +154,25 @@ CallId Connection::StartCall(const Request& request, CallHandler* handler,
   CallId id = 0;
   {
     MutexLock lock(&mu_);
-    id = ++last_call_;
     if (state_ == State::kClosing) {
       late_.push_back(handler);
-      return id;
+      return 0;
     }
-    if (state_ == State::kOpen && call_.id == 0 && codec_->CanSubmit()) {
-      BeginCallLocked(request, handler, now);
-      const Sender::Result flush = FlushLocked();
-      blocked = flush == Sender::Result::kBlocked &&
-                !std::exchange(write_armed_, true);
-      broken = flush == Sender::Result::kBroken;
-      arm = DeadlineToArmLocked();
+    if (state_ == State::kOpen && codec_->CanSubmit()) {
+      const Call& call = BeginCallLocked(request, handler, now);
+      id = call.stream;
+      if (!write_armed_ && !loop_flushes_) {
+        const Sender::Result flush = FlushLocked();
+        blocked = write_armed_ = flush == Sender::Result::kBlocked;
+        broken = flush == Sender::Result::kBroken;
+      }
+      arm = ToArmLocked(std::min(call.deadline, SilenceDueLocked()));
       handler = nullptr;
     }
   }
   if (handler != nullptr) {
     handler->OnDone(NeverSent("the connection is not fit for a call"));
-    return id;
+    return 0;
   }
   if (arm != kNever) ArmDeadline(arm);
   if (blocked) loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
@@ -103,28 +181,50 @@ CallId Connection::StartCall(const Request& request, CallHandler* handler,
   return id;
 }
 
-void Connection::BeginCallLocked(const Request& request, CallHandler* handler,
-                                 Instant now) {
-  call_.id = last_call_;
-  call_.handler = handler;
-  call_.max_response_bytes = request.max_response_bytes;
-  call_.truncate = request.truncate;
-  call_.deadline = request.deadline;
-  call_.started = now;
-  call_.stream = codec_->Submit(request);
-  codec_->TakeOutput(sender_.plain());
-  call_.request_bytes = sender_.waiting();
+const Connection::Call& Connection::BeginCallLocked(const Request& request,
+                                                    CallHandler* handler,
+                                                    Instant now) {
+  if (http2_ != nullptr && !HasCallsLocked()) http2_->heard = now;
+  const StreamId stream = codec_->Submit(request);
+  Call* call = &first_;
+  if (first_.stream != 0) {
+    auto owned = std::make_unique<Call>();
+    call = owned.get();
+    http2_->others.emplace(stream, std::move(owned));
+  }
+  call->stream = stream;
+  call->handler = handler;
+  call->max_response_bytes = request.max_response_bytes;
+  call->truncate = request.truncate;
+  call->deadline = request.deadline;
+  call->started = now;
+  if (http2_ != nullptr) call->request_bytes = BytesOf(request);
+  return *call;
 }
 
-void Connection::CancelCall(CallId call) {
-  loop_->Post([self = shared_from_this(), call] {
+Connection::Call* Connection::FindLocked(StreamId stream) {
+  if (stream == 0) return nullptr;
+  if (first_.stream == stream) return first_.ended ? nullptr : &first_;
+  if (http2_ == nullptr) return nullptr;
+  const auto found = http2_->others.find(stream);
+  return found == http2_->others.end() ? nullptr : found->second.get();
+}
+
+void Connection::CancelCall(CallId id) {
+  loop_->Post([self = shared_from_this(), id] {
+    self->now_ = MonotonicNow();
     {
       MutexLock lock(&self->mu_);
-      if (self->state_ != State::kOpen || self->call_.id != call) return;
-      self->EndCallLocked(CallError::kCancelled, "the call was cancelled");
-      self->CloseLocked(pool::CloseReason::kError);
+      if (self->state_ != State::kOpen) return;
+      Call* const call = self->FindLocked(static_cast<StreamId>(id));
+      if (call == nullptr) return;
+      self->EndCallLocked(call, CallError::kCancelled,
+                          "the call was cancelled");
+      if (self->http2_ == nullptr) {
+        self->CloseLocked(pool::CloseReason::kError);
+      }
     }
-    self->FinishClose();
+    self->Settle();
   });
 }
 
@@ -143,21 +243,81 @@ void Connection::Close(pool::CloseReason reason) {
 }
 
 void Connection::CloseNow(pool::CloseReason reason) {
+  now_ = MonotonicNow();
   {
     MutexLock lock(&mu_);
     if (state_ != State::kOpen) return;
-    EndCallLocked(CallError::kCancelled, "the connection was closed");
+    EndAllLocked(CallError::kCancelled, "the connection was closed");
     CloseLocked(reason);
   }
   FinishClose();
 }
 
-// Deadlines. One RunAt serves many calls: it is set for the first deadline, and
-// set again when it fires too early for the call that runs by then.
+// Signs of life.
 
-Instant Connection::DeadlineToArmLocked() {
-  if (call_.id == 0 || call_.deadline >= deadline_armed_) return kNever;
-  return deadline_armed_ = call_.deadline;
+void Connection::Ping(Instant deadline, absl::AnyInvocable<void(bool)> told) {
+  loop_->Post(
+      [self = shared_from_this(), deadline, told = std::move(told)]() mutable {
+        Instant arm = kNever;
+        {
+          MutexLock lock(&self->mu_);
+          if (self->state_ == State::kOpen && !self->http2_->pinged) {
+            self->http2_->pinged = std::move(told);
+            self->http2_->ping_deadline = deadline;
+            self->codec_->Ping();
+            arm = self->ToArmLocked(deadline);
+          }
+        }
+        if (told) return told(false);
+        if (arm != kNever) self->ArmDeadline(arm);
+        self->FlushOnLoop();
+      });
+}
+
+void Connection::OnPingAck() {
+  http2_->ping_deadline = kNever;
+  http2_->news.pinged = std::move(http2_->pinged);
+}
+
+Instant Connection::SilenceDueLocked() const {
+  if (http2_ == nullptr || !HasCallsLocked()) return kNever;
+  return http2_->asked != kNever ? http2_->asked + kSignOfLife
+                                 : http2_->heard + kSilence;
+}
+
+void Connection::CheckSilenceLocked(Instant now) {
+  std::string why;
+  if (http2_->ping_deadline <= now) {
+    why = "the upstream did not answer a PING";
+    CloseLocked(pool::CloseReason::kProbeFailed);
+  } else if (SilenceDueLocked() > now) {
+    return;
+  } else if (http2_->asked == kNever) {
+    http2_->asked = now;
+    codec_->Ping();
+    return;
+  } else {
+    why = "the upstream gave no sign of life for 25 s";
+    CloseLocked(pool::CloseReason::kError);
+  }
+  LoseAllLocked(why);
+}
+
+// Deadlines. One RunAt serves many calls: it is set for the first deadline, and
+// set again when it fires too early for those that run by then.
+
+Instant Connection::ToArmLocked(Instant due) {
+  if (due >= deadline_armed_) return kNever;
+  return deadline_armed_ = due;
+}
+
+Instant Connection::DueLocked() const {
+  Instant due = first_.stream != 0 ? first_.deadline : kNever;
+  if (http2_ == nullptr) return due;
+  for (const auto& [stream, call] : http2_->others) {
+    due = std::min(due, call->deadline);
+  }
+  return std::min({due, SilenceDueLocked(), http2_->ping_deadline});
 }
 
 void Connection::ArmDeadline(Instant when) {
@@ -168,70 +328,115 @@ void Connection::ArmDeadline(Instant when) {
 
 void Connection::OnDeadline() {
   Instant arm = kNever;
-  bool closed = false;
+  now_ = MonotonicNow();
   {
     MutexLock lock(&mu_);
-    const Instant now = MonotonicNow();
-    if (deadline_armed_ <= now) deadline_armed_ = kNever;
+    if (deadline_armed_ <= now_) deadline_armed_ = kNever;
     if (state_ != State::kOpen) return;
-    if (call_.id != 0 && call_.deadline <= now) {
-      EndCallLocked(CallError::kTimeout,
-                    call_.result.bytes_read > 0
-                        ? "the answer was not complete at the deadline"
-                        : "no answer came before the deadline");
-      CloseLocked(pool::CloseReason::kError);
-      closed = true;
-    } else {
-      arm = DeadlineToArmLocked();
-    }
+    ExpireCallsLocked(now_);
+    if (http2_ != nullptr) CheckSilenceLocked(now_);
+    if (state_ == State::kOpen) arm = ToArmLocked(DueLocked());
   }
-  if (closed) FinishClose();
   if (arm != kNever) ArmDeadline(arm);
+  Settle();
+}
+
+void Connection::ExpireCallsLocked(Instant now) {
+  const auto expire = [this](Call* call) {
+    EndCallLocked(call, CallError::kTimeout,
+                  call->result.bytes_read > 0
+                      ? "the answer was not complete at the deadline"
+                      : "no answer came before the deadline");
+  };
+  if (first_.stream != 0 && first_.deadline <= now) {
+    expire(&first_);
+    if (http2_ == nullptr) return CloseLocked(pool::CloseReason::kError);
+    ++http2_->news.errors;
+  }
+  if (http2_ == nullptr) return;
+  std::vector<Call*> late;
+  for (const auto& [stream, call] : http2_->others) {
+    if (call->deadline <= now) late.push_back(call.get());
+  }
+  for (Call* call : late) expire(call);
+  http2_->news.errors += static_cast<int>(late.size());
 }
 
 // How calls end.
 
-Verdict Connection::VerdictLocked() const {
-  const CallResult& result = call_.result;
-  if (result.bytes_read > 0) return Verdict::kResponseStarted;
-  if (result.bytes_written == 0) return Verdict::kNotSent;
-  return result.bytes_written < call_.request_bytes ? Verdict::kPartial
-                                                    : Verdict::kSentUnknown;
-}
-
-void Connection::EndCallLocked(CallError error, std::string message) {
-  if (call_.id == 0 || call_.ended) return;
-  call_.ended = true;
-  call_.result.error = error;
-  call_.result.verdict = VerdictLocked();
-  call_.result.message = std::move(message);
-  codec_->Cancel(call_.stream);
-}
-
-std::optional<Connection::Ending> Connection::TakeEndingLocked() {
-  if (!call_.ended) return std::nullopt;
-  if (call_.first_byte != Instant{}) {
-    call_.result.first_byte = call_.first_byte - call_.started;
-    call_.result.transfer = now_ - call_.first_byte;
+void Connection::FinishCallLocked(Call* call) {
+  call->ended = true;
+  CallResult& result = call->result;
+  if (call->first_byte != Instant{}) {
+    result.first_byte = call->first_byte - call->started;
+    result.transfer = now_ - call->first_byte;
   }
-  Ending ending{call_.handler, std::move(call_.result)};
-  call_ = Call();
-  return ending;
+  if (http2_ == nullptr) return;
+  if (result.verdict == Verdict::kPartial) {
+    // Streams share what is written: of one, only this is known.
+    result.bytes_written = std::max<size_t>(1, call->request_bytes / 2);
+  } else if (result.verdict != Verdict::kNotSent) {
+    result.bytes_written = call->request_bytes;
+  }
+  if (call == &first_) return;
+  auto node = http2_->others.extract(call->stream);
+  http2_->news.others.push_back(std::move(node.mapped()));
 }
 
-void Connection::OnHead(StreamId, int status, std::vector<Header> headers) {
-  if (call_.ended) return;
-  Response& response = call_.result.response;
+void Connection::EndCallLocked(Call* call, CallError error,
+                               std::string message) {
+  call->result.error = error;
+  call->result.verdict = codec_->VerdictOf(call->stream);
+  call->result.message = std::move(message);
+  codec_->Cancel(call->stream);
+  FinishCallLocked(call);
+}
+
+void Connection::EndAllLocked(CallError error, const std::string& message) {
+  if (first_.stream != 0 && !first_.ended) {
+    EndCallLocked(&first_, error, message);
+  }
+  while (http2_ != nullptr && !http2_->others.empty()) {
+    EndCallLocked(http2_->others.begin()->second.get(), error, message);
+  }
+}
+
+void Connection::LoseAllLocked(const std::string& why) {
+  const auto lose = [&](Call* call) {
+    const Verdict verdict = codec_->VerdictOf(call->stream);
+    EndCallLocked(call,
+                  verdict == Verdict::kNotSent ? CallError::kConnectionGone
+                                               : CallError::kReset,
+                  why);
+  };
+  if (first_.stream != 0 && !first_.ended) lose(&first_);
+  while (http2_ != nullptr && !http2_->others.empty()) {
+    lose(http2_->others.begin()->second.get());
+  }
+  why_ = why;
+}
+
+void Connection::OnHead(StreamId stream, int status,
+                        std::vector<Header> headers) {
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  if (http2_ != nullptr) {
+    call->first_byte = now_;
+    call->result.bytes_read += BytesOf(headers);
+  }
+  Response& response = call->result.response;
   response.status = status;
   response.headers = std::move(headers);
 }
 
 void Connection::OnBody(StreamId stream, std::string_view piece) {
-  if (call_.ended) return;
-  Response& response = call_.result.response;
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  if (http2_ != nullptr) call->result.bytes_read += piece.size();
+  Response& response = call->result.response;
   std::string& body = response.body;
   const auto limit =
-      static_cast<size_t>(std::max<int64_t>(call_.max_response_bytes, 0));
+      static_cast<size_t>(std::max<int64_t>(call->max_response_bytes, 0));
   if (body.empty()) {
     body.reserve(
         std::min({AnnouncedLength(response.headers), limit, kMostReserved}));
@@ -239,173 +444,91 @@ void Connection::OnBody(StreamId stream, std::string_view piece) {
   const size_t room = limit - body.size();
   body.append(piece.substr(0, room));
   if (piece.size() <= room) return;
-  if (call_.truncate) {
-    call_.ended = true;
+  if (call->truncate) {
     response.truncated = true;
     codec_->Cancel(stream);
+    FinishCallLocked(call);
   } else {
-    EndCallLocked(CallError::kResponseTooLarge,
+    EndCallLocked(call, CallError::kResponseTooLarge,
                   "the answer's body is longer than " +
-                      std::to_string(call_.max_response_bytes) + " bytes");
+                      std::to_string(call->max_response_bytes) + " bytes");
   }
 }
 
-void Connection::OnTrailers(StreamId, std::vector<Header> trailers) {
-  if (!call_.ended) call_.result.response.trailers = std::move(trailers);
+void Connection::OnTrailers(StreamId stream, std::vector<Header> trailers) {
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  call->result.response.trailers = std::move(trailers);
 }
 
-void Connection::OnComplete(StreamId) { call_.ended = true; }
-
-void Connection::OnStreamError(StreamId, CallError error, Verdict verdict,
-                               std::string message) {
-  if (call_.ended) return;
-  call_.ended = true;
-  call_.result.error = error;
-  call_.result.verdict = verdict;
-  call_.result.message = std::move(message);
+void Connection::OnComplete(StreamId stream) {
+  Call* const call = FindLocked(stream);
+  if (call != nullptr) FinishCallLocked(call);
 }
 
-// Input, on the loop.
-
-void Connection::ArmRead() {
-  if (!io_->descriptor.is_open()) return;
-  io_->descriptor.async_wait(
-      SocketIo::Descriptor::wait_read,
-      [self = shared_from_this()](const boost::system::error_code& error) {
-        if (error) return;  // Closed.
-        self->OnReadable();
-        self->ArmRead();
-      });
-}
-
-void Connection::OnReadable() {
-  char* const buffer = loop_->scratch();
-  now_ = MonotonicNow();
-  for (int i = 0; i < kReadsPerEvent; ++i) {
-    if (!io_->descriptor.is_open()) return;
-    const ssize_t size = recv(fd_, buffer, Loop::kScratchBytes, 0);
-    const int error = size < 0 ? errno : 0;
-    if (error == EINTR) continue;
-    std::optional<Ending> ending;
-    bool closed = false;
-    {
-      MutexLock lock(&mu_);
-      if (size > 0) {
-        TakeInputLocked({buffer, static_cast<size_t>(size)});
-      } else if (size == 0) {
-        // Under TLS the peer has to say so itself; anybody can send a FIN.
-        TakeEndLocked(engine_ == nullptr && !sender_.broken(),
-                      sender_.broken() ? sender_.broken_why()
-                                       : "the upstream closed the connection");
-      } else if (error != EAGAIN && error != EWOULDBLOCK) {
-        TakeEndLocked(false, SocketErrorText(error));
-      } else if (sender_.broken()) {
-        TakeEndLocked(false, sender_.broken_why());
-      }
-      closed = state_ != State::kOpen;
-      if (!closed) ending = TakeEndingLocked();
-    }
-    if (closed) return FinishClose();
-    if (ending) ending->handler->OnDone(std::move(ending->result));
-    // A short read means that nothing is left: what comes next is an event.
-    if (size < static_cast<ssize_t>(Loop::kScratchBytes)) return;
+void Connection::OnStreamError(StreamId stream, CallError error,
+                               Verdict verdict, std::string message) {
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  call->result.error = error;
+  call->result.verdict = verdict;
+  call->result.message = std::move(message);
+  // A refusal says nothing against the connection.
+  if (http2_ != nullptr && verdict != Verdict::kRefusedByPeer) {
+    ++http2_->news.errors;
   }
+  FinishCallLocked(call);
 }
 
-void Connection::TakeInputLocked(std::string_view bytes) {
-  if (engine_ == nullptr) {
-    TakePlainLocked(bytes);
-  } else {
-    DecryptLocked(bytes);
+// What is told.
+
+bool Connection::TakeNewsLocked(News* news) {
+  if (state_ != State::kOpen) return false;
+  if (http2_ != nullptr) *news = std::exchange(http2_->news, News());
+  if (first_.ended) {
+    news->first = Ending{first_.handler, std::move(first_.result)};
+    first_ = Call();
   }
+  if (http2_ == nullptr) return true;
+  if (!HasCallsLocked()) http2_->others = {};  // Nothing is kept while idle.
+  // Until Tell is through, which may bring new calls, here and elsewhere.
+  loop_flushes_ = true;
+  return true;
 }
 
-void Connection::DecryptLocked(std::string_view bytes) {
-  char* const buffer = loop_->plain_scratch();
-  engine_->Feed(bytes);
-  while (state_ == State::kOpen) {
-    size_t size = 0;
-    const TlsResult result =
-        engine_->Read(buffer, Loop::kScratchBytes, &size, sender_.wire());
-    if (result == TlsResult::kOk) {
-      TakePlainLocked({buffer, size});
-      continue;
-    }
-    if (result == TlsResult::kClosed) {
-      TakeEndLocked(!sender_.broken(), "the upstream closed the connection");
-    } else if (result != TlsResult::kWantInput) {
-      TakeEndLocked(false, "TLS: " + engine_->error());
-    }
-    break;
-  }
-  // The protocol's own answers: key updates, alerts.
-  if (!sender_.wire()->empty() && FlushLocked() == Sender::Result::kBlocked &&
-      !std::exchange(write_armed_, true)) {
-    loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
-  }
-}
-
-void Connection::TakePlainLocked(std::string_view plain) {
-  if (call_.id != 0 && !call_.ended) {
-    if (call_.result.bytes_written > 0) {
-      call_.result.bytes_read += plain.size();
-      if (call_.first_byte == Instant{}) call_.first_byte = now_;
-    }
-  }
-  const bool more = codec_->Feed(plain);
-  if (!more) {
-    CloseLocked(codec_->error().unsolicited ? pool::CloseReason::kUnsolicited
-                                            : pool::CloseReason::kError);
-  } else if (call_.ended && !codec_->CanSubmit()) {
-    CloseLocked(pool::CloseReason::kPeerClosed);
-  }
-}
-
-void Connection::TakeEndLocked(bool clean, std::string why) {
-  const bool idle = call_.id == 0 || call_.ended;
-  if (clean) {
-    codec_->FeedEof();
-  } else {
-    EndCallLocked(call_.result.bytes_written == 0 ? CallError::kConnectionGone
-                                                  : CallError::kReset,
-                  std::move(why));
-  }
-  const bool failed = call_.result.error != CallError::kNone;
-  CloseLocked(idle || !failed ? pool::CloseReason::kPeerClosed
-                              : pool::CloseReason::kError);
-}
-
-// Output.
-
-void Connection::ArmWrite() {
-  if (!io_->descriptor.is_open()) return;
-  io_->descriptor.async_wait(
-      SocketIo::Descriptor::wait_write,
-      [self = shared_from_this()](const boost::system::error_code& error) {
-        if (!error) self->OnWritable();
-      });
-}
-
-void Connection::OnWritable() {
-  Sender::Result flush;
+void Connection::Settle() {
+  News news;
+  bool open;
   {
     MutexLock lock(&mu_);
-    if (state_ != State::kOpen) return;
-    flush = FlushLocked();
-    write_armed_ = flush == Sender::Result::kBlocked;
+    open = TakeNewsLocked(&news);
   }
-  if (flush == Sender::Result::kBlocked) ArmWrite();
-  if (flush == Sender::Result::kBroken) OnReadable();
+  open ? Tell(&news) : FinishClose();
 }
 
-Sender::Result Connection::FlushLocked() {
-  size_t written = 0;
-  const Sender::Result result = sender_.Flush(&written);
-  if (written > 0) {
-    codec_->OnWritten(written);
-    call_.result.bytes_written += written;
+void Connection::Tell(News* news) {
+  if (http2_ == nullptr) {
+    if (news->first)
+      news->first->handler->OnDone(std::move(news->first->result));
+    return;
   }
-  return result;
+  // Who hears that its call was refused must not be lent this connection again.
+  if (owner_ != nullptr) {
+    if (news->going_away) owner_->OnGoAway(*this);
+    if (news->max_streams) owner_->OnConcurrency(*this, *news->max_streams);
+    if (news->errors > 0) owner_->OnErrors(*this, news->errors);
+  }
+  if (news->changed) news->changed();
+  if (news->pinged) news->pinged(true);
+  TellEndings(news);
+  FlushOnLoop();
+}
+
+void Connection::TellEndings(News* news) {
+  if (news->first) news->first->handler->OnDone(std::move(news->first->result));
+  for (const auto& call : news->others) {
+    call->handler->OnDone(std::move(call->result));
+  }
 }
 
 // The end.
@@ -421,21 +544,34 @@ void Connection::FinishClose() {
   pool::CloseReason reason;
   {
     MutexLock lock(&mu_);
+    if (state_ != State::kClosing) return;
     reason = close_reason_;
+    // Which streams are given up, and why.
+    if (http2_ != nullptr && sender_.empty()) FlushLocked();
     sender_.Finish();
   }
   boost::system::error_code ignored;
   io_->descriptor.close(ignored);
   if (owner_ != nullptr) owner_->OnConnectionClosed(*this, reason);
-  std::optional<Ending> ending;
+  News news;
   std::vector<CallHandler*> late;
   {
     MutexLock lock(&mu_);
     state_ = State::kClosed;
-    ending = TakeEndingLocked();
+    if (http2_ != nullptr) {
+      news = std::exchange(http2_->news, News());
+      if (http2_->changed) news.changed = std::move(http2_->changed);
+      if (http2_->pinged) news.pinged = std::move(http2_->pinged);
+    }
+    if (first_.ended) {
+      news.first = Ending{first_.handler, std::move(first_.result)};
+      first_ = Call();
+    }
     late.swap(late_);
   }
-  if (ending) ending->handler->OnDone(std::move(ending->result));
+  if (news.changed) news.changed();
+  if (news.pinged) news.pinged(false);
+  TellEndings(&news);
   for (CallHandler* handler : late) {
     handler->OnDone(NeverSent("the connection was closed"));
   }

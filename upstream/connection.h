@@ -10,6 +10,11 @@
 // Callers are told without the lock, on the loop's thread; when the connection
 // is of no further use, after its owner was told.
 //
+// On HTTP/1.1 one call runs at a time, on HTTP/2 many. What ends one of these
+// (its deadline, its cancelling) resets its stream and nothing else. Their
+// writes come together: while the loop is about to send, or the socket takes no
+// more, a call only adds its request to what waits.
+//
 // An idle connection owns no buffer.
 //
 // Thread safety: any thread, unless said otherwise.
@@ -24,6 +29,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
 #include "base/mutex.h"
 #include "base/time.h"
 #include "pool/types.h"
@@ -39,12 +46,20 @@ namespace hotline::upstream {
 struct SocketIo;
 class Connection;
 
-// Told once, on the loop's thread, that an announced connection is closed.
+// Told of an announced connection, on the loop's thread.
 class ConnectionOwner {
  public:
   virtual ~ConnectionOwner() = default;
+  // Once, and the last of all.
   virtual void OnConnectionClosed(Connection& connection,
                                   pool::CloseReason reason) = 0;
+
+  // Of HTTP/2 only. The peer allows so many streams from now on.
+  virtual void OnConcurrency(Connection& connection, int max_streams) = 0;
+  // The peer takes no new streams. Once.
+  virtual void OnGoAway(Connection& connection) = 0;
+  // Calls failed whose failure the connection survived.
+  virtual void OnErrors(Connection& connection, int count) = 0;
 };
 
 class Connection final : public std::enable_shared_from_this<Connection>,
@@ -54,6 +69,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     std::string target;
     std::shared_ptr<const ConnectionFacts> facts;
     int64_t max_header_bytes = 65536;
+    bool http2 = false;
   };
 
   // `io` is connected, and the handshake done where there is an `engine`.
@@ -61,16 +77,28 @@ class Connection final : public std::enable_shared_from_this<Connection>,
              std::unique_ptr<TlsEngine> engine, Options options);
   ~Connection() override;
 
-  // Arms the read. Once, on the loop.
-  void Open();
+  // Begins to read. On HTTP/2 it also says what the protocol begins with, and
+  // `changed` is told once that IsReady() has an answer. `early`: what has been
+  // received by now. Once, on the loop.
+  void Open(std::string_view early = {},
+            absl::AnyInvocable<void()> changed = nullptr);
 
-  // From now on `owner` is told of the end. False: it has come already. On the
-  // loop.
-  bool Announce(ConnectionOwner* owner, pool::ConnId id, pool::Handle handle);
+  // Whether calls can be made: on HTTP/2 not before the peer's settings came.
+  // When they never will, and on HTTP/2, `*problem` says why.
+  bool IsReady(std::string* problem);
+
+  // From now on `owner` is told what happens. Returns how many calls can run
+  // side by side; nothing: the connection is of no use any more. On the loop.
+  std::optional<int> Announce(ConnectionOwner* owner, pool::ConnId id,
+                              pool::Handle handle);
 
   // See Upstream::StartCall.
   CallId StartCall(const Request& request, CallHandler* handler, Instant now);
   void CancelCall(CallId call);
+
+  // Asks the peer for a sign of life; `told` hears once whether it came by
+  // `deadline`, on the loop. Without one the connection is closed. HTTP/2 only.
+  void Ping(Instant deadline, absl::AnyInvocable<void(bool alive)> told);
 
   // Open, and nothing has come that nobody asked for.
   bool IsSilent();
@@ -85,6 +113,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   }
   const std::string& target() const { return options_.target; }
   Loop& loop() const { return *loop_; }
+  bool http2() const { return options_.http2; }
   // Set by Announce, before anybody else knows the connection.
   pool::ConnId id() const { return id_; }
   pool::Handle handle() const { return handle_; }
@@ -96,24 +125,48 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     kClosed,   // Its owner knows.
   };
 
-  // The call that runs.
+  // A call that runs.
   struct Call {
-    CallId id = 0;  // 0: none.
+    StreamId stream = 0;  // 0: none. It is also the call's name.
     CallHandler* handler = nullptr;
-    StreamId stream = 0;
     int64_t max_response_bytes = 0;
     bool truncate = false;
     bool ended = false;  // `result` is what is to be told.
     Instant deadline = kNever;
     Instant started{};
     Instant first_byte{};
-    size_t request_bytes = 0;
+    size_t request_bytes = 0;  // About; HTTP/2 only.
     CallResult result;
   };
 
   struct Ending {
     CallHandler* handler = nullptr;
     CallResult result;
+  };
+
+  // What happened under the lock and is to be told without it; on HTTP/1.1 only
+  // `first`.
+  struct News {
+    std::optional<Ending> first;
+    std::vector<std::unique_ptr<Call>> others;
+    std::optional<int> max_streams;
+    bool going_away = false;
+    int errors = 0;
+    absl::AnyInvocable<void()> changed;
+    absl::AnyInvocable<void(bool)> pinged;
+  };
+
+  // What a connection with HTTP/2 has beside all that.
+  struct Http2 {
+    absl::flat_hash_map<StreamId, std::unique_ptr<Call>> others;
+    News news;
+    bool ready = false;
+    bool going_away = false;
+    absl::AnyInvocable<void()> changed;
+    absl::AnyInvocable<void(bool)> pinged;
+    Instant ping_deadline = kNever;
+    Instant heard{};         // The last sign of life, or when one was awaited.
+    Instant asked = kNever;  // When one was asked for, for want of any.
   };
 
   // CodecEvents, from inside codec_->Feed and FeedEof: under the lock.
@@ -127,6 +180,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void OnStreamError(StreamId stream, CallError error, Verdict verdict,
                      std::string message) override
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnReady(int max_streams) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnConcurrency(int max_streams) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnGoAway(StreamId last,
+                std::string why) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnPingAck() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   void ArmRead();
   void ArmWrite();
@@ -134,24 +192,49 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void OnWritable();
   void OnDeadline();
 
-  // Sees to it that OnDeadline runs when the lock is released; kNever: it does
-  // already.
-  Instant DeadlineToArmLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `due` if OnDeadline has to be armed for it, which counts as done from now
+  // on; kNever if it runs early enough anyway.
+  Instant ToArmLocked(Instant due) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Instant DueLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // When the peer's silence becomes strange.
+  Instant SilenceDueLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CheckSilenceLocked(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ExpireCallsLocked(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ArmDeadline(Instant when);
 
-  void BeginCallLocked(const Request& request, CallHandler* handler,
-                       Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void EndCallLocked(CallError error, std::string message)
+  bool HasCallsLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return (first_.stream != 0 && !first_.ended) ||
+           (http2_ != nullptr && !http2_->others.empty());
+  }
+  // Null: no such call, or it has ended.
+  Call* FindLocked(StreamId stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  const Call& BeginCallLocked(const Request& request, CallHandler* handler,
+                              Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Gives the call up, with the verdict it has by now.
+  void EndCallLocked(Call* call, CallError error, std::string message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Verdict VerdictLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Nothing while no call has ended.
-  std::optional<Ending> TakeEndingLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndAllLocked(CallError error, const std::string& message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // All fail: the connection has ended.
+  void LoseAllLocked(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Its result is final.
+  void FinishCallLocked(Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // False: the connection has to be closed, and FinishClose tells the news.
+  bool TakeNewsLocked(News* news) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Tells, and then sends what is to be sent. On the loop.
+  void Tell(News* news);
+  void TellEndings(News* news);
+  // After an event: TakeNewsLocked, Tell or FinishClose. On the loop.
+  void Settle();
 
   // Takes what arrived. Ends with state_ kClosing when it was the last.
   void TakeInputLocked(std::string_view bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DecryptLocked(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void TakePlainLocked(std::string_view plain)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void TakeHttp1Locked(std::string_view plain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // `clean`: nothing is missing that the peer wanted to send.
   void TakeEndLocked(bool clean, std::string why)
@@ -160,7 +243,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // The rest of a close that was begun under the lock. On the loop.
   void FinishClose();
 
+  // Sends what the codec wants to be sent, as far as the socket takes it.
   Sender::Result FlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Sender::Result FlushTakenLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The same on the loop, which sees to what comes of it.
+  void FlushOnLoop();
 
   Loop* const loop_;
   const Options options_;
@@ -180,13 +267,15 @@ class Connection final : public std::enable_shared_from_this<Connection>,
       pool::CloseReason::kError;
   const std::unique_ptr<TlsEngine> engine_ ABSL_PT_GUARDED_BY(mu_);
   const std::unique_ptr<Codec> codec_ ABSL_PT_GUARDED_BY(mu_);
-  Call call_ ABSL_GUARDED_BY(mu_);
-  CallId last_call_ ABSL_GUARDED_BY(mu_) = 0;
+  Call first_ ABSL_GUARDED_BY(mu_);  // HTTP/1.1 has no other.
+  const std::unique_ptr<Http2> http2_ ABSL_PT_GUARDED_BY(mu_);  // Or null.
   // Calls that came between the end and the owner's knowing of it.
   std::vector<CallHandler*> late_ ABSL_GUARDED_BY(mu_);
 
   Sender sender_ ABSL_GUARDED_BY(mu_);
   bool write_armed_ ABSL_GUARDED_BY(mu_) = false;
+  bool loop_flushes_ ABSL_GUARDED_BY(mu_) = false;  // It will, very soon.
+  std::string why_ ABSL_GUARDED_BY(mu_);            // It is of no use any more.
   // The earliest RunAt that is under way.
   Instant deadline_armed_ ABSL_GUARDED_BY(mu_) = kNever;
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "upstream/socket_io.h"
 #include "upstream/sockets.h"
 
@@ -29,6 +30,7 @@ using Task = asio::awaitable<T>;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr char kHttp1[] = "http/1.1";
+constexpr char kHttp2[] = "h2";
 constexpr int64_t kMostValidationBytes = 1 << 20;
 
 int64_t Milliseconds(Duration length) {
@@ -99,8 +101,11 @@ class DialImpl final : public Dial,
   Task<bool> Exchange(std::string* out);
   Task<bool> SendAll(std::string* out);
   bool FailLate();
+  Task<bool> AwaitSettings();
   Task<bool> Validate();
   bool Settle();
+  bool TakeProtocol();
+  std::vector<std::string> Offer() const;
   void MakeConnection();
 
   // Interrupts what waits for the socket at `when`, or at the dial's deadline.
@@ -135,6 +140,7 @@ class DialImpl final : public Dial,
   // Of the address being tried.
   std::string where_;  // "example.com (192.0.2.1:443)".
   ConnectionFacts facts_;
+  std::string early_;  // Received with the handshake's end.
   std::unique_ptr<SocketIo> io_;
   std::unique_ptr<TlsEngine> engine_;
   std::shared_ptr<Connection> connection_;
@@ -240,6 +246,7 @@ Task<std::optional<Addresses>> DialImpl::Resolve() {
 Task<bool> DialImpl::Try(const IpAddress& address) {
   timed_out_ = false;
   engine_.reset();
+  early_.clear();
   facts_ = ConnectionFacts();
   facts_.protocol = kHttp1;
   facts_.remote_address = address.WithPort(parts_.port);
@@ -258,6 +265,11 @@ Task<bool> DialImpl::Try(const IpAddress& address) {
     if (!secured) co_return false;
   }
   MakeConnection();
+  if (connection_->http2()) {
+    const bool ready = co_await AwaitSettings();
+    result_.timings.tls = MonotonicNow() - start;
+    if (!ready) co_return false;
+  }
   if (request_.validate.path.empty()) co_return true;
   start = MonotonicNow();
   const bool valid = co_await Validate();
@@ -310,7 +322,8 @@ bool DialImpl::FailHandshake(TlsResult result, const std::string& name) {
                          "\": " + engine_->error()));
     case TlsResult::kNoProtocol:
       return Fail(FailureClass::kTls, "ALPN_MISMATCH",
-                  TlsEnd(std::string("the upstream does not speak ") + kHttp1));
+                  TlsEnd("the upstream does not speak " +
+                         absl::StrJoin(Offer(), " or ")));
     case TlsResult::kClosed:
       return Fail(FailureClass::kTls, "TLS_FAILED",
                   TlsEnd("the upstream closed the connection"));
@@ -321,7 +334,7 @@ bool DialImpl::FailHandshake(TlsResult result, const std::string& name) {
 
 Task<bool> DialImpl::ShakeHands() {
   const std::string& name = request_.sni.empty() ? parts_.host : request_.sni;
-  engine_ = TlsEngine::Create(settings_->tls, name, {kHttp1});
+  engine_ = TlsEngine::Create(settings_->tls, name, Offer());
   if (engine_ == nullptr) {
     co_return Fail(FailureClass::kTls, "TLS_FAILED",
                    TlsEnd("\"" + name + "\" is not a server's name"));
@@ -339,19 +352,33 @@ Task<bool> DialImpl::ShakeHands() {
     const bool exchanged = co_await Exchange(&out);
     if (!exchanged) co_return false;
   }
+  if (!TakeProtocol()) co_return false;
   // Before anything else: what came with the handshake's end is in a buffer
   // that belongs to the loop.
   if (!Settle()) co_return false;
-  const TlsFacts tls = engine_->facts();
-  if (!tls.alpn.empty() && tls.alpn != kHttp1) {
-    co_return Fail(FailureClass::kTls, "ALPN_MISMATCH",
-                   TlsEnd("the upstream chose \"" + tls.alpn + "\", offered " +
-                          "was \"" + kHttp1 + "\""));
-  }
-  facts_.tls_version = tls.version;
-  facts_.tls_cipher = tls.cipher;
   const bool sent = co_await SendAll(&out);
   co_return sent;
+}
+
+std::vector<std::string> DialImpl::Offer() const {
+  if (!request_.alpn.empty()) return {request_.alpn};
+  return {kHttp2, kHttp1};
+}
+
+bool DialImpl::TakeProtocol() {
+  const TlsFacts tls = engine_->facts();
+  const std::vector<std::string> offer = Offer();
+  // Who knows nothing of ALPN speaks HTTP/1.1.
+  const std::string chosen = tls.alpn.empty() ? kHttp1 : tls.alpn;
+  if (std::find(offer.begin(), offer.end(), chosen) == offer.end()) {
+    return Fail(FailureClass::kTls, "ALPN_MISMATCH",
+                TlsEnd("the upstream chose \"" + tls.alpn + "\", offered " +
+                       "was \"" + absl::StrJoin(offer, "\", \"") + "\""));
+  }
+  facts_.protocol = chosen;
+  facts_.tls_version = tls.version;
+  facts_.tls_cipher = tls.cipher;
+  return true;
 }
 
 // The client's last message.
@@ -412,34 +439,62 @@ Task<bool> DialImpl::Exchange(std::string* out) {
   }
 }
 
-// Takes in what the peer sent after its part of the handshake: tickets, but no
-// data, for nothing was asked yet.
+// Takes in what the peer sent after its part of the handshake: tickets, and on
+// HTTP/2 its settings. On HTTP/1.1 no data, for nothing was asked yet.
 bool DialImpl::Settle() {
-  size_t size = 0;
-  std::string out;
-  const TlsResult result =
-      engine_->Read(loop_->plain_scratch(), Loop::kScratchBytes, &size, &out);
-  if (result == TlsResult::kWantInput) return true;
-  if (result == TlsResult::kOk) {
-    return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
-                absl::StrCat(where_, " sent ", size,
-                             " bytes before it was asked anything"));
+  for (;;) {
+    size_t size = 0;
+    std::string out;
+    const TlsResult result =
+        engine_->Read(loop_->plain_scratch(), Loop::kScratchBytes, &size, &out);
+    if (result == TlsResult::kWantInput) return true;
+    if (result != TlsResult::kOk) {
+      return Fail(FailureClass::kTls, "TLS_FAILED",
+                  TlsEnd(result == TlsResult::kClosed
+                             ? "the upstream closed the connection"
+                             : engine_->error()));
+    }
+    if (facts_.protocol != kHttp2) {
+      return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
+                  absl::StrCat(where_, " sent ", size,
+                               " bytes before it was asked anything"));
+    }
+    early_.append(loop_->plain_scratch(), size);
   }
-  return Fail(
-      FailureClass::kTls, "TLS_FAILED",
-      TlsEnd(result == TlsResult::kClosed ? "the upstream closed the connection"
-                                          : engine_->error()));
 }
 
 void DialImpl::MakeConnection() {
+  const bool http2 = facts_.protocol == kHttp2;
   Connection::Options options{
       .target = request_.target,
       .facts = std::make_shared<const ConnectionFacts>(std::move(facts_)),
-      .max_header_bytes = settings_->max_header_bytes};
+      .max_header_bytes = settings_->max_header_bytes,
+      .http2 = http2};
   // Not make_shared: weak references must not keep the memory.
   connection_ = std::shared_ptr<Connection>(new Connection(
       loop_, std::move(io_), std::move(engine_), std::move(options)));
-  connection_->Open();
+  connection_->Open(early_, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->timer_.cancel();
+  });
+}
+
+// Without them nobody knows how many requests the peer takes.
+Task<bool> DialImpl::AwaitSettings() {
+  const Instant start = MonotonicNow();
+  const Instant end = std::min(start + settings_->tls_timeout, deadline_);
+  timer_.expires_at(end);
+  for (;;) {
+    std::string problem;
+    if (connection_->IsReady(&problem)) co_return true;
+    if (problem.empty() && MonotonicNow() >= end) {
+      problem = absl::StrCat("its HTTP/2 settings did not come within ",
+                             Milliseconds(end - start), " ms");
+    }
+    if (!problem.empty() || aborted_) {
+      co_return Fail(FailureClass::kTls, "TLS_FAILED", TlsEnd(problem));
+    }
+    co_await timer_.async_wait(kAwait);
+  }
 }
 
 Task<bool> DialImpl::Validate() {

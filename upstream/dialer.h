@@ -1,5 +1,5 @@
 // Makes connections: resolve, choose an address that may be connected to, TCP,
-// TLS, ALPN, validate. Everything within one deadline.
+// TLS, ALPN, HTTP/2's settings, validate. Everything within one deadline.
 #ifndef HOTLINE_UPSTREAM_DIALER_H_
 #define HOTLINE_UPSTREAM_DIALER_H_
 
@@ -41,7 +41,8 @@ class Dial {
 
   struct Request {
     std::string target;
-    std::string sni;  // Empty: the target's host.
+    std::string sni;   // Empty: the target's host.
+    std::string alpn;  // What alone will do; empty: "h2" or "http/1.1".
     Check validate;
   };
 

@@ -31,6 +31,8 @@ class Sender {
 
   // Plain text that waits.
   size_t waiting() const { return plain_.size() - plain_used_; }
+  // Nothing waits.
+  bool empty() const { return waiting() == 0 && wire_.size() == wire_sent_; }
 
   // Sends what it can without blocking. `*written`: how much plain text was
   // taken by the kernel just now. Of a TLS record half taken nobody knows what

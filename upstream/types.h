@@ -93,7 +93,7 @@ class CallHandler {
 
 // What there is to know of an open connection.
 struct ConnectionFacts {
-  std::string protocol;        // "http/1.1".
+  std::string protocol;        // "http/1.1", "h2".
   std::string remote_address;  // "192.0.2.1:443", "[2001:db8::1]:443".
   std::string local_address;
   std::string tls_version;  // "TLSv1.3"; empty without TLS.
@@ -121,6 +121,8 @@ struct TargetPolicy {
   Check validate;  // Each new one (R10).
   Check probe{.path = "/", .min_status = 0, .max_status = 0};
   bool probe_tcp_only = false;
+  // `probe` is somebody's wish: on HTTP/2, too, where a PING would do.
+  bool probe_is_asked_for = false;
 };
 
 }  // namespace hotline::upstream

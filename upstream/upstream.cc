@@ -79,6 +79,17 @@ class Upstream::Impl final : public ConnectionOwner {
 
   void OnConnectionClosed(Connection& connection,
                           pool::CloseReason reason) override;
+  void OnConcurrency(Connection& connection, int max_streams) override {
+    events_->ConcurrencyChanged(connection.id(), max_streams, MonotonicNow());
+  }
+  void OnGoAway(Connection& connection) override {
+    events_->GoAway(connection.id(), MonotonicNow());
+  }
+  void OnErrors(Connection& connection, int count) override {
+    for (int i = 0; i < count; ++i) {
+      events_->ErrorCounted(connection.id(), MonotonicNow());
+    }
+  }
 
   std::shared_ptr<const Live> live() const {
     MutexLock lock(&mu_);
@@ -183,6 +194,7 @@ void Upstream::Impl::StartDial(size_t loop, pool::ConnId id,
       upstream::Dial::Make(loops_[loop].get(), resolver_.get(), now->dial,
                            {.target = key.target,
                             .sni = key.options.sni,
+                            .alpn = key.options.alpn,
                             .validate = std::move(validate)},
                            [this, loop, id](DialResult result) {
                              FinishDial(loop, id, std::move(result));
@@ -198,12 +210,13 @@ void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
   const auto& connection = result.connection;
   if (connection != nullptr) {
     const pool::Handle handle = table_.NewHandle();
-    if (connection->Announce(this, id, handle)) {
+    if (const auto streams = connection->Announce(this, id, handle)) {
       table_.Add(connection);
-      events_->Dialed(id, {handle, 1, result.timings}, MonotonicNow());
+      events_->Dialed(id, {handle, *streams, result.timings}, MonotonicNow());
       return;
     }
-    // It answered the validation and then closed.
+    connection->CloseNow(pool::CloseReason::kPeerClosed);
+    // It answered the validation and then closed, or said that it will.
     result.error = {pool::FailureClass::kNetwork, "CONNECT_FAILED",
                     absl::StrCat(connection->target(), " (",
                                  connection->facts()->remote_address,
@@ -270,6 +283,11 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
     return events_->Probed(id, connection->IsSilent(), MonotonicNow());
   }
   const Instant now = MonotonicNow();
+  if (connection->http2() && !policy.probe_is_asked_for) {
+    return connection->Ping(
+        SaturatingAdd(now, settings->options.probe_timeout),
+        [this, id](bool alive) { events_->Probed(id, alive, MonotonicNow()); });
+  }
   auto* const call = new ProbeCall(this, id, std::move(policy.probe));
   const Check check = call->check();
   const HeaderView user_agent{"user-agent", "hotline"};

@@ -69,7 +69,8 @@ class Upstream final : public pool::Transport {
                    CallHandler* handler, Instant now);
 
   // Ends a call with kCancelled, unless it has ended; the handler is told
-  // either way, once. On HTTP/1.1 the connection is closed.
+  // either way, once. On HTTP/1.1 the connection is closed, on HTTP/2 the
+  // stream reset.
   void CancelCall(pool::Handle handle, CallId call);
 
   // Null when the connection is gone. Never changes while it lives, so the

@@ -30,6 +30,7 @@ struct GetOptions {
   std::string lease_id;
   std::string sni;
   std::string pool_group;
+  std::string alpn;
   int64_t max_bytes = 0;
   int max_attempts = 0;
   bool include_head = false;
@@ -128,6 +129,7 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
   if (!get.pool_group.empty()) {
     request.mutable_options()->set_pool_group(get.pool_group);
   }
+  if (!get.alpn.empty()) request.mutable_options()->set_alpn(get.alpn);
   const absl::Status status = FillBody(get, in, &request);
   if (!status.ok()) return status;
   return request;
@@ -219,6 +221,11 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("--pool-group", get.pool_group,
                   "Share connections only with callers that name it too")
+      ->type_name("NAME");
+  command
+      .add_option("--alpn", get.alpn,
+                  "The protocol that alone will do: h2 or http/1.1; either "
+                  "unless given")
       ->type_name("NAME");
   command
       .add_option("--max-attempts", get.max_attempts,

@@ -21,6 +21,7 @@ struct AcquireOptions {
   std::string request_id;
   std::string sni;
   std::string pool_group;
+  std::string alpn;
   std::string output = "text";
   bool exclusive = false;
   bool no_wait = false;
@@ -55,6 +56,7 @@ v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
   if (!acquire.pool_group.empty()) {
     request.mutable_options()->set_pool_group(acquire.pool_group);
   }
+  if (!acquire.alpn.empty()) request.mutable_options()->set_alpn(acquire.alpn);
   return request;
 }
 
@@ -154,6 +156,11 @@ void AddConnectionOptions(CLI::App& command, AcquireOptions& acquire) {
   command
       .add_option("--pool-group", acquire.pool_group,
                   "Share connections only with callers that name it too")
+      ->type_name("NAME");
+  command
+      .add_option("--alpn", acquire.alpn,
+                  "The protocol that alone will do: h2 or http/1.1; either "
+                  "unless given")
       ->type_name("NAME");
 }
 

@@ -164,8 +164,8 @@ TEST_F(CommandLineTest, GetFailsOnAnHttpErrorOnlyWhenAsked) {
 TEST_F(CommandLineTest, GetPassesItsLimitsOn) {
   UpstreamAnswers(200, "");
   Hotline({"get", "--max-time", "5", "--max-bytes", "10", "--max-attempts", "1",
-           "--idempotent", "--sni", "b.test", "--pool-group", "g",
-           "https://a.test/"});
+           "--idempotent", "--sni", "b.test", "--pool-group", "g", "--alpn",
+           "h2", "https://a.test/"});
   EXPECT_LE(broker_.execute.remaining_ms().back(), 5100);
   EXPECT_GT(broker_.execute.remaining_ms().back(), 3000);
   EXPECT_EQ(LastExecute().max_response_bytes(), 10);
@@ -173,6 +173,7 @@ TEST_F(CommandLineTest, GetPassesItsLimitsOn) {
   EXPECT_TRUE(LastExecute().retry().idempotent());
   EXPECT_EQ(LastExecute().options().sni(), "b.test");
   EXPECT_EQ(LastExecute().options().pool_group(), "g");
+  EXPECT_EQ(LastExecute().options().alpn(), "h2");
 }
 
 TEST_F(CommandLineTest, AcquirePrintsTheLeaseAndKeepsIt) {

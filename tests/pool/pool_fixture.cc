@@ -70,7 +70,7 @@ void PoolTest::Check() { ASSERT_EQ(inspector_->Check(now_), ""); }
 
 Caller& PoolTest::Acquire(const Ask& ask) {
   Caller& caller = callers_.emplace_back();
-  const HostPoolKey key{ask.target, {"", ask.group}, ask.mode};
+  const HostPoolKey key{ask.target, {"", ask.group, ""}, ask.mode};
   AcquireRequest request;
   request.key = &key;
   request.reuse = ask.reuse;

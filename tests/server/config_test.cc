@@ -58,6 +58,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(target.check_interval, seconds(30));
   EXPECT_EQ(target.probe, pool::ProbeKind::kHttp);
   EXPECT_EQ(target.max_errors, 10);
+  EXPECT_EQ(target.max_streams, 128);
   EXPECT_EQ(s.default_target.validate, CheckSettings{});
   EXPECT_EQ(s.default_target.probe, CheckSettings{.path = "/"});
   EXPECT_FALSE(s.default_target.probe_tcp_only);
@@ -83,6 +84,26 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.metrics_max_targets, 100);
   EXPECT_EQ(s.shutdown_grace, seconds(20));
   EXPECT_TRUE(s.warnings.empty());
+}
+
+TEST(ConfigTest, ProtocolIsUnknownWhereTheUpstreamChoosesIt) {
+  const Settings s = DefaultSettings(2);
+  EXPECT_EQ(s.PoolFor("https://a.example:443").expected_streams, 0);
+  EXPECT_EQ(s.PoolFor("http://a.example:80").expected_streams, 1);
+  EXPECT_EQ(s.PoolFor("https://a.example:443").max_connections, 10);
+}
+
+TEST(ConfigTest, ProbeIsOursToChooseUnlessAsked) {
+  const auto asked = [](const std::string& probe) {
+    const auto s = ParseConfig(
+        "targets: [{target: 'https://a.example', probe: " + probe + "}]", "t");
+    return s.ok() && s->ForTarget(kTarget).probe_is_asked_for;
+  };
+  EXPECT_FALSE(DefaultSettings(2).default_target.probe_is_asked_for);
+  EXPECT_FALSE(asked("{}"));
+  EXPECT_FALSE(asked("{kind: http}"));
+  EXPECT_TRUE(asked("{kind: http, path: /}"));
+  EXPECT_TRUE(asked("{max_status: 299}"));
 }
 
 // A key, a file that sets it to something else than the default, and where that
@@ -139,6 +160,9 @@ std::vector<Row> Rows() {
        }},
       {"pool.max_errors", "pool: {max_errors: 0}",
        [](const Settings& s) { return Mine(s).pool.max_errors == 0; }},
+      {"pool.max_streams_per_connection",
+       "pool: {max_streams_per_connection: 7}",
+       [](const Settings& s) { return Mine(s).pool.max_streams == 7; }},
       {"pool.lease_ttl", "pool: {lease_ttl: 7s}",
        [](const Settings& s) { return s.lease_ttl == seconds(7); }},
       {"pool.max_lease_ttl", "pool: {max_lease_ttl: 7s}",
@@ -224,7 +248,8 @@ std::vector<Row> Rows() {
       {"targets.probe.path",
        "targets: [{target: 'https://a.example', probe: {path: /p}}]",
        [](const Settings& s) {
-         return Mine(s).probe == CheckSettings{.path = "/p"};
+         return Mine(s).probe == CheckSettings{.path = "/p"} &&
+                Mine(s).probe_is_asked_for;
        }},
       {"targets.probe.min_status",
        "targets: [{target: 'https://a.example', probe: {min_status: 204}}]",

@@ -371,7 +371,11 @@ TEST(ValidateAcquireTest, FaultsAreNamedWithTheirField) {
   const auto group = [](std::string name) {
     return [=](Acquire* r) { r->mutable_options()->set_pool_group(name); };
   };
+  const auto alpn = [](std::string name) {
+    return [=](Acquire* r) { r->mutable_options()->set_alpn(name); };
+  };
   const std::string bad_ttl = "BAD_OPTION lease_ttl";
+  const std::string bad_alpn = "BAD_OPTION options.alpn";
   const std::string bad_wait = "BAD_OPTION max_wait";
   const std::string bad_sni = "BAD_OPTION options.sni";
   const std::string bad_group = "BAD_OPTION options.pool_group";
@@ -432,6 +436,18 @@ TEST(ValidateAcquireTest, FaultsAreNamedWithTheirField) {
       {"group with a space", group("a b"), bad_group},
       {"group with a slash", group("a/b"), bad_group},
       {"group above ASCII", group("\xc3\xa9"), bad_group},
+      {"h2", alpn("h2"), ""},
+      {"HTTP/1.1", alpn("http/1.1"), ""},
+      {"HTTP/1.0", alpn("http/1.0"), bad_alpn},
+      {"H2 in capitals", alpn("H2"), bad_alpn},
+      {"both", alpn("h2,http/1.1"), bad_alpn},
+      {"protocol with NUL", alpn(std::string("h2\0", 3)), bad_alpn},
+      {"protocol without TLS",
+       [](Acquire* r) {
+         r->set_target("http://a.example");
+         r->mutable_options()->set_alpn("http/1.1");
+       },
+       bad_alpn},
       {"holder",
        [](Acquire* r) {
          r->mutable_holder()->set_client_id(Label(128));
@@ -533,6 +549,12 @@ TEST(ValidateExecuteTest, FaultsAreNamedWithTheirField) {
        [](Execute* r) {
          r->set_lease_id("x");
          r->mutable_options()->set_pool_group("a");
+       },
+       "BAD_OPTION options"},
+      {"protocol with a lease",
+       [](Execute* r) {
+         r->set_lease_id("x");
+         r->mutable_options()->set_alpn("h2");
        },
        "BAD_OPTION options"},
       {"empty options with a lease",

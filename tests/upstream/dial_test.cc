@@ -80,10 +80,28 @@ TEST_F(DialTest, PeerThatChoosesNoProtocolIsTaken) {
 }
 
 TEST_F(DialTest, PeerThatChoosesAnotherProtocolIsNot) {
-  ScriptedPeer peer({.tls = LocalhostCert(), .alpn = "h2"},
+  for (const std::string wanted : {"h2", "http/1.1"}) {
+    const std::string other = wanted == "h2" ? "http/1.1" : "h2";
+    alpn_ = wanted;
+    ScriptedPeer peer({.tls = LocalhostCert(), .alpn = other},
+                      AlwaysAnswer(OkResponse("hi")));
+    EXPECT_EQ("ALPN_MISMATCH", DialReason(peer.target()));
+    EXPECT_TRUE(MessageHas(other)) << message_;
+  }
+}
+
+TEST_F(DialTest, PeerThatChoosesNothingDoesNotSpeakHttp2) {
+  alpn_ = "h2";
+  ScriptedPeer peer({.tls = LocalhostCert(), .alpn = ""},
                     AlwaysAnswer(OkResponse("hi")));
   EXPECT_EQ("ALPN_MISMATCH", DialReason(peer.target()));
   EXPECT_TRUE(MessageHas("\"h2\"")) << message_;
+}
+
+TEST_F(DialTest, PeerThatChoosesWhatWasNotOfferedIsRefused) {
+  ScriptedPeer peer({.tls = LocalhostCert(), .alpn = "spdy/3"},
+                    AlwaysAnswer(OkResponse("hi")));
+  EXPECT_EQ("ALPN_MISMATCH", DialReason(peer.target())) << message_;
 }
 
 TEST_F(DialTest, PeerThatDoesNotSpeakTlsIsReported) {

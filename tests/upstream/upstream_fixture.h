@@ -38,6 +38,7 @@ struct DialOutcome {
   pool::Handle handle = 0;  // 0: failed.
   pool::DialError error;
   pool::DialTimings timings;
+  int max_streams = 0;
   explicit operator bool() const { return handle != 0; }
 };
 
@@ -65,14 +66,14 @@ class NotingPool final : public pool::TransportEvents {
   void Dialed(pool::ConnId id, const pool::Established& e, Instant) override {
     Note([&] {
       ++answers_[id];
-      dials_[id] = {e.handle, {}, e.timings};
+      dials_[id] = {e.handle, {}, e.timings, e.max_streams};
     });
   }
   void DialFailed(pool::ConnId id, const pool::DialError& error,
                   const pool::DialTimings& timings, Instant) override {
     Note([&] {
       ++answers_[id];
-      dials_[id] = {0, error, timings};
+      dials_[id] = {0, error, timings, 0};
     });
   }
   void Closed(pool::ConnId id, pool::CloseReason reason, Instant) override {
@@ -84,9 +85,15 @@ class NotingPool final : public pool::TransportEvents {
   void Probed(pool::ConnId id, bool passed, Instant) override {
     Note([&] { probes_.push_back({id, passed}); });
   }
-  void ConcurrencyChanged(pool::ConnId, int, Instant) override {}
-  void GoAway(pool::ConnId, Instant) override {}
-  void ErrorCounted(pool::ConnId, Instant) override {}
+  void ConcurrencyChanged(pool::ConnId id, int streams, Instant) override {
+    Note([&] { streams_[id] = streams; });
+  }
+  void GoAway(pool::ConnId id, Instant) override {
+    Note([&] { ++goaways_[id]; });
+  }
+  void ErrorCounted(pool::ConnId id, Instant) override {
+    Note([&] { ++errors_[id]; });
+  }
 
   DialOutcome AwaitDial(pool::ConnId id) {
     Await([&] { return answers_[id] > 0; });
@@ -100,6 +107,18 @@ class NotingPool final : public pool::TransportEvents {
     Await([&] { return probes_.size() >= count; });
     EXPECT_EQ(id, probes_[count - 1].first);
     return probes_[count - 1].second;
+  }
+  void AwaitStreams(pool::ConnId id, int streams) {
+    Await([&] { return streams_.contains(id) && streams_[id] == streams; });
+  }
+  void AwaitGoAway(pool::ConnId id) {
+    Await([&] { return goaways_[id] > 0; });
+  }
+  int goaways(pool::ConnId id) {
+    return Look([&] { return goaways_[id]; });
+  }
+  int errors(pool::ConnId id) {
+    return Look([&] { return errors_[id]; });
   }
   int answers(pool::ConnId id) {
     return Look([&] { return answers_[id]; });
@@ -117,6 +136,9 @@ class NotingPool final : public pool::TransportEvents {
   std::map<pool::ConnId, int> answers_;
   std::map<pool::ConnId, DialOutcome> dials_;
   std::map<pool::ConnId, int> closes_;
+  std::map<pool::ConnId, int> streams_;
+  std::map<pool::ConnId, int> goaways_;
+  std::map<pool::ConnId, int> errors_;
   std::map<pool::ConnId, pool::CloseReason> closed_;
   std::vector<std::pair<pool::ConnId, bool>> probes_;
 };
@@ -190,6 +212,7 @@ class UpstreamTest : public ::testing::Test {
     auto key = std::make_shared<pool::HostPoolKey>();
     key->target = target;
     key->options.sni = sni;
+    key->options.alpn = alpn_;
     keys_[++last_id_] = key;
     upstream().Dial(last_id_, key);
     return last_id_;
@@ -235,6 +258,7 @@ class UpstreamTest : public ::testing::Test {
 
   Options options_;
   TargetPolicy policy_;
+  std::string alpn_;  // Of the dials from now on.
   std::function<void(int, Instant)> tick_;
   NotingPool pool_;
   std::unique_ptr<Upstream> upstream_;

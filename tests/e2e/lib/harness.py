@@ -32,9 +32,9 @@ class EndToEnd(unittest.TestCase):
         for log in self._logs if failed else ():
             print("--- log of hotlined\n" + log()[-8000:])
 
-    def start_nginx(self, servers=None, extra=""):
+    def start_nginx(self, servers=None, extra="", http2=False):
         servers = servers or {"good": self.authority.issue("good")}
-        server = nginx.Nginx(self.directory, servers, extra)
+        server = nginx.Nginx(self.directory, servers, extra, http2)
         self.addCleanup(server.stop)
         return server
 
@@ -48,9 +48,9 @@ class EndToEnd(unittest.TestCase):
         self.addCleanup(server.abandon)
         return server
 
-    def start_both(self, config=None, extra=""):
+    def start_both(self, config=None, extra="", http2=False):
         """(nginx, hotlined, the target of the one for the other)."""
-        upstream = self.start_nginx(extra=extra)
+        upstream = self.start_nginx(extra=extra, http2=http2)
         server = self.start_hotlined(config)
         return upstream, server, "https://localhost:%d" % upstream.ports["good"]
 

@@ -63,13 +63,14 @@ class Nginx:
     """One nginx with one listener for each of `servers`.
 
     servers: name -> Certificate, or None for plain HTTP. `extra` goes into
-    each server block.
+    each server block. With `http2` those with TLS speak it, too.
     """
 
-    def __init__(self, directory, servers, extra=""):
+    def __init__(self, directory, servers, extra="", http2=False):
         self.directory = os.path.join(directory, "nginx")
         os.mkdir(self.directory)
         self._servers = servers
+        self._tls = " ssl http2" if http2 else " ssl"
         self.ports = {}
         self._polls = 0
         # Another process may take a free port between the look and nginx.
@@ -88,7 +89,7 @@ class Nginx:
                 lines = "ssl_certificate %s; ssl_certificate_key %s;" % (
                     certificate.cert, certificate.key)
             blocks.append(_SERVER.format(
-                port=self.ports[name], tls=" ssl" if certificate else "",
+                port=self.ports[name], tls=self._tls if certificate else "",
                 certificate=lines, dir=self.directory, name=name, extra=extra,
                 filler="x" * 2048))
         config = os.path.join(self.directory, "nginx.conf")

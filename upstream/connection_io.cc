@@ -1,0 +1,195 @@
+// A connection's bytes, in and out.
+#include <errno.h>
+#include <sys/socket.h>
+
+#include <utility>
+
+#include "upstream/connection.h"
+#include "upstream/socket_io.h"
+#include "upstream/sockets.h"
+
+namespace hotline::upstream {
+namespace {
+
+// Of one event; then others have their turn.
+constexpr int kReadsPerEvent = 16;
+
+}  // namespace
+
+// Input, on the loop.
+
+void Connection::ArmRead() {
+  if (!io_->descriptor.is_open()) return;
+  io_->descriptor.async_wait(
+      SocketIo::Descriptor::wait_read,
+      [self = shared_from_this()](const boost::system::error_code& error) {
+        if (error) return;  // Closed.
+        self->OnReadable();
+        self->ArmRead();
+      });
+}
+
+void Connection::OnReadable() {
+  char* const buffer = loop_->scratch();
+  now_ = MonotonicNow();
+  for (int i = 0; i < kReadsPerEvent; ++i) {
+    if (!io_->descriptor.is_open()) return;
+    const ssize_t size = recv(fd_, buffer, Loop::kScratchBytes, 0);
+    const int error = size < 0 ? errno : 0;
+    if (error == EINTR) continue;
+    News news;
+    bool open = false;
+    {
+      MutexLock lock(&mu_);
+      if (size > 0) {
+        TakeInputLocked({buffer, static_cast<size_t>(size)});
+      } else if (size == 0) {
+        // Under TLS the peer has to say so itself; anybody can send a FIN.
+        TakeEndLocked(engine_ == nullptr && !sender_.broken(),
+                      sender_.broken() ? sender_.broken_why()
+                                       : "the upstream closed the connection");
+      } else if (error != EAGAIN && error != EWOULDBLOCK) {
+        TakeEndLocked(false, SocketErrorText(error));
+      } else if (sender_.broken()) {
+        TakeEndLocked(false, sender_.broken_why());
+      }
+      open = TakeNewsLocked(&news);
+    }
+    if (!open) return FinishClose();
+    Tell(&news);
+    // A short read means that nothing is left: what comes next is an event.
+    if (size < static_cast<ssize_t>(Loop::kScratchBytes)) return;
+  }
+}
+
+void Connection::TakeInputLocked(std::string_view bytes) {
+  if (engine_ == nullptr) {
+    TakePlainLocked(bytes);
+  } else {
+    DecryptLocked(bytes);
+  }
+}
+
+void Connection::DecryptLocked(std::string_view bytes) {
+  char* const buffer = loop_->plain_scratch();
+  engine_->Feed(bytes);
+  while (state_ == State::kOpen) {
+    size_t size = 0;
+    const TlsResult result =
+        engine_->Read(buffer, Loop::kScratchBytes, &size, sender_.wire());
+    if (result == TlsResult::kOk) {
+      TakePlainLocked({buffer, size});
+      continue;
+    }
+    if (result == TlsResult::kClosed) {
+      TakeEndLocked(!sender_.broken(), "the upstream closed the connection");
+    } else if (result != TlsResult::kWantInput) {
+      TakeEndLocked(false, "TLS: " + engine_->error());
+    }
+    break;
+  }
+  // The protocol's own answers: key updates, alerts. On HTTP/2 they go with
+  // what follows.
+  if (http2_ == nullptr && !sender_.wire()->empty() && !write_armed_ &&
+      FlushLocked() == Sender::Result::kBlocked) {
+    write_armed_ = true;
+    loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
+  }
+}
+
+void Connection::TakePlainLocked(std::string_view plain) {
+  if (http2_ == nullptr) return TakeHttp1Locked(plain);
+  http2_->heard = now_;
+  http2_->asked = kNever;
+  if (codec_->Feed(plain)) return;
+  why_ = codec_->error().message;
+  CloseLocked(pool::CloseReason::kError);
+}
+
+void Connection::TakeHttp1Locked(std::string_view plain) {
+  if (first_.stream != 0 && !first_.ended && first_.result.bytes_written > 0) {
+    first_.result.bytes_read += plain.size();
+    if (first_.first_byte == Instant{}) first_.first_byte = now_;
+  }
+  const bool more = codec_->Feed(plain);
+  if (!more) {
+    CloseLocked(codec_->error().unsolicited ? pool::CloseReason::kUnsolicited
+                                            : pool::CloseReason::kError);
+  } else if (first_.ended && !codec_->CanSubmit()) {
+    CloseLocked(pool::CloseReason::kPeerClosed);
+  }
+}
+
+void Connection::TakeEndLocked(bool clean, std::string why) {
+  bool failed = HasCallsLocked();
+  if (http2_ == nullptr && clean) {
+    codec_->FeedEof();
+    failed = failed && first_.result.error != CallError::kNone;
+  } else {
+    LoseAllLocked(why);
+  }
+  CloseLocked(failed ? pool::CloseReason::kError
+                     : pool::CloseReason::kPeerClosed);
+}
+
+// Output.
+
+void Connection::ArmWrite() {
+  if (!io_->descriptor.is_open()) return;
+  io_->descriptor.async_wait(
+      SocketIo::Descriptor::wait_write,
+      [self = shared_from_this()](const boost::system::error_code& error) {
+        if (!error) self->OnWritable();
+      });
+}
+
+void Connection::OnWritable() {
+  Sender::Result flush;
+  {
+    MutexLock lock(&mu_);
+    if (state_ != State::kOpen) return;
+    flush = FlushLocked();
+    write_armed_ = flush == Sender::Result::kBlocked;
+  }
+  if (flush == Sender::Result::kBlocked) ArmWrite();
+  if (flush == Sender::Result::kBroken) OnReadable();
+}
+
+void Connection::FlushOnLoop() {
+  Sender::Result flush;
+  {
+    MutexLock lock(&mu_);
+    loop_flushes_ = false;
+    if (state_ != State::kOpen || write_armed_ || sender_.broken()) return;
+    if (sender_.empty() && !codec_->WantsWrite()) return;
+    flush = FlushLocked();
+    write_armed_ = flush == Sender::Result::kBlocked;
+  }
+  if (flush == Sender::Result::kBlocked) ArmWrite();
+  if (flush == Sender::Result::kBroken) {
+    loop_->Post([self = shared_from_this()] { self->OnReadable(); });
+  }
+}
+
+Sender::Result Connection::FlushLocked() {
+  Sender::Result result = Sender::Result::kDone;
+  if (!sender_.empty()) result = FlushTakenLocked();
+  while (result == Sender::Result::kDone && codec_->WantsWrite()) {
+    codec_->TakeOutput(sender_.plain());
+    if (sender_.empty()) break;
+    result = FlushTakenLocked();
+  }
+  return result;
+}
+
+Sender::Result Connection::FlushTakenLocked() {
+  size_t written = 0;
+  const Sender::Result result = sender_.Flush(&written);
+  if (written > 0) {
+    codec_->OnWritten(written);
+    if (http2_ == nullptr) first_.result.bytes_written += written;
+  }
+  return result;
+}
+
+}  // namespace hotline::upstream
