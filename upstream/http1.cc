@@ -255,9 +255,12 @@ size_t Http1Codec::Take(std::string_view rest) {
 }
 
 size_t Http1Codec::TakeHead(std::string_view rest) {
-  // Whatever does not speak HTTP is found out at its first bytes.
+  // Whatever does not speak HTTP is found out at its first bytes; but of those
+  // only that may be there at all, or the verdict depends on the pieces.
   constexpr std::string_view kStart = "HTTP/1.";
-  if (rest.substr(0, kStart.size()) != kStart.substr(0, rest.size())) {
+  const std::string_view start =
+      rest.substr(0, std::min(kStart.size(), max_header_bytes_ - head_bytes_));
+  if (start != kStart.substr(0, start.size())) {
     return Refuse("it does not begin with HTTP/1.");
   }
   const HeaderScanner::Result result = scanner_.Scan(rest);
