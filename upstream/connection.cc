@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "upstream/http1.h"
@@ -14,53 +13,12 @@
 namespace hotline::upstream {
 namespace {
 
-// Taken on an answer's word that so much will come.
-constexpr size_t kMostReserved = 1 << 20;
 // On HTTP/2, whatever the pool's own limit.
 constexpr int kMostStreams = 1000;
 // An HTTP/2 peer that owes answers and says nothing for so long is asked
 // whether it lives, and given up when it does not say so.
 constexpr Duration kSilence = std::chrono::seconds(20);
 constexpr Duration kSignOfLife = std::chrono::seconds(5);
-
-CallResult NeverSent(const char* why) {
-  CallResult result;
-  result.error = CallError::kConnectionGone;
-  result.verdict = Verdict::kNotSent;
-  result.message = why;
-  return result;
-}
-
-// What a well-formed Content-Length announces; 0: nothing.
-size_t AnnouncedLength(const std::vector<Header>& headers) {
-  for (const Header& header : headers) {
-    if (header.name != "content-length") continue;
-    size_t length = 0;
-    const char* const begin = header.value.data();
-    const auto result =
-        std::from_chars(begin, begin + header.value.size(), length);
-    return result.ec == std::errc() ? length : 0;
-  }
-  return 0;
-}
-
-// What a request takes on the wire, without its compression.
-size_t BytesOf(const Request& request) {
-  size_t bytes = request.method.size() + request.authority.size() +
-                 request.path.size() + request.body.size();
-  for (const HeaderView& header : request.headers) {
-    bytes += header.name.size() + header.value.size();
-  }
-  return bytes;
-}
-
-size_t BytesOf(const std::vector<Header>& headers) {
-  size_t bytes = 0;
-  for (const Header& header : headers) {
-    bytes += header.name.size() + header.value.size();
-  }
-  return bytes;
-}
 
 std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
                                  const Connection::Options& options) {
@@ -142,90 +100,6 @@ void Connection::OnGoAway(StreamId /*last*/, std::string why) {
   if (std::exchange(http2_->going_away, true)) return;
   http2_->news.going_away = true;
   why_ = "the upstream takes no more requests: " + why;
-}
-
-// Calls: begun by whoever was lent the connection.
-
-CallId Connection::StartCall(const Request& request, CallHandler* handler,
-                             Instant now) {
-  bool blocked = false;
-  bool broken = false;
-  Instant arm = kNever;
-  CallId id = 0;
-  {
-    MutexLock lock(&mu_);
-    if (state_ == State::kClosing) {
-      late_.push_back(handler);
-      return 0;
-    }
-    if (state_ == State::kOpen && codec_->CanSubmit()) {
-      const Call& call = BeginCallLocked(request, handler, now);
-      id = call.stream;
-      if (!write_armed_ && !loop_flushes_) {
-        const Sender::Result flush = FlushLocked();
-        blocked = write_armed_ = flush == Sender::Result::kBlocked;
-        broken = flush == Sender::Result::kBroken;
-      }
-      arm = ToArmLocked(std::min(call.deadline, SilenceDueLocked()));
-      handler = nullptr;
-    }
-  }
-  if (handler != nullptr) {
-    handler->OnDone(NeverSent("the connection is not fit for a call"));
-    return 0;
-  }
-  if (arm != kNever) ArmDeadline(arm);
-  if (blocked) loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
-  // There may be an answer to read that explains it.
-  if (broken) loop_->Post([self = shared_from_this()] { self->OnReadable(); });
-  return id;
-}
-
-const Connection::Call& Connection::BeginCallLocked(const Request& request,
-                                                    CallHandler* handler,
-                                                    Instant now) {
-  if (http2_ != nullptr && !HasCallsLocked()) http2_->heard = now;
-  const StreamId stream = codec_->Submit(request);
-  Call* call = &first_;
-  if (first_.stream != 0) {
-    auto owned = std::make_unique<Call>();
-    call = owned.get();
-    http2_->others.emplace(stream, std::move(owned));
-  }
-  call->stream = stream;
-  call->handler = handler;
-  call->max_response_bytes = request.max_response_bytes;
-  call->truncate = request.truncate;
-  call->deadline = request.deadline;
-  call->started = now;
-  if (http2_ != nullptr) call->request_bytes = BytesOf(request);
-  return *call;
-}
-
-Connection::Call* Connection::FindLocked(StreamId stream) {
-  if (stream == 0) return nullptr;
-  if (first_.stream == stream) return first_.ended ? nullptr : &first_;
-  if (http2_ == nullptr) return nullptr;
-  const auto found = http2_->others.find(stream);
-  return found == http2_->others.end() ? nullptr : found->second.get();
-}
-
-void Connection::CancelCall(CallId id) {
-  loop_->Post([self = shared_from_this(), id] {
-    self->now_ = MonotonicNow();
-    {
-      MutexLock lock(&self->mu_);
-      if (self->state_ != State::kOpen) return;
-      Call* const call = self->FindLocked(static_cast<StreamId>(id));
-      if (call == nullptr) return;
-      self->EndCallLocked(call, CallError::kCancelled,
-                          "the call was cancelled");
-      if (self->http2_ == nullptr) {
-        self->CloseLocked(pool::CloseReason::kError);
-      }
-    }
-    self->Settle();
-  });
 }
 
 bool Connection::IsSilent() {
@@ -362,129 +236,12 @@ void Connection::ExpireCallsLocked(Instant now) {
   http2_->news.errors += static_cast<int>(late.size());
 }
 
-// How calls end.
-
-void Connection::FinishCallLocked(Call* call) {
-  call->ended = true;
-  CallResult& result = call->result;
-  if (call->first_byte != Instant{}) {
-    result.first_byte = call->first_byte - call->started;
-    result.transfer = now_ - call->first_byte;
-  }
-  if (http2_ == nullptr) return;
-  if (result.verdict == Verdict::kPartial) {
-    // Streams share what is written: of one, only this is known.
-    result.bytes_written = std::max<size_t>(1, call->request_bytes / 2);
-  } else if (result.verdict != Verdict::kNotSent) {
-    result.bytes_written = call->request_bytes;
-  }
-  if (call == &first_) return;
-  auto node = http2_->others.extract(call->stream);
-  http2_->news.others.push_back(std::move(node.mapped()));
-}
-
-void Connection::EndCallLocked(Call* call, CallError error,
-                               std::string message) {
-  call->result.error = error;
-  call->result.verdict = codec_->VerdictOf(call->stream);
-  call->result.message = std::move(message);
-  codec_->Cancel(call->stream);
-  FinishCallLocked(call);
-}
-
-void Connection::EndAllLocked(CallError error, const std::string& message) {
-  if (first_.stream != 0 && !first_.ended) {
-    EndCallLocked(&first_, error, message);
-  }
-  while (http2_ != nullptr && !http2_->others.empty()) {
-    EndCallLocked(http2_->others.begin()->second.get(), error, message);
-  }
-}
-
-void Connection::LoseAllLocked(const std::string& why) {
-  const auto lose = [&](Call* call) {
-    const Verdict verdict = codec_->VerdictOf(call->stream);
-    EndCallLocked(call,
-                  verdict == Verdict::kNotSent ? CallError::kConnectionGone
-                                               : CallError::kReset,
-                  why);
-  };
-  if (first_.stream != 0 && !first_.ended) lose(&first_);
-  while (http2_ != nullptr && !http2_->others.empty()) {
-    lose(http2_->others.begin()->second.get());
-  }
-  why_ = why;
-}
-
-void Connection::OnHead(StreamId stream, int status,
-                        std::vector<Header> headers) {
-  Call* const call = FindLocked(stream);
-  if (call == nullptr) return;
-  if (http2_ != nullptr) {
-    call->first_byte = now_;
-    call->result.bytes_read += BytesOf(headers);
-  }
-  Response& response = call->result.response;
-  response.status = status;
-  response.headers = std::move(headers);
-}
-
-void Connection::OnBody(StreamId stream, std::string_view piece) {
-  Call* const call = FindLocked(stream);
-  if (call == nullptr) return;
-  if (http2_ != nullptr) call->result.bytes_read += piece.size();
-  Response& response = call->result.response;
-  std::string& body = response.body;
-  const auto limit =
-      static_cast<size_t>(std::max<int64_t>(call->max_response_bytes, 0));
-  if (body.empty()) {
-    body.reserve(
-        std::min({AnnouncedLength(response.headers), limit, kMostReserved}));
-  }
-  const size_t room = limit - body.size();
-  body.append(piece.substr(0, room));
-  if (piece.size() <= room) return;
-  if (call->truncate) {
-    response.truncated = true;
-    codec_->Cancel(stream);
-    FinishCallLocked(call);
-  } else {
-    EndCallLocked(call, CallError::kResponseTooLarge,
-                  "the answer's body is longer than " +
-                      std::to_string(call->max_response_bytes) + " bytes");
-  }
-}
-
-void Connection::OnTrailers(StreamId stream, std::vector<Header> trailers) {
-  Call* const call = FindLocked(stream);
-  if (call == nullptr) return;
-  call->result.response.trailers = std::move(trailers);
-}
-
-void Connection::OnComplete(StreamId stream) {
-  Call* const call = FindLocked(stream);
-  if (call != nullptr) FinishCallLocked(call);
-}
-
-void Connection::OnStreamError(StreamId stream, CallError error,
-                               Verdict verdict, std::string message) {
-  Call* const call = FindLocked(stream);
-  if (call == nullptr) return;
-  call->result.error = error;
-  call->result.verdict = verdict;
-  call->result.message = std::move(message);
-  // A refusal says nothing against the connection.
-  if (http2_ != nullptr && verdict != Verdict::kRefusedByPeer) {
-    ++http2_->news.errors;
-  }
-  FinishCallLocked(call);
-}
-
 // What is told.
 
 bool Connection::TakeNewsLocked(News* news) {
   if (state_ != State::kOpen) return false;
   if (http2_ != nullptr) *news = std::exchange(http2_->news, News());
+  if (!stream_news_.empty()) news->streams = TakeStreamNewsLocked();
   if (first_.ended) {
     news->first = Ending{first_.handler, std::move(first_.result)};
     first_ = Call();
@@ -507,11 +264,7 @@ void Connection::Settle() {
 }
 
 void Connection::Tell(News* news) {
-  if (http2_ == nullptr) {
-    if (news->first)
-      news->first->handler->OnDone(std::move(news->first->result));
-    return;
-  }
+  if (http2_ == nullptr) return TellEndings(news);
   // Who hears that its call was refused must not be lent this connection again.
   if (owner_ != nullptr) {
     if (news->going_away) owner_->OnGoAway(*this);
@@ -525,6 +278,7 @@ void Connection::Tell(News* news) {
 }
 
 void Connection::TellEndings(News* news) {
+  TellStreams(news);
   if (news->first) news->first->handler->OnDone(std::move(news->first->result));
   for (const auto& call : news->others) {
     call->handler->OnDone(std::move(call->result));
@@ -563,6 +317,7 @@ void Connection::FinishClose() {
       if (http2_->changed) news.changed = std::move(http2_->changed);
       if (http2_->pinged) news.pinged = std::move(http2_->pinged);
     }
+    news.streams = TakeStreamNewsLocked();
     if (first_.ended) {
       news.first = Ending{first_.handler, std::move(first_.result)};
       first_ = Call();

@@ -15,6 +15,10 @@
 // writes come together: while the loop is about to send, or the socket takes no
 // more, a call only adds its request to what waits.
 //
+// A streamed call is told piece by piece, by Tell on the loop; what it sends is
+// written by the thread that brings it. What nobody consumes stops the peer: on
+// HTTP/1.1 by not reading on, on HTTP/2 by the stream's window.
+//
 // An idle connection owns no buffer.
 //
 // Thread safety: any thread, unless said otherwise.
@@ -93,8 +97,18 @@ class Connection final : public std::enable_shared_from_this<Connection>,
                               pool::Handle handle);
 
   // See Upstream::StartCall.
-  CallId StartCall(const Request& request, CallHandler* handler, Instant now);
+  CallId StartCall(const Request& request, CallHandler* handler, Instant now) {
+    return Begin(request, handler, /*streamed=*/nullptr, /*end=*/true, now);
+  }
   void CancelCall(CallId call);
+
+  // See Upstream::OpenStream.
+  CallId OpenStream(const Request& head, bool end, StreamHandler* handler,
+                    Instant now) {
+    return Begin(head, handler, handler, end, now);
+  }
+  size_t SendBody(CallId call, std::string_view piece, bool end);
+  void Consume(CallId call, size_t bytes);
 
   // Asks the peer for a sign of life; `told` hears once whether it came by
   // `deadline`, on the loop. Without one the connection is closed. HTTP/2 only.
@@ -125,10 +139,23 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     kClosed,   // Its owner knows.
   };
 
+  // What is to be told of a streamed call, but for its end.
+  struct StreamNews {
+    StreamHandler* handler = nullptr;
+    StreamId stream = 0;
+    int status = 0;  // 0: no head.
+    std::vector<Header> headers;
+    std::string body;
+    std::optional<std::vector<Header>> trailers;
+    bool sendable = false;
+  };
+
   // A call that runs.
   struct Call {
     StreamId stream = 0;  // 0: none. It is also the call's name.
     CallHandler* handler = nullptr;
+    StreamHandler* streamed = nullptr;  // The same, if it is.
+    StreamNews* news = nullptr;         // In stream_news_, if it is.
     int64_t max_response_bytes = 0;
     bool truncate = false;
     bool ended = false;  // `result` is what is to be told.
@@ -145,8 +172,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   };
 
   // What happened under the lock and is to be told without it; on HTTP/1.1 only
-  // `first`.
+  // `streams` and `first`.
   struct News {
+    std::vector<std::unique_ptr<StreamNews>> streams;
     std::optional<Ending> first;
     std::vector<std::unique_ptr<Call>> others;
     std::optional<int> max_streams;
@@ -169,7 +197,14 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     Instant asked = kNever;  // When one was asked for, for want of any.
   };
 
-  // CodecEvents, from inside codec_->Feed and FeedEof: under the lock.
+  // What a flush leaves for the loop.
+  struct Rest {
+    bool blocked = false;
+    bool broken = false;
+    bool news = false;
+  };
+
+  // CodecEvents, from inside the codec: under the lock.
   void OnHead(StreamId stream, int status, std::vector<Header> headers) override
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnBody(StreamId stream,
@@ -180,16 +215,20 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void OnStreamError(StreamId stream, CallError error, Verdict verdict,
                      std::string message) override
       ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void OnSendable(StreamId stream) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnReady(int max_streams) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnConcurrency(int max_streams) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnGoAway(StreamId last,
                 std::string why) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnPingAck() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
+  // Unless it is armed, or nothing more is to be read for now.
   void ArmRead();
   void ArmWrite();
   void OnReadable();
   void OnWritable();
+  // Writing failed: there may be an answer to read that explains it.
+  void OnBroken();
   void OnDeadline();
 
   // `due` if OnDeadline has to be armed for it, which counts as done from now
@@ -208,8 +247,13 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   }
   // Null: no such call, or it has ended.
   Call* FindLocked(StreamId stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `streamed` is null or `handler`.
+  CallId Begin(const Request& request, CallHandler* handler,
+               StreamHandler* streamed, bool end, Instant now);
   const Call& BeginCallLocked(const Request& request, CallHandler* handler,
-                              Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+                              StreamHandler* streamed, bool end, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static CallResult NeverSent(const char* why);
   // Gives the call up, with the verdict it has by now.
   void EndCallLocked(Call* call, CallError error, std::string message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -219,6 +263,12 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void LoseAllLocked(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Its result is final.
   void FinishCallLocked(Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // Where to note what is to be told of a streamed call.
+  StreamNews* NewsOfLocked(Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<std::unique_ptr<StreamNews>> TakeStreamNewsLocked()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static void TellStreams(News* news);
 
   // False: the connection has to be closed, and FinishClose tells the news.
   bool TakeNewsLocked(News* news) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -248,6 +298,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Sender::Result FlushTakenLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The same on the loop, which sees to what comes of it.
   void FlushOnLoop();
+  // The same on any thread, unless the loop is about to or the socket is full.
+  Rest TryFlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void LeaveToLoop(const Rest& rest);
 
   Loop* const loop_;
   const Options options_;
@@ -272,6 +325,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Calls that came between the end and the owner's knowing of it.
   std::vector<CallHandler*> late_ ABSL_GUARDED_BY(mu_);
 
+  std::vector<std::unique_ptr<StreamNews>> stream_news_ ABSL_GUARDED_BY(mu_);
+  StreamId sending_ ABSL_GUARDED_BY(mu_) = 0;  // Inside its SendBody.
+  // Until somebody has consumed what there is.
+  bool read_paused_ ABSL_GUARDED_BY(mu_) = false;
+
   Sender sender_ ABSL_GUARDED_BY(mu_);
   bool write_armed_ ABSL_GUARDED_BY(mu_) = false;
   bool loop_flushes_ ABSL_GUARDED_BY(mu_) = false;  // It will, very soon.
@@ -279,7 +337,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // The earliest RunAt that is under way.
   Instant deadline_armed_ ABSL_GUARDED_BY(mu_) = kNever;
 
-  Instant now_{};  // Of the event being handled; on the loop only.
+  // On the loop only.
+  bool read_armed_ = false;
+  Instant now_{};  // Of the event being handled.
 };
 
 }  // namespace hotline::upstream

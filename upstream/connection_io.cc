@@ -19,10 +19,16 @@ constexpr int kReadsPerEvent = 16;
 // Input, on the loop.
 
 void Connection::ArmRead() {
-  if (!io_->descriptor.is_open()) return;
+  if (read_armed_ || !io_->descriptor.is_open()) return;
+  {
+    MutexLock lock(&mu_);
+    if (read_paused_) return;
+  }
+  read_armed_ = true;
   io_->descriptor.async_wait(
       SocketIo::Descriptor::wait_read,
       [self = shared_from_this()](const boost::system::error_code& error) {
+        self->read_armed_ = false;
         if (error) return;  // Closed.
         self->OnReadable();
         self->ArmRead();
@@ -39,6 +45,7 @@ void Connection::OnReadable() {
     if (error == EINTR) continue;
     News news;
     bool open = false;
+    bool paused = false;
     {
       MutexLock lock(&mu_);
       if (size > 0) {
@@ -54,9 +61,11 @@ void Connection::OnReadable() {
         TakeEndLocked(false, sender_.broken_why());
       }
       open = TakeNewsLocked(&news);
+      paused = read_paused_ = !codec_->WantsRead();
     }
     if (!open) return FinishClose();
     Tell(&news);
+    if (paused) return;
     // A short read means that nothing is left: what comes next is an event.
     if (size < static_cast<ssize_t>(Loop::kScratchBytes)) return;
   }
@@ -145,30 +154,57 @@ void Connection::ArmWrite() {
 
 void Connection::OnWritable() {
   Sender::Result flush;
+  bool news;
   {
     MutexLock lock(&mu_);
     if (state_ != State::kOpen) return;
     flush = FlushLocked();
     write_armed_ = flush == Sender::Result::kBlocked;
+    news = !stream_news_.empty();
   }
+  if (news) Settle();
   if (flush == Sender::Result::kBlocked) ArmWrite();
-  if (flush == Sender::Result::kBroken) OnReadable();
+  if (flush == Sender::Result::kBroken) OnBroken();
+}
+
+void Connection::OnBroken() {
+  {
+    MutexLock lock(&mu_);
+    if (read_paused_) return;  // Whoever reads on will find out.
+  }
+  OnReadable();
 }
 
 void Connection::FlushOnLoop() {
-  Sender::Result flush;
+  Rest rest;
   {
     MutexLock lock(&mu_);
     loop_flushes_ = false;
-    if (state_ != State::kOpen || write_armed_ || sender_.broken()) return;
+    if (state_ != State::kOpen || sender_.broken()) return;
     if (sender_.empty() && !codec_->WantsWrite()) return;
-    flush = FlushLocked();
-    write_armed_ = flush == Sender::Result::kBlocked;
+    rest = TryFlushLocked();
   }
-  if (flush == Sender::Result::kBlocked) ArmWrite();
-  if (flush == Sender::Result::kBroken) {
-    loop_->Post([self = shared_from_this()] { self->OnReadable(); });
+  LeaveToLoop(rest);
+}
+
+Connection::Rest Connection::TryFlushLocked() {
+  Rest rest;
+  if (write_armed_ || loop_flushes_) return rest;
+  const Sender::Result flush = FlushLocked();
+  rest.blocked = write_armed_ = flush == Sender::Result::kBlocked;
+  rest.broken = flush == Sender::Result::kBroken;
+  rest.news = !stream_news_.empty();
+  return rest;
+}
+
+void Connection::LeaveToLoop(const Rest& rest) {
+  if (rest.blocked) {
+    loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
   }
+  if (rest.broken) {
+    loop_->Post([self = shared_from_this()] { self->OnBroken(); });
+  }
+  if (rest.news) loop_->Post([self = shared_from_this()] { self->Settle(); });
 }
 
 Sender::Result Connection::FlushLocked() {

@@ -2,6 +2,8 @@
 #ifndef HOTLINE_UPSTREAM_TYPES_H_
 #define HOTLINE_UPSTREAM_TYPES_H_
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -11,6 +13,11 @@
 #include "base/time.h"
 
 namespace hotline::upstream {
+
+class Connection;
+
+// Tells calls on one connection apart. 0 names none.
+using CallId = uint64_t;
 
 struct HeaderView {
   std::string_view name;
@@ -89,6 +96,34 @@ class CallHandler {
  public:
   virtual ~CallHandler() = default;
   virtual void OnDone(CallResult result) = 0;
+};
+
+// Told of a streamed call, piece by piece; see Upstream::OpenStream. In this
+// order, on a loop's thread, one at a time, no lock held: OnHead once, OnBody,
+// OnTrailers, and OnDone, the last of all (maybe from inside OpenStream).
+// OnSendable comes at any time in between. None may block; all may call
+// SendBody, Consume and CancelCall.
+class StreamHandler : public CallHandler {
+ public:
+  // The final answer's head; interim (1xx) ones are passed over.
+  virtual void OnHead(int status, std::vector<Header> headers) = 0;
+  // The next piece of the body, decoded. Counts against what may come until it
+  // has been given to Consume.
+  virtual void OnBody(std::string piece) = 0;
+  // The body's end, if trailers follow it, or if the request goes on after it.
+  virtual void OnTrailers(std::vector<Header> trailers) = 0;
+  // After SendBody returned more than 0: it is the time for more. May come
+  // before that SendBody has returned.
+  virtual void OnSendable() = 0;
+  // OnDone: `result.response` is empty, everything of it has been told.
+
+  // The call's name. Set before the handler is told anything, so that it can
+  // be used from inside of what is told.
+  CallId call() const { return call_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class Connection;
+  std::atomic<CallId> call_{0};
 };
 
 // What there is to know of an open connection.

@@ -365,6 +365,27 @@ CallId Upstream::StartCall(pool::Handle handle, const Request& request,
   return 0;
 }
 
+CallId Upstream::OpenStream(pool::Handle handle, const Request& head, bool end,
+                            StreamHandler* handler, Instant now) {
+  const auto connection = impl_->table_.Find(handle);
+  if (connection != nullptr) {
+    return connection->OpenStream(head, end, handler, now);
+  }
+  handler->OnDone(Gone());
+  return 0;
+}
+
+size_t Upstream::SendBody(pool::Handle handle, CallId call,
+                          std::string_view piece, bool end) {
+  const auto connection = impl_->table_.Find(handle);
+  return connection == nullptr ? 0 : connection->SendBody(call, piece, end);
+}
+
+void Upstream::Consume(pool::Handle handle, CallId call, size_t bytes) {
+  const auto connection = impl_->table_.Find(handle);
+  if (connection != nullptr) connection->Consume(call, bytes);
+}
+
 void Upstream::CancelCall(pool::Handle handle, CallId call) {
   const auto connection = impl_->table_.Find(handle);
   if (connection != nullptr) connection->CancelCall(call);

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -38,9 +39,6 @@ struct Options {
   // Asked at each dial and probe. Called from any thread.
   std::function<TargetPolicy(const std::string& target)> target_policy;
 };
-
-// Tells calls on one connection apart. 0 names none.
-using CallId = uint64_t;
 
 class Upstream final : public pool::Transport {
  public:
@@ -67,6 +65,26 @@ class Upstream final : public pool::Transport {
   // gone ends with kConnectionGone and kNotSent.
   CallId StartCall(pool::Handle handle, const Request& request,
                    CallHandler* handler, Instant now);
+
+  // Begins a request whose body follows by SendBody, unless `end` says that
+  // there is none; `head.body` and the limit on the answer do not count. The
+  // answer comes piece by piece, at the pace of Consume. Otherwise as
+  // StartCall.
+  CallId OpenStream(pool::Handle handle, const Request& head, bool end,
+                    StreamHandler* handler, Instant now);
+
+  // The next piece of a streamed request's body; `end`: the last one. Returns
+  // how many bytes are held in memory because the peer or the socket takes no
+  // more (at most about 512 KiB and the piece, if the caller then waits for
+  // OnSendable). 0: more may be sent at once. Nothing happens (0) when the call
+  // is over. One thread at a time for each call.
+  size_t SendBody(pool::Handle handle, CallId call, std::string_view piece,
+                  bool end);
+
+  // So many bytes that OnBody gave are out of the way. What is neither consumed
+  // nor told yet is about 1 MiB at most; then the peer has to wait, on HTTP/2
+  // with this stream alone. Nothing happens when the call is over.
+  void Consume(pool::Handle handle, CallId call, size_t bytes);
 
   // Ends a call with kCancelled, unless it has ended; the handler is told
   // either way, once. On HTTP/1.1 the connection is closed, on HTTP/2 the

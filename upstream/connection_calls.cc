@@ -1,0 +1,271 @@
+// Calls: how they begin, what comes of them, how they end.
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "upstream/connection.h"
+
+namespace hotline::upstream {
+namespace {
+
+// Taken on an answer's word that so much will come.
+constexpr size_t kMostReserved = 1 << 20;
+
+// What a well-formed Content-Length announces; 0: nothing.
+size_t AnnouncedLength(const std::vector<Header>& headers) {
+  for (const Header& header : headers) {
+    if (header.name != "content-length") continue;
+    size_t length = 0;
+    const char* const begin = header.value.data();
+    const auto result =
+        std::from_chars(begin, begin + header.value.size(), length);
+    return result.ec == std::errc() ? length : 0;
+  }
+  return 0;
+}
+
+// What a request takes on the wire, without its compression.
+size_t BytesOf(const Request& request) {
+  size_t bytes = request.method.size() + request.authority.size() +
+                 request.path.size() + request.body.size();
+  for (const HeaderView& header : request.headers) {
+    bytes += header.name.size() + header.value.size();
+  }
+  return bytes;
+}
+
+size_t BytesOf(const std::vector<Header>& headers) {
+  size_t bytes = 0;
+  for (const Header& header : headers) {
+    bytes += header.name.size() + header.value.size();
+  }
+  return bytes;
+}
+
+}  // namespace
+
+// Calls: begun by whoever was lent the connection.
+
+CallResult Connection::NeverSent(const char* why) {
+  CallResult result;
+  result.error = CallError::kConnectionGone;
+  result.verdict = Verdict::kNotSent;
+  result.message = why;
+  return result;
+}
+
+CallId Connection::Begin(const Request& request, CallHandler* handler,
+                         StreamHandler* streamed, bool end, Instant now) {
+  Rest rest;
+  Instant arm = kNever;
+  CallId id = 0;
+  {
+    MutexLock lock(&mu_);
+    if (state_ == State::kClosing) {
+      late_.push_back(handler);
+      return 0;
+    }
+    if (state_ == State::kOpen && codec_->CanSubmit()) {
+      const Call& call = BeginCallLocked(request, handler, streamed, end, now);
+      id = call.stream;
+      rest = TryFlushLocked();
+      arm = ToArmLocked(std::min(call.deadline, SilenceDueLocked()));
+      handler = nullptr;
+    }
+  }
+  if (handler != nullptr) {
+    handler->OnDone(NeverSent("the connection is not fit for a call"));
+    return 0;
+  }
+  if (arm != kNever) ArmDeadline(arm);
+  LeaveToLoop(rest);
+  return id;
+}
+
+const Connection::Call& Connection::BeginCallLocked(const Request& request,
+                                                    CallHandler* handler,
+                                                    StreamHandler* streamed,
+                                                    bool end, Instant now) {
+  if (http2_ != nullptr && !HasCallsLocked()) http2_->heard = now;
+  const StreamId stream = streamed == nullptr
+                              ? codec_->Submit(request)
+                              : codec_->OpenStream(request, end);
+  if (streamed != nullptr) {
+    streamed->call_.store(stream, std::memory_order_relaxed);
+  }
+  Call* call = &first_;
+  if (first_.stream != 0) {
+    auto owned = std::make_unique<Call>();
+    call = owned.get();
+    http2_->others.emplace(stream, std::move(owned));
+  }
+  call->stream = stream;
+  call->handler = handler;
+  call->streamed = streamed;
+  call->max_response_bytes = request.max_response_bytes;
+  call->truncate = request.truncate;
+  call->deadline = request.deadline;
+  call->started = now;
+  if (http2_ != nullptr) call->request_bytes = BytesOf(request);
+  return *call;
+}
+
+Connection::Call* Connection::FindLocked(StreamId stream) {
+  if (stream == 0) return nullptr;
+  if (first_.stream == stream) return first_.ended ? nullptr : &first_;
+  if (http2_ == nullptr) return nullptr;
+  const auto found = http2_->others.find(stream);
+  return found == http2_->others.end() ? nullptr : found->second.get();
+}
+
+void Connection::CancelCall(CallId id) {
+  loop_->Post([self = shared_from_this(), id] {
+    self->now_ = MonotonicNow();
+    {
+      MutexLock lock(&self->mu_);
+      if (self->state_ != State::kOpen) return;
+      Call* const call = self->FindLocked(static_cast<StreamId>(id));
+      if (call == nullptr) return;
+      self->EndCallLocked(call, CallError::kCancelled,
+                          "the call was cancelled");
+      if (self->http2_ == nullptr) {
+        self->CloseLocked(pool::CloseReason::kError);
+      }
+    }
+    self->Settle();
+  });
+}
+
+// How calls end.
+
+void Connection::FinishCallLocked(Call* call) {
+  call->ended = true;
+  CallResult& result = call->result;
+  if (call->first_byte != Instant{}) {
+    result.first_byte = call->first_byte - call->started;
+    result.transfer = now_ - call->first_byte;
+  }
+  if (http2_ == nullptr) return;
+  if (result.verdict == Verdict::kPartial) {
+    // Streams share what is written: of one, only this is known.
+    result.bytes_written = std::max<size_t>(1, call->request_bytes / 2);
+  } else if (result.verdict != Verdict::kNotSent) {
+    result.bytes_written = call->request_bytes;
+  }
+  if (call == &first_) return;
+  auto node = http2_->others.extract(call->stream);
+  http2_->news.others.push_back(std::move(node.mapped()));
+}
+
+void Connection::EndCallLocked(Call* call, CallError error,
+                               std::string message) {
+  call->result.error = error;
+  call->result.verdict = codec_->VerdictOf(call->stream);
+  call->result.message = std::move(message);
+  codec_->Cancel(call->stream);
+  FinishCallLocked(call);
+}
+
+void Connection::EndAllLocked(CallError error, const std::string& message) {
+  if (first_.stream != 0 && !first_.ended) {
+    EndCallLocked(&first_, error, message);
+  }
+  while (http2_ != nullptr && !http2_->others.empty()) {
+    EndCallLocked(http2_->others.begin()->second.get(), error, message);
+  }
+}
+
+void Connection::LoseAllLocked(const std::string& why) {
+  const auto lose = [&](Call* call) {
+    const Verdict verdict = codec_->VerdictOf(call->stream);
+    EndCallLocked(call,
+                  verdict == Verdict::kNotSent ? CallError::kConnectionGone
+                                               : CallError::kReset,
+                  why);
+  };
+  if (first_.stream != 0 && !first_.ended) lose(&first_);
+  while (http2_ != nullptr && !http2_->others.empty()) {
+    lose(http2_->others.begin()->second.get());
+  }
+  why_ = why;
+}
+
+void Connection::OnHead(StreamId stream, int status,
+                        std::vector<Header> headers) {
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  if (http2_ != nullptr) {
+    call->first_byte = now_;
+    call->result.bytes_read += BytesOf(headers);
+  }
+  if (call->streamed != nullptr) {
+    StreamNews* const news = NewsOfLocked(call);
+    news->status = status;
+    news->headers = std::move(headers);
+    return;
+  }
+  Response& response = call->result.response;
+  response.status = status;
+  response.headers = std::move(headers);
+}
+
+void Connection::OnBody(StreamId stream, std::string_view piece) {
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  if (http2_ != nullptr) call->result.bytes_read += piece.size();
+  if (call->streamed != nullptr) {
+    NewsOfLocked(call)->body.append(piece);
+    return;
+  }
+  Response& response = call->result.response;
+  std::string& body = response.body;
+  const auto limit =
+      static_cast<size_t>(std::max<int64_t>(call->max_response_bytes, 0));
+  if (body.empty()) {
+    body.reserve(
+        std::min({AnnouncedLength(response.headers), limit, kMostReserved}));
+  }
+  const size_t room = limit - body.size();
+  body.append(piece.substr(0, room));
+  if (piece.size() <= room) return;
+  if (call->truncate) {
+    response.truncated = true;
+    codec_->Cancel(stream);
+    FinishCallLocked(call);
+  } else {
+    EndCallLocked(call, CallError::kResponseTooLarge,
+                  "the answer's body is longer than " +
+                      std::to_string(call->max_response_bytes) + " bytes");
+  }
+}
+
+void Connection::OnTrailers(StreamId stream, std::vector<Header> trailers) {
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  if (call->streamed != nullptr) {
+    NewsOfLocked(call)->trailers = std::move(trailers);
+  } else {
+    call->result.response.trailers = std::move(trailers);
+  }
+}
+
+void Connection::OnComplete(StreamId stream) {
+  Call* const call = FindLocked(stream);
+  if (call != nullptr) FinishCallLocked(call);
+}
+
+void Connection::OnStreamError(StreamId stream, CallError error,
+                               Verdict verdict, std::string message) {
+  Call* const call = FindLocked(stream);
+  if (call == nullptr) return;
+  call->result.error = error;
+  call->result.verdict = verdict;
+  call->result.message = std::move(message);
+  // A refusal says nothing against the connection.
+  if (http2_ != nullptr && verdict != Verdict::kRefusedByPeer) {
+    ++http2_->news.errors;
+  }
+  FinishCallLocked(call);
+}
+
+}  // namespace hotline::upstream
