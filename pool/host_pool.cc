@@ -162,8 +162,9 @@ void HostPool::Serve(Instant now) {
     const bool choosy_first = Older(any, choosy) == choosy;
     if (conn->uses == 0 && choosy_first) {
       GrantTo(choosy, conn, now);
-    } else if (choosy_first && conn->active == 0 &&
-               target_->PlacesShort(now) > 0) {
+    } else if (conn->active == 0 &&
+               (choosy_first ? target_->PlacesShort(now) > 0
+                             : target_->OwesPlaceBefore(*any, now))) {
       // The one whose turn it is needs its place, not the connection.
       Close(conn, CloseReason::kReclaimed);
     } else {
@@ -415,8 +416,7 @@ Connection* HostPool::OldestIdle() const {
   return unused->idle_since < used->idle_since ? unused : used;
 }
 
-Connection* HostPool::OldestSharedInTheWay() const {
-  if (new_line_length_ == 0) return nullptr;
+Connection* HostPool::OldestShared() const {
   Connection* oldest = nullptr;
   ForEachConnection([&oldest](Connection& conn) {
     if (conn.gone || conn.state != ConnState::kReady || !conn.multiplexed) {

@@ -88,6 +88,7 @@ class HostPool {
   // waits.
   uint64_t OldestOrder() const;
   Instant OldestArrival(Instant now) const;
+  bool WantsUnused() const { return new_line_length_ > 0; }
 
   // --- Connections ---
 
@@ -108,9 +109,9 @@ class HostPool {
   void Drain(Connection* conn, CloseReason reason);
   // The one that has been idle for longest; null if none is.
   Connection* OldestIdle() const;
-  // While somebody waits for an unused connection: the oldest of those that
-  // several share, which is never idle maybe. Else null.
-  Connection* OldestSharedInTheWay() const;
+  // The oldest of those that several share, which may never be idle; null if
+  // there is none.
+  Connection* OldestShared() const;
 
   // --- Numbers ---
 
@@ -121,6 +122,10 @@ class HostPool {
   // Connections that can serve or soon will.
   int standing() const {
     return count(ConnState::kReady) + count(ConnState::kProbing);
+  }
+  // Nothing can serve, nor soon will.
+  bool HoldsNothing() const {
+    return standing() + count(ConnState::kDialing) == 0;
   }
   // Whether closing one more would break the warm floor.
   bool AtFloor() const;

@@ -267,10 +267,29 @@ void Target::MakeRoom(Instant now) {
 // One at a time: those who share it lose nothing.
 void Target::MakeRoomAmongShared() {
   if (count(ConnState::kDraining) > 0) return;
+  bool starved = false;
   for (const auto& pool : pools_) {
-    Connection* conn = pool->OldestSharedInTheWay();
+    starved = starved || (pool->has_waiters() && pool->HoldsNothing());
+  }
+  for (const auto& pool : pools_) {
+    if (!starved && !pool->WantsUnused()) continue;
+    Connection* conn = pool->OldestShared();
     if (conn != nullptr) return pool->Drain(conn, CloseReason::kReclaimed);
   }
+}
+
+bool Target::OwesPlaceBefore(const Waiting& waiting, Instant now) const {
+  if (waiters_ == waiting.pool->waiters()) return false;
+  const int leaving = count(ConnState::kClosing) + count(ConnState::kDraining);
+  if (total_ - count(ConnState::kClosing) < config_.max_connections) {
+    return false;
+  }
+  int owed = 0;
+  for (const auto& pool : pools_) {
+    owed += pool->HoldsNothing() && pool->OldestOrder() < waiting.order &&
+            pool->Wanted(now) > 0;
+  }
+  return owed > leaving;
 }
 
 // The warm floor gives way only when there is nothing else.

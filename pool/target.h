@@ -118,6 +118,10 @@ class Target : public Link<Empties>, public Link<Known> {
   int ExpectedStreams(const HostPoolKey& key) const;
   // Places that waiters could use and that nothing on its way will free.
   int PlacesShort(Instant now) const;
+  // Whether, at the limit, a HostPool that holds nothing has somebody in line
+  // who came before `waiting`. Connections that are never idle, because there
+  // is always somebody to take them, would keep such a one out for ever.
+  bool OwesPlaceBefore(const Waiting& waiting, Instant now) const;
   // No connection, lease, waiter or token: it can be forgotten.
   bool Empty() const;
 

@@ -234,8 +234,8 @@ void ExecuteCall::Fail(upstream::CallResult result, Instant now) {
   worst_ = any_failed_ ? std::max(worst_, result.verdict) : result.verdict;
   any_failed_ = true;
   // On HTTP/2 a call can fail and the connection live on.
-  const bool reused = slot_.uses > 0 &&
-                      broker_->upstream_->Describe(slot_.handle) == nullptr;
+  const bool reused =
+      slot_.uses > 0 && broker_->upstream_->Describe(slot_.handle) == nullptr;
   if (reused && (result.error == CallError::kReset ||
                  result.error == CallError::kConnectionGone)) {
     broker_->metrics_->RecordStaleReuse(key_.target);

@@ -51,6 +51,10 @@ class CallReactor final : public grpc::ServerUnaryReactor, public Completion {
   void OnCancel() override { call_->Cancel(); }
   void OnDone() override { delete this; }
 
+  // Neither of these two blocks, so gRPC need not wake a thread of its
+  // executor for each of them: a third of a call's wake-ups (ADR 4).
+  bool InternalInlineable() override { return true; }
+
  private:
   const RpcMethod method_;
   RpcMetrics* const metrics_;

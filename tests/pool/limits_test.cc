@@ -61,6 +61,61 @@ TEST_F(WaitTest, IsNotGrantedAfterItsDeadlineEvenUnticked) {
   EXPECT_TRUE(next.granted());
 }
 
+// --- One target's limit, several HostPools ---
+
+class SiblingTest : public PoolTest {
+ protected:
+  SiblingTest() { target_.max_connections = 2; }
+};
+
+TEST_F(SiblingTest, ABusyOneDoesNotKeepOutOneThatHoldsNothing) {
+  Caller& first = Lent();
+  Caller& second = Lent();
+  Caller& before = Acquire();
+  Caller& stranger = Acquire({.group = "other"});
+  Caller& after = Acquire();
+  Release(first);  // To whoever came before the stranger.
+  EXPECT_TRUE(before.granted());
+  Release(second);  // Its place is the stranger's.
+  EXPECT_TRUE(after.waiting());
+  EXPECT_EQ(OnlyClose(), CloseReason::kReclaimed);
+  Release(before);  // One place was owed, not two.
+  EXPECT_TRUE(after.granted());
+  CloseAll();
+  Dialed();
+  EXPECT_TRUE(stranger.granted());
+}
+
+TEST_F(SiblingTest, WhatManyShareGivesWayToo) {
+  target_.max_connections = 1;
+  Caller& first = Lent({}, /*streams=*/10);
+  Caller& beside = Acquire();
+  ASSERT_TRUE(beside.granted());
+  Caller& stranger = Acquire({.group = "other"});
+  EXPECT_EQ(Count(ConnState::kDraining), 1);
+  Caller& late = Acquire();
+  EXPECT_TRUE(late.waiting());
+  Release(first);
+  Release(beside);
+  CloseAll();
+  Dialed(10);
+  EXPECT_TRUE(stranger.granted());
+  EXPECT_EQ(Count(ConnState::kDraining), 1);  // Now it is the other's turn.
+}
+
+TEST_F(SiblingTest, NothingIsClosedForWhoMustNotDialNow) {
+  Caller& first = Lent();
+  Caller& stranger = Acquire({.group = "other"});
+  DialFailed();
+  EXPECT_TRUE(stranger.rejected());
+  Lent();
+  Caller& again = Acquire({.wait = seconds(9), .group = "other"});
+  Caller& after = Acquire();
+  Release(first);
+  EXPECT_TRUE(after.granted());
+  EXPECT_TRUE(again.waiting());
+}
+
 // --- Reconfigure ---
 
 class ReconfigureTest : public PoolTest {};
