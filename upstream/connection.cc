@@ -2,13 +2,13 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "upstream/http1.h"
 #include "upstream/http2.h"
-#include "upstream/socket_io.h"
 
 namespace hotline::upstream {
 namespace {
@@ -34,24 +34,26 @@ std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
 
 }  // namespace
 
-Connection::Connection(Loop* loop, std::unique_ptr<SocketIo> io,
-                       std::unique_ptr<TlsEngine> engine, Options options)
+Connection::Connection(Loop* loop, int fd, std::unique_ptr<TlsEngine> engine,
+                       Options options)
     : loop_(loop),
       options_(std::move(options)),
-      io_(std::move(io)),
-      fd_(io_->descriptor.native_handle()),
+      fd_(fd),
       engine_(std::move(engine)),
       codec_(MakeCodec(this, options_)),
       http2_(options_.http2 ? std::make_unique<Http2>() : nullptr),
       sender_(fd_, engine_.get()) {}
 
-Connection::~Connection() = default;
+Connection::~Connection() {
+  if (!socket_closed_) close(fd_);
+}
 
 // The beginning.
 
 void Connection::Open(std::string_view early,
                       absl::AnyInvocable<void()> changed) {
-  ArmRead();
+  watch_ = loop_->sockets().Add(
+      fd_, std::shared_ptr<SocketWatch::Watcher>(shared_from_this(), this));
   if (http2_ == nullptr) return;
   now_ = MonotonicNow();
   {
@@ -304,8 +306,11 @@ void Connection::FinishClose() {
     if (http2_ != nullptr && sender_.empty()) FlushLocked();
     sender_.Finish();
   }
-  boost::system::error_code ignored;
-  io_->descriptor.close(ignored);
+  // Whoever ends here may have nobody left but this watch.
+  const std::shared_ptr<Connection> keep = shared_from_this();
+  loop_->sockets().Remove(watch_);
+  close(fd_);
+  socket_closed_ = true;
   if (owner_ != nullptr) owner_->OnConnectionClosed(*this, reason);
   News news;
   std::vector<CallHandler*> late;

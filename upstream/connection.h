@@ -41,13 +41,13 @@
 #include "upstream/codec.h"
 #include "upstream/loop.h"
 #include "upstream/sender.h"
+#include "upstream/socket_watch.h"
 #include "upstream/tls/tls.h"
 #include "upstream/types.h"
 #include "upstream/upstream.h"
 
 namespace hotline::upstream {
 
-struct SocketIo;
 class Connection;
 
 // Told of an announced connection, on the loop's thread.
@@ -67,7 +67,8 @@ class ConnectionOwner {
 };
 
 class Connection final : public std::enable_shared_from_this<Connection>,
-                         private CodecEvents {
+                         private CodecEvents,
+                         private SocketWatch::Watcher {
  public:
   struct Options {
     std::string target;
@@ -76,9 +77,10 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     bool http2 = false;
   };
 
-  // `io` is connected, and the handshake done where there is an `engine`.
-  Connection(Loop* loop, std::unique_ptr<SocketIo> io,
-             std::unique_ptr<TlsEngine> engine, Options options);
+  // `fd` is connected, and the handshake done where there is an `engine`. The
+  // connection owns it from now on.
+  Connection(Loop* loop, int fd, std::unique_ptr<TlsEngine> engine,
+             Options options);
   ~Connection() override;
 
   // Begins to read. On HTTP/2 it also says what the protocol begins with, and
@@ -222,9 +224,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
                 std::string why) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnPingAck() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
-  // Unless it is armed, or nothing more is to be read for now.
-  void ArmRead();
-  void ArmWrite();
+  void OnSocketReady(bool readable, bool writable) override;
+  // After a change of what the socket is waited for. On the loop.
+  void UpdateWatch();
   void OnReadable();
   void OnWritable();
   // Writing failed: there may be an answer to read that explains it.
@@ -310,8 +312,6 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   pool::ConnId id_ = 0;
   pool::Handle handle_ = 0;
 
-  // Waited on by the loop only.
-  const std::unique_ptr<SocketIo> io_;
   const int fd_;
 
   Mutex mu_;
@@ -338,7 +338,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Instant deadline_armed_ ABSL_GUARDED_BY(mu_) = kNever;
 
   // On the loop only.
-  bool read_armed_ = false;
+  SocketWatch::Token watch_ = 0;
+  bool socket_closed_ = false;
   Instant now_{};  // Of the event being handled.
 };
 

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "upstream/connection.h"
-#include "upstream/socket_io.h"
 #include "upstream/sockets.h"
 
 namespace hotline::upstream {
@@ -18,28 +17,28 @@ constexpr int kReadsPerEvent = 16;
 
 // Input, on the loop.
 
-void Connection::ArmRead() {
-  if (read_armed_ || !io_->descriptor.is_open()) return;
+void Connection::OnSocketReady(bool readable, bool writable) {
+  if (readable) OnReadable();
+  if (writable) OnWritable();
+}
+
+void Connection::UpdateWatch() {
+  if (socket_closed_) return;
+  bool read;
+  bool write;
   {
     MutexLock lock(&mu_);
-    if (read_paused_) return;
+    read = !read_paused_;
+    write = write_armed_;
   }
-  read_armed_ = true;
-  io_->descriptor.async_wait(
-      SocketIo::Descriptor::wait_read,
-      [self = shared_from_this()](const boost::system::error_code& error) {
-        self->read_armed_ = false;
-        if (error) return;  // Closed.
-        self->OnReadable();
-        self->ArmRead();
-      });
+  loop_->sockets().SetInterest(watch_, read, write);
 }
 
 void Connection::OnReadable() {
   char* const buffer = loop_->scratch();
   now_ = MonotonicNow();
   for (int i = 0; i < kReadsPerEvent; ++i) {
-    if (!io_->descriptor.is_open()) return;
+    if (socket_closed_) return;
     const ssize_t size = recv(fd_, buffer, Loop::kScratchBytes, 0);
     const int error = size < 0 ? errno : 0;
     if (error == EINTR) continue;
@@ -65,7 +64,7 @@ void Connection::OnReadable() {
     }
     if (!open) return FinishClose();
     Tell(&news);
-    if (paused) return;
+    if (paused) return UpdateWatch();
     // A short read means that nothing is left: what comes next is an event.
     if (size < static_cast<ssize_t>(Loop::kScratchBytes)) return;
   }
@@ -102,7 +101,7 @@ void Connection::DecryptLocked(std::string_view bytes) {
   if (http2_ == nullptr && !sender_.wire()->empty() && !write_armed_ &&
       FlushLocked() == Sender::Result::kBlocked) {
     write_armed_ = true;
-    loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
+    loop_->Post([self = shared_from_this()] { self->UpdateWatch(); });
   }
 }
 
@@ -143,15 +142,6 @@ void Connection::TakeEndLocked(bool clean, std::string why) {
 
 // Output.
 
-void Connection::ArmWrite() {
-  if (!io_->descriptor.is_open()) return;
-  io_->descriptor.async_wait(
-      SocketIo::Descriptor::wait_write,
-      [self = shared_from_this()](const boost::system::error_code& error) {
-        if (!error) self->OnWritable();
-      });
-}
-
 void Connection::OnWritable() {
   Sender::Result flush;
   bool news;
@@ -163,7 +153,7 @@ void Connection::OnWritable() {
     news = !stream_news_.empty();
   }
   if (news) Settle();
-  if (flush == Sender::Result::kBlocked) ArmWrite();
+  if (flush != Sender::Result::kBlocked) UpdateWatch();
   if (flush == Sender::Result::kBroken) OnBroken();
 }
 
@@ -199,7 +189,7 @@ Connection::Rest Connection::TryFlushLocked() {
 
 void Connection::LeaveToLoop(const Rest& rest) {
   if (rest.blocked) {
-    loop_->Post([self = shared_from_this()] { self->ArmWrite(); });
+    loop_->Post([self = shared_from_this()] { self->UpdateWatch(); });
   }
   if (rest.broken) {
     loop_->Post([self = shared_from_this()] { self->OnBroken(); });

@@ -38,7 +38,7 @@ void Connection::Consume(CallId id, size_t bytes) {
     if (resume) read_paused_ = false;
   }
   LeaveToLoop(rest);
-  if (resume) loop_->Post([self = shared_from_this()] { self->ArmRead(); });
+  if (resume) loop_->Post([self = shared_from_this()] { self->UpdateWatch(); });
 }
 
 void Connection::OnSendable(StreamId stream) {

@@ -471,8 +471,10 @@ void DialImpl::MakeConnection() {
       .max_header_bytes = settings_->max_header_bytes,
       .http2 = http2};
   // Not make_shared: weak references must not keep the memory.
-  connection_ = std::shared_ptr<Connection>(new Connection(
-      loop_, std::move(io_), std::move(engine_), std::move(options)));
+  connection_ = std::shared_ptr<Connection>(
+      new Connection(loop_, io_->descriptor.release(), std::move(engine_),
+                     std::move(options)));
+  io_ = nullptr;
   connection_->Open(early_, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->timer_.cancel();
   });

@@ -26,7 +26,9 @@ struct Loop::Asio {
 };
 
 Loop::Loop()
-    : asio_(std::make_unique<Asio>()), scratch_(new char[2 * kScratchBytes]) {}
+    : asio_(std::make_unique<Asio>()),
+      sockets_(asio_->io),
+      scratch_(new char[2 * kScratchBytes]) {}
 
 Loop::~Loop() {
   if (thread_.joinable()) {
@@ -47,6 +49,7 @@ void Loop::Finish() {
     std::swap(dropped, deadlines_);
   }
   asio_->timer.cancel();
+  sockets_.Finish();
   asio_->work.reset();
 }
 

@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "base/time.h"
 #include "upstream/deadline_queue.h"
+#include "upstream/socket_watch.h"
 
 namespace boost::asio {
 class io_context;
@@ -51,6 +52,8 @@ class Loop {
   Duration lag(Instant now) const;
 
   boost::asio::io_context& io();
+  // On the loop only.
+  SocketWatch& sockets() { return sockets_; }
 
   // Buffers to read into, for the length of one event; on the loop only.
   char* scratch() { return scratch_.get(); }
@@ -64,6 +67,7 @@ class Loop {
   void NoteLag(Duration lag, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const std::unique_ptr<Asio> asio_;
+  SocketWatch sockets_;
   const std::unique_ptr<char[]> scratch_;
   std::thread thread_;
 
