@@ -218,7 +218,7 @@ void Connection::OnDeadline() {
 }
 
 void Connection::ExpireCallsLocked(Instant now) {
-  const auto expire = [this](Call* call) {
+  const auto expire = [this](Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     EndCallLocked(call, CallError::kTimeout,
                   call->result.bytes_read > 0
                       ? "the answer was not complete at the deadline"

@@ -176,7 +176,7 @@ void Connection::EndAllLocked(CallError error, const std::string& message) {
 }
 
 void Connection::LoseAllLocked(const std::string& why) {
-  const auto lose = [&](Call* call) {
+  const auto lose = [&](Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     const Verdict verdict = codec_->VerdictOf(call->stream);
     EndCallLocked(call,
                   verdict == Verdict::kNotSent ? CallError::kConnectionGone

@@ -36,13 +36,12 @@ void SocketWatch::Finish() {
 }
 
 void SocketWatch::Wait() {
-  asio_->descriptor.async_wait(
-      Asio::Descriptor::wait_read,
-      [this](const boost::system::error_code& error) {
-        if (error) return;  // Finished.
-        Tell();
-        Wait();
-      });
+  asio_->descriptor.async_wait(Asio::Descriptor::wait_read,
+                               [this](const boost::system::error_code& error) {
+                                 if (error) return;  // Finished.
+                                 Tell();
+                                 Wait();
+                               });
 }
 
 void SocketWatch::Tell() {

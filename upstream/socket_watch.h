@@ -2,8 +2,8 @@
 //
 // Asio's reactor forgets a socket with each event: it has to be told again, by
 // a system call, for every answer that is read. Connections are read all their
-// life, so they are kept in a set (an epoll descriptor) of their own; Asio waits
-// for that one alone, and is told again once for however many were ready.
+// life, so they are kept in a set (an epoll descriptor) of their own; Asio
+// waits for that one alone, and is told again once for however many were ready.
 //
 // Not thread-safe: everything happens on the loop's thread, but for the
 // constructor and the destructor.
