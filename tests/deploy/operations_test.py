@@ -51,8 +51,10 @@ class OperationsTest(harness.EndToEnd):
         with open(DOCUMENT, encoding="utf-8") as file:
             cls.document = file.read()
         with open(RULES, encoding="utf-8") as file:
-            cls.rules = [rule for group in yaml.safe_load(file)["groups"]
-                         for rule in group["rules"]]
+            rules = [rule for group in yaml.safe_load(file)["groups"]
+                     for rule in group["rules"]]
+        cls.alerts = [rule for rule in rules if "alert" in rule]
+        cls.records = [rule for rule in rules if "record" in rule]
 
     def scrape(self):
         # Warm, so that the pool knows the target.
@@ -94,6 +96,10 @@ class OperationsTest(harness.EndToEnd):
         return found
 
     def assert_known(self, page, expression):
+        recorded = {rule["record"] for rule in self.records}
+        for name in re.findall(r"\w+:\w+:\w+", expression):
+            self.assertIn(name, recorded)
+        expression = re.sub(r"\w+:\w+:\w+", "", expression)
         for sample in re.findall(r"\b(?:hotline|process)_[a-z_]+", expression):
             self.assertIn(sample, page.samples, expression)
         for sample, matchers in re.findall(r"\b([a-z_]+)\s*\{(.*?)\}",
@@ -157,14 +163,19 @@ class OperationsTest(harness.EndToEnd):
         self.assertLessEqual(
             told, page.labels["hotline_executes_total"]["result"])
 
-    def test_the_alerts_speak_of_what_exists(self):
+    def test_the_rules_speak_of_what_exists(self):
         page = self.scrape()
-        self.assertGreaterEqual(len(self.rules), 4)
-        for rule in self.rules:
+        self.assertGreaterEqual(len(self.alerts), 8)
+        for rule in self.alerts + self.records:
             self.assert_known(page, rule["expr"])
-            for section in re.findall(r'operations\.md, "(.*?)"',
-                                      rule["annotations"]["description"]):
-                self.assertIn("\n## " + section + "\n", self.document)
+        for rule in self.records:
+            self.assertRegex(rule["record"],
+                             r"^(instance_target|instance|target):hotline_\w+"
+                             r":(rate5m|ratio_rate5m|p99_rate5m|sum)$")
+        for rule in self.alerts:
+            (section,) = re.findall(r'operations\.md, "(.*?)"',
+                                    rule["annotations"]["description"])
+            self.assertIn("\n## " + section + "\n", self.document)
 
     def test_each_alert_fires_when_it_should_and_only_then(self):
         code, output = run("promtool", "check", "rules", RULES)
@@ -173,12 +184,13 @@ class OperationsTest(harness.EndToEnd):
                   encoding="utf-8") as file:
             tests = yaml.safe_load(file)
         tests["rule_files"] = [os.path.abspath(RULES)]
-        tested = set()
+        firing, quiet = set(), set()
         for test in tests["tests"]:
             for case in test["alert_rule_test"]:
-                if case["exp_alerts"]:
-                    tested.add(case["alertname"])
-        self.assertEqual(tested, {rule["alert"] for rule in self.rules})
+                (firing if case["exp_alerts"] else quiet).add(
+                    case["alertname"])
+        names = {rule["alert"] for rule in self.alerts}
+        self.assertEqual((firing, quiet), (names, names))
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             yaml.safe_dump(tests, file)
             file.flush()
