@@ -1,8 +1,9 @@
-"""The Kubernetes manifests built by kubectl, and every configuration checked by
-hotlined itself: kustomize_test.py KUBECTL HOTLINED."""
+"""The Kubernetes manifests built by kubectl, held against the API's models and
+the Pod Security level `restricted`, and every configuration checked by hotlined
+itself: kustomize_test.py KUBECTL HOTLINED."""
 
+import copy
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,26 +11,17 @@ import unittest
 
 import yaml
 
+import manifests
+
 KUBECTL, HOTLINED = (os.path.abspath(path) for path in sys.argv[1:3])
-DEPLOY = "deploy"
+SOCKET = "unix:///run/hotline/hotline.sock"
+PRIVATE = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"}
 
 
-def build(folder):
-    """The documents of a kustomization, by kind."""
-    with tempfile.TemporaryDirectory() as copy:
-        # kubectl follows no link out of its folder, and runfiles are links.
-        shutil.copytree(os.path.join(DEPLOY, "kubernetes"),
-                        os.path.join(copy, "kubernetes"))
-        done = subprocess.run(
-            [KUBECTL, "kustomize", os.path.join(copy, "kubernetes", folder)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    # Deprecated fields and the like are told on standard error.
-    assert not done.stderr, done.stderr.decode()
-    documents = list(yaml.safe_load_all(done.stdout))
-    by_kind = {document["kind"]: document for document in documents}
-    assert len(by_kind) == len(documents)
-    return by_kind
+def build(overlay):
+    """The objects of an overlay, by kind."""
+    return manifests.by_kind(
+        manifests.build(KUBECTL, "overlays/" + overlay))
 
 
 def check_config(text):
@@ -43,136 +35,224 @@ def check_config(text):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-class Manifests(unittest.TestCase):
+class ModelsTest(unittest.TestCase):
+    """Against the newest models of the API that npm has."""
 
-    def assert_restricted(self, pod, container):
-        """The Pod Security Standard "restricted"."""
-        self.assertTrue(pod["securityContext"]["runAsNonRoot"])
-        self.assertNotEqual(pod["securityContext"]["runAsUser"], 0)
-        self.assertEqual(pod["securityContext"]["seccompProfile"]["type"],
-                         "RuntimeDefault")
-        own = container["securityContext"]
-        self.assertTrue(own["runAsNonRoot"])
-        self.assertFalse(own["allowPrivilegeEscalation"])
-        self.assertTrue(own["readOnlyRootFilesystem"])
-        self.assertEqual(own["capabilities"]["drop"], ["ALL"])
-        self.assertNotIn("add", own["capabilities"])
-        for volume in pod["volumes"]:
-            self.assertTrue(set(volume) <= {"name", "configMap", "emptyDir"})
-        for field in ("hostNetwork", "hostPID", "hostIPC"):
-            self.assertNotIn(field, pod)
+    # hostPath, which the daemonset is about.
+    HOST_PATH = {("DaemonSet", "PSS105", "Restrict host path volumes."),
+                 ("DaemonSet", "PSS201", "Restrict use of volume types.")}
+
+    def test_no_unknown_field_no_wrong_type_and_all_is_restricted(self):
+        folders = {"base": set(), **{"overlays/" + overlay: set()
+                                     for overlay in manifests.OVERLAYS}}
+        folders["overlays/daemonset"] = self.HOST_PATH
+        self.assertEqual(set(os.listdir("deploy/kubernetes/overlays")),
+                         set(manifests.OVERLAYS))
+        for folder, expected in folders.items():
+            with self.subTest(folder):
+                objects = manifests.build(KUBECTL, folder)
+                self.assertEqual(manifests.problems(objects), expected)
+
+    def assert_found(self, change, kind, path, problem):
+        """A change makes the sidecar's pod wrong, in this way alone."""
+        built = build("sidecar")
+        change(built[kind]["spec"])
+        self.assertEqual(manifests.problems(list(built.values())),
+                         {(kind, path, problem)})
+
+    def test_mistakes_are_found(self):
+        pod = "spec.template.spec"
+        cases = (
+            ("Deployment", lambda s: s.update(replica=1), "spec.replica",
+             "unknown field"),
+            ("Deployment", lambda s: s.update(replicas="1"), "spec.replicas",
+             "wants a number"),
+            ("Deployment",
+             lambda s: s["template"]["spec"]["containers"][0].update(args="a"),
+             pod + ".containers[0].args", "wants a list"),
+            ("Deployment",
+             lambda s: s["template"]["spec"]["volumes"][1].pop("name"),
+             pod + ".volumes[1].name", "missing"),
+            ("PodMonitor", lambda s: s["podMetricsEndpoints"][0].update(p=1),
+             "spec.podMetricsEndpoints[0].p", "unknown field"),
+        )
+        for kind, change, path, problem in cases:
+            with self.subTest(path):
+                self.assert_found(change, kind, path, problem)
+
+    def test_what_is_not_restricted_is_found(self):
+        def in_sidecar(**changes):
+            return lambda pod: pod["initContainers"][0][
+                "securityContext"].update(changes)
+
+        cases = (
+            (lambda pod: pod.update(hostNetwork=True), "PSS102"),
+            (in_sidecar(privileged=True), "PSS103"),
+            (in_sidecar(allowPrivilegeEscalation=True), "PSS202"),
+            (in_sidecar(runAsNonRoot=False), "PSS203"),
+            (in_sidecar(runAsUser=0), "PSS204"),
+            (lambda pod: pod["securityContext"].pop("seccompProfile"),
+             "PSS205"),
+            (in_sidecar(capabilities={}), "PSS206"),
+        )
+        deployment = build("sidecar")["Deployment"]
+        for change, rule in cases:
+            with self.subTest(rule):
+                changed = copy.deepcopy(deployment)
+                change(changed["spec"]["template"]["spec"])
+                self.assertIn(rule, {path for _, path, _ in
+                                     manifests.problems([changed])})
+
+
+class ManifestsTest(unittest.TestCase):
+
+    def assert_broker(self, workload, container):
+        """Probes, ports and the rest that is the same in each overlay."""
+        pod = workload["spec"]["template"]["spec"]
+        self.assertRegex(container["image"], r"^hotline:\d+\.\d+\.\d+$")
+        self.assertEqual(container["ports"],
+                         [{"name": "hotline-http", "containerPort": 19464}])
+        # A new connection and a call, over the socket.
+        for probe in ("startupProbe", "livenessProbe"):
+            self.assertEqual(container[probe]["exec"]["command"],
+                             ["/usr/bin/hotline", "health", "--max-time", "2"])
+            self.assertGreater(container[probe]["timeoutSeconds"], 2)
+        self.assertIn({"name": "HOTLINE_ADDRESS", "value": SOCKET},
+                      container["env"])
+        self.assertEqual(container["readinessProbe"]["httpGet"],
+                         {"path": "/readyz", "port": "hotline-http"})
+        self.assertTrue(container["securityContext"]["readOnlyRootFilesystem"])
+        self.assertIn("memory", container["resources"]["limits"])
+        self.assertEqual(set(container["resources"]["requests"]),
+                         {"cpu", "memory"})
         self.assertFalse(pod["automountServiceAccountToken"])
+        self.assertEqual(pod["securityContext"]["fsGroup"],
+                         pod["securityContext"]["runAsGroup"])
 
-    def assert_probed(self, container, port):
-        self.assertIn({"name": "http", "containerPort": port},
-                      container["ports"])
-        paths = {"startupProbe": "/healthz", "livenessProbe": "/healthz",
-                 "readinessProbe": "/readyz"}
-        for probe, path in paths.items():
-            self.assertEqual(container[probe]["httpGet"],
-                             {"path": path, "port": "http"})
-
-    def assert_configured(self, pod, container, config_map):
+    def assert_configured(self, built, workload, container):
         """The ConfigMap is mounted whole, and hotlined accepts what it says."""
+        pod = workload["spec"]["template"]["spec"]
+        name = built["ConfigMap"]["metadata"]["name"]
+        self.assertRegex(name, r"^hotline-[a-z-]+-[a-z0-9]{10}$")
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-        self.assertEqual(volumes["config"]["configMap"]["name"],
-                         config_map["metadata"]["name"])
-        self.assertNotIn("subPath", mounts["config"])
+        self.assertEqual(volumes["hotline-config"]["configMap"]["name"], name)
+        mount = mounts["hotline-config"]
+        self.assertNotIn("subPath", mount)
         self.assertEqual(container["args"],
-                         ["--config",
-                          mounts["config"]["mountPath"] + "/hotline.yaml"])
-        text = config_map["data"]["hotline.yaml"]
+                         ["--config", mount["mountPath"] + "/hotline.yaml"])
+        text = built["ConfigMap"]["data"]["hotline.yaml"]
         code, _, errors = check_config(text)
         self.assertEqual((code, errors), (0, ""))
         config = yaml.safe_load(text)
-        grace = float(config["shutdown_grace"].rstrip("s"))
-        self.assertLess(grace, pod["terminationGracePeriodSeconds"])
+        self.assertIn(SOCKET, config["listen"]["grpc"])
+        self.assertEqual(config["listen"]["http"], "0.0.0.0:19464")
+        self.assertLessEqual(PRIVATE, set(config["egress"]["allow"]))
         return config
 
-    def test_the_base_is_a_service_of_its_own(self):
-        built = build("base")
-        self.assertEqual(set(built), {"ConfigMap", "Deployment",
-                                      "NetworkPolicy", "Service"})
-        template = built["Deployment"]["spec"]["template"]
-        pod = template["spec"]
-        (container,) = pod["containers"]
-        self.assert_restricted(pod, container)
-        self.assert_probed(container, 9464)
-        config = self.assert_configured(pod, container, built["ConfigMap"])
-        self.assertEqual(config["listen"], {"grpc": ["0.0.0.0:50051"],
-                                            "insecure": True,
-                                            "http": "0.0.0.0:9464"})
-        self.assertRegex(container["image"], r"^hotline:\d+\.\d+\.\d+$")
+    def assert_grace(self, config, pod, before=0):
+        """Time for what runs before SIGTERM, for the drain, and to close."""
+        grace = float(config["shutdown_grace"].rstrip("s"))
+        self.assertGreaterEqual(pod["terminationGracePeriodSeconds"],
+                                before + grace + 5)
 
-        selector = built["Service"]["spec"]["selector"]
-        self.assertLessEqual(selector.items(),
+    def assert_monitored(self, built, workload):
+        """The PodMonitor finds the pods, and its port is one of theirs."""
+        template = workload["spec"]["template"]
+        monitor = built["PodMonitor"]["spec"]
+        self.assertLessEqual(monitor["selector"]["matchLabels"].items(),
                              template["metadata"]["labels"].items())
+        (endpoint,) = monitor["podMetricsEndpoints"]
+        self.assertEqual((endpoint["port"], endpoint["path"]),
+                         ("hotline-http", "/metrics"))
         self.assertEqual(
-            {port["port"]: port["targetPort"]
-             for port in built["Service"]["spec"]["ports"]},
-            {50051: "grpc", 9464: "http"})
-        # Without TLS on it, gRPC is for those who are let in.
-        policy = built["NetworkPolicy"]["spec"]
-        self.assertLessEqual(policy["podSelector"]["matchLabels"].items(),
-                             template["metadata"]["labels"].items())
-        for rule in policy["ingress"]:
-            if {"port": "grpc"} in rule["ports"]:
-                self.assertTrue(rule["from"])
-
-    def test_the_overlay_is_a_native_sidecar_with_a_unix_socket(self):
-        built = build("overlays/sidecar")
-        self.assertEqual(set(built), {"ConfigMap", "Deployment"})
-        deployment = built["Deployment"]
-        template = deployment["spec"]["template"]
-        pod = template["spec"]
-        (sidecar,) = pod["initContainers"]
-        (app,) = pod["containers"]
-        self.assertEqual((sidecar["name"], sidecar["restartPolicy"]),
-                         ("hotline", "Always"))
-        self.assert_restricted(pod, sidecar)
-        self.assert_restricted(pod, app)
-        self.assert_probed(sidecar, 19464)
-        self.assertEqual(
-            template["metadata"]["annotations"]["prometheus.io/port"], "19464")
-        config = self.assert_configured(pod, sidecar, built["ConfigMap"])
-        self.assertEqual(config["listen"],
-                         {"grpc": ["unix:///run/hotline/hotline.sock"],
-                          "http": "0.0.0.0:19464"})
-
-        volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        self.assertIn("emptyDir", volumes["hotline-socket"])
-        for container in (sidecar, app):
-            self.assertIn({"name": "hotline-socket",
-                           "mountPath": "/run/hotline"},
-                          container["volumeMounts"])
-            self.assertRegex(container["image"], r"^hotline:\d+\.\d+\.\d+$")
-            self.assertIn("memory", container["resources"]["limits"])
-            self.assertIn("cpu", container["resources"]["requests"])
-        self.assertEqual(pod["securityContext"]["fsGroup"],
-                         pod["securityContext"]["runAsGroup"])
-        self.assertIn("unix:///run/hotline/hotline.sock", app["args"][0])
-
-        self.assertEqual(
-            {name for name in template["metadata"]["labels"]},
-            {"app.kubernetes.io/name", "app.kubernetes.io/component",
-             "app.kubernetes.io/part-of"})
+            set(template["metadata"]["labels"]),
+            {"app.kubernetes.io/" + name for name in
+             ("name", "component", "part-of", "version")})
         self.assertLessEqual(
-            deployment["spec"]["selector"]["matchLabels"].items(),
+            workload["spec"]["selector"]["matchLabels"].items(),
             template["metadata"]["labels"].items())
 
+    def assert_shares_the_socket(self, pod, sidecar):
+        """An application of another user reaches it by its group alone."""
+        (app,) = [each for each in pod["containers"] if each["name"] == "app"]
+        mount = {"name": "hotline-socket", "mountPath": "/run/hotline"}
+        for container in (sidecar, app):
+            self.assertIn(mount, container["volumeMounts"])
+        (volume,) = [volume for volume in pod["volumes"]
+                     if volume["name"] == "hotline-socket"]
+        self.assertIn("emptyDir", volume)
+        self.assertIn({"name": "HOTLINE_ADDRESS", "value": SOCKET},
+                      app["env"])
+        self.assertNotEqual(app["securityContext"]["runAsUser"],
+                            pod["securityContext"]["runAsUser"])
+
+    def test_sidecar_is_a_native_one(self):
+        built = build("sidecar")
+        self.assertEqual(set(built), {"ConfigMap", "Deployment", "PodMonitor"})
+        pod = built["Deployment"]["spec"]["template"]["spec"]
+        (sidecar,) = pod["initContainers"]
+        self.assertEqual((sidecar["name"], sidecar["restartPolicy"]),
+                         ("hotline", "Always"))
+        self.assertEqual([each["name"] for each in pod["containers"]], ["app"])
+        self.assert_broker(built["Deployment"], sidecar)
+        config = self.assert_configured(built, built["Deployment"], sidecar)
+        self.assert_grace(config, pod)
+        self.assert_monitored(built, built["Deployment"])
+        self.assert_shares_the_socket(pod, sidecar)
+
+    def test_classic_sidecar_outlives_the_application_by_pre_stop(self):
+        built = build("sidecar-classic")
+        self.assertEqual(set(built), {"ConfigMap", "Deployment", "PodMonitor"})
+        pod = built["Deployment"]["spec"]["template"]["spec"]
+        self.assertNotIn("initContainers", pod)
+        containers = {each["name"]: each for each in pod["containers"]}
+        self.assertEqual(set(containers), {"hotline", "app"})
+        sidecar = containers["hotline"]
+        self.assertNotIn("restartPolicy", sidecar)
+        self.assert_broker(built["Deployment"], sidecar)
+        config = self.assert_configured(built, built["Deployment"], sidecar)
+        sleep, seconds = sidecar["lifecycle"]["preStop"]["exec"]["command"]
+        self.assertEqual(sleep, "/usr/bin/sleep")
+        self.assertGreater(int(seconds), 10)
+        self.assert_grace(config, pod, int(seconds))
+        self.assertNotIn("lifecycle", containers["app"])
+        self.assert_monitored(built, built["Deployment"])
+        self.assert_shares_the_socket(pod, sidecar)
+
+    def test_daemonset_shares_a_directory_of_the_node(self):
+        built = build("daemonset")
+        self.assertEqual(set(built), {"ConfigMap", "DaemonSet", "Namespace",
+                                      "PodMonitor"})
+        daemonset = built["DaemonSet"]
+        namespace = built["Namespace"]["metadata"]
+        for each in ("ConfigMap", "DaemonSet", "PodMonitor"):
+            self.assertEqual(built[each]["metadata"]["namespace"],
+                             namespace["name"])
+        self.assertEqual(
+            namespace["labels"]["pod-security.kubernetes.io/enforce"],
+            "privileged")
+        pod = daemonset["spec"]["template"]["spec"]
+        (broker,) = pod["containers"]
+        self.assert_broker(daemonset, broker)
+        config = self.assert_configured(built, daemonset, broker)
+        self.assert_grace(config, pod)
+        self.assert_monitored(built, daemonset)
+        # Only root could make it: it must be there.
+        self.assertIn({"name": "hotline-socket",
+                       "hostPath": {"path": "/run/hotline",
+                                    "type": "Directory"}}, pod["volumes"])
+
     def test_a_change_of_the_configuration_changes_its_name(self):
-        names = {build(folder)["ConfigMap"]["metadata"]["name"]
-                 for folder in ("base", "overlays/sidecar")}
-        self.assertEqual(len(names), 2)
-        for name in names:
-            self.assertRegex(name, r"^hotline(-sidecar)?-[a-z0-9]{10}$")
+        names = {build(overlay)["ConfigMap"]["metadata"]["name"][-10:]
+                 for overlay in manifests.OVERLAYS}
+        self.assertEqual(len(names), len(manifests.OVERLAYS))
 
 
-class Example(unittest.TestCase):
+class ExampleTest(unittest.TestCase):
 
     def test_hotlined_accepts_it_without_a_warning(self):
-        with open(os.path.join(DEPLOY, "hotline.example.yaml")) as file:
+        with open("deploy/hotline.example.yaml") as file:
             example = file.read()
         code, effective, errors = check_config(example)
         self.assertEqual((code, errors), (0, ""))
@@ -186,7 +266,7 @@ class Example(unittest.TestCase):
         self.assertEqual(meant["targets"][0]["warm"], 4)
 
     def test_its_values_are_the_defaults_but_where_it_says_otherwise(self):
-        with open(os.path.join(DEPLOY, "hotline.example.yaml")) as file:
+        with open("deploy/hotline.example.yaml") as file:
             said = yaml.safe_load(file)
         defaults = yaml.safe_load(check_config("")[1])
         del said["targets"], said["egress"]["allow"]

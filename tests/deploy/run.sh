@@ -4,4 +4,6 @@
 set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH=tests/e2e/lib:tests/e2e/gen
+# nginx and podman's helpers are in sbin.
+export PATH="$PATH:/usr/sbin:/sbin"
 exec /usr/bin/python3 "$@"

@@ -1,22 +1,13 @@
 """The README's examples, run as they stand but for addresses."""
 
 import os
-import re
+import shutil
 import subprocess
 import sys
 import unittest
 
 import harness
-
-
-def example(language):
-    """The block that follows <!-- checked: LANGUAGE -->."""
-    with open("README.md", encoding="utf-8") as file:
-        found = re.findall(r"<!-- checked: %s -->\n```\w+\n(.*?)```" % language,
-                           file.read(), re.DOTALL)
-    if len(found) != 1:
-        raise AssertionError("%d examples for %s" % (len(found), language))
-    return found[0]
+from readme import example
 
 
 class ReadmeTest(harness.EndToEnd):
@@ -50,6 +41,18 @@ class ReadmeTest(harness.EndToEnd):
         sent = self.upstream.requests("good")
         self.assertEqual([(r.method, r.uri) for r in sent],
                          [("GET", "/things"), ("POST", "/orders")])
+
+    def test_scrape(self):
+        shutil.copytree("deploy/prometheus",
+                        os.path.join(self.directory, "deploy/prometheus"))
+        block = example("scrape")
+        self.assertEqual(block.count("127.0.0.1:9464"), 2)
+        out = self.run_command(
+            ["bash", "-euo", "pipefail", "-c", "cd %s\n%s" % (
+                self.directory,
+                block.replace("127.0.0.1:9464", self.server.http))])
+        self.assertIn("1 rule files found", out)
+        self.assertNotIn("FAILED", out)
 
     def test_python(self):
         out = self.run_command(

@@ -96,7 +96,7 @@ class Peer:
     its connection.
     """
 
-    def __init__(self, script, context=None):
+    def __init__(self, script, context=None, host="127.0.0.1", port=0):
         self._script = script
         self._context = context
         self._lock = threading.Lock()
@@ -104,10 +104,10 @@ class Peer:
         self.open = 0
         # Readable from stop() on, for everybody.
         self._stopping, self._stop = socket.socketpair()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server((host, port), backlog=1024)
         self.port = self._listener.getsockname()[1]
         scheme, host = (("https", "localhost") if context
-                        else ("http", "127.0.0.1"))
+                        else ("http", host))
         self.target = "%s://%s:%d" % (scheme, host, self.port)
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
