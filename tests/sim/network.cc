@@ -54,6 +54,7 @@ void Network::FinishDial(ConnId id) {
   established.handle = conn.handle;
   established.max_streams =
       options_.max_streams == 1 ? 1 : dice_->Between(0, options_.max_streams);
+  conn.streams = established.max_streams;
   tell_([&] { pool_->Dialed(id, established, schedule_->now()); });
 }
 
@@ -130,6 +131,17 @@ void Network::WakeAt(int shard, Instant when) {
   });
 }
 
+void Network::ChangeLimit(ConnId id) {
+  Connection& conn = connections_[id];
+  const int streams = dice_->Between(0, options_.max_streams);
+  if (streams > conn.streams) ++peer_events_.raised;
+  if (streams < conn.streams) {
+    ++(streams == 0 ? peer_events_.stopped : peer_events_.lowered);
+  }
+  conn.streams = streams;
+  tell_([&] { pool_->ConcurrencyChanged(id, streams, schedule_->now()); });
+}
+
 void Network::Mischief() {
   if (calm_ || open_.empty()) return;
   const int index = dice_->Between(0, static_cast<int>(open_.size()) - 1);
@@ -144,10 +156,10 @@ void Network::Mischief() {
     Answer(std::chrono::milliseconds(3),
            [this, id, reason] { TellClosed(id, reason); });
   } else if (what <= 5) {
+    ++peer_events_.goaways;
     tell_([&] { pool_->GoAway(id, now); });
   } else if (what <= 7 && options_.max_streams > 1) {
-    const int streams = dice_->Between(0, options_.max_streams);
-    tell_([&] { pool_->ConcurrencyChanged(id, streams, now); });
+    ChangeLimit(id);
   } else {
     tell_([&] { pool_->ErrorCounted(id, now); });
   }

@@ -28,6 +28,14 @@ struct NetworkOptions {
   Duration max_late = std::chrono::milliseconds(20);  // Of ticks.
 };
 
+// What HTTP/2 peers did by themselves, and the pool was told.
+struct PeerEvents {
+  uint64_t goaways = 0;
+  uint64_t raised = 0;   // The limit on streams.
+  uint64_t lowered = 0;  // To more than none.
+  uint64_t stopped = 0;  // Lowered to none.
+};
+
 class Network final : public pool::Transport {
  public:
   Network(Schedule* schedule, Dice* dice, const NetworkOptions& options);
@@ -45,6 +53,7 @@ class Network final : public pool::Transport {
 
   // Dials and connections that the pool has not been told the end of.
   int live() const { return live_; }
+  const PeerEvents& peer_events() const { return peer_events_; }
   bool ProbeOutstanding(pool::ConnId id) const;
   // Empty: the pool kept its side of the conversation.
   const std::string& problem() const { return problem_; }
@@ -63,6 +72,7 @@ class Network final : public pool::Transport {
     enum Phase { kDialing, kOpen, kClosed };
     Phase phase = kDialing;
     pool::Handle handle = 0;
+    int streams = 0;  // Allowed.
     int probes = 0;
     bool close_asked = false;
     bool end_told = false;
@@ -76,6 +86,7 @@ class Network final : public pool::Transport {
 
   void Answer(Duration most, std::function<void()> what);
   void FinishDial(pool::ConnId id);
+  void ChangeLimit(pool::ConnId id);
   void TellClosed(pool::ConnId id, pool::CloseReason reason);
   void Expect(bool holds, const char* what);
 
@@ -91,6 +102,7 @@ class Network final : public pool::Transport {
   std::map<int, Wake> wakes_;
   pool::Handle next_handle_ = 1;
   int live_ = 0;
+  PeerEvents peer_events_;
 };
 
 }  // namespace hotline::sim

@@ -26,6 +26,7 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
   uint64_t all_events = 0;
   uint64_t granted = 0;
   uint64_t queued = 0;
+  PeerEvents peers;
   for (int i = 0; i < seeds; ++i) {
     Simulation simulation(first_seed + i, trace);
     const std::string problem = simulation.Run(events);
@@ -33,15 +34,31 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
     all_events += simulation.events();
     granted += simulation.granted();
     queued += simulation.queued();
+    peers.goaways += simulation.peer_events().goaways;
+    peers.raised += simulation.peer_events().raised;
+    peers.lowered += simulation.peer_events().lowered;
+    peers.stopped += simulation.peer_events().stopped;
   }
   std::printf("%d seeds from %llu: %llu events, %llu grants, %llu waits\n",
               seeds, static_cast<unsigned long long>(first_seed),
               static_cast<unsigned long long>(all_events),
               static_cast<unsigned long long>(granted),
               static_cast<unsigned long long>(queued));
+  std::printf(
+      "of peers: %llu GOAWAYs; limits raised %llu times, lowered %llu times, "
+      "to none %llu times\n",
+      static_cast<unsigned long long>(peers.goaways),
+      static_cast<unsigned long long>(peers.raised),
+      static_cast<unsigned long long>(peers.lowered),
+      static_cast<unsigned long long>(peers.stopped));
   // A simulation in which nothing happens proves nothing.
   EXPECT_GT(granted, all_events / 100);
   EXPECT_GT(queued, all_events / 100);
+  if (seeds < 30) return;  // A few of them may have no HTTP/2.
+  EXPECT_GT(peers.goaways, all_events / 1000);
+  for (const uint64_t n : {peers.raised, peers.lowered, peers.stopped}) {
+    EXPECT_GT(n, all_events / 10'000);
+  }
 }
 
 TEST(Simulation, RunsTheSameWayForTheSameSeed) {

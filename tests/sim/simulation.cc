@@ -120,6 +120,7 @@ void Simulation::Setup() {
   network_options_.dial_fails_percent =
       dice_.Percent(20) ? dice_.Between(50, 100) : dice_.Between(0, 20);
   network_options_.max_streams = dice_.Percent(50) ? 1 : dice_.Between(2, 6);
+  mischief_percent_ = dice_.Percent(70) ? 3 : dice_.Between(4, 30);
   network_options_.late_tick_percent =
       dice_.Percent(50) ? 0 : dice_.Between(5, 60);
   network_ = std::make_unique<Network>(&schedule_, &dice_, network_options_);
@@ -169,7 +170,7 @@ std::string Simulation::Run(int events) {
 }
 
 void Simulation::Step() {
-  if (dice_.Percent(3)) {
+  if (dice_.Percent(mischief_percent_)) {
     network_->Mischief();
   } else {
     Act();

@@ -33,6 +33,7 @@ class Simulation {
   // What happened, so that a seed that tests nothing is noticed.
   uint64_t granted() const { return granted_; }
   uint64_t queued() const { return queued_; }
+  const PeerEvents& peer_events() const { return network_->peer_events(); }
 
  private:
   struct LeaseModel;
@@ -88,7 +89,8 @@ class Simulation {
       leases_on_;
   std::deque<LeaseId> old_leases_;
   bool shut_down_ = false;
-  int pace_us_ = 0;  // At most so much time passes in a step.
+  int pace_us_ = 0;           // At most so much time passes in a step.
+  int mischief_percent_ = 0;  // Of the steps.
   int depth_ = 0;
   int events_ = 0;
   int most_events_ = 0;
