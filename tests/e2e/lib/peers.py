@@ -3,6 +3,7 @@
 import collections
 import select
 import socket
+import ssl
 import struct
 import threading
 
@@ -39,6 +40,24 @@ class Connection:
             return self._sock.recv(65536)
         except OSError:
             return b""
+
+    def read_some(self):
+        """Whatever comes next; b"" at the end."""
+        if self._data:
+            data, self._data = self._data, b""
+            return data
+        return self._read()
+
+    def read_all(self):
+        """Until the other side has ended its side."""
+        return b"".join(iter(self.read_some, b""))
+
+    def end(self):
+        """Sends no more: FIN, or with TLS close_notify."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            self._sock = self._sock.unwrap()
+        else:
+            self._sock.shutdown(socket.SHUT_WR)
 
     def read_request(self):
         """A whole request, or None when there is no other."""
