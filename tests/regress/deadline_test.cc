@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "tests/server/broker_fixture.h"
+#include "tests/upstream/http2_server.h"
 
 namespace hotline::server {
 namespace {
@@ -132,6 +133,24 @@ TEST_F(DeadlineTest, HoldsWhileTheUpstreamReadsNothing) {
   EXPECT_EQ(Go(&call, kAsked)->Wait(), "UPSTREAM_TIMEOUT");
   EXPECT_LT(MonotonicNow() - start, kPatience);
   ExpectNothingLeft();
+}
+
+// On HTTP/2 there was none at all. The connection lives on, and serves the
+// next.
+TEST_F(DialDeadlineTest, HoldsOnHttp2WhileOthersAreAnswered) {
+  ScriptedPeer peer({.tls = Ca().Issue("http2", "DNS:localhost"), .alpn = "h2"},
+                    upstream::ServeHttp2(
+                        {}, [](upstream::Http2Peer& h2, upstream::StreamId id,
+                               const upstream::Http2Peer::Asked& request) {
+                          if (request.Get(":method") == "POST") {
+                            upstream::Echo(h2, id, request);
+                          }
+                        }));
+  ASSERT_EQ(Execute(peer, "POST")->Wait(), "OK");
+  EXPECT_EQ(Timed(peer), "UPSTREAM_TIMEOUT");
+  EXPECT_EQ(call_->metadata("verdict"), "SENT_UNKNOWN");
+  EXPECT_EQ(Execute(peer, "POST")->Wait(), "OK");
+  EXPECT_EQ(peer.accepted(), 1);
 }
 
 TEST_F(DeadlineTest, HoldsOverAllAttemptsTogether) {
