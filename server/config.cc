@@ -155,6 +155,8 @@ class Resolver {
     out.connect_timeout = FromProto(in.connect_timeout());
     out.tcp_timeout = FromProto(in.tcp_timeout());
     out.tls_timeout = FromProto(in.tls_timeout());
+    out.ping_after = FromProto(in.ping_after());
+    out.ping_timeout = FromProto(in.ping_timeout());
     out.probe_timeout = FromProto(config_.pool().probe_timeout());
     out.max_header_bytes = in.max_header_bytes();
     out.dns_servers = ToVector(in.dns_servers());

@@ -59,6 +59,8 @@ struct UpstreamSettings {
   Duration tcp_timeout{0};
   Duration tls_timeout{0};
   Duration probe_timeout{0};
+  Duration ping_after{0};
+  Duration ping_timeout{0};
   int64_t max_header_bytes = 0;
   std::vector<std::string> dns_servers;
   bool egress_default_public = true;

@@ -74,6 +74,8 @@ constexpr DurationRule kDurations[] = {
     {"upstream.connect_timeout", milliseconds(1), hours(1), seconds(30)},
     {"upstream.tcp_timeout", milliseconds(1), hours(1), seconds(5)},
     {"upstream.tls_timeout", milliseconds(1), hours(1), seconds(10)},
+    {"upstream.ping_after", milliseconds(1), hours(1), seconds(20)},
+    {"upstream.ping_timeout", milliseconds(1), hours(1), seconds(5)},
     {"execute.default_deadline", milliseconds(1), hours(24), seconds(30)},
     {"shutdown_grace", seconds(0), hours(1), seconds(20)},
 };

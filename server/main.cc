@@ -90,6 +90,8 @@ upstream::Options UpstreamOptionsOf(const Settings& settings,
   out.tcp_timeout = in.tcp_timeout;
   out.tls_timeout = in.tls_timeout;
   out.probe_timeout = in.probe_timeout;
+  out.ping_after = in.ping_after;
+  out.ping_timeout = in.ping_timeout;
   out.max_header_bytes = in.max_header_bytes;
   out.dns_servers = in.dns_servers;
   out.egress = {.default_public = in.egress_default_public,

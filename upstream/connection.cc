@@ -15,10 +15,6 @@ namespace {
 
 // On HTTP/2, whatever the pool's own limit.
 constexpr int kMostStreams = 1000;
-// An HTTP/2 peer that owes answers and says nothing for so long is asked
-// whether it lives, and given up when it does not say so.
-constexpr Duration kSilence = std::chrono::seconds(20);
-constexpr Duration kSignOfLife = std::chrono::seconds(5);
 
 std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
                                  const Connection::Options& options) {
@@ -157,8 +153,9 @@ void Connection::OnPingAck() {
 
 Instant Connection::SilenceDueLocked() const {
   if (http2_ == nullptr || !HasCallsLocked()) return kNever;
-  return http2_->asked != kNever ? http2_->asked + kSignOfLife
-                                 : http2_->heard + kSilence;
+  return http2_->asked != kNever
+             ? SaturatingAdd(http2_->asked, options_.ping_timeout)
+             : SaturatingAdd(http2_->heard, options_.ping_after);
 }
 
 void Connection::CheckSilenceLocked(Instant now) {
@@ -173,7 +170,7 @@ void Connection::CheckSilenceLocked(Instant now) {
     codec_->Ping();
     return;
   } else {
-    why = "the upstream gave no sign of life for 25 s";
+    why = "the upstream gave no sign of life, nor answered a PING";
     CloseLocked(pool::CloseReason::kError);
   }
   LoseAllLocked(why);

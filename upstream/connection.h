@@ -74,6 +74,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     std::string target;
     std::shared_ptr<const ConnectionFacts> facts;
     int64_t max_header_bytes = 65536;
+    // See upstream::Options.
+    Duration ping_after = std::chrono::seconds(20);
+    Duration ping_timeout = std::chrono::seconds(5);
     bool http2 = false;
   };
 

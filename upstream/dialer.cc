@@ -469,6 +469,8 @@ void DialImpl::MakeConnection() {
       .target = request_.target,
       .facts = std::make_shared<const ConnectionFacts>(std::move(facts_)),
       .max_header_bytes = settings_->max_header_bytes,
+      .ping_after = settings_->ping_after,
+      .ping_timeout = settings_->ping_timeout,
       .http2 = http2};
   // Not make_shared: weak references must not keep the memory.
   connection_ = std::shared_ptr<Connection>(

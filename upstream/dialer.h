@@ -24,6 +24,8 @@ struct DialSettings {
   Duration tcp_timeout{0};
   Duration tls_timeout{0};
   int64_t max_header_bytes = 0;
+  Duration ping_after{0};
+  Duration ping_timeout{0};
   EgressPolicy egress;
   std::shared_ptr<const TlsContext> tls;
 };

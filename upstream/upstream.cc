@@ -44,6 +44,8 @@ absl::StatusOr<std::shared_ptr<const Live>> MakeLive(Options options) {
                    .tcp_timeout = options.tcp_timeout,
                    .tls_timeout = options.tls_timeout,
                    .max_header_bytes = options.max_header_bytes,
+                   .ping_after = options.ping_after,
+                   .ping_timeout = options.ping_timeout,
                    .egress = *std::move(egress),
                    .tls = std::move(tls)});
   return std::make_shared<const Live>(

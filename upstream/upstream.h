@@ -33,6 +33,11 @@ struct Options {
   Duration tcp_timeout = std::chrono::seconds(5);
   Duration tls_timeout = std::chrono::seconds(10);
   Duration probe_timeout = std::chrono::seconds(10);
+  // An HTTP/2 peer that owes answers and says nothing for `ping_after` is asked
+  // whether it lives, and given up when `ping_timeout` later it has not said
+  // so.
+  Duration ping_after = std::chrono::seconds(20);
+  Duration ping_timeout = std::chrono::seconds(5);
   int64_t max_header_bytes = 65536;
   std::vector<std::string> dns_servers;
   EgressRules egress;

@@ -68,6 +68,8 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.upstream.connect_timeout, seconds(30));
   EXPECT_EQ(s.upstream.tcp_timeout, seconds(5));
   EXPECT_EQ(s.upstream.tls_timeout, seconds(10));
+  EXPECT_EQ(s.upstream.ping_after, seconds(20));
+  EXPECT_EQ(s.upstream.ping_timeout, seconds(5));
   EXPECT_EQ(s.upstream.probe_timeout, seconds(10));
   EXPECT_EQ(s.upstream.max_header_bytes, 65536);
   EXPECT_TRUE(s.upstream.dns_servers.empty());
@@ -181,6 +183,10 @@ std::vector<Row> Rows() {
        }},
       {"upstream.tcp_timeout", "upstream: {tcp_timeout: 7s}",
        [](const Settings& s) { return s.upstream.tcp_timeout == seconds(7); }},
+      {"upstream.ping_after", "upstream: {ping_after: 7s}",
+       [](const Settings& s) { return s.upstream.ping_after == seconds(7); }},
+      {"upstream.ping_timeout", "upstream: {ping_timeout: 7s}",
+       [](const Settings& s) { return s.upstream.ping_timeout == seconds(7); }},
       {"upstream.tls_timeout", "upstream: {tls_timeout: 7s}",
        [](const Settings& s) { return s.upstream.tls_timeout == seconds(7); }},
       {"upstream.max_header_bytes", "upstream: {max_header_bytes: 2000}",

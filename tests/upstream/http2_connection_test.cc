@@ -459,6 +459,54 @@ TEST_F(Http2ConnectionTest, PingWithoutAnAnswerClosesTheConnection) {
   EXPECT_EQ(1u, pool_.probes());
 }
 
+TEST_F(Http2ConnectionTest, SilenceIsAskedAboutAndALivingPeerKept) {
+  options_.ping_after = milliseconds(50);
+  const auto peer = Serve(Holding());
+  const pool::Handle handle = Connect(*peer);
+  Ending held;
+  Start(handle, &held, {.path = "/hold"});
+  {
+    // It is silent, and answers each time that it lives.
+    std::unique_lock lock(mu_);
+    ASSERT_TRUE(
+        changed_.wait_for(lock, kPatience, [&] { return pings_ >= 3; }));
+  }
+  Run(handle, {.path = "/release"});
+  EXPECT_EQ("held", held.Await().response.body);
+  EXPECT_EQ(0, pool_.closes(last_id_));
+}
+
+TEST_F(Http2ConnectionTest, SilenceAfterThatEndsTheConnection) {
+  options_.ping_after = milliseconds(50);
+  options_.ping_timeout = milliseconds(50);
+  ScriptedPeer peer({.tls = LocalhostCert(), .alpn = "h2"},
+                    [](PeerConnection& c) {
+                      c.Write(Http2Peer({}).TakeOutput());
+                      c.AwaitClose();
+                    });
+  const pool::Handle handle = Connect(peer);
+  std::list<Ending> endings(3);
+  for (Ending& ending : endings) Start(handle, &ending);
+  for (Ending& ending : endings) {
+    EXPECT_EQ(CallError::kReset, ending.Await().error);
+    EXPECT_EQ(Verdict::kSentUnknown, ending.Await().verdict);
+  }
+  EXPECT_EQ(pool::CloseReason::kError, AwaitClosed());
+}
+
+TEST_F(Http2ConnectionTest, WhoOwesNothingIsNotAsked) {
+  options_.ping_after = milliseconds(20);
+  options_.ping_timeout = milliseconds(20);
+  const auto peer = Serve(Echo);
+  const pool::Handle handle = Connect(*peer);
+  EXPECT_EQ("/", Run(handle).response.body);
+  std::this_thread::sleep_for(milliseconds(200));
+  EXPECT_EQ("/", Run(handle).response.body);
+  EXPECT_EQ(0, pool_.closes(last_id_));
+  std::lock_guard lock(mu_);
+  EXPECT_EQ(0, pings_);
+}
+
 TEST_F(Http2ConnectionTest, ProbeOfAClosedConnectionIsAnswered) {
   ScriptedPeer peer({.tls = LocalhostCert(), .alpn = "h2"},
                     [](PeerConnection& c) {
