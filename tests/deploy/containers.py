@@ -117,7 +117,7 @@ class Containers:
         """deploy/build-image; the names of the broker's and the example's."""
         said = self.command(os.path.join(TREE, "deploy/build-image"),
                             "--binaries", self.binaries(), timeout=240)
-        broker, application = said.split()
+        broker, application = re.findall(r"(?m)^hotline\S*:\S+$", said)
         return broker, application
 
     def inspect(self, name):
