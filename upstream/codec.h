@@ -104,8 +104,10 @@ class Codec {
   virtual bool Feed(std::string_view bytes) = 0;
 
   // The peer will send no more. Ends a body that is delimited by it; fails the
-  // other streams. The connection must be closed.
+  // other streams. The connection must be closed, unless OutlivesEof.
   virtual void FeedEof() = 0;
+  // A stream goes on that only sends. OnTrailers has said that nothing comes.
+  virtual bool OutlivesEof() const { return false; }
 
   // Gives a stream up: no more events for it. On HTTP/1.1 the connection must
   // be closed.
@@ -123,6 +125,18 @@ class Codec {
   // Whether TakeOutput has something to give. To be asked after every other
   // call.
   virtual bool WantsWrite() const = 0;
+
+  // Everything that will ever be sent was taken: once it is written, the peer
+  // is to be told that nothing follows, and the codec that it was
+  // (OnEndWritten, which may tell the stream's end).
+  virtual bool WantsEnd() const { return false; }
+  virtual void OnEndWritten() {}
+
+  // After Feed: the peer agreed to change the protocol, as the request asked it
+  // to (Request::upgrade); OnHead has told so, with 101. What is here goes on
+  // with MakeUpgradedCodec and is of no use any more. `*rest`: what came behind
+  // the answer.
+  virtual bool TakeUpgrade(std::string* /*rest*/) { return false; }
 
   // Told as bytes are accepted by the socket, before Feed is given what was
   // read after that: verdicts go by it, and what comes before the request's

@@ -9,6 +9,7 @@
 
 #include "upstream/http1.h"
 #include "upstream/http2.h"
+#include "upstream/raw_codec.h"
 
 namespace hotline::upstream {
 namespace {
@@ -18,6 +19,7 @@ constexpr int kMostStreams = 1000;
 
 std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
                                  const Connection::Options& options) {
+  if (options.raw) return MakeRawCodec(events);
   if (!options.http2) {
     return MakeHttp1Codec(events,
                           {.max_header_bytes = options.max_header_bytes});
@@ -50,13 +52,14 @@ void Connection::Open(std::string_view early,
                       absl::AnyInvocable<void()> changed) {
   watch_ = loop_->sockets().Add(
       fd_, std::shared_ptr<SocketWatch::Watcher>(shared_from_this(), this));
-  if (http2_ == nullptr) return;
   now_ = MonotonicNow();
-  {
-    MutexLock lock(&mu_);
-    http2_->changed = std::move(changed);
+  if (http2_ != nullptr) {
+    {
+      MutexLock lock(&mu_);
+      http2_->changed = std::move(changed);
+    }
+    FlushOnLoop();
   }
-  FlushOnLoop();
   if (early.empty()) return;
   {
     MutexLock lock(&mu_);
@@ -106,8 +109,9 @@ bool Connection::IsSilent() {
   char byte;
   const ssize_t size = recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (size < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
-  // Under TLS it may be a session ticket; the loop will find out.
-  return size > 0 && engine_ != nullptr;
+  // Under TLS it may be a session ticket, and the loop will find out; what
+  // waits for a tunnel may be anything.
+  return size > 0 && (engine_ != nullptr || options_.raw);
 }
 
 void Connection::Close(pool::CloseReason reason) {

@@ -15,6 +15,10 @@
 // writes come together: while the loop is about to send, or the socket takes no
 // more, a call only adds its request to what waits.
 //
+// A tunnel is a streamed call of a codec that knows no messages. It is the last
+// of its connection; each side ends by itself, so one may go on when nothing
+// more is read.
+//
 // A streamed call is told piece by piece, by Tell on the loop; what it sends is
 // written by the thread that brings it. What nobody consumes stops the peer: on
 // HTTP/1.1 by not reading on, on HTTP/2 by the stream's window.
@@ -78,6 +82,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     Duration ping_after = std::chrono::seconds(20);
     Duration ping_timeout = std::chrono::seconds(5);
     bool http2 = false;
+    bool raw = false;  // Bytes as they are: a tunnel's.
   };
 
   // `fd` is connected, and the handshake done where there is an `engine`. The
@@ -298,6 +303,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // The rest of a close that was begun under the lock. On the loop.
   void FinishClose();
 
+  // Lets a tunnel's codec tell what came before the tunnel. On the loop.
+  void TellOpened();
+
+  // Says to the peer that nothing follows.
+  Sender::Result EndOutputLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Sends what the codec wants to be sent, as far as the socket takes it.
   Sender::Result FlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Sender::Result FlushTakenLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -322,7 +332,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   pool::CloseReason close_reason_ ABSL_GUARDED_BY(mu_) =
       pool::CloseReason::kError;
   const std::unique_ptr<TlsEngine> engine_ ABSL_PT_GUARDED_BY(mu_);
-  const std::unique_ptr<Codec> codec_ ABSL_PT_GUARDED_BY(mu_);
+  // Another one after an Upgrade.
+  std::unique_ptr<Codec> codec_ ABSL_GUARDED_BY(mu_) ABSL_PT_GUARDED_BY(mu_);
   Call first_ ABSL_GUARDED_BY(mu_);  // HTTP/1.1 has no other.
   const std::unique_ptr<Http2> http2_ ABSL_PT_GUARDED_BY(mu_);  // Or null.
   // Calls that came between the end and the owner's knowing of it.
@@ -332,6 +343,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   StreamId sending_ ABSL_GUARDED_BY(mu_) = 0;  // Inside its SendBody.
   // Until somebody has consumed what there is.
   bool read_paused_ ABSL_GUARDED_BY(mu_) = false;
+  // The peer sends no more, and we go on.
+  bool read_ended_ ABSL_GUARDED_BY(mu_) = false;
 
   Sender sender_ ABSL_GUARDED_BY(mu_);
   bool write_armed_ ABSL_GUARDED_BY(mu_) = false;

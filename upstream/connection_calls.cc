@@ -79,6 +79,9 @@ CallId Connection::Begin(const Request& request, CallHandler* handler,
   }
   if (arm != kNever) ArmDeadline(arm);
   LeaveToLoop(rest);
+  if (options_.raw) {
+    loop_->Post([self = shared_from_this()] { self->TellOpened(); });
+  }
   return id;
 }
 
@@ -212,7 +215,9 @@ void Connection::OnHead(StreamId stream, int status,
 void Connection::OnBody(StreamId stream, std::string_view piece) {
   Call* const call = FindLocked(stream);
   if (call == nullptr) return;
-  if (http2_ != nullptr) call->result.bytes_read += piece.size();
+  if (http2_ != nullptr || options_.raw) {
+    call->result.bytes_read += piece.size();
+  }
   if (call->streamed != nullptr) {
     NewsOfLocked(call)->body.append(piece);
     return;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "upstream/connection.h"
+#include "upstream/raw_codec.h"
 #include "upstream/sockets.h"
 
 namespace hotline::upstream {
@@ -28,7 +29,7 @@ void Connection::UpdateWatch() {
   bool write;
   {
     MutexLock lock(&mu_);
-    read = !read_paused_;
+    read = !read_paused_ && !read_ended_;
     write = write_armed_;
   }
   loop_->sockets().SetInterest(watch_, read, write);
@@ -60,7 +61,8 @@ void Connection::OnReadable() {
         TakeEndLocked(false, sender_.broken_why());
       }
       open = TakeNewsLocked(&news);
-      paused = read_paused_ = !codec_->WantsRead();
+      read_paused_ = !codec_->WantsRead();
+      paused = read_paused_ || read_ended_;
     }
     if (!open) return FinishClose();
     Tell(&news);
@@ -115,11 +117,17 @@ void Connection::TakePlainLocked(std::string_view plain) {
 }
 
 void Connection::TakeHttp1Locked(std::string_view plain) {
-  if (first_.stream != 0 && !first_.ended && first_.result.bytes_written > 0) {
+  if (!options_.raw && first_.stream != 0 && !first_.ended &&
+      first_.result.bytes_written > 0) {
     first_.result.bytes_read += plain.size();
     if (first_.first_byte == Instant{}) first_.first_byte = now_;
   }
-  const bool more = codec_->Feed(plain);
+  bool more = codec_->Feed(plain);
+  std::string rest;
+  if (more && codec_->TakeUpgrade(&rest)) {
+    codec_ = MakeUpgradedCodec(this, first_.stream);
+    more = codec_->Feed(rest);
+  }
   if (!more) {
     CloseLocked(codec_->error().unsolicited ? pool::CloseReason::kUnsolicited
                                             : pool::CloseReason::kError);
@@ -132,6 +140,10 @@ void Connection::TakeEndLocked(bool clean, std::string why) {
   bool failed = HasCallsLocked();
   if (http2_ == nullptr && clean) {
     codec_->FeedEof();
+    if (codec_->OutlivesEof()) {
+      read_ended_ = true;
+      return;
+    }
     failed = failed && first_.result.error != CallError::kNone;
   } else {
     LoseAllLocked(why);
@@ -150,7 +162,7 @@ void Connection::OnWritable() {
     if (state_ != State::kOpen) return;
     flush = FlushLocked();
     write_armed_ = flush == Sender::Result::kBlocked;
-    news = !stream_news_.empty();
+    news = !stream_news_.empty() || first_.ended;
   }
   if (news) Settle();
   if (flush != Sender::Result::kBlocked) UpdateWatch();
@@ -171,7 +183,7 @@ void Connection::FlushOnLoop() {
     MutexLock lock(&mu_);
     loop_flushes_ = false;
     if (state_ != State::kOpen || sender_.broken()) return;
-    if (sender_.empty() && !codec_->WantsWrite()) return;
+    if (sender_.empty() && !codec_->WantsWrite() && !codec_->WantsEnd()) return;
     rest = TryFlushLocked();
   }
   LeaveToLoop(rest);
@@ -183,7 +195,7 @@ Connection::Rest Connection::TryFlushLocked() {
   const Sender::Result flush = FlushLocked();
   rest.blocked = write_armed_ = flush == Sender::Result::kBlocked;
   rest.broken = flush == Sender::Result::kBroken;
-  rest.news = !stream_news_.empty();
+  rest.news = !stream_news_.empty() || first_.ended;
   return rest;
 }
 
@@ -205,6 +217,23 @@ Sender::Result Connection::FlushLocked() {
     if (sender_.empty()) break;
     result = FlushTakenLocked();
   }
+  if (result == Sender::Result::kDone && codec_->WantsEnd()) {
+    result = EndOutputLocked();
+  }
+  return result;
+}
+
+Sender::Result Connection::EndOutputLocked() {
+  Sender::Result result = Sender::Result::kDone;
+  if (engine_ == nullptr) {
+    shutdown(fd_, SHUT_WR);
+  } else {
+    // No FIN: TLS may have to answer something yet.
+    engine_->Shutdown(sender_.wire());
+    result = FlushTakenLocked();
+  }
+  codec_->OnEndWritten();
+  if (first_.ended) CloseLocked(pool::CloseReason::kPeerClosed);
   return result;
 }
 

@@ -41,6 +41,18 @@ void Connection::Consume(CallId id, size_t bytes) {
   if (resume) loop_->Post([self = shared_from_this()] { self->UpdateWatch(); });
 }
 
+void Connection::TellOpened() {
+  now_ = MonotonicNow();
+  {
+    MutexLock lock(&mu_);
+    if (state_ != State::kOpen) return;
+    TakePlainLocked({});
+    read_paused_ = !codec_->WantsRead();
+  }
+  Settle();
+  UpdateWatch();
+}
+
 void Connection::OnSendable(StreamId stream) {
   if (stream == sending_) {
     sending_ = 0;  // SendBody says so itself.

@@ -31,6 +31,9 @@ using Task = asio::awaitable<T>;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr char kHttp1[] = "http/1.1";
 constexpr char kHttp2[] = "h2";
+// Of targets of which nothing more is known.
+constexpr char kTls[] = "tls";
+constexpr char kTcp[] = "tcp";
 constexpr int64_t kMostValidationBytes = 1 << 20;
 
 int64_t Milliseconds(Duration length) {
@@ -248,7 +251,7 @@ Task<bool> DialImpl::Try(const IpAddress& address) {
   engine_.reset();
   early_.clear();
   facts_ = ConnectionFacts();
-  facts_.protocol = kHttp1;
+  facts_.protocol = !parts_.raw ? kHttp1 : parts_.tls ? kTls : kTcp;
   facts_.remote_address = address.WithPort(parts_.port);
   Instant start = MonotonicNow();
   Watch(start + settings_->tcp_timeout);
@@ -270,7 +273,7 @@ Task<bool> DialImpl::Try(const IpAddress& address) {
     result_.timings.tls = MonotonicNow() - start;
     if (!ready) co_return false;
   }
-  if (request_.validate.path.empty()) co_return true;
+  if (request_.validate.path.empty() || parts_.raw) co_return true;
   start = MonotonicNow();
   const bool valid = co_await Validate();
   result_.timings.validate = MonotonicNow() - start;
@@ -362,6 +365,7 @@ Task<bool> DialImpl::ShakeHands() {
 
 std::vector<std::string> DialImpl::Offer() const {
   if (!request_.alpn.empty()) return {request_.alpn};
+  if (parts_.raw) return {};
   return {kHttp2, kHttp1};
 }
 
@@ -369,13 +373,15 @@ bool DialImpl::TakeProtocol() {
   const TlsFacts tls = engine_->facts();
   const std::vector<std::string> offer = Offer();
   // Who knows nothing of ALPN speaks HTTP/1.1.
-  const std::string chosen = tls.alpn.empty() ? kHttp1 : tls.alpn;
-  if (std::find(offer.begin(), offer.end(), chosen) == offer.end()) {
+  const std::string chosen =
+      tls.alpn.empty() && !parts_.raw ? kHttp1 : tls.alpn;
+  if (!offer.empty() &&
+      std::find(offer.begin(), offer.end(), chosen) == offer.end()) {
     return Fail(FailureClass::kTls, "ALPN_MISMATCH",
                 TlsEnd("the upstream chose \"" + tls.alpn + "\", offered " +
                        "was \"" + absl::StrJoin(offer, "\", \"") + "\""));
   }
-  facts_.protocol = chosen;
+  if (!parts_.raw) facts_.protocol = chosen;
   facts_.tls_version = tls.version;
   facts_.tls_cipher = tls.cipher;
   return true;
@@ -440,7 +446,8 @@ Task<bool> DialImpl::Exchange(std::string* out) {
 }
 
 // Takes in what the peer sent after its part of the handshake: tickets, and on
-// HTTP/2 its settings. On HTTP/1.1 no data, for nothing was asked yet.
+// HTTP/2 its settings; behind tls:// whatever it likes. On HTTP/1.1 no data,
+// for nothing was asked yet.
 bool DialImpl::Settle() {
   for (;;) {
     size_t size = 0;
@@ -454,7 +461,7 @@ bool DialImpl::Settle() {
                              ? "the upstream closed the connection"
                              : engine_->error()));
     }
-    if (facts_.protocol != kHttp2) {
+    if (facts_.protocol == kHttp1) {
       return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
                   absl::StrCat(where_, " sent ", size,
                                " bytes before it was asked anything"));
@@ -471,7 +478,8 @@ void DialImpl::MakeConnection() {
       .max_header_bytes = settings_->max_header_bytes,
       .ping_after = settings_->ping_after,
       .ping_timeout = settings_->ping_timeout,
-      .http2 = http2};
+      .http2 = http2,
+      .raw = parts_.raw};
   // Not make_shared: weak references must not keep the memory.
   connection_ = std::shared_ptr<Connection>(
       new Connection(loop_, io_->descriptor.release(), std::move(engine_),

@@ -34,6 +34,7 @@ class Http1Codec final : public Codec {
   }
   size_t open_streams() const override { return stream_ != 0 ? 1 : 0; }
   Verdict VerdictOf(StreamId) const override { return VerdictNow(); }
+  bool TakeUpgrade(std::string* rest) override;
   bool WantsRead() const override { return unconsumed_ < max_unconsumed_; }
   bool WantsWrite() const override { return !output_.empty(); }
   bool CanSubmit() const override {
@@ -54,7 +55,8 @@ class Http1Codec final : public Codec {
     kBody,       // To a body that has a length or ends with the connection.
     kChunkLine,  // To a chunk's size, or to the trailers after the last one.
     kChunkData,
-    kClosed,  // Nowhere, ever.
+    kUpgraded,  // To another protocol.
+    kClosed,    // Nowhere, ever.
   };
 
   static void OnBodyPiece(void* self, std::string_view piece) {
@@ -71,6 +73,7 @@ class Http1Codec final : public Codec {
   // when it needs more, or the codec is closed.
   size_t Take(std::string_view rest);
   size_t TakeHead(std::string_view rest);
+  size_t TakeInterim(size_t size);
   size_t TakeBody(std::string_view rest);
   size_t TakeChunkLine(std::string_view rest);
   size_t TakeChunkData(std::string_view rest);
@@ -98,6 +101,7 @@ class Http1Codec final : public Codec {
   size_t request_bytes_ = 0;
   size_t written_ = 0;  // Of those.
   bool to_head_ = false;
+  std::string upgrade_;                  // Asked for; empty: nothing.
   bool streamed_ = false;                // Begun with OpenStream.
   bool ended_ = true;                    // Its end is in the output, or was.
   bool owes_sendable_ = false;           // Send said more than 0.
@@ -120,6 +124,9 @@ StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
   request_bytes_ = request_bytes;
   written_ = 0;
   to_head_ = request.method == "HEAD";
+  upgrade_.resize(request.upgrade.size());
+  std::transform(request.upgrade.begin(), request.upgrade.end(),
+                 upgrade_.begin(), ToLower);
   streamed_ = false;
   ended_ = true;
   owes_sendable_ = false;
@@ -248,6 +255,7 @@ size_t Http1Codec::Take(std::string_view rest) {
       return TakeChunkLine(rest);
     case Phase::kChunkData:
       return TakeChunkData(rest);
+    case Phase::kUpgraded:
     case Phase::kClosed:
       return 0;
   }
@@ -275,19 +283,38 @@ size_t Http1Codec::TakeHead(std::string_view rest) {
   if (!parser_->problem().empty()) {
     return Refuse("head: " + parser_->problem());
   }
-  if (parser_->status() < 200) {
-    if (parser_->status() == 101) return Refuse("101 without being asked");
-    if (parser_->announces_body()) return Refuse("interim answer with a body");
-    if (++interim_ > kMaxInterim) return Refuse("too many interim answers");
-    ExpectHead();
-    return size;
-  }
+  if (parser_->status() < 200) return TakeInterim(size);
   phase_ = parser_->chunked() ? Phase::kChunkLine : Phase::kBody;
   after_chunk_ = false;
   scanner_ = HeaderScanner(max_header_bytes_);
   events_->OnHead(stream_, parser_->status(), parser_->TakeFields());
   if (stream_ != 0 && parser_->is_done()) Complete(rest.size() - size);
   return size;
+}
+
+// A head of `size` bytes that is not the final one, or the last of all.
+size_t Http1Codec::TakeInterim(size_t size) {
+  if (parser_->announces_body()) return Refuse("interim answer with a body");
+  if (parser_->status() == 101) {
+    if (upgrade_.empty()) return Refuse("101 without being asked");
+    if (!parser_->upgrades_to(upgrade_)) {
+      return Refuse("101, but not to the protocol that was asked for");
+    }
+    phase_ = Phase::kUpgraded;
+    events_->OnHead(stream_, parser_->status(), parser_->TakeFields());
+    return size;
+  }
+  if (++interim_ > kMaxInterim) return Refuse("too many interim answers");
+  ExpectHead();
+  return size;
+}
+
+bool Http1Codec::TakeUpgrade(std::string* rest) {
+  if (phase_ != Phase::kUpgraded || stream_ == 0) return false;
+  *rest = std::move(pending_);
+  stream_ = 0;
+  Close("the connection speaks another protocol");
+  return true;
 }
 
 size_t Http1Codec::TakeBody(std::string_view rest) {

@@ -73,6 +73,11 @@ class AnswerParser final : public boost::beast::http::basic_parser<false> {
   // The size of the chunk whose line was taken last.
   uint64_t chunk_size() const { return chunk_size_; }
   bool announces_body() const { return coded_ || length_ > 0; }
+  // Whether a 101 agrees to `protocol` (lower case), and to nothing else.
+  bool upgrades_to(std::string_view protocol) const {
+    return version_ >= 11 && switches_ &&
+           EqualsIgnoringCase(upgrade_, protocol);
+  }
   bool reusable() const {
     return keep_alive() && !close_ && lengths_ <= 1 &&
            !(status_ == 204 && announces_body());
@@ -118,6 +123,11 @@ class AnswerParser final : public boost::beast::http::basic_parser<false> {
       case boost::beast::http::field::connection:
       case boost::beast::http::field::proxy_connection:
         close_ = close_ || ListHas(value, "close");
+        switches_ = switches_ || ListHas(value, "upgrade");
+        break;
+      case boost::beast::http::field::upgrade:
+        if (!upgrade_.empty()) upgrade_ += ',';
+        upgrade_.append(value.data(), value.size());
         break;
       default:
         break;
@@ -155,6 +165,8 @@ class AnswerParser final : public boost::beast::http::basic_parser<false> {
   int64_t lengths_ = 0;  // How often a length was given.
   bool coded_ = false;
   bool close_ = false;
+  bool switches_ = false;  // Connection has "upgrade".
+  std::string upgrade_;
 };
 
 }  // namespace hotline::upstream

@@ -25,7 +25,8 @@ inline void AppendContentLength(uint64_t length, std::string* out) {
 // and the empty line. Makes room for the body, too.
 inline void AppendRequestHead(const Request& request, std::string* out) {
   size_t size = request.method.size() + request.path.size() +
-                request.authority.size() + request.body.size() + 80;
+                request.authority.size() + request.body.size() +
+                request.upgrade.size() + 120;
   for (const HeaderView& header : request.headers) {
     size += header.name.size() + header.value.size() + 4;
   }
@@ -38,6 +39,9 @@ inline void AppendRequestHead(const Request& request, std::string* out) {
     if (EqualsIgnoringCase(header.name, "host")) continue;
     out->append(header.name).append(": ").append(header.value).append("\r\n");
   }
+  if (request.upgrade.empty()) return;
+  out->append("Connection: Upgrade\r\nUpgrade: ");
+  out->append(request.upgrade).append("\r\n");
 }
 
 inline void AppendChunk(std::string_view piece, std::string* out) {

@@ -6,16 +6,13 @@ namespace hotline::upstream {
 
 std::optional<TargetParts> TargetParts::Parse(std::string_view target) {
   TargetParts parts;
-  constexpr std::string_view kHttps = "https://";
-  constexpr std::string_view kHttp = "http://";
-  if (target.starts_with(kHttps)) {
-    parts.tls = true;
-    target.remove_prefix(kHttps.size());
-  } else if (target.starts_with(kHttp)) {
-    target.remove_prefix(kHttp.size());
-  } else {
-    return std::nullopt;
-  }
+  const size_t slashes = target.find("://");
+  const std::string_view scheme = target.substr(0, slashes);
+  if (slashes == std::string_view::npos) return std::nullopt;
+  target.remove_prefix(slashes + 3);
+  parts.tls = scheme == "https" || scheme == "tls";
+  parts.raw = scheme == "tls" || scheme == "tcp";
+  if (!parts.tls && !parts.raw && scheme != "http") return std::nullopt;
   const size_t colon = target.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return std::nullopt;
   const std::string_view port = target.substr(colon + 1);

@@ -9,10 +9,11 @@
 
 namespace hotline::upstream {
 
-// Of "https://host:port" or "http://host:port": the canonical form, with the
-// port, and brackets around an IPv6 address.
+// Of "https://host:port", "http://…", "tls://…" or "tcp://…": the canonical
+// form, with the port, and brackets around an IPv6 address.
 struct TargetParts {
   bool tls = false;
+  bool raw = false;  // Nothing is known of what is spoken there: tls, tcp.
   std::string host;  // Without brackets.
   uint16_t port = 0;
   std::string authority;  // For Host: without the scheme's own port.

@@ -38,6 +38,9 @@ struct Request {
   std::string_view authority;  // For Host: "example.com" or "example.com:8443".
   std::string_view path = "/";  // Origin form, with the query.
   std::span<const HeaderView> headers = {};
+  // On HTTP/1.1, in OpenStream: the protocol to change to, "websocket". A final
+  // answer other than 101 is one like any other.
+  std::string_view upgrade = {};
   std::string_view body = {};
   // Of the answer's body. Past it the call ends: with kResponseTooLarge, or,
   // with `truncate`, as a success with Response::truncated.

@@ -281,7 +281,8 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
     policy = settings->options.target_policy(key->target);
   }
   const auto parts = TargetParts::Parse(key->target);
-  if (policy.probe_tcp_only || policy.probe.path.empty() || !parts) {
+  if (policy.probe_tcp_only || policy.probe.path.empty() || !parts ||
+      parts->raw) {
     return events_->Probed(id, connection->IsSilent(), MonotonicNow());
   }
   const Instant now = MonotonicNow();
