@@ -137,6 +137,16 @@ void Channel::Prepare(grpc::ClientContext& context, Instant deadline,
   }
 }
 
+void Channel::PrepareStream(grpc::ClientContext& context,
+                            const CallOptions& call) {
+  if (call.timeout.has_value()) {
+    return Prepare(context, SaturatingAdd(MonotonicNow(), *call.timeout), call);
+  }
+  if (!call.traceparent.empty()) {
+    context.AddMetadata("traceparent", call.traceparent);
+  }
+}
+
 double Channel::Random() {
   static thread_local absl::BitGen random;
   return absl::Uniform<double>(random, 0.0, 1.0);

@@ -28,6 +28,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/time.h"
+#include "client/tunnel.h"
 #include "hotline/v1/broker.pb.h"
 
 namespace hotline::client {
@@ -165,6 +166,12 @@ class BrokerClient {
   // Runs one HTTP request, on `request.lease_id` or on any connection.
   absl::StatusOr<v1::ExecuteResponse> Execute(const v1::ExecuteRequest& request,
                                               CallOptions options = {});
+
+  // Opens a tunnel, on `open.lease_id` or on a connection of its own; returns
+  // when the upstream can be talked to. A timeout in `options` holds for the
+  // whole tunnel; unset, there is none but the broker's for opening it.
+  absl::StatusOr<std::unique_ptr<Tunnel>> OpenTunnel(const v1::TunnelOpen& open,
+                                                     CallOptions options = {});
 
   // By id, for leases that were detached.
   absl::StatusOr<v1::ReleaseResponse> Release(

@@ -30,6 +30,10 @@ class Channel {
   v1::Broker::Stub& broker() { return *broker_; }
   grpc::health::v1::Health::Stub& health() { return *health_; }
 
+  // What a stream starts with: a deadline only if the call names one.
+  static void PrepareStream(grpc::ClientContext& context,
+                            const CallOptions& call);
+
   // Makes a unary call until it succeeds, must not be repeated or has no time
   // left. `attempt` is called with (ClientContext*, Response*).
   template <typename Response, typename Attempt>

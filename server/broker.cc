@@ -7,6 +7,7 @@
 #include "server/broker_acquire.h"
 #include "server/broker_execute.h"
 #include "server/broker_registry.h"
+#include "server/broker_tunnel.h"
 #include "server/proto_time.h"
 #include "server/stats_view.h"
 #include "server/validate.h"
@@ -66,6 +67,14 @@ std::shared_ptr<Call> Broker::NewExecute(const v1::ExecuteRequest* request,
                                          Completion* completion) {
   return std::make_shared<ExecuteCall>(this, request, response,
                                        std::move(context), completion);
+}
+
+TunnelParts Broker::NewTunnel(v1::TunnelOpen open, CallContext context,
+                              TunnelCaller* caller, Completion* completion) {
+  auto tunnel = std::make_shared<TunnelCall>(
+      this, std::move(open), std::move(context), caller, completion);
+  Tunnel* const ends = tunnel.get();
+  return {std::move(tunnel), ends};
 }
 
 ErrorPtr Broker::Release(const v1::ReleaseRequest& request,

@@ -10,8 +10,10 @@
 #define HOTLINE_SERVER_BROKER_H_
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/lease_id.h"
 #include "base/mutex.h"
@@ -34,6 +36,7 @@ struct BrokerSettings {
   bool forward_traceparent = false;
   Duration lease_ttl = std::chrono::seconds(30);
   Duration max_lease_ttl = std::chrono::minutes(10);
+  Duration tunnel_idle_timeout = std::chrono::minutes(5);
 };
 
 // What comes with a call beside its message.
@@ -67,6 +70,36 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual void OnLeaseGone(const LeaseId& /*lease*/) {}
 };
 
+// Where a tunnel's messages for its caller go. One at a time, from any thread,
+// no lock held; none after the completion. Must not block.
+class TunnelCaller {
+ public:
+  virtual ~TunnelCaller() = default;
+  // To be written after those before it; Tunnel::OnWritten follows.
+  virtual void Write(v1::TunnelResponse message) = 0;
+  // More may be sent: after `opened`, and after Send has said no. In this case
+  // maybe before Send has returned.
+  virtual void AskForMore() = 0;
+};
+
+// What a tunnel's caller does. Nothing happens when it is over. Send and
+// EndSend one at a time.
+class Tunnel {
+ public:
+  virtual ~Tunnel() = default;
+  // For the upstream. False: no more before AskForMore.
+  virtual bool Send(std::string_view data) = 0;
+  virtual void EndSend() = 0;
+  // So much of the upstream's data has gone to the caller.
+  virtual void OnWritten(size_t bytes) = 0;
+};
+
+// A tunnel as a call; `tunnel` lives as long as `call`.
+struct TunnelParts {
+  std::shared_ptr<Call> call;
+  Tunnel* tunnel = nullptr;
+};
+
 class Broker {
  public:
   // The pool, the upstream and the metrics must outlive the broker and every
@@ -84,6 +117,9 @@ class Broker {
   std::shared_ptr<Call> NewExecute(const v1::ExecuteRequest* request,
                                    v1::ExecuteResponse* response,
                                    CallContext context, Completion* completion);
+  // `caller` and `completion` must live until completion.
+  TunnelParts NewTunnel(v1::TunnelOpen open, CallContext context,
+                        TunnelCaller* caller, Completion* completion);
 
   ErrorPtr Release(const v1::ReleaseRequest& request,
                    v1::ReleaseResponse* response, Instant now);
@@ -105,6 +141,7 @@ class Broker {
   friend class PooledCall;
   friend class AcquireCall;
   friend class ExecuteCall;
+  friend class TunnelCall;
   class Registry;
 
   std::shared_ptr<const BrokerSettings> settings() const;

@@ -19,19 +19,20 @@ pool::Reuse FromProto(v1::Reuse reuse) {
   }
 }
 
-std::shared_ptr<const pool::Holder> HolderOf(const v1::AcquireRequest& request,
-                                             const std::string& traceparent) {
-  const bool traced = !traceparent.empty();
-  if (!request.has_holder() && !traced) return nullptr;
-  auto holder = std::make_shared<pool::Holder>();
-  holder->client_id = request.holder().client_id();
-  holder->purpose = request.holder().purpose();
-  holder->trace = request.holder().trace();
-  if (holder->trace.empty()) holder->trace = traceparent.substr(0, 128);
-  return holder;
-}
-
 }  // namespace
+
+std::shared_ptr<const pool::Holder> HolderOf(const v1::Holder& holder,
+                                             const std::string& traceparent) {
+  const bool named = !holder.client_id().empty() || !holder.purpose().empty() ||
+                     !holder.trace().empty();
+  if (!named && traceparent.empty()) return nullptr;
+  auto out = std::make_shared<pool::Holder>();
+  out->client_id = holder.client_id();
+  out->purpose = holder.purpose();
+  out->trace = holder.trace();
+  if (out->trace.empty()) out->trace = traceparent.substr(0, 128);
+  return out;
+}
 
 void FillLease(const LeaseId& id, Instant expires, Instant now,
                v1::Lease* out) {
@@ -67,7 +68,7 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
     acquire_.may_wait = most.count() > 0;
     acquire_.deadline = SaturatingAdd(now, most);
   }
-  acquire_.holder = HolderOf(request_, context_.traceparent);
+  acquire_.holder = HolderOf(request_.holder(), context_.traceparent);
   acquire_.request_id = request_.request_id();
   max_attempts_ = settings_->max_attempts;
   Seek(now);

@@ -21,6 +21,11 @@ class AcquireCall final : public PooledCall {
   v1::AcquireResponse* const response_;
 };
 
+// Who `holder`, which may be empty, says that it is; the caller's trace where
+// it names none. Null: nobody.
+std::shared_ptr<const pool::Holder> HolderOf(const v1::Holder& holder,
+                                             const std::string& traceparent);
+
 // What a lease's end looks like on the wire.
 void FillLease(const LeaseId& id, Instant expires, Instant now, v1::Lease* out);
 

@@ -51,6 +51,7 @@ class Resolver {
         ParseLogFormat(config_.log().format()).value_or(LogFormat::kText);
     out_.metrics_max_targets = config_.metrics().max_targets();
     out_.shutdown_grace = FromProto(config_.shutdown_grace());
+    out_.tunnel_idle_timeout = FromProto(config_.tunnel().idle_timeout());
     out_.effective_yaml = ToYaml(config_);
     return std::move(out_);
   }
@@ -219,6 +220,7 @@ class Resolver {
     if (const auto wrong = ParseTarget(in.target(), &parsed)) {
       return Fault(path + ".target", wrong->message);
     }
+    if (parsed.raw) CheckRaw(in, path, out);
     const auto [first, added] =
         first_with_.emplace(parsed.canonical, path + ".target");
     if (!added) {
@@ -228,6 +230,20 @@ class Resolver {
                        LineOf(lines_, first->second), ")"));
     }
     out_.targets.emplace(parsed.canonical, std::move(out));
+  }
+
+  // Nothing can be asked where nobody knows what is spoken; and tunnels use
+  // connections that are not in the warm floor's pool.
+  void CheckRaw(const v1::Target& in, const std::string& path,
+                const TargetSettings& out) {
+    const std::pair<const char*, bool> wrong[] = {
+        {".warm", in.warm() > 0},
+        {".validate", in.has_validate()},
+        {".probe", in.has_probe() && out.probe_is_asked_for},
+    };
+    for (const auto& [key, given] : wrong) {
+      if (given) Fault(path + key, "only with https and http targets");
+    }
   }
 
   void ResolveValidation(v1::Validation& in, const std::string& target_path,

@@ -98,6 +98,7 @@ struct Settings {
 
   Duration lease_ttl{0};
   Duration max_lease_ttl{0};
+  Duration tunnel_idle_timeout{0};
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   int metrics_max_targets = 0;

@@ -77,6 +77,7 @@ constexpr DurationRule kDurations[] = {
     {"upstream.ping_after", milliseconds(1), hours(1), seconds(20)},
     {"upstream.ping_timeout", milliseconds(1), hours(1), seconds(5)},
     {"execute.default_deadline", milliseconds(1), hours(24), seconds(30)},
+    {"tunnel.idle_timeout", milliseconds(100), hours(24), seconds(300)},
     {"shutdown_grace", seconds(0), hours(1), seconds(20)},
 };
 

@@ -142,9 +142,16 @@ class ExecuteMetrics {
   std::atomic<size_t> used_{0};
 };
 
-enum class RpcMethod : uint8_t { kAcquire, kRelease, kRenew, kExecute, kStats };
-inline constexpr std::array<std::string_view, 5> kRpcMethods = {
-    "Acquire", "Release", "Renew", "Execute", "Stats"};
+enum class RpcMethod : uint8_t {
+  kAcquire,
+  kRelease,
+  kRenew,
+  kExecute,
+  kStats,
+  kTunnel,
+};
+inline constexpr std::array<std::string_view, 6> kRpcMethods = {
+    "Acquire", "Release", "Renew", "Execute", "Stats", "Tunnel"};
 
 // gRPC's status codes, 0 to 16.
 inline constexpr int kGrpcCodes = 17;

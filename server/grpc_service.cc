@@ -7,6 +7,7 @@
 
 #include "grpcpp/server_context.h"
 #include "server/status.h"
+#include "server/tunnel_reactor.h"
 
 namespace hotline::server {
 namespace {
@@ -118,6 +119,11 @@ grpc::ServerUnaryReactor* BrokerService::Stats(
   const Instant now = MonotonicNow();
   return Answer(context, RpcMethod::kStats, metrics_, now,
                 broker_->Stats(*request, response, now));
+}
+
+grpc::ServerBidiReactor<v1::TunnelRequest, v1::TunnelResponse>*
+BrokerService::Tunnel(grpc::CallbackServerContext* context) {
+  return NewTunnelReactor(broker_, metrics_, ContextOf(*context));
 }
 
 }  // namespace hotline::server

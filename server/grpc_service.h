@@ -28,6 +28,8 @@ class BrokerService final : public v1::Broker::CallbackService {
   grpc::ServerUnaryReactor* Stats(grpc::CallbackServerContext* context,
                                   const v1::StatsRequest* request,
                                   v1::StatsResponse* response) override;
+  grpc::ServerBidiReactor<v1::TunnelRequest, v1::TunnelResponse>* Tunnel(
+      grpc::CallbackServerContext* context) override;
 
  private:
   Broker* const broker_;

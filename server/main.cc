@@ -53,6 +53,7 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
   out.forward_traceparent = settings.execute.forward_traceparent;
   out.lease_ttl = settings.lease_ttl;
   out.max_lease_ttl = settings.max_lease_ttl;
+  out.tunnel_idle_timeout = settings.tunnel_idle_timeout;
   return out;
 }
 

@@ -147,20 +147,36 @@ Problem ParsePort(std::string_view text, uint16_t* port) {
   return nullptr;
 }
 
+struct Scheme {
+  std::string_view prefix;
+  bool tls;
+  bool raw;
+};
+constexpr Scheme kSchemes[] = {{"https://", true, false},
+                               {"http://", false, false},
+                               {"tls://", true, true},
+                               {"tcp://", false, true}};
+
+// The one that `text` begins with, or null.
+const Scheme* FindScheme(std::string_view text) {
+  for (const Scheme& scheme : kSchemes) {
+    if (EqualsIgnoringCase(text.substr(0, scheme.prefix.size()),
+                           scheme.prefix)) {
+      return &scheme;
+    }
+  }
+  return nullptr;
+}
+
 // Scheme, host and port; `*rest` is what follows them.
 Problem ParseOrigin(std::string_view text, ParsedTarget* target,
                     std::string_view* rest) {
-  constexpr std::string_view kHttps = "https://";
-  constexpr std::string_view kHttp = "http://";
-  if (EqualsIgnoringCase(text.substr(0, kHttps.size()), kHttps)) {
-    target->tls = true;
-    text.remove_prefix(kHttps.size());
-  } else if (EqualsIgnoringCase(text.substr(0, kHttp.size()), kHttp)) {
-    target->tls = false;
-    text.remove_prefix(kHttp.size());
-  } else {
-    return text.empty() ? "it is required" : "the scheme is https or http";
-  }
+  if (text.empty()) return "it is required";
+  const Scheme* const scheme = FindScheme(text);
+  if (scheme == nullptr) return "the scheme is https, http, tls or tcp";
+  target->tls = scheme->tls;
+  target->raw = scheme->raw;
+  text.remove_prefix(scheme->prefix.size());
   size_t end = 0;
   while (end < text.size() && text[end] != '/' && text[end] != '?' &&
          text[end] != '#') {
@@ -186,7 +202,9 @@ Problem ParseOrigin(std::string_view text, ParsedTarget* target,
   }
   if (problem != nullptr) return problem;
   target->port = target->tls ? 443 : 80;
-  if (host_end == text.size()) return nullptr;
+  if (host_end == text.size()) {
+    return target->raw ? "tls and tcp need a port" : nullptr;
+  }
   return ParsePort(text.substr(host_end + 1), &target->port);
 }
 
@@ -206,7 +224,11 @@ void AppendHost(const std::string& host, std::string* out) {
 void FillCanonical(ParsedTarget* target) {
   std::string& out = target->canonical;
   out.reserve(target->host.size() + 16);
-  out.assign(target->tls ? "https://" : "http://");
+  for (const Scheme& scheme : kSchemes) {
+    if (scheme.tls == target->tls && scheme.raw == target->raw) {
+      out.assign(scheme.prefix);
+    }
+  }
   AppendHost(target->host, &out);
   AppendPort(target->port, &out);
 }
@@ -232,6 +254,7 @@ Problem ParseUrlParts(std::string_view text, ParsedUrl* url) {
   if (text.size() > kMaxUrlBytes) return "a URL has at most 16384 bytes";
   std::string_view rest;
   if (Problem problem = ParseOrigin(text, &url->target, &rest)) return problem;
+  if (url->target.raw) return "the scheme of a URL is https or http";
   if (Problem problem = CheckPath(rest)) return problem;
   FillCanonical(&url->target);
   url->authority.clear();

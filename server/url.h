@@ -24,6 +24,7 @@ struct ParsedTarget {
   std::string host;  // Without brackets.
   uint16_t port = 0;
   bool tls = false;
+  bool raw = false;  // tls://, tcp://: whatever is spoken there, not HTTP.
 };
 
 struct ParsedUrl {
@@ -34,7 +35,8 @@ struct ParsedUrl {
 
 inline constexpr size_t kMaxUrlBytes = 16 << 10;
 
-// "https://host[:port]" or "http://host[:port]", nothing else. A host is a DNS
+// "https://host[:port]", "http://host[:port]", "tls://host:port" or
+// "tcp://host:port", nothing else. A host is a DNS
 // name (letters, digits, hyphens, underscores; one dot at the end is dropped),
 // an IPv4 address of four plain decimal numbers, or an IPv6 address in brackets
 // without a zone. What other programs would read as a number (127.1, 0x7f.1) is
@@ -42,7 +44,8 @@ inline constexpr size_t kMaxUrlBytes = 16 << 10;
 std::optional<InputError> ParseTarget(std::string_view text,
                                       ParsedTarget* target);
 
-// A target with path and query: no user information, no fragment, at most
+// An https or http target with path and query: no user information, no
+// fragment, at most
 // kMaxUrlBytes of visible ASCII, every "%" followed by two hexadecimal digits.
 // Nothing is decoded, and no dot segments are removed: the path goes out as it
 // is.

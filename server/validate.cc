@@ -16,6 +16,7 @@ constexpr size_t kMaxRequestIdBytes = 64;
 constexpr size_t kMaxPoolGroupBytes = 64;
 constexpr int kMaxAttempts = 10;
 constexpr int kMaxPageSize = 1000;
+constexpr size_t kMaxProtocolBytes = 64;
 
 InputError BadOption(std::string field, std::string message) {
   return {"BAD_OPTION", std::move(field), std::move(message)};
@@ -55,10 +56,18 @@ bool IsPoolGroup(std::string_view text) {
   return text.size() <= kMaxPoolGroupBytes;
 }
 
+// A protocol's name as ALPN has them, and nothing that needs quoting.
+bool IsProtocolName(std::string_view text) {
+  for (char c : text) {
+    if (c <= ' ' || c >= 0x7f) return false;
+  }
+  return text.size() <= kMaxProtocolBytes;
+}
+
 std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
-                                       bool tls) {
+                                       const ParsedTarget& target) {
   if (!options.sni().empty()) {
-    if (!tls) return BadOption("options.sni", "only with https");
+    if (!target.tls) return BadOption("options.sni", "only with https and tls");
     if (!IsDnsName(options.sni())) {
       return BadOption("options.sni",
                        "must be a DNS name of at most 253 bytes");
@@ -69,7 +78,13 @@ std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
                      "at most 64 bytes of [A-Za-z0-9._-]");
   }
   if (!options.alpn().empty()) {
-    if (!tls) return BadOption("options.alpn", "only with https");
+    if (!target.tls) {
+      return BadOption("options.alpn", "only with https and tls");
+    }
+    if (target.raw) {
+      if (IsProtocolName(options.alpn())) return std::nullopt;
+      return BadOption("options.alpn", "at most 64 visible ASCII characters");
+    }
     if (options.alpn() != "h2" && options.alpn() != "http/1.1") {
       return BadOption("options.alpn", "\"h2\" or \"http/1.1\"");
     }
@@ -89,21 +104,22 @@ std::optional<InputError> CheckHolder(const v1::Holder& holder) {
   return BadOption(field, "at most 128 bytes");
 }
 
-std::optional<InputError> CheckHeaders(const v1::ExecuteRequest& request,
-                                       const ParsedUrl& url) {
-  if (request.headers_size() > kMaxHeaders) {
-    return InputError{"BAD_HEADER", "headers", "at most 128 headers"};
+std::optional<InputError> CheckHeaders(
+    const google::protobuf::RepeatedPtrField<v1::Header>& headers,
+    const std::string& field, const ParsedUrl& url) {
+  if (headers.size() > kMaxHeaders) {
+    return InputError{"BAD_HEADER", field, "at most 128 headers"};
   }
   size_t bytes = 0;
-  for (int i = 0; i < request.headers_size(); ++i) {
-    const v1::Header& header = request.headers(i);
+  for (int i = 0; i < headers.size(); ++i) {
+    const v1::Header& header = headers[i];
     bytes += header.name().size() + header.value().size();
     if (bytes > kMaxHeaderBytes) {
-      return InputError{"BAD_HEADER", "headers", "at most 65536 bytes in all"};
+      return InputError{"BAD_HEADER", field, "at most 65536 bytes in all"};
     }
     if (auto fault = CheckHeader(header.name(), header.value(), url)) {
       return InputError{"BAD_HEADER",
-                        "headers[" + std::to_string(i) + "]" +
+                        field + "[" + std::to_string(i) + "]" +
                             (fault->in_value ? ".value" : ".name"),
                         fault->message};
     }
@@ -113,7 +129,7 @@ std::optional<InputError> CheckHeaders(const v1::ExecuteRequest& request,
 
 std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
                                               int64_t max_body_bytes,
-                                              bool tls) {
+                                              const ParsedTarget& target) {
   if (request.has_timeout()) {
     if (auto bad = CheckLength(request.timeout(), "timeout", false)) return bad;
   }
@@ -132,7 +148,7 @@ std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
        !options.alpn().empty())) {
     return BadOption("options", "a lease has its connection already");
   }
-  return CheckOptions(options, tls);
+  return CheckOptions(options, target);
 }
 
 }  // namespace
@@ -140,8 +156,11 @@ std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
 std::optional<InputError> ValidateAcquire(const v1::AcquireRequest& request,
                                           ParsedTarget* target) {
   if (auto bad = ParseTarget(request.target(), target)) return bad;
-  if (auto bad = CheckOptions(request.options(), target->tls)) return bad;
+  if (auto bad = CheckOptions(request.options(), *target)) return bad;
   if (!v1::Mode_IsValid(request.mode())) return BadOption("mode", "unknown");
+  if (target->raw && request.mode() != v1::MODE_EXCLUSIVE) {
+    return BadOption("mode", "tls and tcp targets need MODE_EXCLUSIVE");
+  }
   if (!v1::Reuse_IsValid(request.reuse())) return BadOption("reuse", "unknown");
   if (request.has_lease_ttl()) {
     if (auto bad = ValidateTtl(request.lease_ttl())) return bad;
@@ -162,12 +181,62 @@ std::optional<InputError> ValidateExecute(const v1::ExecuteRequest& request,
                                           ParsedUrl* url) {
   if (auto bad = ParseUrl(request.url(), url)) return bad;
   if (auto bad = ValidateMethod(request.method())) return bad;
-  if (auto bad = CheckHeaders(request, *url)) return bad;
+  if (auto bad = CheckHeaders(request.headers(), "headers", *url)) return bad;
   if (static_cast<int64_t>(request.body().size()) > max_body_bytes) {
     return InputError{"BODY_TOO_LARGE", "body",
                       "at most " + std::to_string(max_body_bytes) + " bytes"};
   }
-  return CheckExecuteOptions(request, max_body_bytes, url->target.tls);
+  return CheckExecuteOptions(request, max_body_bytes, url->target);
+}
+
+std::optional<InputError> ValidateTunnel(const v1::TunnelOpen& open,
+                                         ParsedTarget* target) {
+  const bool leased = !open.lease_id().empty();
+  if (!leased || !open.target().empty()) {
+    if (auto bad = ParseTarget(open.target(), target)) return bad;
+  }
+  if (open.has_idle_timeout()) {
+    if (auto bad = CheckLength(open.idle_timeout(), "idle_timeout", false)) {
+      return bad;
+    }
+  }
+  if (!leased) {
+    if (auto bad = CheckOptions(open.options(), *target)) return bad;
+    if (open.has_upgrade() && open.options().alpn() == "h2") {
+      return BadOption("options.alpn", "an upgrade needs \"http/1.1\"");
+    }
+    return CheckHolder(open.holder());
+  }
+  if (open.has_options()) {
+    return BadOption("options", "a lease has its connection already");
+  }
+  if (open.has_holder()) return BadOption("holder", "a lease has one already");
+  return std::nullopt;
+}
+
+std::optional<InputError> ValidateUpgrade(const v1::TunnelOpen& open,
+                                          const std::string& target,
+                                          ParsedUrl* url) {
+  const v1::Upgrade& upgrade = open.upgrade();
+  ParsedTarget parsed;
+  if (auto bad = ParseTarget(target, &parsed)) return bad;
+  if (parsed.raw != !open.has_upgrade()) {
+    return BadOption("upgrade", parsed.raw ? "only with https and http"
+                                           : "required with https and http");
+  }
+  if (parsed.raw) return std::nullopt;
+  if (!IsToken(upgrade.protocol()) ||
+      upgrade.protocol().size() > kMaxProtocolBytes) {
+    return BadOption("upgrade.protocol", "a token of at most 64 bytes");
+  }
+  if (!upgrade.path().empty() && upgrade.path()[0] != '/') {
+    return InputError{"BAD_URL", "upgrade.path", "it begins with \"/\""};
+  }
+  if (auto bad = ParseUrl(target + upgrade.path(), url)) {
+    bad->field = "upgrade.path";
+    return bad;
+  }
+  return CheckHeaders(upgrade.headers(), "upgrade.headers", *url);
 }
 
 std::optional<InputError> ValidateStats(const v1::StatsRequest& request) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "google/protobuf/duration.pb.h"
 #include "hotline/v1/broker.pb.h"
@@ -22,6 +23,16 @@ std::optional<InputError> ValidateAcquire(const v1::AcquireRequest& request,
 // answer's.
 std::optional<InputError> ValidateExecute(const v1::ExecuteRequest& request,
                                           int64_t max_body_bytes,
+                                          ParsedUrl* url);
+
+// What a tunnel is opened with; the target is filled where one is given.
+std::optional<InputError> ValidateTunnel(const v1::TunnelOpen& open,
+                                         ParsedTarget* target);
+
+// Whether the upgrade fits to the tunnel's target (canonical), which may be its
+// lease's; `url`, filled where there is one, is what is asked for.
+std::optional<InputError> ValidateUpgrade(const v1::TunnelOpen& open,
+                                          const std::string& target,
                                           ParsedUrl* url);
 
 // The target and the page token are left to who uses them.

@@ -10,6 +10,7 @@
 #include "upstream/http1.h"
 #include "upstream/http2.h"
 #include "upstream/raw_codec.h"
+#include "upstream/sockets.h"
 
 namespace hotline::upstream {
 namespace {
@@ -40,6 +41,7 @@ Connection::Connection(Loop* loop, int fd, std::unique_ptr<TlsEngine> engine,
       engine_(std::move(engine)),
       codec_(MakeCodec(this, options_)),
       http2_(options_.http2 ? std::make_unique<Http2>() : nullptr),
+      tunnel_(options_.raw),
       sender_(fd_, engine_.get()) {}
 
 Connection::~Connection() {
@@ -305,7 +307,8 @@ void Connection::FinishClose() {
     reason = close_reason_;
     // Which streams are given up, and why.
     if (http2_ != nullptr && sender_.empty()) FlushLocked();
-    sender_.Finish();
+    // A tunnel that was cut off must not look as if it had ended.
+    cut_off_ ? ResetOnClose(fd_) : sender_.Finish();
   }
   // Whoever ends here may have nobody left but this watch.
   const std::shared_ptr<Connection> keep = shared_from_this();

@@ -345,6 +345,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool read_paused_ ABSL_GUARDED_BY(mu_) = false;
   // The peer sends no more, and we go on.
   bool read_ended_ ABSL_GUARDED_BY(mu_) = false;
+  // Of tunnels: one is over whose bytes were not all sent.
+  bool tunnel_ ABSL_GUARDED_BY(mu_);
+  bool cut_off_ ABSL_GUARDED_BY(mu_) = false;
 
   Sender sender_ ABSL_GUARDED_BY(mu_);
   bool write_armed_ ABSL_GUARDED_BY(mu_) = false;

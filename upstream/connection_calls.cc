@@ -166,6 +166,7 @@ void Connection::EndCallLocked(Call* call, CallError error,
   call->result.verdict = codec_->VerdictOf(call->stream);
   call->result.message = std::move(message);
   codec_->Cancel(call->stream);
+  cut_off_ = tunnel_;
   FinishCallLocked(call);
 }
 

@@ -126,6 +126,7 @@ void Connection::TakeHttp1Locked(std::string_view plain) {
   std::string rest;
   if (more && codec_->TakeUpgrade(&rest)) {
     codec_ = MakeUpgradedCodec(this, first_.stream);
+    tunnel_ = true;
     more = codec_->Feed(rest);
   }
   if (!more) {

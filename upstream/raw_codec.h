@@ -24,7 +24,7 @@ struct RawLimits {
 };
 
 // `events` must outlive the codec. Feed may be called with no bytes: it tells
-// what there is to tell. Submit is never to be called.
+// what there is to tell. What Submit begins only listens.
 std::unique_ptr<Codec> MakeRawCodec(CodecEvents* events,
                                     const RawLimits& limits = {});
 

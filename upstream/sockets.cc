@@ -21,6 +21,11 @@ int OpenTcpSocket(const IpAddress& address) {
   return fd;
 }
 
+void ResetOnClose(int fd) {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
 int BeginConnect(int fd, const IpAddress& address, uint16_t port) {
   sockaddr_storage storage{};
   socklen_t length = 0;

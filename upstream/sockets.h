@@ -21,6 +21,9 @@ int BeginConnect(int fd, const IpAddress& address, uint16_t port);
 // How a connect that was in progress ended: 0, or what went wrong.
 int ConnectOutcome(int fd);
 
+// The close will be a reset (RST): what has not been sent never is.
+void ResetOnClose(int fd);
+
 // "127.0.0.1:43210"; empty when it cannot be told.
 std::string LocalAddress(int fd);
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/version.h"
 #include "client/cli/exit_code.h"
@@ -80,6 +81,20 @@ CLI::Validator IsDuration() {
   return validator;
 }
 
+bool ParseHeader(const std::string& text, v1::Header* header) {
+  const size_t end = text.find(':');
+  if (end == std::string::npos) {
+    if (text.size() < 2 || text.back() != ';') return false;
+    header->set_name(text.substr(0, text.size() - 1));
+    return true;
+  }
+  if (end == 0) return false;
+  header->set_name(text.substr(0, end));
+  header->set_value(
+      std::string(absl::StripAsciiWhitespace(text.substr(end + 1))));
+  return true;
+}
+
 std::string Examples(const std::string& lines) { return "Examples:\n" + lines; }
 
 int RunCommandLine(int argc, const char* const* argv, Io io) {
@@ -92,6 +107,7 @@ int RunCommandLine(int argc, const char* const* argv, Io io) {
   AddGlobalOptions(app, run);
   AddGet(app, run);
   AddLeases(app, run);
+  AddTunnel(app, run);
   AddStats(app, run);
   AddHealth(app, run);
   AddDocumentation(app, run);

@@ -39,11 +39,15 @@ void AddGet(CLI::App& app, Run& run);
 void AddLeases(CLI::App& app, Run& run);
 void AddStats(CLI::App& app, Run& run);
 void AddHealth(CLI::App& app, Run& run);
+void AddTunnel(CLI::App& app, Run& run);
 void AddDocumentation(CLI::App& app, Run& run);
 
 // Refuses what ParseDuration does not understand. An option with it is shown
 // as taking a TIME.
 CLI::Validator IsDuration();
+
+// Reads "K: V", "K:" or "K;" (both: an empty value). False: it is none of them.
+bool ParseHeader(const std::string& text, v1::Header* header);
 
 // "Examples:" and lines for a subcommand's footer.
 std::string Examples(const std::string& lines);

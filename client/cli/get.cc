@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
@@ -39,21 +38,6 @@ struct GetOptions {
   bool idempotent = false;
   bool fail = false;
 };
-
-// "K: V", "K:" or "K;" (both: an empty value).
-bool ParseHeader(const std::string& text, v1::Header* header) {
-  const size_t end = text.find(':');
-  if (end == std::string::npos) {
-    if (text.size() < 2 || text.back() != ';') return false;
-    header->set_name(text.substr(0, text.size() - 1));
-    return true;
-  }
-  if (end == 0) return false;
-  header->set_name(text.substr(0, end));
-  header->set_value(
-      std::string(absl::StripAsciiWhitespace(text.substr(end + 1))));
-  return true;
-}
 
 // At most kMaxBodyBytes and one, which the broker will refuse.
 std::string ReadLimited(std::istream& in) {

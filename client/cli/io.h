@@ -14,6 +14,9 @@ struct Io {
   // Colour where the stream is a terminal and NO_COLOR is not set.
   bool color_out = false;
   bool color_err = false;
+  // What a tunnel joins: standard input and output.
+  int in_fd = 0;
+  int out_fd = 1;
 };
 
 }  // namespace hotline::client

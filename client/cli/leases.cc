@@ -180,7 +180,8 @@ void AddAcquire(CLI::App& app, Run& run) {
       "acquire", "Borrow a connection and print the lease's id");
   command
       ->add_option("target", acquire->target,
-                   "https://host[:port] or http://host[:port]")
+                   "https://host[:port] or http; with --exclusive also "
+                   "tls://host:port or tcp")
       ->required()
       ->type_name("TARGET");
   AddWaitOptions(*command, *acquire);

@@ -121,6 +121,10 @@ class FakeBroker final : public v1::Broker::Service,
   FakeMethod<grpc::health::v1::HealthCheckRequest,
              grpc::health::v1::HealthCheckResponse>
       health;
+  // Runs each tunnel. To be set before the first.
+  using TunnelStream =
+      grpc::ServerReaderWriter<v1::TunnelResponse, v1::TunnelRequest>;
+  std::function<grpc::Status(TunnelStream*)> tunnel;
 
  private:
   grpc::Status Acquire(grpc::ServerContext* context,
@@ -147,6 +151,10 @@ class FakeBroker final : public v1::Broker::Service,
                      const v1::StatsRequest* request,
                      v1::StatsResponse* response) override {
     return stats.Handle(context, *request, response);
+  }
+  grpc::Status Tunnel(grpc::ServerContext* /*context*/,
+                      TunnelStream* stream) override {
+    return tunnel(stream);
   }
   grpc::Status Check(grpc::ServerContext* context,
                      const grpc::health::v1::HealthCheckRequest* request,

@@ -290,6 +290,53 @@ class CallTest(StatusTable):
         server.check_nothing_held()
 
 
+class TunnelTest(StatusTable):
+
+    def test_what_a_tunnel_can_come_to(self):
+        server = self.start_hotlined()
+        peer = self.peer(peers.silent)
+        target = peer.target.replace("http:", "tcp:")
+        broker = server.broker
+
+        def run(*messages):
+            return lambda: list(broker.Tunnel(iter(messages), timeout=20))
+
+        data = pb.TunnelRequest(data=b"x")
+        first = pb.TunnelRequest(open=pb.TunnelOpen(target=target))
+        self.expect(Code.INVALID_ARGUMENT, "BAD_MESSAGE", run(data),
+                    "BadRequest")
+        self.expect(Code.INVALID_ARGUMENT, "BAD_MESSAGE", run(),
+                    "BadRequest")
+        self.expect(Code.INVALID_ARGUMENT, "BAD_MESSAGE", run(first, first),
+                    "BadRequest")
+        self.expect(Code.INVALID_ARGUMENT, "BAD_MESSAGE",
+                    run(first, pb.TunnelRequest(data=b"x" * ((1 << 20) + 1))),
+                    "BadRequest")
+        shared = self.acquire(server, peer.target).lease.lease_id
+        self.expect(Code.FAILED_PRECONDITION, "LEASE_NOT_EXCLUSIVE", run(
+            pb.TunnelRequest(open=pb.TunnelOpen(lease_id=shared))))
+        self.release(server, shared)
+        answering = self.peer(peers.always())
+        self.expect(Code.FAILED_PRECONDITION, "UPGRADE_REFUSED", run(
+            pb.TunnelRequest(open=pb.TunnelOpen(
+                target=answering.target,
+                upgrade=pb.Upgrade(protocol="websocket")))))
+        waiting = threading.Event()  # So that the caller does not end.
+
+        def patient():
+            yield pb.TunnelRequest(open=pb.TunnelOpen(
+                target=target,
+                idle_timeout=duration_pb2.Duration(nanos=100_000_000)))
+            waiting.wait(20)
+
+        try:
+            self.expect(Code.DEADLINE_EXCEEDED, "IDLE_TIMEOUT",
+                        lambda: list(broker.Tunnel(patient(), timeout=20)))
+        finally:
+            waiting.set()
+        server.check_nothing_held()
+
+
 class DrainTest(StatusTable):
 
     def test_draining(self):
@@ -340,7 +387,7 @@ class TheWholeTable(unittest.TestCase):
 def load_tests(loader, _tests, _pattern):
     suite = unittest.TestSuite()
     for case in (InputTest, LeaseTest, LineTest, DialTest, CallTest,
-                 DrainTest, TheWholeTable):
+                 TunnelTest, DrainTest, TheWholeTable):
         suite.addTests(loader.loadTestsFromTestCase(case))
     return suite
 

@@ -19,6 +19,7 @@ bool IsVisible(std::string_view text) {
 }
 
 std::string Scheme(const ParsedTarget& target) {
+  if (target.raw) return target.tls ? "tls://" : "tcp://";
   return target.tls ? "https://" : "http://";
 }
 
@@ -55,11 +56,12 @@ void FuzzUrl(std::string_view input) {
   if (const auto bad = ParseUrl(input, &url)) {
     HOTLINE_PROMISE(std::string_view(bad->reason) == "BAD_URL");
     HOTLINE_PROMISE(bad->field == "url" && !bad->message.empty());
-    // Every target is a URL.
-    HOTLINE_PROMISE(bad_target.has_value());
+    // Every target is a URL, but for those that speak no HTTP.
+    HOTLINE_PROMISE(bad_target.has_value() || target.raw);
     return;
   }
   CheckTarget(url.target);
+  HOTLINE_PROMISE(!url.target.raw);
   HOTLINE_PROMISE(input.size() <= server::kMaxUrlBytes);
   HOTLINE_PROMISE(IsVisible(url.path) && url.path[0] == '/');
   HOTLINE_PROMISE(url.path.find('#') == std::string::npos);

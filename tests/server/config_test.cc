@@ -85,7 +85,27 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.log_format, LogFormat::kText);
   EXPECT_EQ(s.metrics_max_targets, 100);
   EXPECT_EQ(s.shutdown_grace, seconds(20));
+  EXPECT_EQ(s.tunnel_idle_timeout, minutes(5));
   EXPECT_TRUE(s.warnings.empty());
+}
+
+TEST(ConfigTest, NothingIsAskedOfWhatNobodyKnowsTheProtocolOf) {
+  for (const char* wrong :
+       {"warm: 1", "validate: {path: /}", "probe: {path: /}"}) {
+    const auto refused = ParseConfig(
+        absl::StrCat("targets: [{target: 'tcp://h:1', ", wrong, "}]"), "t");
+    ASSERT_FALSE(refused.ok()) << wrong;
+    EXPECT_NE(refused.status().message().find("only with https and http"),
+              absl::string_view::npos)
+        << refused.status();
+  }
+  const auto fine = ParseConfig(
+      "targets: [{target: 'TLS://H:1', max_connections: 3,"
+      " probe: {kind: none}}]",
+      "t");
+  ASSERT_TRUE(fine.ok()) << fine.status();
+  EXPECT_EQ(fine->PoolFor("tls://h:1").max_connections, 3);
+  EXPECT_EQ(fine->PoolFor("tls://h:1").expected_streams, 1);
 }
 
 TEST(ConfigTest, ProtocolIsUnknownWhereTheUpstreamChoosesIt) {
@@ -279,6 +299,8 @@ std::vector<Row> Rows() {
        [](const Settings& s) { return s.metrics_max_targets == 7; }},
       {"shutdown_grace", "shutdown_grace: 0s",
        [](const Settings& s) { return s.shutdown_grace == seconds(0); }},
+      {"tunnel.idle_timeout", "tunnel: {idle_timeout: 7s}",
+       [](const Settings& s) { return s.tunnel_idle_timeout == seconds(7); }},
   };
 }
 

@@ -95,7 +95,8 @@ std::vector<std::string> BadOrigins() {
       "https:/example.com",
       "https//example.com",
       "ftp://example.com",
-      "tls://example.com:443",
+      "tls//example.com:443",
+      "tcps://example.com:443",
       "wss://example.com",
       " https://example.com",
       "https ://example.com",
@@ -221,6 +222,37 @@ TEST(TargetTest, BadOnesAreRefused) {
     ParsedTarget target;
     EXPECT_EQ(Text(ParseTarget(text, &target)), "BAD_TARGET target");
   }
+}
+
+TEST(TargetTest, WhatSpeaksNoHttpNeedsAPortAndIsNoUrl) {
+  struct Row {
+    const char* text;
+    const char* canonical;
+    bool tls;
+  };
+  for (const Row& row :
+       {Row{"tls://example.com:993", "tls://example.com:993", true},
+        Row{"TCP://Example.com.:80", "tcp://example.com:80", false},
+        Row{"tls://[::1]:443", "tls://[::1]:443", true}}) {
+    SCOPED_TRACE(row.text);
+    ParsedTarget target;
+    EXPECT_EQ(Text(ParseTarget(row.text, &target)), "");
+    EXPECT_EQ(target.canonical, row.canonical);
+    EXPECT_EQ(target.tls, row.tls);
+    EXPECT_TRUE(target.raw);
+    ParsedUrl url;
+    EXPECT_EQ(Text(ParseUrl(row.text, &url)), "BAD_URL url");
+  }
+  for (const char* text : {"tls://example.com", "tcp://[::1]", "tcp://h:",
+                           "tcp://h:0", "tls://h:1/", "tcp://u@h:1"}) {
+    SCOPED_TRACE(text);
+    ParsedTarget target;
+    EXPECT_EQ(Text(ParseTarget(text, &target)), "BAD_TARGET target");
+  }
+  ParsedTarget again;
+  EXPECT_EQ(Text(ParseTarget("tcp://h:1", &again)), "");
+  EXPECT_EQ(Text(ParseTarget("https://h", &again)), "");
+  EXPECT_FALSE(again.raw);
 }
 
 TEST(TargetTest, NothingMayFollowThePort) {
@@ -652,6 +684,24 @@ TEST(ValidateExecuteTest, MessagesDoNotRepeatWhatWasSent) {
   const auto bad = ValidateExecute(request, kMaxBody, &url);
   ASSERT_TRUE(bad.has_value());
   EXPECT_EQ(bad->message.find("hunter2"), std::string::npos);
+}
+
+TEST(ValidateAcquireTest, WhatSpeaksNoHttpIsLentAlone) {
+  v1::AcquireRequest request;
+  ParsedTarget target;
+  request.set_target("tls://h:1");
+  EXPECT_EQ(Text(ValidateAcquire(request, &target)), "BAD_OPTION mode");
+  request.set_mode(v1::MODE_EXCLUSIVE);
+  EXPECT_EQ(Text(ValidateAcquire(request, &target)), "");
+  request.mutable_options()->set_alpn("imap");
+  EXPECT_EQ(Text(ValidateAcquire(request, &target)), "");
+  request.mutable_options()->set_alpn(std::string(65, 'x'));
+  EXPECT_EQ(Text(ValidateAcquire(request, &target)), "BAD_OPTION options.alpn");
+  request.mutable_options()->set_alpn("a b");
+  EXPECT_EQ(Text(ValidateAcquire(request, &target)), "BAD_OPTION options.alpn");
+  request.set_target("tcp://h:1");
+  request.mutable_options()->set_alpn("imap");
+  EXPECT_EQ(Text(ValidateAcquire(request, &target)), "BAD_OPTION options.alpn");
 }
 
 TEST(ValidateStatsTest, FaultsAreNamedWithTheirField) {

@@ -104,8 +104,7 @@ void EchoBytes(PeerConnection& c) {
 TEST_P(TunnelCallTest, BytesPassUntilBothHaveEnded) {
   ScriptedPeer peer(PeerOptions(), EchoBytes);
   const pool::Handle handle = Connect(Target(peer));
-  EXPECT_EQ(GetParam() ? "tls" : "tcp",
-            upstream().Describe(handle)->protocol);
+  EXPECT_EQ(GetParam() ? "tls" : "tcp", upstream().Describe(handle)->protocol);
   TunnelEnd tunnel(&upstream(), handle);
   tunnel.Open();
   tunnel.AwaitOpen();
@@ -152,8 +151,7 @@ TEST_P(TunnelCallTest, DeadlineEndsIt) {
   ScriptedPeer peer(PeerOptions(), [](PeerConnection& c) { c.AwaitClose(); });
   const pool::Handle handle = Connect(Target(peer));
   TunnelEnd tunnel(&upstream(), handle);
-  tunnel.Open(
-      {.deadline = MonotonicNow() + std::chrono::milliseconds(100)});
+  tunnel.Open({.deadline = MonotonicNow() + std::chrono::milliseconds(100)});
   EXPECT_EQ(CallError::kTimeout, tunnel.AwaitDone().error);
   AwaitClosed();
 }
@@ -173,11 +171,13 @@ TEST_P(TunnelCallTest, ResetIsTold) {
 
 TEST_P(TunnelCallTest, FinIsAnEndOnlyWhereNothingBetterIsSaid) {
   ScriptedPeer peer(PeerOptions(), [](PeerConnection& c) {
+    c.ReadSome();
     c.Write("some");
     c.CloseWithoutNotice();
   });
   TunnelEnd tunnel(&upstream(), Connect(Target(peer)));
   tunnel.Open();
+  tunnel.Send("go");
   EXPECT_EQ("some", tunnel.AwaitBody(4));
   if (GetParam()) {
     EXPECT_EQ(CallError::kReset, tunnel.AwaitDone().error);

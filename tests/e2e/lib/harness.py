@@ -54,7 +54,7 @@ class EndToEnd(unittest.TestCase):
         server = self.start_hotlined(config)
         return upstream, server, "https://localhost:%d" % upstream.ports["good"]
 
-    def hotline(self, server, *words, stdin=b"", code=0):
+    def hotline(self, server, *words, stdin=b"", code=0, decode=True):
         """Runs the command line; its standard output and error, as text."""
         environment = dict(os.environ, HOTLINE_ADDRESS=server.address)
         done = subprocess.run(("client/hotline",) + words, input=stdin,
@@ -62,7 +62,8 @@ class EndToEnd(unittest.TestCase):
                               env=environment, timeout=60, check=False)
         self.assertEqual(done.returncode, code,
                          "hotline %s: %s" % (words, done.stderr.decode()))
-        return done.stdout.decode(), done.stderr.decode()
+        out = done.stdout.decode() if decode else done.stdout
+        return out, done.stderr.decode()
 
     def assert_code(self, error, code, reason):
         """An RpcError has this status code and our reason."""

@@ -24,6 +24,7 @@ class Connection:
         self._sock = sock
         self._stopping = stopping
         self._data = b""
+        self.broken = False  # It ended with a reset, or such.
 
     def _read(self):
         """More bytes; b"" at the end, or when the peer is stopped."""
@@ -39,6 +40,7 @@ class Connection:
         try:
             return self._sock.recv(65536)
         except OSError:
+            self.broken = True
             return b""
 
     def read_some(self):
@@ -151,7 +153,9 @@ class Peer:
         try:
             if self._context:
                 sock.settimeout(10)
-                sock = self._context.wrap_socket(sock, server_side=True)
+                # An end without a word, in TLS, is none.
+                sock = self._context.wrap_socket(
+                    sock, server_side=True, suppress_ragged_eofs=False)
                 sock.settimeout(None)
             connection = Connection(sock, index, self._stopping)
             self._script(connection)

@@ -1,0 +1,234 @@
+// `hotline tunnel`: standard input and output, joined with an upstream.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "client/cli/command.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "client/proto_time.h"
+
+namespace hotline::client {
+namespace {
+
+struct TunnelOptions {
+  std::string target;
+  std::string lease_id;
+  std::string sni;
+  std::string pool_group;
+  std::string alpn;
+  std::string idle_timeout;
+  std::string upgrade;
+  std::string path;
+  std::vector<std::string> headers;
+  bool receipt = false;
+};
+
+// Copies from a descriptor into a tunnel, in a thread of its own, which ends
+// with the input, the tunnel, or this object.
+class Feeder {
+ public:
+  Feeder(int fd, Tunnel* tunnel)
+      : fd_(fd), tunnel_(tunnel), stop_(eventfd(0, EFD_CLOEXEC)) {
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~Feeder() {
+    eventfd_write(stop_, 1);
+    thread_.join();
+    close(stop_);
+  }
+  Feeder(const Feeder&) = delete;
+  Feeder& operator=(const Feeder&) = delete;
+
+ private:
+  void Run() {
+    std::vector<char> buffer(64 << 10);
+    for (;;) {
+      pollfd ready[] = {{stop_, POLLIN, 0}, {fd_, POLLIN, 0}};
+      if (poll(ready, 2, -1) < 0 && errno != EINTR) return;
+      if (ready[0].revents != 0) return;
+      if (ready[1].revents == 0) continue;
+      const ssize_t size = read(fd_, buffer.data(), buffer.size());
+      if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      // What cannot be read has ended, too.
+      if (size <= 0) return tunnel_->CloseWrite();
+      if (!tunnel_->Write({buffer.data(), static_cast<size_t>(size)})) return;
+    }
+  }
+
+  const int fd_;
+  Tunnel* const tunnel_;
+  const int stop_;
+  std::thread thread_;
+};
+
+bool WriteAll(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t size = write(fd, bytes.data(), bytes.size());
+    if (size >= 0) {
+      bytes.remove_prefix(static_cast<size_t>(size));
+    } else if (errno == EAGAIN) {
+      pollfd ready{fd, POLLOUT, 0};
+      poll(&ready, 1, -1);
+    } else if (errno != EINTR) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Whoever reads our output sees its end. The number stays taken, so that
+// nothing else is ever written there.
+void EndOutput(int fd) {
+  shutdown(fd, SHUT_WR);  // Where it is a socket that is also the input.
+  const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (nowhere < 0) return;
+  dup2(nowhere, fd);
+  close(nowhere);
+}
+
+absl::StatusOr<v1::TunnelOpen> MakeOpen(const TunnelOptions& tunnel) {
+  v1::TunnelOpen open;
+  open.set_target(tunnel.target);
+  open.set_lease_id(tunnel.lease_id);
+  if (!tunnel.sni.empty()) open.mutable_options()->set_sni(tunnel.sni);
+  if (!tunnel.pool_group.empty()) {
+    open.mutable_options()->set_pool_group(tunnel.pool_group);
+  }
+  if (!tunnel.alpn.empty()) open.mutable_options()->set_alpn(tunnel.alpn);
+  if (!tunnel.idle_timeout.empty()) {
+    *open.mutable_idle_timeout() = ToProto(*ParseDuration(tunnel.idle_timeout));
+  }
+  if (!tunnel.upgrade.empty()) {
+    open.mutable_upgrade()->set_protocol(tunnel.upgrade);
+    open.mutable_upgrade()->set_path(tunnel.path);
+  }
+  for (const std::string& text : tunnel.headers) {
+    if (!ParseHeader(text, open.mutable_upgrade()->add_headers())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("-H wants 'Name: value', not '", text, "'"));
+    }
+  }
+  return open;
+}
+
+// Until the upstream has ended its side. False: the output takes no more.
+bool Drain(Tunnel* tunnel, int out_fd) {
+  while (const std::optional<std::string> data = tunnel->Read()) {
+    if (!WriteAll(out_fd, *data)) return false;
+  }
+  return true;
+}
+
+int RunTunnel(const TunnelOptions& options, const Run& run) {
+  const auto open = MakeOpen(options);
+  if (!open.ok()) return run.FailUsage(std::string(open.status().message()));
+  auto client = run.Connect();
+  if (!client.ok()) return run.Fail(client.status());
+  auto tunnel = (*client)->OpenTunnel(*open, run.Call());
+  if (!tunnel.ok()) return run.Fail(tunnel.status());
+  if (options.receipt) {
+    run.io.err << "connection "
+               << FormatConnection((*tunnel)->opened().connection()) << "\n"
+               << FormatTimings((*tunnel)->opened().timings());
+  }
+  absl::StatusOr<v1::TunnelReceipt> receipt;
+  {
+    const Feeder feeder(run.io.in_fd, tunnel->get());
+    if (!Drain(tunnel->get(), run.io.out_fd)) {
+      (*tunnel)->Cancel();
+      run.io.err << "hotline: cannot write the output\n";
+      return kExitFailed;
+    }
+    EndOutput(run.io.out_fd);
+    receipt = (*tunnel)->Finish();
+  }
+  if (!receipt.ok()) return run.Fail(receipt.status());
+  if (options.receipt) {
+    run.io.err << "sent       " << receipt->bytes_sent() << " bytes\n"
+               << "received   " << receipt->bytes_received() << " bytes\n";
+  }
+  return kExitOk;
+}
+
+void AddTunnelOptions(CLI::App& command, TunnelOptions& tunnel) {
+  command
+      .add_option("target", tunnel.target,
+                  "tls://host:port or tcp://host:port; with --upgrade "
+                  "https://host[:port] or http")
+      ->type_name("TARGET");
+  command
+      .add_option("-l,--lease", tunnel.lease_id,
+                  "Use this exclusive lease's connection, which is closed "
+                  "afterwards")
+      ->type_name("LEASE_ID");
+  command
+      .add_option("--sni", tunnel.sni,
+                  "Server name sent and verified in TLS, if not the target's "
+                  "host")
+      ->type_name("NAME");
+  command
+      .add_option("--pool-group", tunnel.pool_group,
+                  "Share connections only with callers that name it too")
+      ->type_name("NAME");
+  command
+      .add_option("--alpn", tunnel.alpn,
+                  "The protocol to ask for in TLS; none unless given")
+      ->type_name("NAME");
+  command
+      .add_option("--upgrade", tunnel.upgrade,
+                  "Ask the upstream in HTTP/1.1 to change to this protocol, "
+                  "such as websocket")
+      ->type_name("PROTOCOL");
+  command
+      .add_option("--path", tunnel.path, "Where to ask for it; / unless given")
+      ->type_name("PATH");
+  command
+      .add_option("-H,--header", tunnel.headers,
+                  "A header of that request, 'Name: value'; may be repeated")
+      ->type_name("HEADER")
+      ->allow_extra_args(false)
+      ->trigger_on_parse(false);
+  command
+      .add_option("--idle-timeout", tunnel.idle_timeout,
+                  "End when nothing passes for so long; the broker's default "
+                  "unless given")
+      ->type_name("TIME")
+      ->check(IsDuration());
+  command.add_flag("-r,--receipt", tunnel.receipt,
+                   "Tell on standard error which connection served and how "
+                   "much passed");
+}
+
+}  // namespace
+
+void AddTunnel(CLI::App& app, Run& run) {
+  auto tunnel = std::make_shared<TunnelOptions>();
+  CLI::App* command = app.add_subcommand(
+      "tunnel", "Join standard input and output with an upstream");
+  AddTunnelOptions(*command, *tunnel);
+  command->footer(Examples(
+      "  hotline tunnel tcp://redis.example.com:6379\n"
+      "  hotline tunnel --receipt tls://mail.example.com:993\n"
+      "  hotline tunnel --upgrade websocket --path /chat "
+      "https://api.example.com\n"
+      "Each side ends by itself: the end of standard input is passed on, and "
+      "standard output is closed when the upstream has ended. There is no "
+      "deadline unless --max-time is given.\n"));
+  command->final_callback([tunnel, &run] {
+    run.action = [tunnel, &run] { return RunTunnel(*tunnel, run); };
+  });
+}
+
+}  // namespace hotline::client
