@@ -132,8 +132,25 @@ class Containers:
                    name + " ends", seconds)
         return self.inspect(name)["State"]["ExitCode"]
 
+    def remove_pods(self):
+        """All pods, containers and volumes.
+
+        podman fails where a container ends by itself at the wrong moment; so it
+        is asked until there is none.
+        """
+        def gone():
+            for words in (("pod", "rm", "--force", "--all", "--time", "5"),
+                          ("rm", "--force", "--all", "--time", "5"),
+                          ("volume", "rm", "--force", "--all")):
+                self.podman(*words, code=None)
+            left = self.podman("pod", "ls", "--quiet") + self.podman(
+                "ps", "--all", "--quiet") + self.podman(
+                    "volume", "ls", "--quiet")
+            return not left.strip()
+
+        wait.until(gone, "no pods", 60)
+
     def remove(self):
-        self.podman("pod", "rm", "--force", "--all", "--time", "1", code=None)
-        self.podman("rm", "--force", "--all", "--time", "1", code=None)
+        self.remove_pods()
         self.podman("rmi", "--force", "--all", code=None)
         shutil.rmtree(self.directory, ignore_errors=True)

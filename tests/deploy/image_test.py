@@ -72,8 +72,7 @@ class ImageTest(unittest.TestCase):
         self.containers.podman(
             "run", "--detach", "--name", "broker", "--read-only", "--cap-drop",
             "all", "--security-opt", "no-new-privileges", *options)
-        self.addCleanup(self.containers.podman, "rm", "--force", "--time", "1",
-                        "broker")
+        self.addCleanup(self.containers.remove_pods)
         return "broker"
 
     def healthy(self, name):

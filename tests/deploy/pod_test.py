@@ -60,12 +60,9 @@ class PodTest(unittest.TestCase):
         path = os.path.join(self.containers.directory, "pod.yaml")
         with open(path, "w", encoding="utf-8") as file:
             yaml.safe_dump_all(objects, file)
+        self.addCleanup(self.containers.remove_pods)
         self.make_empty_dir()
         self.containers.podman("kube", "play", "--network", "none", path)
-        self.addCleanup(self.containers.podman, "volume", "rm", "--all",
-                        "--force")
-        self.addCleanup(self.containers.podman, "pod", "rm", "--force",
-                        "--all", "--time", "1")
 
     def make_empty_dir(self):
         """As a kubelet makes it for a pod with a fsGroup; podman does not."""
