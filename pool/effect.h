@@ -49,8 +49,14 @@ struct LeakEffect {
   Duration age;
 };
 
-using Effect = std::variant<DialEffect, ProbeEffect, CloseEffect, WakeEffect,
-                            GrantEffect, RejectEffect, LeakEffect>;
+struct BreakerEffect {
+  std::shared_ptr<const HostPoolKey> key;  // Of some HostPool of the target.
+  BreakerChange change;
+};
+
+using Effect =
+    std::variant<DialEffect, ProbeEffect, CloseEffect, WakeEffect, GrantEffect,
+                 RejectEffect, LeakEffect, BreakerEffect>;
 using Outbox = std::vector<Effect>;
 
 }  // namespace hotline::pool

@@ -143,6 +143,15 @@ void HostPool::RejectAll(RejectReason reason, Instant now,
   }
 }
 
+void HostPool::RejectHopeless(Instant now) {
+  for (auto* line : {&line_, &new_line_}) {
+    if (!Hopeless(line == &new_line_)) continue;
+    while (Waiting* head = line->front()) {
+      Reject(head, RejectReason::kCircuitOpen, now);
+    }
+  }
+}
+
 void HostPool::RejectOverdue(List<Waiting, InLine>* line, Instant now) {
   while (Waiting* head = line->front()) {
     if (now < head->deadline) return;
@@ -223,6 +232,7 @@ void HostPool::BeginDial(Instant now) {
   ++counts_[static_cast<int>(ConnState::kDialing)];
   ++records_;
   target_->OnAdded(ConnState::kDialing);
+  target_->OnDialBegun(now);
   target_->OnRecords(1);
   Place(conn);
   shard_->outbox.push_back(DialEffect{shard_->ids.Encode(*conn), key_});
@@ -468,7 +478,7 @@ SizingNumbers HostPool::Numbers(Instant now) const {
           .streams = target_->ExpectedStreams(*key_),
           .connection_room = config.max_connections - target_->total(),
           .dial_room = config.max_dials - target_->count(ConnState::kDialing),
-          .backing_off = BackingOff(now)};
+          .backing_off = BackingOff(now) || target_->breaker().Bars(now)};
 }
 
 int HostPool::Wanted(Instant now) const {

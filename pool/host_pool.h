@@ -132,6 +132,12 @@ class HostPool {
   int FloorMissing() const;
   bool BackingOff(Instant now) const { return now < backoff_until_; }
   Instant backoff_until() const { return backoff_until_; }
+  // While no dial may begin: somebody who waits here (for an unused connection,
+  // with `new_only`) will never be served by what is there.
+  bool Hopeless(bool new_only) const {
+    return count(ConnState::kDialing) == 0 && (new_only || standing() == 0);
+  }
+  void RejectHopeless(Instant now);
   // Nothing is here and nothing needs to be remembered.
   bool Removable(Instant now) const;
 

@@ -120,6 +120,30 @@ void Inspector::CheckTarget(const Shard& shard, const Target& target,
                      target.connection_.holds || target.dial_.holds;
   Expect(!lines || target.waiters_ > 0, "in a budget's line for nobody");
   Expect(!target.dial_.holds, "keeps a dial's token");
+  CheckBreaker(target, now);
+}
+
+// Open, it is not dialled anew, and nobody waits for what it bars. Half open,
+// one dial begins. Dials that ran when it opened run on.
+void Inspector::CheckBreaker(const Target& target, Instant now) {
+  const BreakerState state = target.breaker_.state(now);
+  const uint64_t opened = target.counters_.breaker_opened;
+  const int dialing = target.count(ConnState::kDialing);
+  Spell& spell = spells_[target.name_];
+  if (state == BreakerState::kClosed || spell.opened != opened) {
+    spell = {opened, dialing};
+    return;
+  }
+  const int trials = state == BreakerState::kHalfOpen ? 1 : 0;
+  Expect(dialing <= spell.dials + trials, "dialled in spite of the breaker");
+  if (state != BreakerState::kOpen) return;
+  spell.dials = std::min(spell.dials, dialing);
+  for (const auto& pool : target.pools_) {
+    Expect(pool->line_.empty() || !pool->Hopeless(false),
+           "somebody waits for what the breaker bars");
+    Expect(pool->new_line_.empty() || !pool->Hopeless(true),
+           "somebody waits for a new one that the breaker bars");
+  }
 }
 
 void Inspector::CheckPool(const Shard& shard, const HostPool& pool,
@@ -203,8 +227,11 @@ void Inspector::CheckProgress(const Target& target, const HostPool& pool,
                               Instant now) {
   if (!pool.has_waiters() || pool.Wanted(now) == 0) return;
   for (const auto& any : target.pools_) {
-    // A backoff that is over, its tick on its way: what is wanted changed.
-    if (any->dial_failures_ > 0 && any->timer_.scheduled()) return;
+    // A backoff or the breaker's pause is over, its tick on its way: what is
+    // wanted changed.
+    const bool paused = any->dial_failures_ > 0 ||
+                        target.breaker_.state(now) != BreakerState::kClosed;
+    if (paused && any->timer_.scheduled()) return;
   }
   const bool dials_bind =
       target.count(ConnState::kDialing) >= target.config_.max_dials;

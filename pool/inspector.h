@@ -56,9 +56,16 @@ class Inspector {
     Count dials;
   };
 
+  // Since a breaker opened last.
+  struct Spell {
+    uint64_t opened = 0;
+    int dials = 0;  // That ran by then, and still do.
+  };
+
   void CheckShard(const Shard& shard, Instant now, Totals* totals);
   void CheckTarget(const Shard& shard, const Target& target, Instant now,
                    Totals* totals);
+  void CheckBreaker(const Target& target, Instant now);
   void CheckPool(const Shard& shard, const HostPool& pool, Instant now);
   void CheckConnection(const HostPool& pool, const Connection& conn);
   void CheckLines(const HostPool& pool, Instant now);
@@ -72,6 +79,7 @@ class Inspector {
   int connections_ = 0;
   std::unordered_map<std::string, Seen> seen_;
   Seen seen_in_all_;
+  std::unordered_map<std::string, Spell> spells_;
   std::vector<int> leases_on_;  // By the connection's slot.
   int walked_[5] = {};          // Connections by state, of one HostPool.
   int idle_walked_ = 0;

@@ -17,9 +17,10 @@ PoolConfig Checked(PoolConfig config) {
 }  // namespace
 
 Pool::Pool(const PoolConfig& config, TargetConfigFn target_config,
-           Transport* transport, LeakFn on_leak)
+           Transport* transport, LeakFn on_leak, BreakerFn on_breaker)
     : impl_(std::make_unique<Impl>(Checked(config), std::move(target_config),
-                                   transport, std::move(on_leak))) {}
+                                   transport, std::move(on_leak),
+                                   std::move(on_breaker))) {}
 
 Pool::~Pool() = default;
 

@@ -141,11 +141,24 @@ using TargetConfigFn = std::function<TargetConfig(const std::string& target)>;
 using LeakFn = std::function<void(const HostPoolKey& key, ConnId conn,
                                   const Holder& holder, Duration age)>;
 
+// A target's circuit breaker opened (again), or closed.
+struct BreakerChange {
+  BreakerState state = BreakerState::kClosed;  // kClosed or kOpen.
+  int failures = 0;                            // Dials in a row, when open.
+  Duration open_for{0};                        // When open.
+  std::string last_dial_error;                 // When open.
+};
+
+// Told of each. No lock held.
+using BreakerFn =
+    std::function<void(const std::string& target, const BreakerChange& change)>;
+
 class Pool final : public TransportEvents {
  public:
   // `transport` must outlive the pool and may answer only while it lives.
   Pool(const PoolConfig& config, TargetConfigFn target_config,
-       Transport* transport, LeakFn on_leak = nullptr);
+       Transport* transport, LeakFn on_leak = nullptr,
+       BreakerFn on_breaker = nullptr);
   ~Pool() override;
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;

@@ -69,6 +69,9 @@ void Shard::Perform(Effect& effect) {
       if (shared->on_leak == nullptr) return;
       shared->on_leak(*e.key, e.conn, e.holder ? *e.holder : Holder{}, e.age);
     }
+    void operator()(BreakerEffect& e) {
+      if (shared->on_breaker) shared->on_breaker(e.key->target, e.change);
+    }
   };
   std::visit(Performer{shared_, index_}, effect);
 }
@@ -154,6 +157,7 @@ void Shard::CountRejected(RejectReason reason) {
 // After an event: dials, and forgets what nobody needs.
 void Shard::SettleLocked(Target* target, Instant now) {
   target->Settle(now);
+  target->TurnAway(now);
   SweepLocked(target, now);
 }
 

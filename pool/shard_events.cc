@@ -79,6 +79,9 @@ void Shard::FireLocked(PoolTimer* timer, Instant now) {
   } else if (auto* const* pool = std::get_if<HostPool*>(&timer->owner)) {
     target = (*pool)->target();
     if ((*pool)->BackingOff(now)) (*pool)->WakeBy((*pool)->backoff_until());
+    if (target->breaker().state(now) == BreakerState::kOpen) {
+      (*pool)->WakeBy(target->breaker().until());
+    }
   }
   if (target != nullptr) SettleLocked(target, now);
 }
@@ -108,7 +111,7 @@ void Shard::DialFailed(ConnId id, const DialError& error,
                        const DialTimings& timings, Instant now) {
   OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
     if (conn.state != ConnState::kDialing) return;
-    pool.target()->OnDialFailed(error, timings);
+    pool.target()->OnDialFailed(error, timings, conn.dial_began, now);
     pool.DialFailed(&conn, error, now);
   });
 }

@@ -21,13 +21,15 @@ namespace hotline::pool {
 // What the shards of a pool share. Its parts are thread-safe or constant.
 struct PoolShared {
   PoolShared(const PoolConfig& config, TargetConfigFn target_config_in,
-             Transport* transport_in, LeakFn on_leak_in)
+             Transport* transport_in, LeakFn on_leak_in,
+             BreakerFn on_breaker_in)
       : instance(config.instance),
         shards(config.shards),
         seed(config.seed),
         target_config(std::move(target_config_in)),
         transport(transport_in),
         on_leak(std::move(on_leak_in)),
+        on_breaker(std::move(on_breaker_in)),
         connections(config.max_connections),
         dials(config.max_dials),
         max_targets(config.max_targets),
@@ -39,6 +41,7 @@ struct PoolShared {
   const TargetConfigFn target_config;
   Transport* const transport;
   const LeakFn on_leak;
+  const BreakerFn on_breaker;
   Budget connections;
   Budget dials;
   std::atomic<int> targets{0};

@@ -30,6 +30,7 @@ struct TargetCounters {
   uint64_t cancelled = 0;
   uint64_t dials_ok = 0;
   std::array<uint64_t, 4> dials_failed{};  // By FailureClass.
+  uint64_t breaker_opened = 0;
   uint64_t opened = 0;
   std::array<uint64_t, kCloseReasons> closed{};
   uint64_t probes_passed = 0;
@@ -55,6 +56,9 @@ struct TargetRow {
   Duration oldest_wait{0};
   int leases = 0;
   std::string last_dial_error;
+  BreakerState breaker = BreakerState::kClosed;
+  int failures_in_a_row = 0;     // Dials that the breaker counted.
+  Duration breaker_open_for{0};  // While it is kOpen: from now.
   TargetCounters counters;
 };
 

@@ -51,6 +51,8 @@ void Target::Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
     lease->request->lease = lease;
   } else if (request.reuse == Reuse::kRequireWarm) {
     Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
+  } else if (breaker_.Bars(now) && pool->Hopeless(new_only)) {
+    Refuse(RejectReason::kCircuitOpen, *pool, now, result);
   } else if (!request.may_wait) {
     DialForNobody(pool, now);
     Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
@@ -313,6 +315,7 @@ Connection* Target::OldestIdle() const {
 
 void Target::Reconfigure(const TargetConfig& config, Instant now) {
   config_ = config;
+  if (config_.breaker_failures <= 0) CloseBreaker();
   for (const auto& pool : pools_) pool->Reconfigure(now);
   while (OverLimit()) {
     Connection* conn = OldestIdle();
@@ -339,12 +342,45 @@ void Target::OnDialed(const HostPoolKey& key, const Established& established) {
     known_streams_ = std::max(1, established.max_streams);
   }
   last_dial_error_.clear();
+  CloseBreaker();
 }
 
-void Target::OnDialFailed(const DialError& error, const DialTimings& timings) {
+void Target::OnDialFailed(const DialError& error, const DialTimings& timings,
+                          Instant began, Instant now) {
   static_cast<void>(timings);
   ++counters_.dials_failed[static_cast<int>(error.failure_class)];
   last_dial_error_ = error.message.empty() ? error.reason : error.message;
+  if (!Breaker::Counts(error)) {
+    CloseBreaker();
+  } else if (breaker_.OnFailure(
+                 {config_.breaker_failures, config_.breaker_open_for}, began,
+                 now)) {
+    OnBreakerOpened(now);
+  }
+}
+
+void Target::OnBreakerOpened(Instant now) {
+  ++counters_.breaker_opened;
+  // For the trial, whoever wants it.
+  for (const auto& pool : pools_) pool->WakeBy(breaker_.until());
+  shard_->outbox.push_back(
+      BreakerEffect{pools_.front()->shared_key(),
+                    {.state = breaker_.state(now),
+                     .failures = breaker_.failures(),
+                     .open_for = config_.breaker_open_for,
+                     .last_dial_error = last_dial_error_}});
+}
+
+void Target::CloseBreaker() {
+  if (!breaker_.closed()) {
+    shard_->outbox.push_back(
+        BreakerEffect{pools_.front()->shared_key(), BreakerChange()});
+  }
+  breaker_.Close();
+}
+
+void Target::RejectHopeless(Instant now) {
+  for (const auto& pool : pools_) pool->RejectHopeless(now);
 }
 
 HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key,
@@ -386,6 +422,8 @@ WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
       int64_t{info.dials_in_flight} * std::max(1, ExpectedStreams(pool.key()));
   if (info.dials_in_flight > 0 && place <= covered) {
     info.limit = WaitLimit::kDial;
+  } else if (breaker_.Bars(now)) {
+    info.limit = WaitLimit::kCircuitOpen;
   } else if (pool.BackingOff(now)) {
     info.limit = WaitLimit::kDialBackoff;
   } else if (total_ >= config_.max_connections) {
@@ -438,6 +476,11 @@ std::unique_ptr<Rejection> Target::Explain(RejectReason reason,
 Duration Target::RetryAfter(RejectReason reason, const HostPool& pool,
                             Instant now) const {
   if (reason == RejectReason::kShutdown) return kMaxRetry;
+  if (breaker_.Bars(now)) {
+    // A trial that is under way has no end that is known.
+    return now < breaker_.until() ? std::max(kMinRetry, breaker_.until() - now)
+                                  : kMaxRetry;
+  }
   if (pool.BackingOff(now)) {
     return std::max(kMinRetry, pool.backoff_until() - now);
   }
@@ -454,6 +497,11 @@ TargetRow Target::Row(Instant now) const {
   row.waiters = waiters_;
   row.leases = lease_count_;
   row.last_dial_error = last_dial_error_;
+  row.breaker = breaker_.state(now);
+  row.failures_in_a_row = breaker_.failures();
+  if (row.breaker == BreakerState::kOpen) {
+    row.breaker_open_for = breaker_.until() - now;
+  }
   row.counters = counters_;
   Instant oldest = now;
   for (const auto& pool : pools_) {

@@ -9,6 +9,7 @@
 
 #include "absl/container/node_hash_map.h"
 #include "base/time.h"
+#include "pool/breaker.h"
 #include "pool/budget.h"
 #include "pool/host_pool.h"
 #include "pool/list.h"
@@ -58,6 +59,12 @@ class Target : public Link<Empties>, public Link<Known> {
   // After every event: begins the dials that are wanted and possible, makes
   // room for those that are not, and leaves the lines nobody needs.
   void Settle(Instant now);
+  // While the breaker bars dials: rejects who could be served by one only. Not
+  // a part of Settle, which must leave a newcomer in the line.
+  void TurnAway(Instant now) {
+    if (waiters_ > 0 && breaker_.Bars(now)) [[unlikely]]
+      RejectHopeless(now);
+  }
   void Reconfigure(const TargetConfig& config, Instant now);
   void Shutdown(Instant now);
 
@@ -97,8 +104,10 @@ class Target : public Link<Empties>, public Link<Known> {
   }
   // The lease is over: counts it and frees the record.
   void OnEnded(Lease* lease, Instant now);
+  void OnDialBegun(Instant now) { breaker_.OnDial(now); }
   void OnDialed(const HostPoolKey& key, const Established& established);
-  void OnDialFailed(const DialError& error, const DialTimings& timings);
+  void OnDialFailed(const DialError& error, const DialTimings& timings,
+                    Instant began, Instant now);
   void ForgetRequest(Request* request);
 
   // --- Numbers ---
@@ -108,6 +117,7 @@ class Target : public Link<Empties>, public Link<Known> {
   int count(ConnState state) const { return counts_[static_cast<int>(state)]; }
   int total() const { return total_; }
   int waiters() const { return waiters_; }
+  const Breaker& breaker() const { return breaker_; }
   int records() const { return records_; }
   // More connections than allowed, not counting those that are going anyway.
   bool OverLimit() const {
@@ -167,6 +177,9 @@ class Target : public Link<Empties>, public Link<Known> {
   void MakeRoom(Instant now);
   void MakeRoomAmongShared();
   void DialForNobody(HostPool* pool, Instant now);
+  void OnBreakerOpened(Instant now);
+  void CloseBreaker();
+  void RejectHopeless(Instant now);
   Connection* OldestIdle() const;
   Duration RetryAfter(RejectReason reason, const HostPool& pool,
                       Instant now) const;
@@ -189,6 +202,7 @@ class Target : public Link<Empties>, public Link<Known> {
   std::vector<std::unique_ptr<HostPool>> pools_;
   int known_streams_ = 0;  // Learned; 0: not yet.
   std::string last_dial_error_;
+  Breaker breaker_;
   Claim connection_;
   Claim dial_;
   // Null until somebody names a request.

@@ -50,6 +50,20 @@ std::string_view ToString(RejectReason reason) {
       return "id_conflict";
     case RejectReason::kShutdown:
       return "shutdown";
+    case RejectReason::kCircuitOpen:
+      return "circuit_open";
+  }
+  return "unknown";
+}
+
+std::string_view ToString(BreakerState state) {
+  switch (state) {
+    case BreakerState::kClosed:
+      return "closed";
+    case BreakerState::kOpen:
+      return "open";
+    case BreakerState::kHalfOpen:
+      return "half_open";
   }
   return "unknown";
 }
@@ -70,6 +84,8 @@ std::string_view ToString(WaitLimit limit) {
       return "global_dials";
     case WaitLimit::kDialBackoff:
       return "dial_backoff";
+    case WaitLimit::kCircuitOpen:
+      return "circuit_open";
   }
   return "unknown";
 }

@@ -106,6 +106,10 @@ struct TargetConfig {
   // min(backoff_base * 2^(failures-1), backoff_cap).
   Duration dial_backoff_base = std::chrono::milliseconds(50);
   Duration dial_backoff_cap = std::chrono::seconds(1);
+  // After so many failed dials in a row the circuit breaker opens (0: never),
+  // and no dial begins for breaker_open_for; see breaker.h.
+  int breaker_failures = 10;
+  Duration breaker_open_for = std::chrono::seconds(2);
 
   friend bool operator==(const TargetConfig&, const TargetConfig&) = default;
 };
@@ -179,12 +183,13 @@ enum class RejectReason : uint8_t {
   kNoIdleConnection,  // NO_WAIT or REQUIRE_WARM, and nothing idle.
   kTooManyTargets,
   kWaitTimeout,
-  kDialFailed,  // See the DialError.
-  kSuperseded,  // The same request_id came again.
-  kIdConflict,  // The same request_id with other parameters.
-  kShutdown,    // The pool drains.
+  kDialFailed,   // See the DialError.
+  kSuperseded,   // The same request_id came again.
+  kIdConflict,   // The same request_id with other parameters.
+  kShutdown,     // The pool drains.
+  kCircuitOpen,  // Only a dial would help, and the breaker bars it.
 };
-inline constexpr int kRejectReasons = 8;
+inline constexpr int kRejectReasons = 9;
 std::string_view ToString(RejectReason reason);
 
 // What bound, when somebody waited.
@@ -196,8 +201,17 @@ enum class WaitLimit : uint8_t {
   kGlobalConnections,
   kGlobalDials,
   kDialBackoff,
+  kCircuitOpen,
 };
 std::string_view ToString(WaitLimit limit);
+
+// What a target's circuit breaker lets pass.
+enum class BreakerState : uint8_t {
+  kClosed,    // Dials begin as they are wanted.
+  kOpen,      // None begins.
+  kHalfOpen,  // One at a time, to see how it goes.
+};
+std::string_view ToString(BreakerState state);
 
 struct HeldFor {
   Holder holder;

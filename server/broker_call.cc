@@ -132,9 +132,21 @@ void PooledCall::OnRefused(const pool::Rejection& rejection, Instant now) {
        std::string_view(rejection.dial_error.reason) == "TLS_FAILED");
   if (transient && attempts_ < max_attempts_ && ended() == Ended::kNo) {
     ++attempts_;
+    dial_error_ = FromRejection(key_.target, rejection);
     return SeekLater(attempts_ - 1, now);
   }
-  Complete(FromRejection(key_.target, rejection));
+  CompleteRefused(rejection);
+}
+
+void PooledCall::CompleteRefused(const pool::Rejection& rejection) {
+  ErrorPtr error = FromRejection(key_.target, rejection);
+  if (rejection.reason == pool::RejectReason::kCircuitOpen &&
+      dial_error_ != nullptr) {
+    // What became of its own dial says more than that there are no others.
+    dial_error_->retry_after = error->retry_after;
+    error = std::move(dial_error_);
+  }
+  Complete(std::move(error));
 }
 
 void PooledCall::SeekLater(int n, Instant now) {

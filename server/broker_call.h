@@ -77,10 +77,13 @@ class PooledCall : public Call, protected pool::Waiter {
  private:
   void End(Ended how);
   void OnRefused(const pool::Rejection& rejection, Instant now);
+  void CompleteRefused(const pool::Rejection& rejection);
 
   Completion* const completion_;
   std::shared_ptr<Call> self_;  // From Start to Complete.
   Instant seek_start_{};
+  // Of this call's own last dial that failed and was tried again.
+  ErrorPtr dial_error_;
 
   mutable Mutex mu_;
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kIdle;

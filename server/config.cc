@@ -14,6 +14,7 @@
 #include "server/config_address.h"
 #include "server/config_proto.h"
 #include "server/config_rules.h"
+#include "server/config_upkeep.h"
 #include "server/config_yaml.h"
 #include "server/proto_time.h"
 #include "server/url.h"
@@ -146,6 +147,7 @@ class Resolver {
     target.check_interval = FromProto(in.check_interval());
     target.max_errors = in.max_errors();
     target.max_streams = in.max_streams_per_connection();
+    ResolveUpkeep(in, &out_.default_target);
   }
 
   void ResolveUpstream() {
@@ -200,6 +202,7 @@ class Resolver {
       out.pool.max_connections = in.max_connections();
     if (in.has_max_waiters()) out.pool.max_waiters = in.max_waiters();
     out.pool.warm = in.warm();
+    ResolveUpkeep(in, &out);
     if (in.warm() > out.pool.max_connections) {
       Fault(path + ".warm",
             absl::StrCat("must be at most the target's max_connections (",

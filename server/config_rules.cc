@@ -41,6 +41,7 @@ constexpr NumberRule kNumbers[] = {
     {"pool.shards", 0, 65536, 0},
     {"pool.max_errors", 0, kMillion, 10},
     {"pool.max_streams_per_connection", 1, 1000, 128},
+    {"pool.breaker_failures", 0, kMillion, 10},
     {"upstream.loops", 0, 1024, 0},
     {"upstream.max_header_bytes", 1024, 1 << 20, 65536},
     {"execute.max_body_bytes", 1, 3 << 20, 3 << 20},
@@ -49,6 +50,7 @@ constexpr NumberRule kNumbers[] = {
     {"targets.max_connections", 1, kMillion, std::nullopt},
     {"targets.max_waiters", 0, kMillion, std::nullopt},
     {"targets.warm", 0, kMillion, 0},
+    {"targets.breaker_failures", 0, kMillion, std::nullopt},
     {"targets.validate.min_status", 100, 599, 200},
     {"targets.validate.max_status", 100, 599, 399},
     {"targets.probe.min_status", 100, 599, std::nullopt},
@@ -60,7 +62,7 @@ struct DurationRule {
   const char* path;
   Duration least;
   Duration most;
-  Duration otherwise;
+  std::optional<Duration> otherwise;  // None: stays unset.
 };
 
 constexpr DurationRule kDurations[] = {
@@ -71,6 +73,8 @@ constexpr DurationRule kDurations[] = {
     {"pool.lease_ttl", milliseconds(1), hours(24), seconds(30)},
     {"pool.max_lease_ttl", milliseconds(1), hours(24), seconds(600)},
     {"pool.leak_after", milliseconds(1), hours(24 * 365), seconds(60)},
+    {"pool.breaker_open_for", milliseconds(10), hours(1), seconds(2)},
+    {"targets.breaker_open_for", milliseconds(10), hours(1), std::nullopt},
     {"upstream.connect_timeout", milliseconds(1), hours(1), seconds(30)},
     {"upstream.tcp_timeout", milliseconds(1), hours(1), seconds(5)},
     {"upstream.tls_timeout", milliseconds(1), hours(1), seconds(10)},
@@ -174,7 +178,8 @@ class Applier {
     const auto* const rule = Find(kDurations, rule_path);
     if (rule == nullptr) return;
     if (!message->GetReflection()->HasField(*message, &field)) {
-      return SetDuration(message, field, rule->otherwise);
+      if (rule->otherwise) SetDuration(message, field, *rule->otherwise);
+      return;
     }
     const Duration value = GetDuration(*message, field);
     if (value < rule->least || value > rule->most) {

@@ -118,6 +118,15 @@ ErrorPtr FromRejection(const std::string& target,
                         "no room for another target: see pool.max_targets");
       error->retry_after = rejection.retry_after;
       return error;
+    case RejectReason::kCircuitOpen:
+      error = MakeError(
+          StatusCode::kUnavailable, "CIRCUIT_OPEN",
+          absl::StrCat(target,
+                       ": its dials failed too often in a row; the last one: ",
+                       rejection.last_dial_error));
+      error->retry_after = rejection.retry_after;
+      AttachWait(rejection, error.get());
+      return error;
     case RejectReason::kWaitTimeout:
       error = MakeError(StatusCode::kDeadlineExceeded, "WAIT_TIMEOUT",
                         absl::StrCat(target, ": ", WaitedFor(rejection.wait)));

@@ -137,6 +137,18 @@ void LogLeak(const pool::HostPoolKey& key, pool::ConnId conn,
                {"trace", holder.trace}});
 }
 
+void LogBreaker(const std::string& target, const pool::BreakerChange& change) {
+  if (change.state == pool::BreakerState::kClosed) {
+    HOTLINE_LOG(kInfo, "circuit breaker closed", {{"target", target}});
+    return;
+  }
+  HOTLINE_LOG(kWarning, "circuit breaker opened",
+              {{"target", target},
+               {"failures", change.failures},
+               {"open_for", change.open_for},
+               {"error", change.last_dial_error}});
+}
+
 // One running hotlined.
 class Daemon {
  public:
@@ -199,7 +211,7 @@ absl::Status Daemon::Start() {
       [this](const std::string& target) {
         return current_.get()->PoolFor(target);
       },
-      upstream_.get(), LogLeak);
+      upstream_.get(), LogLeak, LogBreaker);
   upstream_->Start(pool_.get(),
                    [this](int shard, Instant now) { pool_->Tick(shard, now); });
 

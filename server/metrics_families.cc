@@ -12,8 +12,9 @@ using Targets = std::span<const TargetFigures>;
 
 // The labels' values, in the order of the enums in pool/types.h.
 constexpr std::string_view kRejects[] = {
-    "queue_full",  "no_idle_connection", "too_many_targets", "wait_timeout",
-    "dial_failed", "superseded",         "id_conflict",      "shutdown"};
+    "queue_full",   "no_idle_connection", "too_many_targets",
+    "wait_timeout", "dial_failed",        "superseded",
+    "id_conflict",  "shutdown",           "circuit_open"};
 static_assert(std::size(kRejects) == pool::kRejectReasons);
 
 constexpr std::string_view kCloses[] = {
@@ -177,6 +178,12 @@ void AddDials(Targets targets, MetricsPage* page) {
       }
     }
   }
+  AddSimple(targets, page, MetricType::Gauge, "hotline_breaker_open",
+            "Targets whose circuit breaker is not closed.",
+            [](const TargetFigures& t) { return t.gauges.breakers_open; });
+  AddSimple(targets, page, MetricType::Counter, "hotline_breaker_opened_total",
+            "Times that dials had failed too often in a row.",
+            [](const TargetFigures& t) { return t.pool.breaker_opened; });
   MetricsFamily family(page, MetricType::Histogram, "hotline_dial_seconds",
                        "Time in each phase of making a connection.");
   for (const TargetFigures& t : targets) {

@@ -40,6 +40,7 @@ void ForEachPair(PoolFigures& a, const PoolFigures& b, F f) {
   Pair(a.cancelled, b.cancelled, f);
   Pair(a.dials_ok, b.dials_ok, f);
   Pair(a.dials_failed, b.dials_failed, f);
+  Pair(a.breaker_opened, b.breaker_opened, f);
   Pair(a.opened, b.opened, f);
   Pair(a.closed, b.closed, f);
   Pair(a.probes_passed, b.probes_passed, f);
@@ -79,6 +80,7 @@ PoolFigures PoolFigures::From(const pool::TargetCounters& in) {
   out.cancelled = in.cancelled;
   out.dials_ok = in.dials_ok;
   out.dials_failed = in.dials_failed;
+  out.breaker_opened = in.breaker_opened;
   out.opened = in.opened;
   out.closed = in.closed;
   out.probes_passed = in.probes_passed;
@@ -120,6 +122,7 @@ void TargetGauges::Add(const pool::TargetRow& row) {
   idle += row.idle;
   max_connections += row.max_connections;
   warm_deficit += row.warm_deficit;
+  breakers_open += row.breaker != pool::BreakerState::kClosed ? 1 : 0;
   waiters += row.waiters;
   leases += row.leases;
   oldest_wait = std::max(oldest_wait, row.oldest_wait);

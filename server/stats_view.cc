@@ -66,6 +66,16 @@ void Add(const pool::TargetRow& row, v1::ConnectionCounts* out) {
                     in_state(ConnState::kClosing));
 }
 
+void FillBreaker(const pool::TargetRow& row, v1::Breaker* out) {
+  const std::string_view state = ToString(row.breaker);
+  out->set_state(absl::AsciiStrToUpper({state.data(), state.size()}));
+  out->set_failures(row.failures_in_a_row);
+  out->set_opened(row.counters.breaker_opened);
+  if (row.breaker_open_for > Duration(0)) {
+    FillDuration(row.breaker_open_for, out->mutable_open_for());
+  }
+}
+
 void FillTarget(const pool::TargetRow& row, const Executes& executes,
                 v1::TargetStats* out) {
   out->set_target(row.target);
@@ -77,6 +87,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
   Add(row.counters, out->mutable_counters());
   Add(executes, out->mutable_counters());
   out->set_last_dial_error(row.last_dial_error);
+  FillBreaker(row, out->mutable_breaker());
   v1::Quantiles* wait = out->mutable_acquire_wait();
   wait->set_count(row.counters.wait.total());
   FillDuration(row.counters.wait.Quantile(0.5), wait->mutable_p50());

@@ -227,6 +227,23 @@ class DialTest(StatusTable):
                     acquire("http://169.254.169.254"))
         server.check_nothing_held()
 
+    def test_what_does_not_answer_is_left_alone_for_a_while(self):
+        server = self.start_hotlined(
+            {"pool": {"breaker_failures": 1, "breaker_open_for": "60s"}})
+        acquire = lambda: self.acquire(server, "http://127.0.0.1:1")
+        # Whose own dial it was hears of that, …
+        self.expect(Code.UNAVAILABLE, "CONNECT_FAILED", acquire, "RetryInfo")
+        # … and who comes later, of the breaker.
+        waited = self.expect(Code.UNAVAILABLE, "CIRCUIT_OPEN", acquire,
+                             "RetryInfo", "WaitExplanation")
+        self.assertEqual(waited["WaitExplanation"].limit, "circuit_open")
+        self.assertIn("refused", waited["WaitExplanation"].last_dial_error)
+        self.assertGreater(waited["RetryInfo"].retry_delay.seconds, 30)
+        self.expect(Code.UNAVAILABLE, "CIRCUIT_OPEN",
+                    lambda: self.execute(server, "http://127.0.0.1:1/",
+                                         method="POST"))
+        server.check_nothing_held()
+
     def test_alpn_mismatch(self):
         # nginx answers an offer that it shares nothing with by an alert. What
         # it shares with everybody it must not be asked for: so the alert comes

@@ -97,6 +97,7 @@ TEST_F(DialTest, AfterAFailureTheNextOneWaits) {
 TEST_F(DialTest, TheBackoffGrowsAndEndsWithASuccess) {
   target_.dial_backoff_base = milliseconds(50);
   target_.dial_backoff_cap = seconds(1);
+  target_.breaker_failures = 0;
   Duration longest{0};
   for (int i = 0; i < 40; ++i) {
     Caller& caller = Acquire({.wait = minutes(1)});

@@ -151,6 +151,7 @@ class PoolTest : public ::testing::Test {
   TargetConfig target_;
   std::map<std::string, TargetConfig> targets_;  // Others than target_.
   LeakFn on_leak_;
+  BreakerFn on_breaker_;
   RecordingTransport transport_;
   Instant now_ = Instant{} + hours(1);
   DialTimings timings_;  // Of each dial.

@@ -59,6 +59,8 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(target.probe, pool::ProbeKind::kHttp);
   EXPECT_EQ(target.max_errors, 10);
   EXPECT_EQ(target.max_streams, 128);
+  EXPECT_EQ(target.breaker_failures, 10);
+  EXPECT_EQ(target.breaker_open_for, seconds(2));
   EXPECT_EQ(s.default_target.validate, CheckSettings{});
   EXPECT_EQ(s.default_target.probe, CheckSettings{.path = "/"});
   EXPECT_FALSE(s.default_target.probe_tcp_only);
@@ -243,6 +245,23 @@ std::vector<Row> Rows() {
       {"targets.max_waiters",
        "targets: [{target: 'https://a.example', max_waiters: 7}]",
        [](const Settings& s) { return Mine(s).pool.max_waiters == 7; }},
+      {"pool.breaker_failures", "pool: {breaker_failures: 3}",
+       [](const Settings& s) { return Mine(s).pool.breaker_failures == 3; }},
+      {"pool.breaker_open_for", "pool: {breaker_open_for: 7s}",
+       [](const Settings& s) {
+         return Mine(s).pool.breaker_open_for == seconds(7);
+       }},
+      {"targets.breaker_failures",
+       "targets: [{target: 'https://a.example', breaker_failures: 0}]",
+       [](const Settings& s) {
+         return Mine(s).pool.breaker_failures == 0 &&
+                s.default_target.pool.breaker_failures == 10;
+       }},
+      {"targets.breaker_open_for",
+       "targets: [{target: 'https://a.example', breaker_open_for: 0.5s}]",
+       [](const Settings& s) {
+         return Mine(s).pool.breaker_open_for == milliseconds(500);
+       }},
       {"targets.warm", "targets: [{target: 'https://a.example', warm: 7}]",
        [](const Settings& s) { return Mine(s).pool.warm == 7; }},
       {"targets.validate.path",

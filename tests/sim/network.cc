@@ -9,7 +9,10 @@ using pool::CloseReason;
 using pool::ConnId;
 
 Network::Network(Schedule* schedule, Dice* dice, const NetworkOptions& options)
-    : schedule_(schedule), dice_(dice), options_(options) {}
+    : schedule_(schedule),
+      dice_(dice),
+      options_(options),
+      addresses_(options.addresses) {}
 
 void Network::Expect(bool holds, const char* what) {
   if (!holds && problem_.empty()) problem_ = what;
@@ -33,11 +36,34 @@ void Network::Dial(ConnId id, std::shared_ptr<const pool::HostPoolKey> key) {
   Expect(id != 0 && key != nullptr, "a dial of nothing");
   Expect(connections_.emplace(id, Connection{}).second, "an id is used twice");
   ++live_;
-  Answer(options_.max_dial, [this, id, key] { FinishDial(id); });
+  Answer(options_.max_dial, [this, id, key, address = ChooseAddress()] {
+    FinishDial(id, address);
+  });
 }
 
-void Network::FinishDial(ConnId id) {
-  if (!calm_ && dice_->Percent(options_.dial_fails_percent)) {
+size_t Network::ChooseAddress() {
+  for (size_t tries = 0; tries < addresses_.size(); ++tries) {
+    next_address_ = (next_address_ + 1) % addresses_.size();
+    if (addresses_[next_address_].ejected_until <= schedule_->now()) break;
+  }
+  return next_address_;  // The last one is never ejected.
+}
+
+bool Network::Fails(Address* address) {
+  constexpr int kMostFailures = 3;
+  const Instant now = schedule_->now();
+  const bool fails = !calm_ && (now < address->down_until ||
+                                dice_->Percent(options_.dial_fails_percent));
+  address->failures = fails ? address->failures + 1 : 0;
+  if (address->failures >= kMostFailures) {
+    address->failures = 0;
+    address->ejected_until = now + std::chrono::milliseconds(50);
+  }
+  return fails;
+}
+
+void Network::FinishDial(ConnId id, size_t address) {
+  if (Fails(&addresses_[address])) {
     pool::DialError error;
     error.failure_class = static_cast<pool::FailureClass>(dice_->Between(0, 3));
     error.message = "no";
@@ -143,7 +169,13 @@ void Network::ChangeLimit(ConnId id) {
 }
 
 void Network::Mischief() {
-  if (calm_ || open_.empty()) return;
+  if (calm_) return;
+  if (dice_->Percent(10)) {
+    const int last = static_cast<int>(addresses_.size()) - 1;
+    addresses_[dice_->Between(0, last)].down_until =
+        schedule_->now() + dice_->Millis(10, 300);
+  }
+  if (open_.empty()) return;
   const int index = dice_->Between(0, static_cast<int>(open_.size()) - 1);
   const ConnId id = open_[index];
   const Instant now = schedule_->now();

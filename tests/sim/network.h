@@ -24,6 +24,9 @@ struct NetworkOptions {
   int probe_fails_percent = 20;
   int late_tick_percent = 10;
   int max_streams = 1;  // 1: HTTP/1.1.
+  // Each may be down for a while. One that failed three dials in a row is not
+  // dialled for 50 ms, unless it is the last.
+  int addresses = 1;
   Duration max_dial = std::chrono::milliseconds(50);
   Duration max_late = std::chrono::milliseconds(20);  // Of ticks.
 };
@@ -78,6 +81,12 @@ class Network final : public pool::Transport {
     bool end_told = false;
   };
 
+  struct Address {
+    Instant down_until{};
+    Instant ejected_until{};
+    int failures = 0;  // In a row.
+  };
+
   struct Wake {
     bool pending = false;
     Instant when{};
@@ -85,7 +94,10 @@ class Network final : public pool::Transport {
   };
 
   void Answer(Duration most, std::function<void()> what);
-  void FinishDial(pool::ConnId id);
+  void FinishDial(pool::ConnId id, size_t address);
+  size_t ChooseAddress();
+  // Whether a dial of it fails; ejects it when it has failed too often.
+  bool Fails(Address* address);
   void ChangeLimit(pool::ConnId id);
   void TellClosed(pool::ConnId id, pool::CloseReason reason);
   void Expect(bool holds, const char* what);
@@ -100,6 +112,8 @@ class Network final : public pool::Transport {
   std::unordered_map<pool::ConnId, Connection> connections_;
   std::vector<pool::ConnId> open_;
   std::map<int, Wake> wakes_;
+  std::vector<Address> addresses_;
+  size_t next_address_ = 0;
   pool::Handle next_handle_ = 1;
   int live_ = 0;
   PeerEvents peer_events_;

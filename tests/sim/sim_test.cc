@@ -27,6 +27,8 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
   uint64_t granted = 0;
   uint64_t queued = 0;
   PeerEvents peers;
+  uint64_t opened = 0;
+  uint64_t barred = 0;
   for (int i = 0; i < seeds; ++i) {
     Simulation simulation(first_seed + i, trace);
     const std::string problem = simulation.Run(events);
@@ -34,6 +36,8 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
     all_events += simulation.events();
     granted += simulation.granted();
     queued += simulation.queued();
+    opened += simulation.opened();
+    barred += simulation.barred();
     peers.goaways += simulation.peer_events().goaways;
     peers.raised += simulation.peer_events().raised;
     peers.lowered += simulation.peer_events().lowered;
@@ -54,11 +58,17 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
   // A simulation in which nothing happens proves nothing.
   EXPECT_GT(granted, all_events / 100);
   EXPECT_GT(queued, all_events / 100);
+  std::printf("%llu circuits opened, %llu callers barred\n",
+              static_cast<unsigned long long>(opened),
+              static_cast<unsigned long long>(barred));
   if (seeds < 30) return;  // A few of them may have no HTTP/2.
   EXPECT_GT(peers.goaways, all_events / 1000);
   for (const uint64_t n : {peers.raised, peers.lowered, peers.stopped}) {
     EXPECT_GT(n, all_events / 10'000);
   }
+  if (seeds < 100) return;  // Not every seed has a breaker.
+  EXPECT_GT(opened, all_events / 10'000);
+  EXPECT_GT(barred, all_events / 10'000);
 }
 
 TEST(Simulation, RunsTheSameWayForTheSameSeed) {

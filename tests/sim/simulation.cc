@@ -101,6 +101,8 @@ pool::TargetConfig Simulation::RandomTargetConfig() {
   config.max_errors = dice_.Between(0, 4);
   config.dial_backoff_base = dice_.Millis(1, 20);
   config.dial_backoff_cap = dice_.Millis(20, 100);
+  config.breaker_failures = dice_.Percent(50) ? dice_.Between(1, 4) : 0;
+  config.breaker_open_for = dice_.Millis(5, 200);
   return config;
 }
 
@@ -121,6 +123,7 @@ void Simulation::Setup() {
       dice_.Percent(20) ? dice_.Between(50, 100) : dice_.Between(0, 20);
   network_options_.max_streams = dice_.Percent(50) ? 1 : dice_.Between(2, 6);
   mischief_percent_ = dice_.Percent(70) ? 3 : dice_.Between(4, 30);
+  network_options_.addresses = dice_.Between(1, 3);
   network_options_.late_tick_percent =
       dice_.Percent(50) ? 0 : dice_.Between(5, 60);
   network_ = std::make_unique<Network>(&schedule_, &dice_, network_options_);
@@ -142,6 +145,13 @@ void Simulation::Setup() {
       [this](const pool::HostPoolKey&, pool::ConnId, const pool::Holder&,
              Duration age) {
         Expect(age >= std::chrono::milliseconds(20), "a leak told too early");
+      },
+      [this](const std::string&, const pool::BreakerChange& change) {
+        const bool opened = change.state == pool::BreakerState::kOpen;
+        opened_ += opened ? 1 : 0;
+        Expect(opened == (change.failures > 0), "opened for nothing");
+        Expect(change.state != pool::BreakerState::kHalfOpen,
+               "half open is no change");
       });
   network_->set_pool(pool_.get());
   inspector_ = std::make_unique<pool::Inspector>(pool_.get());
@@ -282,12 +292,14 @@ void Simulation::CheckCounters() {
   uint64_t rejected = 0;
   uint64_t opened = 0;
   uint64_t closed = 0;
+  uint64_t circuits = 0;
   const auto add = [&](const pool::TargetCounters& counters) {
     granted += counters.granted;
     ended += counters.lease.total();
     cancelled += counters.cancelled;
     for (uint64_t n : counters.rejected) rejected += n;
     opened += counters.opened;
+    circuits += counters.breaker_opened;
     for (uint64_t n : counters.closed) closed += n;
     Expect(counters.granted == counters.wait.total(), "a wait not recorded");
   };
@@ -299,6 +311,7 @@ void Simulation::CheckCounters() {
   Expect(rejected == rejected_, "rejections are miscounted");
   Expect(acquires_ == granted_ + repeats_ + rejected_ + cancelled_,
          "an acquire has no end, or two");
+  Expect(circuits == opened_, "a breaker's opening was not told");
   Expect(opened == closed, "connections opened are not connections closed");
 }
 
@@ -361,10 +374,18 @@ void Simulation::Acquire(Caller* caller) {
     } else {
       Expect(result.rejection != nullptr, "refused without a word");
       ++rejected_;
+      CheckRefusal(*result.rejection);
       Trace(caller,
             "refused " + std::string(ToString(result.rejection->reason)));
     }
   });
+}
+
+void Simulation::CheckRefusal(const Rejection& rejection) {
+  if (rejection.reason != RejectReason::kCircuitOpen) return;
+  ++barred_;
+  Expect(!rejection.last_dial_error.empty(), "barred, and nothing had failed");
+  Expect(rejection.retry_after > Duration(0), "barred for no time");
 }
 
 void Simulation::LeaveLine(Caller* caller) {
@@ -415,6 +436,7 @@ void Simulation::OnReject(Caller* caller, const Rejection& rejection) {
   caller->leaving = false;
   if (caller->state != Caller::kWaiting) return;
   ++rejected_;
+  CheckRefusal(rejection);
   if (rejection.reason == RejectReason::kSuperseded) {
     Supersede(caller);
   } else {

@@ -34,6 +34,9 @@ class Simulation {
   uint64_t granted() const { return granted_; }
   uint64_t queued() const { return queued_; }
   const PeerEvents& peer_events() const { return network_->peer_events(); }
+  // Breakers that opened, and callers they turned away.
+  uint64_t opened() const { return opened_; }
+  uint64_t barred() const { return barred_; }
 
  private:
   struct LeaseModel;
@@ -67,6 +70,7 @@ class Simulation {
   void OnGrant(Caller* caller, const pool::Grant& grant);
   void OnReject(Caller* caller, const pool::Rejection& rejection);
   void TakeLease(Caller* caller, const pool::Grant& grant);
+  void CheckRefusal(const pool::Rejection& rejection);
   void LeaveLine(Caller* caller);
   void Supersede(Caller* old);
   std::string LineOf(const Caller& caller) const;
@@ -100,6 +104,8 @@ class Simulation {
   uint64_t queued_ = 0;
   uint64_t rejected_ = 0;
   uint64_t cancelled_ = 0;
+  uint64_t opened_ = 0;
+  uint64_t barred_ = 0;
   std::string problem_;
 };
 

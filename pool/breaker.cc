@@ -1,0 +1,49 @@
+#include "pool/breaker.h"
+
+#include <cassert>
+#include <string_view>
+
+namespace hotline::pool {
+
+bool Breaker::Counts(const DialError& error) {
+  switch (error.failure_class) {
+    case FailureClass::kNetwork:
+    case FailureClass::kValidation:
+      return true;
+    case FailureClass::kTls:
+      // Cut off: the others of this class are verdicts over the peer.
+      return std::string_view(error.reason) == "TLS_FAILED";
+    case FailureClass::kPolicy:
+      break;
+  }
+  return false;
+}
+
+BreakerState Breaker::state(Instant now) const {
+  if (!open_) return BreakerState::kClosed;
+  const bool paused = trial_began_ == kNever && now < until_;
+  return paused ? BreakerState::kOpen : BreakerState::kHalfOpen;
+}
+
+void Breaker::OnDial(Instant now) {
+  assert(!Bars(now));
+  if (open_) trial_began_ = now;
+}
+
+bool Breaker::OnFailure(const Numbers& numbers, Instant began, Instant now) {
+  if (numbers.failures <= 0) return false;
+  if (open_) {
+    // One from before the trial has nothing to add.
+    if (trial_began_ == kNever || began < trial_began_) return false;
+  } else {
+    if (failures_ > 0 && began < failed_at_) return false;
+    failed_at_ = now;
+    if (++failures_ < numbers.failures) return false;
+  }
+  open_ = true;
+  trial_began_ = kNever;
+  until_ = SaturatingAdd(now, numbers.open_for);
+  return true;
+}
+
+}  // namespace hotline::pool
