@@ -53,10 +53,44 @@ Connection* HostPool::FirstFit(ConnectionList* list, Instant now) {
     if (now >= conn->retire_at) {
       Close(conn, CloseReason::kLifetime);
     } else {
-      StartProbe(conn);
+      PutAside(conn, now);
     }
   }
   return nullptr;
+}
+
+bool HostPool::Refreshes(const Connection& conn) const {
+  return target_->config().probe == ProbeKind::kHttp && !conn.multiplexed;
+}
+
+bool HostPool::WornOut(const Connection& conn, Instant now) const {
+  const Instant counted = Refreshes(conn) ? conn.checked_at : conn.idle_since;
+  return now >= SaturatingAdd(counted, target_->usable_idle());
+}
+
+// Idle, and not to be lent as it is: it is checked, or has to go.
+void HostPool::PutAside(Connection* conn, Instant now) {
+  if (WornOut(*conn, now) && !(AtFloor() && Refreshes(*conn))) {
+    Close(conn, CloseReason::kIdle);
+  } else {
+    StartProbe(conn);
+  }
+}
+
+void HostPool::UseProbed(Connection* conn, Instant checked_at) {
+  UseChecked(conn, checked_at);
+  if (Refreshes(*conn)) return;
+  conn->lend_until =
+      std::min(conn->lend_until,
+               SaturatingAdd(conn->idle_since, target_->usable_idle()));
+}
+
+Duration HostPool::IdleWhenClosed(const Connection& conn, Instant now) const {
+  // How long an upstream waits for the first request is another matter.
+  if (!IsIdle(conn) || conn.uses == 0) return Duration(0);
+  const bool checked = conn.checked_at > conn.idle_since;
+  if (checked && !Refreshes(conn)) return Duration(0);
+  return now - conn.checked_at;
 }
 
 void HostPool::Expire(Lease* lease, Instant now) {
@@ -241,7 +275,7 @@ void HostPool::BeginDial(Instant now) {
 void HostPool::Dialed(Connection* conn, const Established& established,
                       Instant now) {
   shard_->shared->dials.Return();
-  target_->OnDialed(*key_, established);
+  target_->OnDialed(*key_, established, now);
   dial_failures_ = 0;
   backoff_until_ = Instant{};
   const TargetConfig& config = target_->config();
@@ -300,8 +334,11 @@ void HostPool::StartBackoff(Instant dial_began, Instant now) {
   WakeBy(backoff_until_);
 }
 
-void HostPool::Closed(Connection* conn, CloseReason reason) {
+void HostPool::Closed(Connection* conn, CloseReason reason, Instant now) {
   if (conn->gone || conn->state == ConnState::kDialing) return;
+  const Duration idle = reason == CloseReason::kPeerClosed
+                            ? IdleWhenClosed(*conn, now)
+                            : Duration(0);
   CloseReason counted = conn->close_asked ? conn->reason : reason;
   TargetCounters& counters = target_->counters();
   if (conn->state == ConnState::kProbing) {
@@ -318,6 +355,7 @@ void HostPool::Closed(Connection* conn, CloseReason reason) {
     shard_->timers.Cancel(&conn->timer);
     Place(conn);
   }
+  if (idle > Duration(0)) target_->OnClosedIdle(idle, now);
 }
 
 void HostPool::Probed(Connection* conn, bool passed, Instant now) {
@@ -332,7 +370,7 @@ void HostPool::Probed(Connection* conn, bool passed, Instant now) {
       return;
     }
   }
-  UseChecked(conn, now);
+  UseProbed(conn, now);
   SetState(conn, ConnState::kReady);
   Place(conn, /*last=*/true);
   Offer(conn, now);
@@ -348,11 +386,13 @@ void HostPool::ConcurrencyChanged(Connection* conn, int max_streams,
   if (has_waiters()) Serve(now);
 }
 
-void HostPool::GoAway(Connection* conn) {
+void HostPool::GoAway(Connection* conn, Instant now) {
   if (conn->gone) return;
+  const Duration idle = IdleWhenClosed(*conn, now);
   if (conn->state == ConnState::kReady || conn->state == ConnState::kProbing) {
     Drain(conn, CloseReason::kPeerClosed);
   }
+  if (idle > Duration(0)) target_->OnClosedIdle(idle, now);
 }
 
 void HostPool::ErrorCounted(Connection* conn) {
@@ -375,11 +415,12 @@ void HostPool::OnTimer(Connection* conn, Instant now) {
   if (conn->gone || (!probing && conn->state != ConnState::kReady)) return;
   if (now >= conn->retire_at) {
     Drain(conn, CloseReason::kLifetime);
-  } else if (idle && now - conn->idle_since >= target_->config().idle_timeout &&
-             !AtFloor()) {
+  } else if (idle && !AtFloor() &&
+             (WornOut(*conn, now) ||
+              now - conn->idle_since >= target_->config().idle_timeout)) {
     Close(conn, CloseReason::kIdle);
   } else if (idle && now >= conn->lend_until) {
-    StartProbe(conn);
+    PutAside(conn, now);
   } else {
     SetTimer(conn, now);
   }
@@ -506,7 +547,7 @@ void HostPool::Reconfigure(Instant now) {
     if (conn.gone || conn.state == ConnState::kDialing) return;
     conn.limit = LimitOf(conn);
     if (conn.limit > 1) conn.multiplexed = true;
-    UseChecked(&conn, conn.checked_at);
+    UseProbed(&conn, conn.checked_at);
     if (conn.state == ConnState::kReady) ready.push_back(&conn);
   });
   // From the one used last to the one used first: their order stays.

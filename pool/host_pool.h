@@ -95,10 +95,10 @@ class HostPool {
   void BeginDial(Instant now);
   void Dialed(Connection* conn, const Established& established, Instant now);
   void DialFailed(Connection* conn, const DialError& error, Instant now);
-  void Closed(Connection* conn, CloseReason reason);
+  void Closed(Connection* conn, CloseReason reason, Instant now);
   void Probed(Connection* conn, bool passed, Instant now);
   void ConcurrencyChanged(Connection* conn, int max_streams, Instant now);
-  void GoAway(Connection* conn);
+  void GoAway(Connection* conn, Instant now);
   void ErrorCounted(Connection* conn);
   void OnTimer(Connection* conn, Instant now);
 
@@ -167,6 +167,16 @@ class HostPool {
   void Offer(Connection* conn, Instant now);
   void Rest(Connection* conn, Instant now);
   bool GiveUp(Connection* conn);
+  // A check makes the upstream begin to count anew: on HTTP/1.1 it is a request
+  // like any other.
+  bool Refreshes(const Connection& conn) const;
+  // For how long it had been unused, for all that the upstream saw, when that
+  // closed it; zero: it says nothing of its patience.
+  Duration IdleWhenClosed(const Connection& conn, Instant now) const;
+  // It rested for so long that the upstream is about to close it.
+  bool WornOut(const Connection& conn, Instant now) const;
+  void PutAside(Connection* conn, Instant now);
+  void UseProbed(Connection* conn, Instant checked_at);
   void StartProbe(Connection* conn);
   void CountError(Connection* conn);
   void UseChecked(Connection* conn, Instant checked_at);

@@ -176,27 +176,22 @@ inline void HostPool::Rest(Connection* conn, Instant now) {
 
 // It was found fit at `checked_at`.
 inline void HostPool::UseChecked(Connection* conn, Instant checked_at) {
-  const TargetConfig& config = target_->config();
   conn->checked_at = checked_at;
-  conn->lend_until = conn->retire_at;
-  if (config.probe != ProbeKind::kNone) {
-    conn->lend_until = std::min(
-        conn->lend_until, SaturatingAdd(checked_at, config.check_interval));
-  }
+  conn->lend_until =
+      std::min(conn->retire_at, SaturatingAdd(checked_at, target_->lend_for()));
 }
 
 inline void HostPool::SetTimer(Connection* conn, Instant now) {
-  const TargetConfig& config = target_->config();
   Instant due = conn->retire_at;
   if (IsIdle(*conn)) {
-    Instant idle = SaturatingAdd(conn->idle_since, config.idle_timeout);
-    // Kept by the warm floor: look again later.
-    if (idle <= now) idle = SaturatingAdd(now, config.idle_timeout);
+    Instant idle = SaturatingAdd(conn->idle_since, target_->rest_for());
+    // Kept by the warm floor, or checked meanwhile: look again later.
+    if (idle <= now) idle = SaturatingAdd(now, target_->rest_for());
     due = std::min(conn->lend_until, idle);
   } else if (conn->state == ConnState::kReady) {
     // Soon enough for whenever it comes back.
-    due = std::min(due, SaturatingAdd(now, std::min(config.idle_timeout,
-                                                    config.check_interval)));
+    due = std::min(due, SaturatingAdd(now, std::min(target_->rest_for(),
+                                                    target_->lend_for())));
   }
   shard_->FireBy(&conn->timer, due);
 }

@@ -149,6 +149,11 @@ void Pool::GoAway(ConnId id, Instant now) {
   impl_->Follow(now);
 }
 
+void Pool::KeepAliveSaid(ConnId id, Duration timeout, Instant now) {
+  if (Shard* shard = impl_->Of(id)) shard->KeepAliveSaid(id, timeout, now);
+  impl_->Follow(now);
+}
+
 void Pool::ErrorCounted(ConnId id, Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->ErrorCounted(id, now);
   impl_->Follow(now);

@@ -208,6 +208,7 @@ class Pool final : public TransportEvents {
   void Probed(ConnId id, bool passed, Instant now) override;
   void ConcurrencyChanged(ConnId id, int max_streams, Instant now) override;
   void GoAway(ConnId id, Instant now) override;
+  void KeepAliveSaid(ConnId id, Duration timeout, Instant now) override;
   void ErrorCounted(ConnId id, Instant now) override;
 
   // Looks at the shards one after the other: consistent within each.

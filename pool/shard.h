@@ -60,6 +60,7 @@ class alignas(128) Shard {
   void Probed(ConnId id, bool passed, Instant now);
   void ConcurrencyChanged(ConnId id, int max_streams, Instant now);
   void GoAway(ConnId id, Instant now);
+  void KeepAliveSaid(ConnId id, Duration timeout, Instant now);
   void ErrorCounted(ConnId id, Instant now);
 
   // Carries a budget's delivery to its target.

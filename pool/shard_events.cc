@@ -118,7 +118,7 @@ void Shard::DialFailed(ConnId id, const DialError& error,
 
 void Shard::Closed(ConnId id, CloseReason reason, Instant now) {
   OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
-    pool.Closed(&conn, reason);
+    pool.Closed(&conn, reason, now);
   });
 }
 
@@ -135,8 +135,15 @@ void Shard::ConcurrencyChanged(ConnId id, int max_streams, Instant now) {
 }
 
 void Shard::GoAway(ConnId id, Instant now) {
-  OnConnection(id, now,
-               [](Connection& conn, HostPool& pool) { pool.GoAway(&conn); });
+  OnConnection(id, now, [now](Connection& conn, HostPool& pool) {
+    pool.GoAway(&conn, now);
+  });
+}
+
+void Shard::KeepAliveSaid(ConnId id, Duration timeout, Instant now) {
+  OnConnection(id, now, [&](Connection&, HostPool& pool) {
+    pool.target()->OnKeepAliveSaid(timeout, now);
+  });
 }
 
 void Shard::ErrorCounted(ConnId id, Instant now) {

@@ -59,6 +59,11 @@ struct TargetRow {
   BreakerState breaker = BreakerState::kClosed;
   int failures_in_a_row = 0;     // Dials that the breaker counted.
   Duration breaker_open_for{0};  // While it is kOpen: from now.
+  // How long the upstream keeps an idle connection: as it said, as it showed.
+  // Duration::max(): it did not.
+  Duration keep_alive_said = Duration::max();
+  Duration keep_alive_learned = Duration::max();
+  Duration idle_for{0};  // How long one may rest here because of it all.
   TargetCounters counters;
 };
 

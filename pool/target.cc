@@ -25,7 +25,9 @@ Target::Target(ShardState* shard, std::string name, uint64_t hash,
       name_(std::move(name)),
       hash_(hash),
       connection_(&shard->shared->connections, shard->index, this),
-      dial_(&shard->shared->dials, shard->index, this) {}
+      dial_(&shard->shared->dials, shard->index, this) {
+  UseIdleLimit();
+}
 
 Target::~Target() {
   for (Claim* claim : {&connection_, &dial_}) {
@@ -316,6 +318,7 @@ Connection* Target::OldestIdle() const {
 void Target::Reconfigure(const TargetConfig& config, Instant now) {
   config_ = config;
   if (config_.breaker_failures <= 0) CloseBreaker();
+  UseIdleLimit();
   for (const auto& pool : pools_) pool->Reconfigure(now);
   while (OverLimit()) {
     Connection* conn = OldestIdle();
@@ -330,7 +333,10 @@ void Target::Shutdown(Instant now) {
   Settle(now);
 }
 
-void Target::OnDialed(const HostPoolKey& key, const Established& established) {
+void Target::OnDialed(const HostPoolKey& key, const Established& established,
+                      Instant now) {
+  // Each new connection asks again whether what was learned still holds.
+  if (idle_limit_.Forget(now)) UseIdleLimit();
   ++counters_.dials_ok;
   ++counters_.opened;
   counters_.dial_resolve.Record(established.timings.resolve);
@@ -381,6 +387,28 @@ void Target::CloseBreaker() {
 
 void Target::RejectHopeless(Instant now) {
   for (const auto& pool : pools_) pool->RejectHopeless(now);
+}
+
+void Target::UseIdleLimit() {
+  usable_idle_ = idle_limit_.usable();
+  rest_for_ = std::min(config_.idle_timeout, usable_idle_);
+  lend_for_ = config_.probe == ProbeKind::kNone
+                  ? usable_idle_
+                  : std::min(config_.check_interval, usable_idle_);
+}
+
+void Target::OnClosedIdle(Duration idle, Instant now) {
+  const bool forgot = idle_limit_.Forget(now);
+  if (!idle_limit_.OnClosed(idle, now) && !forgot) return;
+  UseIdleLimit();
+  for (const auto& pool : pools_) pool->Reconfigure(now);
+}
+
+void Target::OnKeepAliveSaid(Duration timeout, Instant now) {
+  const bool forgot = idle_limit_.Forget(now);
+  if (!idle_limit_.OnSaid(timeout, now) && !forgot) return;
+  UseIdleLimit();
+  for (const auto& pool : pools_) pool->Reconfigure(now);
 }
 
 HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key,
@@ -502,6 +530,9 @@ TargetRow Target::Row(Instant now) const {
   if (row.breaker == BreakerState::kOpen) {
     row.breaker_open_for = breaker_.until() - now;
   }
+  row.keep_alive_said = idle_limit_.said();
+  row.keep_alive_learned = idle_limit_.learned();
+  row.idle_for = rest_for_;
   row.counters = counters_;
   Instant oldest = now;
   for (const auto& pool : pools_) {

@@ -12,6 +12,7 @@
 #include "pool/breaker.h"
 #include "pool/budget.h"
 #include "pool/host_pool.h"
+#include "pool/idle_limit.h"
 #include "pool/list.h"
 #include "pool/pool.h"
 #include "pool/records.h"
@@ -105,10 +106,15 @@ class Target : public Link<Empties>, public Link<Known> {
   // The lease is over: counts it and frees the record.
   void OnEnded(Lease* lease, Instant now);
   void OnDialBegun(Instant now) { breaker_.OnDial(now); }
-  void OnDialed(const HostPoolKey& key, const Established& established);
+  void OnDialed(const HostPoolKey& key, const Established& established,
+                Instant now);
   void OnDialFailed(const DialError& error, const DialTimings& timings,
                     Instant began, Instant now);
   void ForgetRequest(Request* request);
+  // The upstream closed a connection that had been idle for so long.
+  void OnClosedIdle(Duration idle, Instant now);
+  // The upstream said how long it keeps one.
+  void OnKeepAliveSaid(Duration timeout, Instant now);
 
   // --- Numbers ---
 
@@ -118,6 +124,13 @@ class Target : public Link<Empties>, public Link<Known> {
   int total() const { return total_; }
   int waiters() const { return waiters_; }
   const Breaker& breaker() const { return breaker_; }
+  // How long an idle connection is of use, for all that is known of the
+  // upstream's patience; Duration::max(): nothing.
+  Duration usable_idle() const { return usable_idle_; }
+  // How long it is lent after its last use or check, …
+  Duration lend_for() const { return lend_for_; }
+  // … and how long it may rest.
+  Duration rest_for() const { return rest_for_; }
   int records() const { return records_; }
   // More connections than allowed, not counting those that are going anyway.
   bool OverLimit() const {
@@ -177,6 +190,7 @@ class Target : public Link<Empties>, public Link<Known> {
   void MakeRoom(Instant now);
   void MakeRoomAmongShared();
   void DialForNobody(HostPool* pool, Instant now);
+  void UseIdleLimit();
   void OnBreakerOpened(Instant now);
   void CloseBreaker();
   void RejectHopeless(Instant now);
@@ -187,6 +201,9 @@ class Target : public Link<Empties>, public Link<Known> {
   // What Acquire and Release touch comes first.
   ShardState* const shard_;
   TargetConfig config_;
+  Duration lend_for_{0};
+  Duration rest_for_{0};
+  Duration usable_idle_ = IdleLimit::kNone;
   int total_ = 0;  // Connections that count against the limit.
   int waiters_ = 0;
   int idle_ = 0;
@@ -203,6 +220,7 @@ class Target : public Link<Empties>, public Link<Known> {
   int known_streams_ = 0;  // Learned; 0: not yet.
   std::string last_dial_error_;
   Breaker breaker_;
+  IdleLimit idle_limit_;
   Claim connection_;
   Claim dial_;
   // Null until somebody names a request.

@@ -57,6 +57,9 @@ class TransportEvents {
   virtual void ConcurrencyChanged(ConnId id, int max_streams, Instant now) = 0;
   // The peer takes no new streams: drain.
   virtual void GoAway(ConnId id, Instant now) = 0;
+  // The peer said that it keeps an idle connection for so long (HTTP/1.1's
+  // Keep-Alive header). Told again only when it says something else.
+  virtual void KeepAliveSaid(ConnId id, Duration timeout, Instant now) = 0;
   // An error that the connection survived (R4).
   virtual void ErrorCounted(ConnId id, Instant now) = 0;
 };

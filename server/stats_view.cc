@@ -76,6 +76,16 @@ void FillBreaker(const pool::TargetRow& row, v1::Breaker* out) {
   }
 }
 
+void FillKeepAlive(const pool::TargetRow& row, v1::KeepAlive* out) {
+  if (row.keep_alive_said != Duration::max()) {
+    FillDuration(row.keep_alive_said, out->mutable_said());
+  }
+  if (row.keep_alive_learned != Duration::max()) {
+    FillDuration(row.keep_alive_learned, out->mutable_learned());
+  }
+  FillDuration(row.idle_for, out->mutable_idle_for());
+}
+
 void FillTarget(const pool::TargetRow& row, const Executes& executes,
                 v1::TargetStats* out) {
   out->set_target(row.target);
@@ -88,6 +98,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
   Add(executes, out->mutable_counters());
   out->set_last_dial_error(row.last_dial_error);
   FillBreaker(row, out->mutable_breaker());
+  FillKeepAlive(row, out->mutable_keep_alive());
   v1::Quantiles* wait = out->mutable_acquire_wait();
   wait->set_count(row.counters.wait.total());
   FillDuration(row.counters.wait.Quantile(0.5), wait->mutable_p50());

@@ -251,6 +251,11 @@ bool Connection::TakeNewsLocked(News* news) {
     news->first = Ending{first_.handler, std::move(first_.result)};
     first_ = Call();
   }
+  // What a validation hears is told with the first call's answer.
+  if (!keep_alive_told_ && owner_ != nullptr) [[unlikely]] {
+    news->keep_alive = keep_alive_;
+    keep_alive_told_ = true;
+  }
   if (http2_ == nullptr) return true;
   if (!HasCallsLocked()) http2_->others = {};  // Nothing is kept while idle.
   // Until Tell is through, which may bring new calls, here and elsewhere.
@@ -269,7 +274,13 @@ void Connection::Settle() {
 }
 
 void Connection::Tell(News* news) {
-  if (http2_ == nullptr) return TellEndings(news);
+  if (http2_ == nullptr) {
+    // First of all: the end of the call gives the connection back.
+    if (news->keep_alive > Duration(0)) {
+      owner_->OnKeepAlive(*this, news->keep_alive);
+    }
+    return TellEndings(news);
+  }
   // Who hears that its call was refused must not be lent this connection again.
   if (owner_ != nullptr) {
     if (news->going_away) owner_->OnGoAway(*this);

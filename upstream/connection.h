@@ -62,6 +62,10 @@ class ConnectionOwner {
   virtual void OnConnectionClosed(Connection& connection,
                                   pool::CloseReason reason) = 0;
 
+  // Of HTTP/1.1 only: how long the peer keeps it when it is idle, as it said in
+  // an answer. Again only when it says something else.
+  virtual void OnKeepAlive(Connection& connection, Duration timeout) = 0;
+
   // Of HTTP/2 only. The peer allows so many streams from now on.
   virtual void OnConcurrency(Connection& connection, int max_streams) = 0;
   // The peer takes no new streams. Once.
@@ -182,10 +186,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   };
 
   // What happened under the lock and is to be told without it; on HTTP/1.1 only
-  // `streams` and `first`.
+  // `streams`, `first` and `keep_alive`.
   struct News {
     std::vector<std::unique_ptr<StreamNews>> streams;
     std::optional<Ending> first;
+    Duration keep_alive{0};  // Zero: nothing new.
     std::vector<std::unique_ptr<Call>> others;
     std::optional<int> max_streams;
     bool going_away = false;
@@ -231,6 +236,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void OnGoAway(StreamId last,
                 std::string why) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnPingAck() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
+
+  void NoteKeepAlive(const std::vector<Header>& headers)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   void OnSocketReady(bool readable, bool writable) override;
   // After a change of what the socket is waited for. On the loop.
@@ -334,7 +342,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   const std::unique_ptr<TlsEngine> engine_ ABSL_PT_GUARDED_BY(mu_);
   // Another one after an Upgrade.
   std::unique_ptr<Codec> codec_ ABSL_GUARDED_BY(mu_) ABSL_PT_GUARDED_BY(mu_);
-  Call first_ ABSL_GUARDED_BY(mu_);  // HTTP/1.1 has no other.
+  Call first_ ABSL_GUARDED_BY(mu_);              // HTTP/1.1 has no other.
+  Duration keep_alive_ ABSL_GUARDED_BY(mu_){0};  // As the peer said last.
+  bool keep_alive_told_ ABSL_GUARDED_BY(mu_) = true;
   const std::unique_ptr<Http2> http2_ ABSL_PT_GUARDED_BY(mu_);  // Or null.
   // Calls that came between the end and the owner's knowing of it.
   std::vector<CallHandler*> late_ ABSL_GUARDED_BY(mu_);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "upstream/connection.h"
+#include "upstream/http_text.h"
 
 namespace hotline::upstream {
 namespace {
@@ -201,6 +202,8 @@ void Connection::OnHead(StreamId stream, int status,
   if (http2_ != nullptr) {
     call->first_byte = now_;
     call->result.bytes_read += BytesOf(headers);
+  } else {
+    NoteKeepAlive(headers);
   }
   if (call->streamed != nullptr) {
     StreamNews* const news = NewsOfLocked(call);
@@ -211,6 +214,17 @@ void Connection::OnHead(StreamId stream, int status,
   Response& response = call->result.response;
   response.status = status;
   response.headers = std::move(headers);
+}
+
+void Connection::NoteKeepAlive(const std::vector<Header>& headers) {
+  for (const Header& header : headers) {
+    if (header.name != "keep-alive") continue;
+    const Duration said = KeepAliveTimeout(header.value);
+    if (said <= Duration(0) || said == keep_alive_) return;
+    keep_alive_ = said;
+    keep_alive_told_ = false;
+    return;
+  }
 }
 
 void Connection::OnBody(StreamId stream, std::string_view piece) {

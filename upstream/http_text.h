@@ -3,7 +3,11 @@
 #define HOTLINE_UPSTREAM_HTTP_TEXT_H_
 
 #include <algorithm>
+#include <charconv>
+#include <chrono>
 #include <string_view>
+
+#include "base/time.h"
 
 namespace hotline::upstream {
 
@@ -19,6 +23,27 @@ inline bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
 // Whether a request says how long its body is even when there is none.
 inline bool MeantToHaveBody(std::string_view method) {
   return method == "POST" || method == "PUT" || method == "PATCH";
+}
+
+// The "timeout=N" of a Keep-Alive header's value, a day at most; zero: it has
+// none that makes sense.
+inline Duration KeepAliveTimeout(std::string_view value) {
+  constexpr std::string_view kName = "timeout=";
+  while (!value.empty()) {
+    const size_t end = std::min(value.find(','), value.size());
+    std::string_view part = value.substr(0, end);
+    value.remove_prefix(std::min(end + 1, value.size()));
+    part.remove_prefix(std::min(part.find_first_not_of(" \t"), part.size()));
+    if (!EqualsIgnoringCase(part.substr(0, kName.size()), kName)) continue;
+    part.remove_prefix(kName.size());
+    part = part.substr(0, part.find_last_not_of(" \t") + 1);
+    int64_t seconds = 0;
+    const char* const last = part.data() + part.size();
+    const auto read = std::from_chars(part.data(), last, seconds);
+    if (read.ec != std::errc() || read.ptr != last || seconds < 0) break;
+    return std::chrono::seconds(std::min<int64_t>(seconds, 24 * 60 * 60));
+  }
+  return Duration(0);
 }
 
 }  // namespace hotline::upstream

@@ -81,6 +81,9 @@ class Upstream::Impl final : public ConnectionOwner {
 
   void OnConnectionClosed(Connection& connection,
                           pool::CloseReason reason) override;
+  void OnKeepAlive(Connection& connection, Duration timeout) override {
+    events_->KeepAliveSaid(connection.id(), timeout, MonotonicNow());
+  }
   void OnConcurrency(Connection& connection, int max_streams) override {
     events_->ConcurrencyChanged(connection.id(), max_streams, MonotonicNow());
   }

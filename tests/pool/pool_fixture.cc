@@ -190,6 +190,11 @@ void PoolTest::GoAway(ConnId id) {
   Check();
 }
 
+void PoolTest::KeepAliveSaid(ConnId id, Duration timeout) {
+  pool().KeepAliveSaid(id, timeout, now_);
+  Check();
+}
+
 void PoolTest::ErrorCounted(ConnId id, int times) {
   for (int i = 0; i < times; ++i) {
     pool().ErrorCounted(id, now_);

@@ -118,6 +118,7 @@ class PoolTest : public ::testing::Test {
   void CloseAll();
   void Closed(ConnId id, CloseReason reason = CloseReason::kPeerClosed);
   void GoAway(ConnId id);
+  void KeepAliveSaid(ConnId id, Duration timeout);
   void ErrorCounted(ConnId id, int times = 1);
   void ConcurrencyChanged(ConnId id, int streams);
   // Lets time pass, with the ticks that were asked for.

@@ -179,7 +179,7 @@ void Network::Mischief() {
   const int index = dice_->Between(0, static_cast<int>(open_.size()) - 1);
   const ConnId id = open_[index];
   const Instant now = schedule_->now();
-  const int what = dice_->Between(0, 9);
+  const int what = dice_->Between(0, 10);
   if (what <= 3) {
     connections_[id].phase = Connection::kClosed;
     std::erase(open_, id);
@@ -192,6 +192,9 @@ void Network::Mischief() {
     tell_([&] { pool_->GoAway(id, now); });
   } else if (what <= 7 && options_.max_streams > 1) {
     ChangeLimit(id);
+  } else if (what <= 8) {
+    const Duration timeout = dice_->Millis(20, 600);
+    tell_([&] { pool_->KeepAliveSaid(id, timeout, now); });
   } else {
     tell_([&] { pool_->ErrorCounted(id, now); });
   }

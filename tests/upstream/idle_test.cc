@@ -44,6 +44,23 @@ class IdleTest : public UpstreamTest {
   std::promise<void> go_;
 };
 
+TEST_F(IdleTest, WhatTheUpstreamSaysOfItsPatienceIsToldOnceAndWhenItChanges) {
+  const ScriptedPeer peer([](PeerConnection& c) {
+    for (const char* said :
+         {"timeout=5, max=100", "timeout=5, max=99", "max=98", "timeout=60"}) {
+      if (c.ReadRequest().empty()) return;
+      c.Write(std::string("HTTP/1.1 204 No Content\r\nKeep-Alive: ") + said +
+              "\r\n\r\n");
+    }
+    c.AwaitClose();
+  });
+  const pool::Handle handle = Connect(peer);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(204, Run(handle).response.status);
+  EXPECT_EQ((std::vector<Duration>{std::chrono::seconds(5),
+                                   std::chrono::seconds(60)}),
+            pool_.said(last_id_));
+}
+
 TEST_F(IdleTest, FinRetiresAtOnce) {
   const auto peer = PeerThat([](PeerConnection& c) { c.Close(); });
   ConnectAndGo(*peer);

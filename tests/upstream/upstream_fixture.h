@@ -94,6 +94,9 @@ class NotingPool final : public pool::TransportEvents {
   void ErrorCounted(pool::ConnId id, Instant) override {
     Note([&] { ++errors_[id]; });
   }
+  void KeepAliveSaid(pool::ConnId id, Duration timeout, Instant) override {
+    Note([&] { said_[id].push_back(timeout); });
+  }
 
   DialOutcome AwaitDial(pool::ConnId id) {
     Await([&] { return answers_[id] > 0; });
@@ -120,6 +123,9 @@ class NotingPool final : public pool::TransportEvents {
   int errors(pool::ConnId id) {
     return Look([&] { return errors_[id]; });
   }
+  std::vector<Duration> said(pool::ConnId id) {
+    return Look([&] { return said_[id]; });
+  }
   int answers(pool::ConnId id) {
     return Look([&] { return answers_[id]; });
   }
@@ -138,6 +144,7 @@ class NotingPool final : public pool::TransportEvents {
   std::map<pool::ConnId, int> closes_;
   std::map<pool::ConnId, int> streams_;
   std::map<pool::ConnId, int> goaways_;
+  std::map<pool::ConnId, std::vector<Duration>> said_;
   std::map<pool::ConnId, int> errors_;
   std::map<pool::ConnId, pool::CloseReason> closed_;
   std::vector<std::pair<pool::ConnId, bool>> probes_;
