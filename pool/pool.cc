@@ -91,6 +91,20 @@ void Pool::Warm(const std::string& target, Instant now) {
   impl_->Follow(now);
 }
 
+PrewarmResult Pool::Prewarm(const HostPoolKey& key, int connections, int most,
+                            Instant now) {
+  const KeyHash hash(key, impl_->shared().seed);
+  const PrewarmResult result =
+      impl_->Of(hash).Prewarm(key, hash, connections, most, now);
+  impl_->Follow(now);
+  return result;
+}
+
+int Pool::WarmDeficit(const std::string& target) const {
+  const KeyHash hash(target, impl_->shared().seed);
+  return impl_->Of(hash).WarmDeficit(target);
+}
+
 void Pool::Reconfigure(const PoolConfig& config, Instant now) {
   PoolShared& shared = impl_->shared();
   shared.max_targets.store(config.max_targets, std::memory_order_relaxed);

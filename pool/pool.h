@@ -128,6 +128,11 @@ struct CallStart {
   std::shared_ptr<const HostPoolKey> key;
 };
 
+struct PrewarmResult {
+  int begun = 0;    // Dials, by this call.
+  int missing = 0;  // Connections that are not ready yet, of those wanted.
+};
+
 struct RenewResult {
   LeaseStatus status = LeaseStatus::kUnknown;
   Instant expires = kNever;
@@ -188,6 +193,16 @@ class Pool final : public TransportEvents {
 
   // Makes the target's warm floor without waiting for a caller.
   void Warm(const std::string& target, Instant now);
+
+  // Begins dials for nobody, `most` at most, as far as the limits allow: until
+  // `connections` of this key are ready. Those are no floor: unused, they go as
+  // others do.
+  PrewarmResult Prewarm(const HostPoolKey& key, int connections, int most,
+                        Instant now);
+
+  // Connections missing to the target's warm floor. A target that is not known
+  // has its whole floor missing.
+  int WarmDeficit(const std::string& target) const;
 
   // Asks target_config anew for all targets and takes the pool-wide caps
   // (max_connections, max_dials, max_targets, leak_after) from `config`.

@@ -49,6 +49,9 @@ class alignas(128) Shard {
   void EndCall(const LeaseId& id, Instant now);
   RenewResult Renew(const LeaseId& id, Duration ttl, Instant now);
   void Warm(const std::string& target, const KeyHash& hash, Instant now);
+  PrewarmResult Prewarm(const HostPoolKey& key, const KeyHash& hash,
+                        int connections, int most, Instant now);
+  int WarmDeficit(const std::string& target) const;
   void Reconfigure(Instant now);
   void Shutdown(Instant now);
   void Tick(Instant now);

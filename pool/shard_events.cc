@@ -1,4 +1,6 @@
 // What time, the transport and the budgets bring to a shard, and looking at it.
+#include <algorithm>
+
 #include "pool/counters.h"
 #include "pool/hot_path.h"
 #include "pool/shard.h"
@@ -20,6 +22,29 @@ void Shard::Warm(const std::string& name, const KeyHash& hash, Instant now) {
   Target* target = FindOrAddTargetLocked(name, hash.target);
   if (target == nullptr) return;
   SettleLocked(target, now);
+}
+
+PrewarmResult Shard::Prewarm(const HostPoolKey& key, const KeyHash& hash,
+                             int connections, int most, Instant now) {
+  Visit visit(this);
+  if (state_.shutdown) return {0, connections};
+  HostPool* pool = FindOrAddPoolLocked(key, hash);
+  if (pool == nullptr) return {0, connections};
+  Target* target = pool->target();
+  PrewarmResult result;
+  while (result.begun < most && target->DialForNobody(pool, connections, now)) {
+    ++result.begun;
+  }
+  result.missing = std::max(0, connections - pool->standing());
+  SettleLocked(target, now);
+  return result;
+}
+
+int Shard::WarmDeficit(const std::string& name) const {
+  MutexLock lock(&mu_);
+  const auto found = targets_.find(name);
+  return found == targets_.end() ? shared_->target_config(name).warm
+                                 : found->second->WarmDeficit();
 }
 
 void Shard::Reconfigure(Instant now) {
@@ -200,7 +225,7 @@ void Shard::AddTo(const SnapshotRequest& request, Instant now,
   for (const Target* target = known_.front(); target != nullptr;
        target = known_.Next(target)) {
     if (!request.target.empty() && target->name() != request.target) continue;
-    snapshot->targets.push_back(target->Row(now));
+    if (request.targets) snapshot->targets.push_back(target->Row(now));
     if (request.connections) target->AddConnections(now, snapshot);
     if (request.leases) target->AddLeases(now, snapshot);
   }

@@ -15,6 +15,7 @@
 namespace hotline::pool {
 
 struct SnapshotRequest {
+  bool targets = true;       // Rows for targets.
   bool connections = false;  // Rows for connections, too.
   bool leases = false;       // Rows for leases, too.
   // Only this target, when not empty.

@@ -56,7 +56,7 @@ void Target::Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
   } else if (breaker_.Bars(now) && pool->Hopeless(new_only)) {
     Refuse(RejectReason::kCircuitOpen, *pool, now, result);
   } else if (!request.may_wait) {
-    DialForNobody(pool, now);
+    DialForNobody(pool, 0, now);
     Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
   } else if (request.deadline <= now) {
     Refuse(RejectReason::kWaitTimeout, *pool, now, result);
@@ -150,19 +150,25 @@ void Target::ForgetRequest(Request* request) {
   requests_->erase(requests_->find(*request->name));
 }
 
-// Begins a dial whose result nobody waits for, if the limits allow one.
-void Target::DialForNobody(HostPool* pool, Instant now) {
+bool Target::DialForNobody(HostPool* pool, int wanted, Instant now) {
   SizingNumbers numbers = pool->Numbers(now);
-  ++numbers.waiters;
-  if (ConnectionsToDial(numbers) == 0 || connection_.holds || dial_.holds) {
-    return;
+  if (wanted == 0) {
+    ++numbers.waiters;
+  } else {
+    const int missing = wanted - pool->standing();
+    if (missing <= 0) return false;
+    numbers.floor_missing = std::max(numbers.floor_missing, missing);
   }
-  if (!connection_.budget->TryTake()) return;
+  if (ConnectionsToDial(numbers) == 0 || connection_.holds || dial_.holds) {
+    return false;
+  }
+  if (!connection_.budget->TryTake()) return false;
   if (!dial_.budget->TryTake()) {
     connection_.budget->Return();
-    return;
+    return false;
   }
   pool->BeginDial(now);
+  return true;
 }
 
 // --- Dialling ---
@@ -516,6 +522,12 @@ Duration Target::RetryAfter(RejectReason reason, const HostPool& pool,
   return std::clamp(counters_.lease.Quantile(0.5), kMinRetry, kMaxRetry);
 }
 
+int Target::WarmDeficit() const {
+  int deficit = 0;
+  for (const auto& pool : pools_) deficit += pool->FloorMissing();
+  return deficit;
+}
+
 TargetRow Target::Row(Instant now) const {
   TargetRow row;
   row.target = name_;
@@ -535,8 +547,8 @@ TargetRow Target::Row(Instant now) const {
   row.idle_for = rest_for_;
   row.counters = counters_;
   Instant oldest = now;
+  row.warm_deficit = WarmDeficit();
   for (const auto& pool : pools_) {
-    row.warm_deficit += pool->FloorMissing();
     oldest = std::min(oldest, pool->OldestArrival(now));
   }
   row.oldest_wait = now - oldest;

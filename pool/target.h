@@ -66,6 +66,10 @@ class Target : public Link<Empties>, public Link<Known> {
     if (waiters_ > 0 && breaker_.Bars(now)) [[unlikely]]
       RejectHopeless(now);
   }
+  // Begins a dial whose result nobody waits for, if the limits allow one and
+  // less than `wanted` connections of `pool` are there or on their way. (0: one
+  // more than wait for a connection now.)
+  bool DialForNobody(HostPool* pool, int wanted, Instant now);
   void Reconfigure(const TargetConfig& config, Instant now);
   void Shutdown(Instant now);
 
@@ -145,6 +149,8 @@ class Target : public Link<Empties>, public Link<Known> {
   // who came before `waiting`. Connections that are never idle, because there
   // is always somebody to take them, would keep such a one out for ever.
   bool OwesPlaceBefore(const Waiting& waiting, Instant now) const;
+  // Connections missing to the warm floor.
+  int WarmDeficit() const;
   // No connection, lease, waiter or token: it can be forgotten.
   bool Empty() const;
 
@@ -189,7 +195,6 @@ class Target : public Link<Empties>, public Link<Known> {
   void Release(Claim* claim);
   void MakeRoom(Instant now);
   void MakeRoomAmongShared();
-  void DialForNobody(HostPool* pool, Instant now);
   void UseIdleLimit();
   void OnBreakerOpened(Instant now);
   void CloseBreaker();

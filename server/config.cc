@@ -44,6 +44,7 @@ class Resolver {
     ResolvePool();
     ResolveUpstream();
     ResolveExecute();
+    out_.rewarm = ResolveRewarm(config_.rewarm());
     for (int i = 0; i < config_.targets_size(); ++i) ResolveTarget(i);
     CheckWarmth();
     out_.log_level =

@@ -46,6 +46,7 @@ struct TargetSettings {
   bool probe_tcp_only = false;
   // The file names a path or a status, rather than leaving it to us.
   bool probe_is_asked_for = false;
+  bool ready_when_warm = false;
 
   friend bool operator==(const TargetSettings&,
                          const TargetSettings&) = default;
@@ -82,6 +83,17 @@ struct ExecuteSettings {
                          const ExecuteSettings&) = default;
 };
 
+struct RewarmSettings {
+  std::string file;  // Empty: not at all.
+  Duration interval{0};
+  int dials_per_second = 0;
+  Duration patience{0};
+  bool ready_when_warm = false;
+
+  friend bool operator==(const RewarmSettings&,
+                         const RewarmSettings&) = default;
+};
+
 struct Settings {
   // "127.0.0.1:50051", "[::1]:50051", "unix:///path": as in the file.
   std::vector<std::string> grpc_listen;
@@ -95,6 +107,7 @@ struct Settings {
   std::map<std::string, TargetSettings, std::less<>> targets;
   UpstreamSettings upstream;
   ExecuteSettings execute;
+  RewarmSettings rewarm;
 
   Duration lease_ttl{0};
   Duration max_lease_ttl{0};

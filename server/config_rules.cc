@@ -56,6 +56,7 @@ constexpr NumberRule kNumbers[] = {
     {"targets.probe.min_status", 100, 599, std::nullopt},
     {"targets.probe.max_status", 100, 599, std::nullopt},
     {"metrics.max_targets", 1, 10'000, 100},
+    {"rewarm.dials_per_second", 1, 10'000, 50},
 };
 
 struct DurationRule {
@@ -82,6 +83,8 @@ constexpr DurationRule kDurations[] = {
     {"upstream.ping_timeout", milliseconds(1), hours(1), seconds(5)},
     {"execute.default_deadline", milliseconds(1), hours(24), seconds(30)},
     {"tunnel.idle_timeout", milliseconds(100), hours(24), seconds(300)},
+    {"rewarm.interval", seconds(1), hours(1), seconds(10)},
+    {"rewarm.patience", seconds(0), seconds(600), seconds(30)},
     {"shutdown_grace", seconds(0), hours(1), seconds(20)},
 };
 

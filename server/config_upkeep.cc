@@ -9,7 +9,16 @@ void ResolveUpkeep(const v1::Pool& in, TargetSettings* out) {
   out->pool.breaker_open_for = FromProto(in.breaker_open_for());
 }
 
+RewarmSettings ResolveRewarm(const v1::Rewarm& in) {
+  return {.file = in.file(),
+          .interval = FromProto(in.interval()),
+          .dials_per_second = in.dials_per_second(),
+          .patience = FromProto(in.patience()),
+          .ready_when_warm = in.ready_when_warm()};
+}
+
 void ResolveUpkeep(const v1::Target& in, TargetSettings* out) {
+  out->ready_when_warm = in.ready_when_warm();
   if (in.has_breaker_failures()) {
     out->pool.breaker_failures = in.breaker_failures();
   }

@@ -11,6 +11,8 @@ namespace hotline::server {
 // What holds for every target.
 void ResolveUpkeep(const v1::Pool& in, TargetSettings* out);
 
+RewarmSettings ResolveRewarm(const v1::Rewarm& in);
+
 // What one target says of its own, over what `out` has from the pool's.
 void ResolveUpkeep(const v1::Target& in, TargetSettings* out);
 

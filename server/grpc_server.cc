@@ -96,6 +96,12 @@ void GrpcServer::SetServing(bool serving) {
   health->SetServingStatus(kBroker, serving);
 }
 
+void GrpcServer::SetHealth(const std::string& service, bool serving) {
+  if (server_ == nullptr) return;
+  auto* health = server_->GetHealthCheckService();
+  if (health != nullptr) health->SetServingStatus(service, serving);
+}
+
 void GrpcServer::Stop(Duration grace) {
   if (server_ == nullptr) return;
   server_->Shutdown(std::chrono::system_clock::now() + grace);

@@ -33,6 +33,8 @@ class GrpcServer {
 
   // What grpc.health.v1 says of "" and of the services.
   void SetServing(bool serving);
+  // What it says of another service.
+  void SetHealth(const std::string& service, bool serving);
 
   // Takes no more calls and waits until those under way have been answered,
   // `grace` at most; then cuts them off. Idempotent.

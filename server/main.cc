@@ -34,6 +34,7 @@
 #include "server/grpc_service.h"
 #include "server/metrics.h"
 #include "server/status_page.h"
+#include "server/warm_keeper.h"
 #include "upstream/upstream.h"
 
 namespace hotline::server {
@@ -163,6 +164,7 @@ class Daemon {
  private:
   void Reload();
   absl::Status Apply(std::shared_ptr<const Settings> settings);
+  void StartWarming(const Settings& settings);
   absl::Status StartHttp();
   void WritePorts() const;
   void Stop();
@@ -179,6 +181,7 @@ class Daemon {
   ExecuteMetrics execute_metrics_;
   std::unique_ptr<upstream::Upstream> upstream_;
   std::unique_ptr<pool::Pool> pool_;
+  std::unique_ptr<WarmKeeper> warm_;
   std::unique_ptr<Broker> broker_;
   std::unique_ptr<BrokerService> service_;
   std::unique_ptr<Metrics> metrics_;
@@ -215,6 +218,7 @@ absl::Status Daemon::Start() {
   upstream_->Start(pool_.get(),
                    [this](int shard, Instant now) { pool_->Tick(shard, now); });
 
+  StartWarming(*settings);
   broker_ =
       std::make_unique<Broker>(BrokerSettingsOf(*settings), instance_,
                                pool_.get(), upstream_.get(), &execute_metrics_);
@@ -224,15 +228,32 @@ absl::Status Daemon::Start() {
   if (!grpc.ok()) return grpc.status();
   grpc_ = *std::move(grpc);
 
-  for (const auto& [target, target_settings] : settings->targets) {
-    if (target_settings.pool.warm > 0) pool_->Warm(target, MonotonicNow());
-  }
+  warm_->Watch();
   for (const std::string& address : grpc_->addresses()) {
     HOTLINE_LOG(kInfo, "listening",
                 {{"protocol", "grpc"}, {"address", address}});
   }
   WritePorts();
   return absl::OkStatus();
+}
+
+// Before anybody can call.
+void Daemon::StartWarming(const Settings& settings) {
+  warm_ = std::make_unique<WarmKeeper>(WarmKeeper::World{
+      .pool = pool_.get(),
+      .run_at =
+          [this](Instant when, absl::AnyInvocable<void()> work) {
+            upstream_->RunAt(when, std::move(work));
+          },
+      .set_health =
+          [this](const std::string& service, bool serving) {
+            if (grpc_ != nullptr) grpc_->SetHealth(service, serving);
+          }});
+  warm_->Configure(settings);
+  for (const auto& [target, target_settings] : settings.targets) {
+    if (target_settings.pool.warm > 0) pool_->Warm(target, MonotonicNow());
+  }
+  warm_->Start(MonotonicNow());
 }
 
 absl::Status Daemon::StartHttp() {
@@ -263,7 +284,7 @@ absl::Status Daemon::StartHttp() {
   http.address = settings->http_listen;
   http.metrics = [this] { return metrics_->Render(); };
   http.not_ready = [this] {
-    std::vector<std::string> reasons;
+    std::vector<std::string> reasons = warm_->NotReady();
     if (draining_.load()) reasons.push_back("draining");
     return reasons;
   };
@@ -318,6 +339,7 @@ absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
   broker_->Reconfigure(BrokerSettingsOf(*settings));
   SetLogLevel(settings->log_level);
   SetLogFormat(settings->log_format);
+  warm_->Configure(*settings);
   for (const auto& [target, target_settings] : settings->targets) {
     if (target_settings.pool.warm > 0) pool_->Warm(target, MonotonicNow());
   }
@@ -368,12 +390,15 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
       return;
     }
     if (signal == SIGHUP || !(StampOf(config_path_) == stamp_)) Reload();
+    warm_->Save(MonotonicNow());
   }
 }
 
 void Daemon::Drain(const sigset_t& signals) {
   draining_ = true;
   grpc_->SetServing(false);
+  warm_->StartDrain();
+  warm_->Save(MonotonicNow(), /*now_anyway=*/true);
   broker_->StartDrain(MonotonicNow());
   const Instant end = MonotonicNow() + current_.get()->shutdown_grace;
   const timespec step = {.tv_sec = 0, .tv_nsec = 20'000'000};
@@ -392,6 +417,7 @@ void Daemon::Drain(const sigset_t& signals) {
 
 // From the outside in; callbacks of each still find what they need.
 void Daemon::Stop() {
+  if (warm_ != nullptr) warm_->StartDrain();
   if (grpc_ != nullptr) grpc_->Stop(Duration(0));
   http_ = nullptr;
   if (upstream_ != nullptr) upstream_->Stop();

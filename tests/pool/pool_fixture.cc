@@ -127,6 +127,13 @@ void PoolTest::Warm(const char* target) {
   Check();
 }
 
+PrewarmResult PoolTest::Prewarm(int connections, int most, const char* group) {
+  const PrewarmResult result = pool().Prewarm(
+      {kA, {"", group, ""}, Mode::kShared}, connections, most, now_);
+  Check();
+  return result;
+}
+
 void PoolTest::Reconfigure() {
   pool().Reconfigure(config_, now_);
   Check();

@@ -106,6 +106,8 @@ class PoolTest : public ::testing::Test {
   void EndCall(const LeaseId& lease);
   RenewResult Renew(const LeaseId& lease, Duration ttl);
   void Warm(const char* target);
+  // Of the default HostPool, but for `group`.
+  PrewarmResult Prewarm(int connections, int most, const char* group = "");
   void Reconfigure();
   void Shutdown();
 

@@ -308,6 +308,70 @@ TEST_F(WarmTest, IsTriedAgainAfterAFailure) {
   EXPECT_EQ(dials(), 1u);
 }
 
+TEST_F(WarmTest, ADeficitIsWhatIsMissingToTheFloor) {
+  target_.warm = 2;
+  EXPECT_EQ(pool().WarmDeficit(kA), 2) << "even of a target nobody knows yet";
+  Warm(kA);
+  EXPECT_EQ(pool().WarmDeficit(kA), 2);
+  Dialed();
+  EXPECT_EQ(pool().WarmDeficit(kA), 1);
+  Dialed();
+  EXPECT_EQ(pool().WarmDeficit(kA), 0);
+}
+
+class PrewarmTest : public PoolTest {};
+
+TEST_F(PrewarmTest, MakesWhatIsAskedForAndNoMoreAtOnceThanAllowed) {
+  PrewarmResult result = Prewarm(3, 2);
+  EXPECT_EQ(result.begun, 2);
+  EXPECT_EQ(result.missing, 3);
+  Dialed();
+  Dialed();
+  result = Prewarm(3, 5);
+  EXPECT_EQ(result.begun, 1);
+  EXPECT_EQ(result.missing, 1);
+  Dialed();
+  result = Prewarm(3, 5);
+  EXPECT_EQ(result.begun, 0);
+  EXPECT_EQ(result.missing, 0);
+  EXPECT_FALSE(Acquire().waiting());
+}
+
+TEST_F(PrewarmTest, AsksNobodyElseAwayAndKeepsToTheLimits) {
+  target_.max_connections = 2;
+  Caller& holder = Lent({.group = "other"});
+  EXPECT_EQ(Prewarm(5, 10).begun, 1);
+  Dialed();
+  EXPECT_EQ(Prewarm(5, 10).begun, 0);
+  EXPECT_EQ(closes(), 0u);
+  Release(holder);
+}
+
+TEST_F(PrewarmTest, OneIsDialledFirstWhereTheProtocolIsUnknown) {
+  target_.expected_streams = 0;
+  EXPECT_EQ(Prewarm(3, 10).begun, 1);
+  Dialed(100);
+  EXPECT_EQ(Prewarm(3, 10).begun, 2);
+}
+
+TEST_F(PrewarmTest, IsNoFloorUnusedTheyGo) {
+  EXPECT_EQ(Prewarm(2, 2, "own").begun, 2);
+  Dialed();
+  Dialed();
+  Pass(target_.idle_timeout + seconds(1));
+  while (probes() > 0) Probed(true);
+  Pass(target_.idle_timeout);
+  EXPECT_EQ(closes(), 2u);
+}
+
+TEST_F(PrewarmTest, NothingIsMadeDuringADrain) {
+  Prewarm(1, 0);
+  Shutdown();
+  const PrewarmResult result = Prewarm(2, 2);
+  EXPECT_EQ(result.begun, 0);
+  EXPECT_EQ(result.missing, 2);
+}
+
 TEST_F(WarmTest, OfNothingDialsNothing) {
   Warm(kA);
   EXPECT_EQ(dials(), 0u);

@@ -88,6 +88,11 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.metrics_max_targets, 100);
   EXPECT_EQ(s.shutdown_grace, seconds(20));
   EXPECT_EQ(s.tunnel_idle_timeout, minutes(5));
+  EXPECT_EQ(s.rewarm, (RewarmSettings{.file = "",
+                                      .interval = seconds(10),
+                                      .dials_per_second = 50,
+                                      .patience = seconds(30),
+                                      .ready_when_warm = false}));
   EXPECT_TRUE(s.warnings.empty());
 }
 
@@ -245,6 +250,19 @@ std::vector<Row> Rows() {
       {"targets.max_waiters",
        "targets: [{target: 'https://a.example', max_waiters: 7}]",
        [](const Settings& s) { return Mine(s).pool.max_waiters == 7; }},
+      {"rewarm.file", "rewarm: {file: /var/lib/warm}",
+       [](const Settings& s) { return s.rewarm.file == "/var/lib/warm"; }},
+      {"rewarm.interval", "rewarm: {interval: 3s}",
+       [](const Settings& s) { return s.rewarm.interval == seconds(3); }},
+      {"rewarm.dials_per_second", "rewarm: {dials_per_second: 7}",
+       [](const Settings& s) { return s.rewarm.dials_per_second == 7; }},
+      {"rewarm.patience", "rewarm: {patience: 0s}",
+       [](const Settings& s) { return s.rewarm.patience == seconds(0); }},
+      {"rewarm.ready_when_warm", "rewarm: {ready_when_warm: true}",
+       [](const Settings& s) { return s.rewarm.ready_when_warm; }},
+      {"targets.ready_when_warm",
+       "targets: [{target: 'https://a.example', ready_when_warm: true}]",
+       [](const Settings& s) { return Mine(s).ready_when_warm; }},
       {"pool.breaker_failures", "pool: {breaker_failures: 3}",
        [](const Settings& s) { return Mine(s).pool.breaker_failures == 3; }},
       {"pool.breaker_open_for", "pool: {breaker_open_for: 7s}",
@@ -378,6 +396,7 @@ TEST(ConfigTest, TheEffectiveConfigurationIsOneAndMeansTheSame) {
     EXPECT_EQ(once.default_target, twice.default_target);
     EXPECT_EQ(once.upstream, twice.upstream);
     EXPECT_EQ(once.execute, twice.execute);
+    EXPECT_EQ(once.rewarm, twice.rewarm);
   }
 }
 

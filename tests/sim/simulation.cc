@@ -204,6 +204,8 @@ void Simulation::Act() {
     const std::string& target =
         targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
     Tell([&] { pool_->Warm(target, schedule_.now()); });
+  } else if (what <= 5) {
+    Prewarm();
   } else if (caller->state == Caller::kIdle) {
     Acquire(caller);
   } else if (caller->state == Caller::kWaiting) {
@@ -217,6 +219,24 @@ void Simulation::Act() {
   } else if (what <= 85) {
     Release(caller);
   }
+}
+
+void Simulation::Prewarm() {
+  pool::HostPoolKey key;
+  key.target =
+      targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
+  if (dice_.Percent(30)) key.options.pool_group = "apart";
+  if (dice_.Percent(20)) key.mode = Mode::kExclusive;
+  const int wanted = dice_.Between(1, 4);
+  const int most = dice_.Between(0, 3);
+  Trace(nullptr, "prewarm " + key.target);
+  Tell([&] {
+    const pool::PrewarmResult result =
+        pool_->Prewarm(key, wanted, most, schedule_.now());
+    Expect(result.begun <= most, "more dials than were asked for");
+    Expect(result.missing >= 0 && result.missing <= wanted,
+           "more missing than were wanted");
+  });
 }
 
 // All calls into the pool go through here.

@@ -65,6 +65,7 @@ class Simulation {
   void EndCall(Caller* caller);
   void Renew(Caller* caller);
   void TryStale();
+  void Prewarm();
   void Reconfigure();
 
   void OnGrant(Caller* caller, const pool::Grant& grant);

@@ -138,6 +138,24 @@ class Hotlined:
         wait.until(lambda: self.descriptors() <= before,
                    "descriptors back at %d" % before, seconds)
 
+    def health(self, service=""):
+        """What grpc.health.v1 says of it: "SERVING", … or a status code."""
+        call = self.channel.unary_unary("/grpc.health.v1.Health/Check")
+        # A request whose only field, number 1, is the service's name.
+        name = service.encode()
+        request = b"\x0a" + bytes([len(name)]) + name if name else b""
+        try:
+            answer = call(request, timeout=20)
+        except grpc.RpcError as error:
+            return error.code().name
+        return ("UNKNOWN", "SERVING", "NOT_SERVING")[answer[1] if answer else 0]
+
+    def start_again(self):
+        """With the same configuration, once it has ended."""
+        self.channel.close()
+        self._log.close()
+        self._start()
+
     def stop(self, sig=signal.SIGTERM):
         """Ends it; its exit code."""
         self.channel.close()
