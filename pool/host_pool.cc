@@ -527,12 +527,12 @@ int HostPool::Wanted(Instant now) const {
 }
 
 bool HostPool::AtFloor() const {
-  return is_default_ && standing() <= target_->config().warm;
+  return is_default_ && standing() <= target_->floor();
 }
 
 int HostPool::FloorMissing() const {
   if (!is_default_) return 0;
-  return std::max(0, target_->config().warm - standing());
+  return std::max(0, target_->floor() - standing());
 }
 
 bool HostPool::Removable(Instant now) const {

@@ -19,6 +19,7 @@
 namespace hotline::pool {
 
 class HostPool;
+class Target;
 struct Connection;
 struct Lease;
 struct Waiting;
@@ -30,7 +31,7 @@ struct Request;
 struct PoolTimer : Timer {
   template <typename Owner>
   explicit PoolTimer(Owner* owner_in) : owner(owner_in) {}
-  const std::variant<Connection*, Lease*, Waiting*, HostPool*> owner;
+  const std::variant<Connection*, Lease*, Waiting*, HostPool*, Target*> owner;
 };
 
 // Tags of lists.

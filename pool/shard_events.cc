@@ -108,6 +108,10 @@ void Shard::FireLocked(PoolTimer* timer, Instant now) {
       (*pool)->WakeBy(target->breaker().until());
     }
   }
+  if (auto* const* owner = std::get_if<Target*>(&timer->owner)) {
+    target = *owner;
+    target->OnTimer(now);
+  }
   if (target != nullptr) SettleLocked(target, now);
 }
 

@@ -1,6 +1,7 @@
 #include "pool/sizing.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 namespace hotline::pool {
@@ -24,6 +25,25 @@ int ConnectionsWanted(const SizingNumbers& n) {
 int ConnectionsToDial(const SizingNumbers& n) {
   const int room = std::min(n.connection_room, n.dial_room);
   return std::max(0, std::min(ConnectionsWanted(n), room));
+}
+
+int AdaptiveFloor(const FloorNumbers& n) {
+  if (n.most <= n.least) return n.least;
+  const double callers = n.arrivals_per_second * ToSeconds(n.dial_time);
+  // A caller now and then is no reason to keep one: half of one is.
+  const double connections = std::floor(callers / std::max(1, n.streams) + 0.5);
+  return static_cast<int>(std::clamp<double>(connections, n.least, n.most));
+}
+
+void MovingRate::Sample(uint64_t count, Instant now) {
+  if (at_ != Instant{} && now > at_) {
+    const double seconds = ToSeconds(now - at_);
+    const double rate = static_cast<double>(count - count_) / seconds;
+    per_second_ +=
+        (rate - per_second_) * (1 - std::exp(-seconds / ToSeconds(kMemory)));
+  }
+  count_ = count;
+  at_ = now;
 }
 
 }  // namespace hotline::pool

@@ -1,6 +1,11 @@
-// How many connections to begin: a pure function over named numbers.
+// How many connections to begin, and how many to keep: pure functions over
+// named numbers.
 #ifndef HOTLINE_POOL_SIZING_H_
 #define HOTLINE_POOL_SIZING_H_
+
+#include <cstdint>
+
+#include "base/time.h"
 
 namespace hotline::pool {
 
@@ -23,6 +28,45 @@ int ConnectionsWanted(const SizingNumbers& n);
 
 // Dials to begin now.
 int ConnectionsToDial(const SizingNumbers& n);
+
+struct FloorNumbers {
+  int least = 0;
+  int most = 0;  // Not above `least`: the floor does not move.
+  double arrivals_per_second = 0;  // Connections asked for.
+  Duration dial_time{0};           // From the beginning to ready.
+  int streams = 1;                 // Slots of a connection; 0: not known yet.
+};
+
+// Little's law: while a connection is being made, arrivals x dial time callers
+// come. So many slots kept ready serve them meanwhile.
+int AdaptiveFloor(const FloorNumbers& n);
+
+// A mean in which what is long ago counts little: after `kMemory` a third.
+class MovingRate {
+ public:
+  static constexpr Duration kMemory = std::chrono::seconds(10);
+
+  // `count` ever so far.
+  void Sample(uint64_t count, Instant now);
+  double per_second() const { return per_second_; }
+
+ private:
+  uint64_t count_ = 0;
+  Instant at_{};  // Instant{}: no sample yet.
+  double per_second_ = 0;
+};
+
+// The same of single durations: each new one counts a fifth.
+class MovingDuration {
+ public:
+  void Add(Duration one) {
+    mean_ = mean_ == Duration(0) ? one : mean_ + (one - mean_) / 5;
+  }
+  Duration mean() const { return mean_; }
+
+ private:
+  Duration mean_{0};
+};
 
 }  // namespace hotline::pool
 

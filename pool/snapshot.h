@@ -64,6 +64,11 @@ struct TargetRow {
   // Duration::max(): it did not.
   Duration keep_alive_said = Duration::max();
   Duration keep_alive_learned = Duration::max();
+  // The warm floor as it is now, and what moves it: acquires a second, of late,
+  // and how long a dial takes.
+  int floor = 0;
+  double arrivals_per_second = 0;
+  Duration dial_time{0};
   Duration idle_for{0};  // How long one may rest here because of it all.
   TargetCounters counters;
 };

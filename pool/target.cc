@@ -12,6 +12,9 @@ namespace {
 // A warm floor that a budget refused is tried again after this.
 constexpr Duration kFloorRetry = std::chrono::seconds(1);
 
+// How often arrivals are counted for the warm floor.
+constexpr Duration kSample = std::chrono::seconds(1);
+
 constexpr size_t kMaxHolders = 5;
 constexpr Duration kMinRetry = std::chrono::milliseconds(10);
 constexpr Duration kMaxRetry = std::chrono::seconds(1);
@@ -24,12 +27,14 @@ Target::Target(ShardState* shard, std::string name, uint64_t hash,
       config_(config),
       name_(std::move(name)),
       hash_(hash),
+      floor_(config.warm),
       connection_(&shard->shared->connections, shard->index, this),
       dial_(&shard->shared->dials, shard->index, this) {
   UseIdleLimit();
 }
 
 Target::~Target() {
+  shard_->timers.Cancel(&timer_);
   for (Claim* claim : {&connection_, &dial_}) {
     claim->budget->Leave(&claim->ticket);
   }
@@ -325,6 +330,8 @@ void Target::Reconfigure(const TargetConfig& config, Instant now) {
   config_ = config;
   if (config_.breaker_failures <= 0) CloseBreaker();
   UseIdleLimit();
+  MoveFloor();
+  if (adaptive() && records_ > 0) shard_->FireBy(&timer_, now + kSample);
   for (const auto& pool : pools_) pool->Reconfigure(now);
   while (OverLimit()) {
     Connection* conn = OldestIdle();
@@ -341,6 +348,8 @@ void Target::Shutdown(Instant now) {
 
 void Target::OnDialed(const HostPoolKey& key, const Established& established,
                       Instant now) {
+  const DialTimings& took = established.timings;
+  dial_time_.Add(took.resolve + took.connect + took.tls + took.validate);
   // Each new connection asks again whether what was learned still holds.
   if (idle_limit_.Forget(now)) UseIdleLimit();
   ++counters_.dials_ok;
@@ -395,6 +404,44 @@ void Target::RejectHopeless(Instant now) {
   for (const auto& pool : pools_) pool->RejectHopeless(now);
 }
 
+void Target::OnDialBegun(Instant now) {
+  breaker_.OnDial(now);
+  if (!adaptive() || timer_.scheduled()) return;
+  arrivals_.Sample(Arrivals(), now);
+  shard_->FireBy(&timer_, now + kSample);
+}
+
+uint64_t Target::Arrivals() const {
+  uint64_t arrivals = counters_.granted + counters_.cancelled;
+  for (const uint64_t count : counters_.rejected) arrivals += count;
+  return arrivals;
+}
+
+void Target::OnTimer(Instant now) {
+  if (!adaptive() || shard_->shutdown) return;
+  arrivals_.Sample(Arrivals(), now);
+  MoveFloor();
+  // With nothing left to keep it waits for the next dial.
+  if (records_ > 0 || floor_ > config_.warm) {
+    shard_->FireBy(&timer_, now + kSample);
+  }
+}
+
+void Target::MoveFloor() {
+  const int before = floor_;
+  const int streams = known_streams_ != 0
+                          ? std::min(known_streams_, config_.max_streams)
+                          : config_.expected_streams;
+  floor_ = AdaptiveFloor({.least = config_.warm,
+                          .most = config_.warm_max,
+                          .arrivals_per_second = arrivals_.per_second(),
+                          .dial_time = dial_time_.mean(),
+                          .streams = streams});
+  touched_ = touched_ || floor_ != before;
+  // What it kept may be closed for others now.
+  if (floor_ < before) shard_->shared->connections.SearchAgain();
+}
+
 void Target::UseIdleLimit() {
   usable_idle_ = idle_limit_.usable();
   rest_for_ = std::min(config_.idle_timeout, usable_idle_);
@@ -444,7 +491,7 @@ int Target::ExpectedStreams(const HostPoolKey& key) const {
 
 bool Target::Empty() const {
   return records_ == 0 && waiters_ == 0 && !connection_.in_line &&
-         !dial_.in_line && config_.warm == 0;
+         !dial_.in_line && floor_ == 0;
 }
 
 WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
@@ -545,6 +592,9 @@ TargetRow Target::Row(Instant now) const {
   row.keep_alive_said = idle_limit_.said();
   row.keep_alive_learned = idle_limit_.learned();
   row.idle_for = rest_for_;
+  row.floor = floor_;
+  row.arrivals_per_second = arrivals_.per_second();
+  row.dial_time = dial_time_.mean();
   row.counters = counters_;
   Instant oldest = now;
   row.warm_deficit = WarmDeficit();

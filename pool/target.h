@@ -73,6 +73,9 @@ class Target : public Link<Empties>, public Link<Known> {
   void Reconfigure(const TargetConfig& config, Instant now);
   void Shutdown(Instant now);
 
+  // Looks at the arrivals of late, and moves the warm floor.
+  void OnTimer(Instant now);
+
   // Whether something changed that Settle should look at.
   bool unsettled() const { return touched_ || waiters_ > 0; }
 
@@ -109,7 +112,7 @@ class Target : public Link<Empties>, public Link<Known> {
   }
   // The lease is over: counts it and frees the record.
   void OnEnded(Lease* lease, Instant now);
-  void OnDialBegun(Instant now) { breaker_.OnDial(now); }
+  void OnDialBegun(Instant now);
   void OnDialed(const HostPoolKey& key, const Established& established,
                 Instant now);
   void OnDialFailed(const DialError& error, const DialTimings& timings,
@@ -128,6 +131,8 @@ class Target : public Link<Empties>, public Link<Known> {
   int total() const { return total_; }
   int waiters() const { return waiters_; }
   const Breaker& breaker() const { return breaker_; }
+  // The warm floor of the default HostPool, as it is now.
+  int floor() const { return floor_; }
   // How long an idle connection is of use, for all that is known of the
   // upstream's patience; Duration::max(): nothing.
   Duration usable_idle() const { return usable_idle_; }
@@ -196,6 +201,9 @@ class Target : public Link<Empties>, public Link<Known> {
   void MakeRoom(Instant now);
   void MakeRoomAmongShared();
   void UseIdleLimit();
+  bool adaptive() const { return config_.warm_max > config_.warm; }
+  uint64_t Arrivals() const;
+  void MoveFloor();
   void OnBreakerOpened(Instant now);
   void CloseBreaker();
   void RejectHopeless(Instant now);
@@ -226,6 +234,10 @@ class Target : public Link<Empties>, public Link<Known> {
   std::string last_dial_error_;
   Breaker breaker_;
   IdleLimit idle_limit_;
+  int floor_;
+  MovingRate arrivals_;
+  MovingDuration dial_time_;
+  PoolTimer timer_{this};  // While the floor can move.
   Claim connection_;
   Claim dial_;
   // Null until somebody names a request.

@@ -95,7 +95,10 @@ struct TargetConfig {
   // The slots of a connection before the first one is known: 0 while unknown
   // (then one is dialled to learn it), 1 where the protocol is HTTP/1.1.
   int expected_streams = 1;
-  int warm = 0;  // Connections kept ready in the default HostPool.
+  int warm = 0;  // Connections kept ready in the default HostPool, at least.
+  // At most, as arrivals and dial times want it (AdaptiveFloor); not above
+  // `warm`: the floor does not move.
+  int warm_max = 0;
   Duration idle_timeout = std::chrono::seconds(45);
   Duration max_lifetime = std::chrono::seconds(300);
   double lifetime_jitter = 0.1;  // +- this share of max_lifetime.

@@ -209,6 +209,11 @@ class Resolver {
             absl::StrCat("must be at most the target's max_connections (",
                          out.pool.max_connections, "), not ", in.warm()));
     }
+    if (in.warm_max() > out.pool.max_connections) {
+      Fault(path + ".warm_max",
+            absl::StrCat("must be at most the target's max_connections (",
+                         out.pool.max_connections, "), not ", in.warm_max()));
+    }
     if (in.has_max_connections() &&
         in.max_connections() > out_.pool.max_connections) {
       Warn(path + ".max_connections",

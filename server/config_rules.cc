@@ -50,6 +50,7 @@ constexpr NumberRule kNumbers[] = {
     {"targets.max_connections", 1, kMillion, std::nullopt},
     {"targets.max_waiters", 0, kMillion, std::nullopt},
     {"targets.warm", 0, kMillion, 0},
+    {"targets.warm_max", 0, kMillion, 0},
     {"targets.breaker_failures", 0, kMillion, std::nullopt},
     {"targets.validate.min_status", 100, 599, 200},
     {"targets.validate.max_status", 100, 599, 399},

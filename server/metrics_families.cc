@@ -141,6 +141,9 @@ void AddConnections(Targets targets, MetricsPage* page) {
       family.Value({{"target", t.label}}, t.gauges.max_connections);
     }
   }
+  AddSimple(targets, page, MetricType::Gauge, "hotline_warm_floor",
+            "Connections kept ready whether somebody asks or not.",
+            [](const TargetFigures& t) { return t.gauges.warm_floor; });
   AddSimple(targets, page, MetricType::Gauge, "hotline_warm_deficit",
             "Connections missing to the warm floor.",
             [](const TargetFigures& t) { return t.gauges.warm_deficit; });

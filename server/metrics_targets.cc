@@ -121,6 +121,7 @@ void TargetGauges::Add(const pool::TargetRow& row) {
   }
   idle += row.idle;
   max_connections += row.max_connections;
+  warm_floor += row.floor;
   warm_deficit += row.warm_deficit;
   breakers_open += row.breaker != pool::BreakerState::kClosed ? 1 : 0;
   waiters += row.waiters;

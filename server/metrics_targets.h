@@ -54,6 +54,7 @@ struct TargetGauges {
   std::array<int64_t, pool::kConnStates> connections{};  // By ConnState.
   int64_t idle = 0;
   int64_t max_connections = 0;
+  int64_t warm_floor = 0;
   int64_t warm_deficit = 0;
   int64_t breakers_open = 0;
   int64_t waiters = 0;

@@ -86,6 +86,13 @@ void FillKeepAlive(const pool::TargetRow& row, v1::KeepAlive* out) {
   FillDuration(row.idle_for, out->mutable_idle_for());
 }
 
+void FillFloor(const pool::TargetRow& row, v1::WarmFloor* out) {
+  out->set_connections(row.floor);
+  out->set_missing(row.warm_deficit);
+  out->set_arrivals_per_second(row.arrivals_per_second);
+  FillDuration(row.dial_time, out->mutable_dial_time());
+}
+
 void FillTarget(const pool::TargetRow& row, const Executes& executes,
                 v1::TargetStats* out) {
   out->set_target(row.target);
@@ -99,6 +106,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
   out->set_last_dial_error(row.last_dial_error);
   FillBreaker(row, out->mutable_breaker());
   FillKeepAlive(row, out->mutable_keep_alive());
+  FillFloor(row, out->mutable_warm_floor());
   v1::Quantiles* wait = out->mutable_acquire_wait();
   wait->set_count(row.counters.wait.total());
   FillDuration(row.counters.wait.Quantile(0.5), wait->mutable_p50());

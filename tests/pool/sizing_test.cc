@@ -68,5 +68,63 @@ INSTANTIATE_TEST_SUITE_P(Rows, SizingTest, ::testing::ValuesIn(kRows),
                            return std::string(info.param.name);
                          });
 
+TEST(AdaptiveFloorTest, IsArrivalsTimesDialTimeWithinItsBounds) {
+  const auto floor = [](double arrivals, int dial_ms, int streams = 1) {
+    return AdaptiveFloor({.least = 2,
+                          .most = 20,
+                          .arrivals_per_second = arrivals,
+                          .dial_time = std::chrono::milliseconds(dial_ms),
+                          .streams = streams});
+  };
+  EXPECT_EQ(floor(100, 50), 5);
+  EXPECT_EQ(floor(100, 54), 5);
+  EXPECT_EQ(floor(100, 55), 6);
+  EXPECT_EQ(floor(0, 50), 2);
+  EXPECT_EQ(floor(10, 50), 2);
+  EXPECT_EQ(floor(1000, 50), 20);
+  EXPECT_EQ(floor(1e9, 1000), 20);
+  EXPECT_EQ(floor(1000, 50, 10), 5) << "each has ten slots";
+  EXPECT_EQ(floor(100, 50, 0), 5) << "for all that is known";
+}
+
+TEST(AdaptiveFloorTest, DoesNotMoveWhereThereIsNoRoom) {
+  for (int most : {0, 3}) {
+    EXPECT_EQ(AdaptiveFloor({.least = 3,
+                             .most = most,
+                             .arrivals_per_second = 1000,
+                             .dial_time = std::chrono::seconds(1),
+                             .streams = 1}),
+              3);
+  }
+}
+
+TEST(MovingRateTest, FollowsWithinItsMemoryAndForgets) {
+  MovingRate rate;
+  Instant now = Instant{} + std::chrono::hours(1);
+  uint64_t count = 5000;  // From before it looked.
+  rate.Sample(count, now);
+  EXPECT_EQ(rate.per_second(), 0);
+  for (int i = 0; i < 10; ++i) {
+    rate.Sample(count += 100, now += std::chrono::seconds(1));
+  }
+  EXPECT_NEAR(rate.per_second(), 63.2, 0.1);  // 1 - 1/e of it.
+  for (int i = 0; i < 50; ++i) {
+    rate.Sample(count += 100, now += std::chrono::seconds(1));
+  }
+  EXPECT_NEAR(rate.per_second(), 100, 1);
+  rate.Sample(count, now);  // At the same moment: no new rate.
+  EXPECT_NEAR(rate.per_second(), 100, 1);
+  rate.Sample(count, now += std::chrono::minutes(2));
+  EXPECT_LT(rate.per_second(), 0.01);
+}
+
+TEST(MovingDurationTest, BeginsWithTheFirstAndFollowsSlowly) {
+  MovingDuration mean;
+  mean.Add(std::chrono::milliseconds(100));
+  EXPECT_EQ(mean.mean(), std::chrono::milliseconds(100));
+  mean.Add(std::chrono::milliseconds(600));
+  EXPECT_EQ(mean.mean(), std::chrono::milliseconds(200));
+}
+
 }  // namespace
 }  // namespace hotline::pool

@@ -319,6 +319,77 @@ TEST_F(WarmTest, ADeficitIsWhatIsMissingToTheFloor) {
   EXPECT_EQ(pool().WarmDeficit(kA), 0);
 }
 
+class AdaptiveFloorTest : public PoolTest {
+ protected:
+  AdaptiveFloorTest() {
+    target_.max_connections = 50;
+    target_.warm = 1;
+    target_.warm_max = 8;
+    target_.probe = ProbeKind::kNone;
+    timings_.connect = milliseconds(30);
+    timings_.tls = milliseconds(70);
+  }
+  void DialAll() {
+    while (dials() > 0) Dialed();
+  }
+  void Calls(int seconds_long, int a_second) {
+    for (int i = 0; i < seconds_long; ++i) {
+      for (int j = 0; j < a_second; ++j) {
+        Caller& caller = Acquire();
+        if (caller.waiting()) DialAll();
+        Release(caller);
+      }
+      Pass(seconds(1));
+      DialAll();
+      CloseAll();
+    }
+  }
+};
+
+TEST_F(AdaptiveFloorTest, RisesWithTheArrivalsAndFallsWhenTheyCease) {
+  Warm(kA);
+  DialAll();
+  EXPECT_EQ(Row().floor, 1);
+  Calls(60, 40);  // 40/s x 0.1 s.
+  EXPECT_NEAR(Row().arrivals_per_second, 37, 5);
+  EXPECT_EQ(Row().dial_time, milliseconds(100));
+  EXPECT_EQ(Row().floor, 4);
+  EXPECT_EQ(Row().warm_deficit, 0);
+  EXPECT_EQ(Row().idle, 4) << "they are there, though one would do";
+  Pass(minutes(3));
+  EXPECT_EQ(Row().floor, 1);
+  CloseAll();
+  DialAll();
+  EXPECT_EQ(Row().idle, 1);
+}
+
+TEST_F(AdaptiveFloorTest, StaysWithinItsBounds) {
+  Warm(kA);
+  DialAll();
+  Calls(60, 400);
+  EXPECT_EQ(Row().floor, 8);
+  target_.warm_max = 3;
+  Reconfigure();
+  EXPECT_EQ(Row().floor, 3);
+  target_.warm_max = 0;
+  Reconfigure();
+  EXPECT_EQ(Row().floor, 1);
+}
+
+TEST_F(AdaptiveFloorTest, FromZeroItBeginsWithTheFirstDialAndEndsAtZero) {
+  target_.warm = 0;
+  target_.idle_timeout = seconds(5);
+  Calls(30, 40);
+  EXPECT_EQ(Row().floor, 4);
+  Pass(minutes(5));
+  CloseAll();
+  Pass(minutes(5));
+  CloseAll();
+  EXPECT_EQ(Row().floor, 0);
+  EXPECT_EQ(Row().idle, 0);
+  EXPECT_TRUE(transport_.wakes.empty()) << "nothing goes on";
+}
+
 class PrewarmTest : public PoolTest {};
 
 TEST_F(PrewarmTest, MakesWhatIsAskedForAndNoMoreAtOnceThanAllowed) {

@@ -260,6 +260,11 @@ std::vector<Row> Rows() {
        [](const Settings& s) { return s.rewarm.patience == seconds(0); }},
       {"rewarm.ready_when_warm", "rewarm: {ready_when_warm: true}",
        [](const Settings& s) { return s.rewarm.ready_when_warm; }},
+      {"targets.warm_max",
+       "targets: [{target: 'https://a.example', warm: 2, warm_max: 5}]",
+       [](const Settings& s) {
+         return Mine(s).pool.warm == 2 && Mine(s).pool.warm_max == 5;
+       }},
       {"targets.ready_when_warm",
        "targets: [{target: 'https://a.example', ready_when_warm: true}]",
        [](const Settings& s) { return Mine(s).ready_when_warm; }},
@@ -587,6 +592,9 @@ INSTANTIATE_TEST_SUITE_P(
             "(first in line 2)"},
         Bad{"targets:\n  - target: 'https://a.example'\n    warm: 11\n",
             "t.yaml:3: targets[0].warm: must be at most the target's "
+            "max_connections (10), not 11"},
+        Bad{"targets:\n  - target: 'https://a.example'\n    warm_max: 11\n",
+            "t.yaml:3: targets[0].warm_max: must be at most the target's "
             "max_connections (10), not 11"},
         Bad{"targets:\n  - target: 'https://a.example'\n"
             "    validate: {method: GET}\n",

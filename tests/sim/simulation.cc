@@ -94,6 +94,7 @@ pool::TargetConfig Simulation::RandomTargetConfig() {
   config.max_streams = dice_.Between(1, 5);
   config.expected_streams = dice_.Percent(50) ? 0 : 1;
   config.warm = dice_.Percent(30) ? dice_.Between(1, 2) : 0;
+  config.warm_max = dice_.Percent(30) ? config.warm + dice_.Between(1, 3) : 0;
   config.idle_timeout = dice_.Millis(20, 400);
   config.max_lifetime = dice_.Millis(100, 3000);
   config.check_interval = dice_.Millis(10, 300);
