@@ -59,40 +59,6 @@ Connection* HostPool::FirstFit(ConnectionList* list, Instant now) {
   return nullptr;
 }
 
-bool HostPool::Refreshes(const Connection& conn) const {
-  return target_->config().probe == ProbeKind::kHttp && !conn.multiplexed;
-}
-
-bool HostPool::WornOut(const Connection& conn, Instant now) const {
-  const Instant counted = Refreshes(conn) ? conn.checked_at : conn.idle_since;
-  return now >= SaturatingAdd(counted, target_->usable_idle());
-}
-
-// Idle, and not to be lent as it is: it is checked, or has to go.
-void HostPool::PutAside(Connection* conn, Instant now) {
-  if (WornOut(*conn, now) && !(AtFloor() && Refreshes(*conn))) {
-    Close(conn, CloseReason::kIdle);
-  } else {
-    StartProbe(conn);
-  }
-}
-
-void HostPool::UseProbed(Connection* conn, Instant checked_at) {
-  UseChecked(conn, checked_at);
-  if (Refreshes(*conn)) return;
-  conn->lend_until =
-      std::min(conn->lend_until,
-               SaturatingAdd(conn->idle_since, target_->usable_idle()));
-}
-
-Duration HostPool::IdleWhenClosed(const Connection& conn, Instant now) const {
-  // How long an upstream waits for the first request is another matter.
-  if (!IsIdle(conn) || conn.uses == 0) return Duration(0);
-  const bool checked = conn.checked_at > conn.idle_since;
-  if (checked && !Refreshes(conn)) return Duration(0);
-  return now - conn.checked_at;
-}
-
 void HostPool::Expire(Lease* lease, Instant now) {
   Connection* conn = lease->conn;
   ++target_->counters().leases_expired;
@@ -174,15 +140,6 @@ void HostPool::RejectAll(RejectReason reason, Instant now,
                          const DialError* error) {
   while (Waiting* head = Older(line_.front(), new_line_.front())) {
     Reject(head, reason, now, error);
-  }
-}
-
-void HostPool::RejectHopeless(Instant now) {
-  for (auto* line : {&line_, &new_line_}) {
-    if (!Hopeless(line == &new_line_)) continue;
-    while (Waiting* head = line->front()) {
-      Reject(head, RejectReason::kCircuitOpen, now);
-    }
   }
 }
 

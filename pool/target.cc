@@ -12,9 +12,6 @@ namespace {
 // A warm floor that a budget refused is tried again after this.
 constexpr Duration kFloorRetry = std::chrono::seconds(1);
 
-// How often arrivals are counted for the warm floor.
-constexpr Duration kSample = std::chrono::seconds(1);
-
 constexpr size_t kMaxHolders = 5;
 constexpr Duration kMinRetry = std::chrono::milliseconds(10);
 constexpr Duration kMaxRetry = std::chrono::seconds(1);
@@ -331,7 +328,7 @@ void Target::Reconfigure(const TargetConfig& config, Instant now) {
   if (config_.breaker_failures <= 0) CloseBreaker();
   UseIdleLimit();
   MoveFloor();
-  if (adaptive() && records_ > 0) shard_->FireBy(&timer_, now + kSample);
+  if (records_ > 0) WatchFloor(now);
   for (const auto& pool : pools_) pool->Reconfigure(now);
   while (OverLimit()) {
     Connection* conn = OldestIdle();
@@ -364,104 +361,6 @@ void Target::OnDialed(const HostPoolKey& key, const Established& established,
   }
   last_dial_error_.clear();
   CloseBreaker();
-}
-
-void Target::OnDialFailed(const DialError& error, const DialTimings& timings,
-                          Instant began, Instant now) {
-  static_cast<void>(timings);
-  ++counters_.dials_failed[static_cast<int>(error.failure_class)];
-  last_dial_error_ = error.message.empty() ? error.reason : error.message;
-  if (!Breaker::Counts(error)) {
-    CloseBreaker();
-  } else if (breaker_.OnFailure(
-                 {config_.breaker_failures, config_.breaker_open_for}, began,
-                 now)) {
-    OnBreakerOpened(now);
-  }
-}
-
-void Target::OnBreakerOpened(Instant now) {
-  ++counters_.breaker_opened;
-  // For the trial, whoever wants it.
-  for (const auto& pool : pools_) pool->WakeBy(breaker_.until());
-  shard_->outbox.push_back(
-      BreakerEffect{pools_.front()->shared_key(),
-                    {.state = breaker_.state(now),
-                     .failures = breaker_.failures(),
-                     .open_for = config_.breaker_open_for,
-                     .last_dial_error = last_dial_error_}});
-}
-
-void Target::CloseBreaker() {
-  if (!breaker_.closed()) {
-    shard_->outbox.push_back(
-        BreakerEffect{pools_.front()->shared_key(), BreakerChange()});
-  }
-  breaker_.Close();
-}
-
-void Target::RejectHopeless(Instant now) {
-  for (const auto& pool : pools_) pool->RejectHopeless(now);
-}
-
-void Target::OnDialBegun(Instant now) {
-  breaker_.OnDial(now);
-  if (!adaptive() || timer_.scheduled()) return;
-  arrivals_.Sample(Arrivals(), now);
-  shard_->FireBy(&timer_, now + kSample);
-}
-
-uint64_t Target::Arrivals() const {
-  uint64_t arrivals = counters_.granted + counters_.cancelled;
-  for (const uint64_t count : counters_.rejected) arrivals += count;
-  return arrivals;
-}
-
-void Target::OnTimer(Instant now) {
-  if (!adaptive() || shard_->shutdown) return;
-  arrivals_.Sample(Arrivals(), now);
-  MoveFloor();
-  // With nothing left to keep it waits for the next dial.
-  if (records_ > 0 || floor_ > config_.warm) {
-    shard_->FireBy(&timer_, now + kSample);
-  }
-}
-
-void Target::MoveFloor() {
-  const int before = floor_;
-  const int streams = known_streams_ != 0
-                          ? std::min(known_streams_, config_.max_streams)
-                          : config_.expected_streams;
-  floor_ = AdaptiveFloor({.least = config_.warm,
-                          .most = config_.warm_max,
-                          .arrivals_per_second = arrivals_.per_second(),
-                          .dial_time = dial_time_.mean(),
-                          .streams = streams});
-  touched_ = touched_ || floor_ != before;
-  // What it kept may be closed for others now.
-  if (floor_ < before) shard_->shared->connections.SearchAgain();
-}
-
-void Target::UseIdleLimit() {
-  usable_idle_ = idle_limit_.usable();
-  rest_for_ = std::min(config_.idle_timeout, usable_idle_);
-  lend_for_ = config_.probe == ProbeKind::kNone
-                  ? usable_idle_
-                  : std::min(config_.check_interval, usable_idle_);
-}
-
-void Target::OnClosedIdle(Duration idle, Instant now) {
-  const bool forgot = idle_limit_.Forget(now);
-  if (!idle_limit_.OnClosed(idle, now) && !forgot) return;
-  UseIdleLimit();
-  for (const auto& pool : pools_) pool->Reconfigure(now);
-}
-
-void Target::OnKeepAliveSaid(Duration timeout, Instant now) {
-  const bool forgot = idle_limit_.Forget(now);
-  if (!idle_limit_.OnSaid(timeout, now) && !forgot) return;
-  UseIdleLimit();
-  for (const auto& pool : pools_) pool->Reconfigure(now);
 }
 
 HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key,

@@ -203,6 +203,7 @@ class Target : public Link<Empties>, public Link<Known> {
   void UseIdleLimit();
   bool adaptive() const { return config_.warm_max > config_.warm; }
   uint64_t Arrivals() const;
+  void WatchFloor(Instant now);
   void MoveFloor();
   void OnBreakerOpened(Instant now);
   void CloseBreaker();
