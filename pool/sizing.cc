@@ -35,6 +35,16 @@ int AdaptiveFloor(const FloorNumbers& n) {
   return static_cast<int>(std::clamp<double>(connections, n.least, n.most));
 }
 
+Duration EstimatedWait(const WaitNumbers& n) {
+  const int dialled = (n.dialing + n.dials_to_come) * std::max(1, n.streams);
+  if (n.place <= dialled) return n.dial_time;
+  if (n.lent <= 0) return Duration(0);
+  // What comes back serves them in rounds.
+  const int before = n.place - dialled;
+  const int rounds = (before + n.lent - 1) / n.lent;
+  return n.lease_time * rounds;
+}
+
 void MovingRate::Sample(uint64_t count, Instant now) {
   if (at_ != Instant{} && now > at_) {
     const double seconds = ToSeconds(now - at_);

@@ -41,6 +41,21 @@ struct FloorNumbers {
 // come. So many slots kept ready serve them meanwhile.
 int AdaptiveFloor(const FloorNumbers& n);
 
+struct WaitNumbers {
+  int place = 1;           // In line: 1 is next.
+  int dialing = 0;         // Connections on their way.
+  int dials_to_come = 0;   // That may begin now, this caller's included.
+  int streams = 1;         // Slots that each of these brings; 0: not known yet.
+  Duration dial_time{0};   // Zero: not known.
+  int lent = 0;            // Slots that will come back.
+  Duration lease_time{0};  // For how long they are lent, as a rule.
+};
+
+// How long a caller will wait, for all that is known: for a dial, where one
+// will reach it, else for those before it and itself to be served by what comes
+// back. Zero: nothing is known.
+Duration EstimatedWait(const WaitNumbers& n);
+
 // A mean in which what is long ago counts little: after `kMemory` a third.
 class MovingRate {
  public:

@@ -64,6 +64,14 @@ void Target::Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
     Refuse(RejectReason::kWaitTimeout, *pool, now, result);
   } else if (waiters_ >= config_.max_waiters || shard_->waiting.full()) {
     Refuse(RejectReason::kQueueFull, *pool, now, result);
+  } else if (config_.deadline_admission &&
+             SaturatingAdd(now, ExpectedWait(*pool, new_only, now)) >
+                 request.deadline) {
+    Refuse(RejectReason::kWontMakeDeadline, *pool, now, result);
+    // When it would be as this caller could just bear it.
+    result->rejection->retry_after = std::clamp<Duration>(
+        ExpectedWait(*pool, new_only, now) - (request.deadline - now),
+        kMinRetry, kMaxRetry);
   } else {
     Queue(pool, request, now, result);
   }
@@ -440,7 +448,8 @@ std::unique_ptr<Rejection> Target::Explain(RejectReason reason,
     rejection->wait.waited = std::max(Duration(0), now - waiting->arrived);
   }
   if (reason == RejectReason::kWaitTimeout ||
-      reason == RejectReason::kQueueFull) {
+      reason == RejectReason::kQueueFull ||
+      reason == RejectReason::kWontMakeDeadline) {
     for (const Lease* lease = leases_.front();
          lease != nullptr && rejection->oldest_holders.size() < kMaxHolders;
          lease = leases_.Next(lease)) {

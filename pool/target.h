@@ -201,6 +201,7 @@ class Target : public Link<Empties>, public Link<Known> {
   void MakeRoom(Instant now);
   void MakeRoomAmongShared();
   void UseIdleLimit();
+  Duration ExpectedWait(const HostPool& pool, bool new_only, Instant now) const;
   bool adaptive() const { return config_.warm_max > config_.warm; }
   uint64_t Arrivals() const;
   void WatchFloor(Instant now);

@@ -52,6 +52,8 @@ std::string_view ToString(RejectReason reason) {
       return "shutdown";
     case RejectReason::kCircuitOpen:
       return "circuit_open";
+    case RejectReason::kWontMakeDeadline:
+      return "wont_make_deadline";
   }
   return "unknown";
 }

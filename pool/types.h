@@ -89,6 +89,8 @@ enum class ProbeKind : uint8_t {
 struct TargetConfig {
   int max_connections = 10;
   int max_waiters = 1024;
+  // Who would probably wait past its deadline is refused at once.
+  bool deadline_admission = false;
   int max_dials = 4;
   // Streams used at most on one SHARED connection, whatever the peer allows.
   int max_streams = 128;
@@ -186,13 +188,14 @@ enum class RejectReason : uint8_t {
   kNoIdleConnection,  // NO_WAIT or REQUIRE_WARM, and nothing idle.
   kTooManyTargets,
   kWaitTimeout,
-  kDialFailed,   // See the DialError.
-  kSuperseded,   // The same request_id came again.
-  kIdConflict,   // The same request_id with other parameters.
-  kShutdown,     // The pool drains.
-  kCircuitOpen,  // Only a dial would help, and the breaker bars it.
+  kDialFailed,        // See the DialError.
+  kSuperseded,        // The same request_id came again.
+  kIdConflict,        // The same request_id with other parameters.
+  kShutdown,          // The pool drains.
+  kCircuitOpen,       // Only a dial would help, and the breaker bars it.
+  kWontMakeDeadline,  // It would wait for longer than it can.
 };
-inline constexpr int kRejectReasons = 9;
+inline constexpr int kRejectReasons = 10;
 std::string_view ToString(RejectReason reason);
 
 // What bound, when somebody waited.

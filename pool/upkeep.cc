@@ -1,6 +1,6 @@
 // What keeps a target's connections good beside lending them: the circuit
-// breaker, the upstream's patience, the floor that moves. The rest of Target
-// and HostPool is in their own files.
+// breaker, the upstream's patience, the floor that moves; and who has to wait
+// for how long. The rest of Target and HostPool is in their own files.
 #include <algorithm>
 
 #include "pool/hot_path.h"
@@ -163,6 +163,27 @@ void Target::MoveFloor() {
   touched_ = touched_ || floor_ != before;
   // What it kept may be closed for others now.
   if (floor_ < before) shard_->shared->connections.SearchAgain();
+}
+
+// --- Waits ---
+
+// Of somebody who would come to the end of the line now.
+Duration Target::ExpectedWait(const HostPool& pool, bool new_only,
+                              Instant now) const {
+  SizingNumbers numbers = pool.Numbers(now);
+  WaitNumbers wait;
+  wait.place = pool.waiters() + 1;
+  wait.dialing = numbers.dialing;
+  ++(new_only ? numbers.new_only_waiters : numbers.waiters);
+  wait.dials_to_come = ConnectionsToDial(numbers);
+  wait.streams = numbers.streams;
+  wait.dial_time = dial_time_.mean();
+  wait.lent = new_only ? 0 : lease_count_;
+  const uint64_t leases = counters_.lease.total();
+  if (leases > 0) {
+    wait.lease_time = counters_.lease.sum() / static_cast<int64_t>(leases);
+  }
+  return EstimatedWait(wait);
 }
 
 }  // namespace hotline::pool

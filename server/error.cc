@@ -118,6 +118,14 @@ ErrorPtr FromRejection(const std::string& target,
                         "no room for another target: see pool.max_targets");
       error->retry_after = rejection.retry_after;
       return error;
+    case RejectReason::kWontMakeDeadline:
+      error = MakeError(
+          StatusCode::kResourceExhausted, "WONT_MAKE_DEADLINE",
+          absl::StrCat(target,
+                       ": the wait for a connection would outlast the call"));
+      error->retry_after = rejection.retry_after;
+      AttachWait(rejection, error.get());
+      return error;
     case RejectReason::kCircuitOpen:
       error = MakeError(
           StatusCode::kUnavailable, "CIRCUIT_OPEN",

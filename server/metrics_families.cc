@@ -12,9 +12,9 @@ using Targets = std::span<const TargetFigures>;
 
 // The labels' values, in the order of the enums in pool/types.h.
 constexpr std::string_view kRejects[] = {
-    "queue_full",   "no_idle_connection", "too_many_targets",
-    "wait_timeout", "dial_failed",        "superseded",
-    "id_conflict",  "shutdown",           "circuit_open"};
+    "queue_full",   "no_idle_connection", "too_many_targets", "wait_timeout",
+    "dial_failed",  "superseded",         "id_conflict",      "shutdown",
+    "circuit_open", "wont_make_deadline"};
 static_assert(std::size(kRejects) == pool::kRejectReasons);
 
 constexpr std::string_view kCloses[] = {

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 import unittest
 
 import grpc
@@ -194,6 +195,26 @@ class LineTest(StatusTable):
                     "RetryInfo")
         self.release(server, held)
         self.release(server, also)
+        server.check_nothing_held()
+
+
+    def test_a_wait_that_would_outlast_the_call_is_refused_at_once(self):
+        target = self.peer(peers.always()).target
+        server = self.start_hotlined({"targets": [
+            {"target": target, "max_connections": 1,
+             "deadline_admission": True}]})
+        # Leases last for a second here.
+        held = self.acquire(server, target).lease.lease_id
+        time.sleep(1)
+        self.release(server, held)
+        held = self.acquire(server, target).lease.lease_id
+        begin = time.monotonic()
+        self.expect(Code.RESOURCE_EXHAUSTED, "WONT_MAKE_DEADLINE",
+                    lambda: self.execute(server, target + "/", timeout=0.4),
+                    "RetryInfo", "WaitExplanation")
+        self.assertLess(time.monotonic() - begin, 0.35)
+        self.release(server, held)
+        self.assertEqual(self.execute(server, target + "/").status, 200)
         server.check_nothing_held()
 
 

@@ -98,6 +98,39 @@ TEST(AdaptiveFloorTest, DoesNotMoveWhereThereIsNoRoom) {
   }
 }
 
+TEST(EstimatedWaitTest, IsADialWhereOneReachesTheCaller) {
+  WaitNumbers n{.place = 1,
+                .dialing = 0,
+                .dials_to_come = 1,
+                .streams = 1,
+                .dial_time = std::chrono::milliseconds(80),
+                .lent = 10,
+                .lease_time = std::chrono::seconds(1)};
+  EXPECT_EQ(EstimatedWait(n), std::chrono::milliseconds(80));
+  n.place = 3;
+  n.dialing = 2;
+  EXPECT_EQ(EstimatedWait(n), std::chrono::milliseconds(80));
+  n.place = 4;
+  EXPECT_EQ(EstimatedWait(n), std::chrono::seconds(1));
+  n.streams = 2;
+  EXPECT_EQ(EstimatedWait(n), std::chrono::milliseconds(80));
+}
+
+TEST(EstimatedWaitTest, IsSoManyRoundsOfWhatIsLentElse) {
+  WaitNumbers n{.place = 10,
+                .dialing = 0,
+                .dials_to_come = 0,
+                .streams = 1,
+                .dial_time = std::chrono::milliseconds(80),
+                .lent = 10,
+                .lease_time = std::chrono::seconds(1)};
+  EXPECT_EQ(EstimatedWait(n), std::chrono::seconds(1));
+  n.place = 11;
+  EXPECT_EQ(EstimatedWait(n), std::chrono::seconds(2));
+  n.lent = 0;
+  EXPECT_EQ(EstimatedWait(n), Duration(0)) << "nobody can tell";
+}
+
 TEST(MovingRateTest, FollowsWithinItsMemoryAndForgets) {
   MovingRate rate;
   Instant now = Instant{} + std::chrono::hours(1);

@@ -265,6 +265,9 @@ std::vector<Row> Rows() {
        [](const Settings& s) {
          return Mine(s).pool.warm == 2 && Mine(s).pool.warm_max == 5;
        }},
+      {"targets.deadline_admission",
+       "targets: [{target: 'https://a.example', deadline_admission: true}]",
+       [](const Settings& s) { return Mine(s).pool.deadline_admission; }},
       {"targets.ready_when_warm",
        "targets: [{target: 'https://a.example', ready_when_warm: true}]",
        [](const Settings& s) { return Mine(s).ready_when_warm; }},
