@@ -248,6 +248,28 @@ TEST_F(DialTest, ValidationFailsWithAnotherStatus) {
   EXPECT_EQ(0, pool_.closes(last_id_));
 }
 
+TEST_F(DialTest, TheEdgesOfTheRangeAreEachOnTheirSide) {
+  const auto passes = [this](int status, int least, int most) {
+    policy_.validate = {.path = "/", .min_status = least, .max_status = most};
+    ScriptedPeer peer(AlwaysAnswer("HTTP/1.1 " + std::to_string(status) +
+                                   " X\r\nContent-Length: 0\r\n\r\n"));
+    return static_cast<bool>(Dial(peer.target()));
+  };
+  EXPECT_TRUE(passes(200, 200, 399));
+  EXPECT_TRUE(passes(399, 200, 399));
+  EXPECT_FALSE(passes(400, 200, 399));
+  EXPECT_FALSE(passes(300, 301, 399));
+  EXPECT_TRUE(passes(301, 301, 399));
+  EXPECT_TRUE(passes(599, 200, 599));
+}
+
+TEST_F(DialTest, BelowTheRangeAnAnswerIsAnAnnouncementOfOneThatDoesNotCome) {
+  policy_.validate = {.path = "/"};
+  options_.connect_timeout = milliseconds(200);
+  ScriptedPeer peer(AlwaysAnswer("HTTP/1.1 199 X\r\n\r\n"));
+  EXPECT_EQ("VALIDATION_FAILED", DialReason(peer.target()));
+}
+
 TEST_F(DialTest, ValidationFailsWhenThePeerCloses) {
   policy_.validate = {.path = "/healthz"};
   ScriptedPeer peer([](PeerConnection& c) { c.ReadRequest(); });
