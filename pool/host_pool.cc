@@ -216,6 +216,8 @@ void HostPool::BeginDial(Instant now) {
   conn->active = 0;
   conn->peer_streams = 0;
   conn->errors = 0;
+  conn->checks_failed = 0;
+  conn->checks_passed = 0;
   conn->uses = 0;
   conn->handle = 0;
   conn->dial_began = now;
@@ -298,7 +300,7 @@ void HostPool::Closed(Connection* conn, CloseReason reason, Instant now) {
                             : Duration(0);
   CloseReason counted = conn->close_asked ? conn->reason : reason;
   TargetCounters& counters = target_->counters();
-  if (conn->state == ConnState::kProbing) {
+  if (conn->state == ConnState::kProbing && conn->recheck_at == kNever) {
     // It ended by its check. The check's own answer comes too late to count.
     ++counters.probes_failed;
     if (counted == CloseReason::kError) counted = CloseReason::kProbeFailed;
@@ -322,10 +324,10 @@ void HostPool::Probed(Connection* conn, bool passed, Instant now) {
   if (!passed) {
     CountError(conn);
     if (conn->state != ConnState::kProbing) return;  // One error too many.
-    if (!conn->multiplexed) {
-      Close(conn, CloseReason::kProbeFailed);
-      return;
-    }
+  }
+  if (!conn->multiplexed) {
+    if (!CountCheck(conn, passed)) return Doubt(conn, now);
+    if (!passed) return Close(conn, CloseReason::kProbeFailed);
   }
   UseProbed(conn, now);
   SetState(conn, ConnState::kReady);
@@ -378,6 +380,8 @@ void HostPool::OnTimer(Connection* conn, Instant now) {
     Close(conn, CloseReason::kIdle);
   } else if (idle && now >= conn->lend_until) {
     PutAside(conn, now);
+  } else if (probing && now >= conn->recheck_at) {
+    StartProbe(conn);
   } else {
     SetTimer(conn, now);
   }
@@ -391,6 +395,7 @@ int HostPool::LimitOf(const Connection& conn) const {
 
 void HostPool::StartProbe(Connection* conn) {
   SetState(conn, ConnState::kProbing);
+  conn->recheck_at = kNever;
   SetTimer(conn, Instant{});  // For its lifetime alone.
   shard_->outbox.push_back(
       ProbeEffect{shard_->ids.Encode(*conn), conn->handle, key_});

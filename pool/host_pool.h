@@ -177,6 +177,9 @@ class HostPool {
   bool WornOut(const Connection& conn, Instant now) const;
   void PutAside(Connection* conn, Instant now);
   void UseProbed(Connection* conn, Instant checked_at);
+  // True: what the check said settles it; else it stays in doubt.
+  bool CountCheck(Connection* conn, bool passed);
+  void Doubt(Connection* conn, Instant now);
   void StartProbe(Connection* conn);
   void CountError(Connection* conn);
   void UseChecked(Connection* conn, Instant checked_at);

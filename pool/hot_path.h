@@ -192,6 +192,8 @@ inline void HostPool::SetTimer(Connection* conn, Instant now) {
     // Soon enough for whenever it comes back.
     due = std::min(due, SaturatingAdd(now, std::min(target_->rest_for(),
                                                     target_->lend_for())));
+  } else if (conn->state == ConnState::kProbing) {
+    due = std::min(due, conn->recheck_at);
   }
   shard_->FireBy(&conn->timer, due);
 }

@@ -180,6 +180,8 @@ void Inspector::CheckConnection(const HostPool& pool, const Connection& conn) {
       break;
     case ConnState::kProbing:
       Expect(conn.active == 0, "lent while a check runs on it");
+      Expect(conn.recheck_at == kNever || conn.checks_failed > 0,
+             "in doubt, and no check had failed");
       break;
     case ConnState::kDraining:
       Expect(conn.active > 0 || conn.gone, "drained, but not closed");

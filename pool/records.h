@@ -55,6 +55,10 @@ struct Connection : SlabEntry, Link<InPool>, Link<InIdleOrder> {
   int active = 0;        // Slots lent.
   int peer_streams = 0;  // What the peer allows.
   int errors = 0;
+  int checks_failed = 0;  // In a row, or before the passed ones.
+  int checks_passed = 0;  // In a row, since one failed.
+  // kProbing: the next check of one that is in doubt; kNever: one runs.
+  Instant recheck_at = kNever;
   uint64_t uses = 0;
   Handle handle = 0;
   Instant idle_since{};  // When the last slot came back.

@@ -106,6 +106,11 @@ struct TargetConfig {
   double lifetime_jitter = 0.1;  // +- this share of max_lifetime.
   Duration check_interval = std::chrono::seconds(30);
   ProbeKind probe = ProbeKind::kHttp;
+  // A connection of one slot is given up after so many failed checks in a row;
+  // and one that failed any is lent again after so many that passed. Meanwhile
+  // it is checked every second.
+  int probe_fall = 1;
+  int probe_rise = 1;
   int max_errors = 10;  // Unhealthy when the count passes it.
   // After a failed dial the next one waits a random time below
   // min(backoff_base * 2^(failures-1), backoff_cap).

@@ -11,6 +11,8 @@ namespace {
 
 // How often arrivals are counted for the warm floor.
 constexpr Duration kSample = std::chrono::seconds(1);
+// Between the checks of a connection that is in doubt.
+constexpr Duration kRecheck = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -119,6 +121,25 @@ Duration HostPool::IdleWhenClosed(const Connection& conn, Instant now) const {
   const bool checked = conn.checked_at > conn.idle_since;
   if (checked && !Refreshes(conn)) return Duration(0);
   return now - conn.checked_at;
+}
+
+// --- Checks ---
+
+bool HostPool::CountCheck(Connection* conn, bool passed) {
+  const TargetConfig& config = target_->config();
+  if (!passed) {
+    conn->checks_passed = 0;
+    return ++conn->checks_failed >= config.probe_fall;
+  }
+  if (conn->checks_failed == 0) return true;
+  if (++conn->checks_passed < config.probe_rise) return false;
+  conn->checks_failed = conn->checks_passed = 0;
+  return true;
+}
+
+void HostPool::Doubt(Connection* conn, Instant now) {
+  conn->recheck_at = SaturatingAdd(now, kRecheck);
+  SetTimer(conn, now);
 }
 
 // --- The floor ---

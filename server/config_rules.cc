@@ -56,6 +56,8 @@ constexpr NumberRule kNumbers[] = {
     {"targets.validate.max_status", 100, 599, 399},
     {"targets.probe.min_status", 100, 599, std::nullopt},
     {"targets.probe.max_status", 100, 599, std::nullopt},
+    {"targets.probe.fall", 1, 100, 1},
+    {"targets.probe.rise", 1, 100, 1},
     {"metrics.max_targets", 1, 10'000, 100},
     {"rewarm.dials_per_second", 1, 10'000, 50},
 };

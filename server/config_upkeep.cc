@@ -20,6 +20,10 @@ RewarmSettings ResolveRewarm(const v1::Rewarm& in) {
 void ResolveUpkeep(const v1::Target& in, TargetSettings* out) {
   out->ready_when_warm = in.ready_when_warm();
   out->pool.warm_max = in.warm_max();
+  if (in.has_probe()) {
+    out->pool.probe_fall = in.probe().fall();
+    out->pool.probe_rise = in.probe().rise();
+  }
   out->pool.deadline_admission = in.deadline_admission();
   if (in.has_breaker_failures()) {
     out->pool.breaker_failures = in.breaker_failures();

@@ -68,6 +68,67 @@ TEST_F(ProbeTest, FailedClosesAndTheReplacementServes) {
   EXPECT_TRUE(caller.granted());
 }
 
+TEST_F(ProbeTest, FallsAtTheLastOfSoManyInARow) {
+  target_.probe_fall = 3;
+  Idle();
+  Pass(seconds(31));
+  Probed(false);
+  EXPECT_EQ(closes(), 0u);
+  EXPECT_EQ(Count(ConnState::kProbing), 1);
+  EXPECT_TRUE(Acquire().waiting()) << "it is lent to nobody meanwhile";
+  Pass(milliseconds(990));
+  EXPECT_EQ(probes(), 0u);
+  Pass(milliseconds(20));
+  Probed(false);
+  EXPECT_EQ(closes(), 0u);
+  Pass(seconds(2));
+  Probed(false);
+  EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
+  EXPECT_EQ(Counters().probes_failed, 3u);
+}
+
+TEST_F(ProbeTest, RisesAfterSoManyInARow) {
+  target_.probe_fall = 3;
+  target_.probe_rise = 2;
+  const ConnId id = Idle();
+  Pass(seconds(31));
+  for (bool passed : {false, true, false, true}) {
+    Probed(passed);
+    EXPECT_EQ(Count(ConnState::kProbing), 1);
+    Pass(seconds(2));
+  }
+  Probed(true);
+  EXPECT_EQ(Count(ConnState::kReady), 1);
+  EXPECT_EQ(Acquire().conn(), id);
+  EXPECT_EQ(closes(), 0u);
+}
+
+TEST_F(ProbeTest, OneThatNeverFailedNeedsNoRise) {
+  target_.probe_rise = 5;
+  const ConnId id = Idle();
+  Pass(seconds(31));
+  Probed(true);
+  EXPECT_EQ(Acquire().conn(), id);
+}
+
+TEST_F(ProbeTest, ItsAgeEndsItInDoubtToo) {
+  target_.probe_fall = 100;
+  target_.max_errors = 1000;
+  target_.max_lifetime = seconds(60);
+  target_.lifetime_jitter = 0;
+  Idle();
+  Pass(seconds(31));
+  for (int i = 0; i < 25; ++i) {
+    Probed(false);
+    Pass(seconds(1) + milliseconds(10));
+  }
+  Probed(false);
+  Pass(seconds(10));
+  EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
+  while (probes() > 0) Probed(false);
+  EXPECT_EQ(closes(), 1u);
+}
+
 TEST_F(ProbeTest, FailedOnSharedStreamsOnlyCounts) {
   const ConnId id = Idle({}, 100);
   Pass(seconds(31));

@@ -322,6 +322,12 @@ std::vector<Row> Rows() {
          return Mine(s).probe == CheckSettings{.path = "/p"} &&
                 Mine(s).probe_is_asked_for;
        }},
+      {"targets.probe.fall",
+       "targets: [{target: 'https://a.example', probe: {fall: 3}}]",
+       [](const Settings& s) { return Mine(s).pool.probe_fall == 3; }},
+      {"targets.probe.rise",
+       "targets: [{target: 'https://a.example', probe: {rise: 2}}]",
+       [](const Settings& s) { return Mine(s).pool.probe_rise == 2; }},
       {"targets.probe.min_status",
        "targets: [{target: 'https://a.example', probe: {min_status: 204}}]",
        [](const Settings& s) {

@@ -101,6 +101,8 @@ pool::TargetConfig Simulation::RandomTargetConfig() {
   config.check_interval = dice_.Millis(10, 300);
   config.probe = static_cast<pool::ProbeKind>(dice_.Between(0, 2));
   config.max_errors = dice_.Between(0, 4);
+  config.probe_fall = dice_.Percent(50) ? 1 : dice_.Between(1, 3);
+  config.probe_rise = dice_.Percent(50) ? 1 : dice_.Between(1, 3);
   config.dial_backoff_base = dice_.Millis(1, 20);
   config.dial_backoff_cap = dice_.Millis(20, 100);
   config.breaker_failures = dice_.Percent(50) ? dice_.Between(1, 4) : 0;
