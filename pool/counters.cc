@@ -16,6 +16,7 @@ void AddCounters(const TargetCounters& from, TargetCounters* into) {
     into->dials_failed[i] += from.dials_failed[i];
   }
   into->breaker_opened += from.breaker_opened;
+  into->quarantines += from.quarantines;
   into->opened += from.opened;
   for (size_t i = 0; i < from.closed.size(); ++i) {
     into->closed[i] += from.closed[i];

@@ -251,6 +251,11 @@ void HostPool::Dialed(Connection* conn, const Established& established,
   conn->retire_at = SaturatingAdd(now, lifetime);
   conn->idle_since = now;
   UseChecked(conn, now);
+  if (target_->no_reuse()) {
+    // Unused, it is as good as any.
+    conn->lend_until = std::min(
+        conn->retire_at, SaturatingAdd(now, target_->config().check_interval));
+  }
   SetState(conn, ConnState::kReady);
   // One more may free an older one from the warm floor.
   if (is_default_) shard_->shared->connections.SearchAgain();
@@ -315,6 +320,7 @@ void HostPool::Closed(Connection* conn, CloseReason reason, Instant now) {
     Place(conn);
   }
   if (idle > Duration(0)) target_->OnClosedIdle(idle, now);
+  if (reason == CloseReason::kUnsolicited) target_->OnUnsolicited(now);
 }
 
 void HostPool::Probed(Connection* conn, bool passed, Instant now) {
@@ -377,7 +383,8 @@ void HostPool::OnTimer(Connection* conn, Instant now) {
   } else if (idle && !AtFloor() &&
              (WornOut(*conn, now) ||
               now - conn->idle_since >= target_->config().idle_timeout)) {
-    Close(conn, CloseReason::kIdle);
+    Close(conn,
+          target_->no_reuse() ? CloseReason::kNoReuse : CloseReason::kIdle);
   } else if (idle && now >= conn->lend_until) {
     PutAside(conn, now);
   } else if (probing && now >= conn->recheck_at) {

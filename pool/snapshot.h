@@ -32,6 +32,7 @@ struct TargetCounters {
   uint64_t dials_ok = 0;
   std::array<uint64_t, 4> dials_failed{};  // By FailureClass.
   uint64_t breaker_opened = 0;
+  uint64_t quarantines = 0;
   uint64_t opened = 0;
   std::array<uint64_t, kCloseReasons> closed{};
   uint64_t probes_passed = 0;
@@ -69,7 +70,8 @@ struct TargetRow {
   int floor = 0;
   double arrivals_per_second = 0;
   Duration dial_time{0};
-  Duration idle_for{0};  // How long one may rest here because of it all.
+  Duration no_reuse_for{0};  // In quarantine for so long still.
+  Duration idle_for{0};      // How long one may rest here because of it all.
   TargetCounters counters;
 };
 

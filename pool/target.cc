@@ -334,6 +334,10 @@ Connection* Target::OldestIdle() const {
 void Target::Reconfigure(const TargetConfig& config, Instant now) {
   config_ = config;
   if (config_.breaker_failures <= 0) CloseBreaker();
+  if (config_.desync_limit <= 0) {
+    quarantine_.Lift();
+    no_reuse_ = false;
+  }
   UseIdleLimit();
   MoveFloor();
   if (records_ > 0) WatchFloor(now);
@@ -356,7 +360,7 @@ void Target::OnDialed(const HostPoolKey& key, const Established& established,
   const DialTimings& took = established.timings;
   dial_time_.Add(took.resolve + took.connect + took.tls + took.validate);
   // Each new connection asks again whether what was learned still holds.
-  if (idle_limit_.Forget(now)) UseIdleLimit();
+  Forget(now);
   ++counters_.dials_ok;
   ++counters_.opened;
   counters_.dial_resolve.Record(established.timings.resolve);
@@ -500,6 +504,7 @@ TargetRow Target::Row(Instant now) const {
   row.keep_alive_said = idle_limit_.said();
   row.keep_alive_learned = idle_limit_.learned();
   row.idle_for = rest_for_;
+  if (quarantine_.active(now)) row.no_reuse_for = quarantine_.until() - now;
   row.floor = floor_;
   row.arrivals_per_second = arrivals_.per_second();
   row.dial_time = dial_time_.mean();

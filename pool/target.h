@@ -15,6 +15,7 @@
 #include "pool/idle_limit.h"
 #include "pool/list.h"
 #include "pool/pool.h"
+#include "pool/quarantine.h"
 #include "pool/records.h"
 #include "pool/shard_state.h"
 #include "pool/snapshot.h"
@@ -120,6 +121,8 @@ class Target : public Link<Empties>, public Link<Known> {
   void ForgetRequest(Request* request);
   // The upstream closed a connection that had been idle for so long.
   void OnClosedIdle(Duration idle, Instant now);
+  // It sent what nobody had asked for.
+  void OnUnsolicited(Instant now);
   // The upstream said how long it keeps one.
   void OnKeepAliveSaid(Duration timeout, Instant now);
 
@@ -133,6 +136,8 @@ class Target : public Link<Empties>, public Link<Known> {
   const Breaker& breaker() const { return breaker_; }
   // The warm floor of the default HostPool, as it is now.
   int floor() const { return floor_; }
+  // In quarantine: what has served is not lent again.
+  bool no_reuse() const { return no_reuse_; }
   // How long an idle connection is of use, for all that is known of the
   // upstream's patience; Duration::max(): nothing.
   Duration usable_idle() const { return usable_idle_; }
@@ -200,7 +205,11 @@ class Target : public Link<Empties>, public Link<Known> {
   void Release(Claim* claim);
   void MakeRoom(Instant now);
   void MakeRoomAmongShared();
+  // What was learned may have changed.
   void UseIdleLimit();
+  void UseIdleLimitEverywhere(Instant now);
+  // What is over by now is dropped.
+  void Forget(Instant now);
   Duration ExpectedWait(const HostPool& pool, bool new_only, Instant now) const;
   bool adaptive() const { return config_.warm_max > config_.warm; }
   uint64_t Arrivals() const;
@@ -219,6 +228,7 @@ class Target : public Link<Empties>, public Link<Known> {
   Duration lend_for_{0};
   Duration rest_for_{0};
   Duration usable_idle_ = IdleLimit::kNone;
+  bool no_reuse_ = false;
   int total_ = 0;  // Connections that count against the limit.
   int waiters_ = 0;
   int idle_ = 0;
@@ -236,6 +246,7 @@ class Target : public Link<Empties>, public Link<Known> {
   std::string last_dial_error_;
   Breaker breaker_;
   IdleLimit idle_limit_;
+  Quarantine quarantine_;
   int floor_;
   MovingRate arrivals_;
   MovingDuration dial_time_;

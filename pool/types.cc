@@ -28,6 +28,8 @@ std::string_view ToString(CloseReason reason) {
       return "shrunk";
     case CloseReason::kShutdown:
       return "shutdown";
+    case CloseReason::kNoReuse:
+      return "no_reuse";
   }
   return "unknown";
 }

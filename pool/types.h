@@ -116,6 +116,9 @@ struct TargetConfig {
   // min(backoff_base * 2^(failures-1), backoff_cap).
   Duration dial_backoff_base = std::chrono::milliseconds(50);
   Duration dial_backoff_cap = std::chrono::seconds(1);
+  // So many connections closed for unsolicited bytes put the target in
+  // quarantine; 0: none does. See quarantine.h.
+  int desync_limit = 3;
   // After so many failed dials in a row the circuit breaker opens (0: never),
   // and no dial begins for breaker_open_for; see breaker.h.
   int breaker_failures = 10;
@@ -183,8 +186,9 @@ enum class CloseReason : uint8_t {
   kReclaimed,    // Made room for another target or pool.
   kShrunk,       // A lowered limit, or a warm floor given up.
   kShutdown,
+  kNoReuse,  // The target is in quarantine: see quarantine.h.
 };
-inline constexpr int kCloseReasons = 12;
+inline constexpr int kCloseReasons = 13;
 std::string_view ToString(CloseReason reason);
 
 // Why an Acquire was not served.

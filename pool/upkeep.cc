@@ -68,25 +68,43 @@ void HostPool::RejectHopeless(Instant now) {
 // --- The upstream's patience ---
 
 void Target::UseIdleLimit() {
-  usable_idle_ = idle_limit_.usable();
+  usable_idle_ = no_reuse_ ? Duration(0) : idle_limit_.usable();
   rest_for_ = std::min(config_.idle_timeout, usable_idle_);
+  // Unused ones are looked at now and then.
+  if (no_reuse_) rest_for_ = kRecheck;
   lend_for_ = config_.probe == ProbeKind::kNone
                   ? usable_idle_
                   : std::min(config_.check_interval, usable_idle_);
 }
 
-void Target::OnClosedIdle(Duration idle, Instant now) {
-  const bool forgot = idle_limit_.Forget(now);
-  if (!idle_limit_.OnClosed(idle, now) && !forgot) return;
+void Target::UseIdleLimitEverywhere(Instant now) {
   UseIdleLimit();
   for (const auto& pool : pools_) pool->Reconfigure(now);
 }
 
+void Target::Forget(Instant now) {
+  const bool over = no_reuse_ && !quarantine_.active(now);
+  if (over) no_reuse_ = false;
+  if (idle_limit_.Forget(now) || over) UseIdleLimit();
+}
+
+void Target::OnClosedIdle(Duration idle, Instant now) {
+  Forget(now);
+  if (idle_limit_.OnClosed(idle, now)) UseIdleLimitEverywhere(now);
+}
+
 void Target::OnKeepAliveSaid(Duration timeout, Instant now) {
-  const bool forgot = idle_limit_.Forget(now);
-  if (!idle_limit_.OnSaid(timeout, now) && !forgot) return;
-  UseIdleLimit();
-  for (const auto& pool : pools_) pool->Reconfigure(now);
+  Forget(now);
+  if (idle_limit_.OnSaid(timeout, now)) UseIdleLimitEverywhere(now);
+}
+
+void Target::OnUnsolicited(Instant now) {
+  if (!quarantine_.OnUnsolicited(config_.desync_limit, now) || no_reuse_) {
+    return;
+  }
+  no_reuse_ = true;
+  ++counters_.quarantines;
+  UseIdleLimitEverywhere(now);
 }
 
 bool HostPool::Refreshes(const Connection& conn) const {
@@ -100,8 +118,9 @@ bool HostPool::WornOut(const Connection& conn, Instant now) const {
 
 // Idle, and not to be lent as it is: it is checked, or has to go.
 void HostPool::PutAside(Connection* conn, Instant now) {
-  if (WornOut(*conn, now) && !(AtFloor() && Refreshes(*conn))) {
-    Close(conn, CloseReason::kIdle);
+  const bool no_reuse = target_->no_reuse();
+  if (WornOut(*conn, now) && (no_reuse || !AtFloor() || !Refreshes(*conn))) {
+    Close(conn, no_reuse ? CloseReason::kNoReuse : CloseReason::kIdle);
   } else {
     StartProbe(conn);
   }

@@ -1,7 +1,9 @@
 #include "server/broker.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/lease_id.h"
 #include "base/log.h"
 #include "server/broker_acquire.h"
@@ -134,8 +136,25 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
   wanted.leases = request.view() == v1::STATS_VIEW_LEASES;
   response->set_instance(InstanceName(instance_));
   FillTimestamp(start_time_, response->mutable_start_time());
-  return FillStats(request, wanted.target, pool_->TakeSnapshot(wanted, now),
-                   metrics_->Read(), now, response);
+  ErrorPtr error =
+      FillStats(request, wanted.target, pool_->TakeSnapshot(wanted, now),
+                metrics_->Read(), now, response);
+  if (error == nullptr && response->targets_size() > 0) AddDesyncs(response);
+  return error;
+}
+
+// What the upstream knows of the targets that are shown.
+void Broker::AddDesyncs(v1::StatsResponse* response) const {
+  absl::flat_hash_map<std::string, upstream::Upstream::Counters> known;
+  for (auto& [target, counters] : upstream_->TargetCounters()) {
+    known.emplace(target, std::move(counters));
+  }
+  for (v1::TargetStats& row : *response->mutable_targets()) {
+    const auto found = known.find(row.target());
+    if (found == known.end()) continue;
+    row.mutable_desync()->set_count(found->second.unsolicited_bytes);
+    row.mutable_desync()->set_evidence(found->second.evidence);
+  }
 }
 
 void Broker::Reconfigure(const BrokerSettings& settings) {

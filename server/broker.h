@@ -145,6 +145,7 @@ class Broker {
   class Registry;
 
   std::shared_ptr<const BrokerSettings> settings() const;
+  void AddDesyncs(v1::StatsResponse* response) const;
   // The budget of a target; shared by the tail when there are too many.
   std::shared_ptr<RetryBudget> BudgetOf(const std::string& target);
 

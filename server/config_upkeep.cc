@@ -7,6 +7,7 @@ namespace hotline::server {
 void ResolveUpkeep(const v1::Pool& in, TargetSettings* out) {
   out->pool.breaker_failures = in.breaker_failures();
   out->pool.breaker_open_for = FromProto(in.breaker_open_for());
+  out->pool.desync_limit = in.desync_limit();
 }
 
 RewarmSettings ResolveRewarm(const v1::Rewarm& in) {
@@ -25,6 +26,7 @@ void ResolveUpkeep(const v1::Target& in, TargetSettings* out) {
     out->pool.probe_rise = in.probe().rise();
   }
   out->pool.deadline_admission = in.deadline_admission();
+  if (in.has_desync_limit()) out->pool.desync_limit = in.desync_limit();
   if (in.has_breaker_failures()) {
     out->pool.breaker_failures = in.breaker_failures();
   }

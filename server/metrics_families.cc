@@ -18,9 +18,9 @@ constexpr std::string_view kRejects[] = {
 static_assert(std::size(kRejects) == pool::kRejectReasons);
 
 constexpr std::string_view kCloses[] = {
-    "peer_closed",  "error",       "idle",   "lifetime",
-    "probe_failed", "unsolicited", "broken", "discarded",
-    "expired",      "reclaimed",   "shrunk", "shutdown"};
+    "peer_closed", "error",    "idle",      "lifetime", "probe_failed",
+    "unsolicited", "broken",   "discarded", "expired",  "reclaimed",
+    "shrunk",      "shutdown", "no_reuse"};
 static_assert(std::size(kCloses) == pool::kCloseReasons);
 
 constexpr std::string_view kFailures[] = {"network", "tls", "validation",
@@ -227,6 +227,12 @@ void AddChecks(Targets targets, MetricsPage* page) {
                    t.pool.errors_counted);
     }
   }
+  AddSimple(targets, page, MetricType::Gauge, "hotline_quarantined",
+            "Targets none of whose HTTP/1.1 connections is used twice.",
+            [](const TargetFigures& t) { return t.gauges.quarantined; });
+  AddSimple(targets, page, MetricType::Counter, "hotline_quarantines_total",
+            "Times that a target came into quarantine.",
+            [](const TargetFigures& t) { return t.pool.quarantines; });
   AddSimple(targets, page, MetricType::Counter,
             "hotline_unsolicited_bytes_total",
             "Idle connections closed because the upstream sent bytes that "

@@ -41,6 +41,7 @@ void ForEachPair(PoolFigures& a, const PoolFigures& b, F f) {
   Pair(a.dials_ok, b.dials_ok, f);
   Pair(a.dials_failed, b.dials_failed, f);
   Pair(a.breaker_opened, b.breaker_opened, f);
+  Pair(a.quarantines, b.quarantines, f);
   Pair(a.opened, b.opened, f);
   Pair(a.closed, b.closed, f);
   Pair(a.probes_passed, b.probes_passed, f);
@@ -81,6 +82,7 @@ PoolFigures PoolFigures::From(const pool::TargetCounters& in) {
   out.dials_ok = in.dials_ok;
   out.dials_failed = in.dials_failed;
   out.breaker_opened = in.breaker_opened;
+  out.quarantines = in.quarantines;
   out.opened = in.opened;
   out.closed = in.closed;
   out.probes_passed = in.probes_passed;
@@ -123,6 +125,7 @@ void TargetGauges::Add(const pool::TargetRow& row) {
   max_connections += row.max_connections;
   warm_floor += row.floor;
   warm_deficit += row.warm_deficit;
+  quarantined += row.no_reuse_for > Duration(0) ? 1 : 0;
   breakers_open += row.breaker != pool::BreakerState::kClosed ? 1 : 0;
   waiters += row.waiters;
   leases += row.leases;

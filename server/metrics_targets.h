@@ -26,6 +26,7 @@ struct PoolFigures {
   uint64_t dials_ok = 0;
   std::array<uint64_t, 4> dials_failed{};
   uint64_t breaker_opened = 0;
+  uint64_t quarantines = 0;
   uint64_t opened = 0;
   std::array<uint64_t, pool::kCloseReasons> closed{};
   uint64_t probes_passed = 0;
@@ -57,6 +58,7 @@ struct TargetGauges {
   int64_t warm_floor = 0;
   int64_t warm_deficit = 0;
   int64_t breakers_open = 0;
+  int64_t quarantined = 0;
   int64_t waiters = 0;
   int64_t leases = 0;
   Duration oldest_wait{0};

@@ -107,6 +107,10 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
   FillBreaker(row, out->mutable_breaker());
   FillKeepAlive(row, out->mutable_keep_alive());
   FillFloor(row, out->mutable_warm_floor());
+  if (row.no_reuse_for > Duration(0)) {
+    FillDuration(row.no_reuse_for,
+                 out->mutable_desync()->mutable_no_reuse_for());
+  }
   v1::Quantiles* wait = out->mutable_acquire_wait();
   wait->set_count(row.counters.wait.total());
   FillDuration(row.counters.wait.Quantile(0.5), wait->mutable_p50());

@@ -148,6 +148,7 @@ class Codec {
   struct Error {
     bool unsolicited = false;
     std::string message;
+    std::string evidence;  // The first of the unsolicited bytes, 16 at most.
   };
   virtual const Error& error() const = 0;
 };

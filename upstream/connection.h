@@ -140,6 +140,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     return options_.facts;
   }
   const std::string& target() const { return options_.target; }
+  // Of one that was closed as kUnsolicited: the first of those bytes.
+  std::string Evidence() {
+    MutexLock lock(&mu_);
+    return codec_->error().evidence;
+  }
   Loop& loop() const { return *loop_; }
   bool http2() const { return options_.http2; }
   // Set by Announce, before anybody else knows the connection.

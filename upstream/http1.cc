@@ -79,7 +79,7 @@ class Http1Codec final : public Codec {
   size_t TakeChunkData(std::string_view rest);
   size_t TakeTrailers(std::string_view rest, size_t line);
   size_t Refuse(std::string problem);
-  size_t RefuseUnsolicited();
+  size_t RefuseUnsolicited(std::string_view bytes);
 
   // The answer is whole; `left` more bytes have arrived than belong to it.
   void Complete(size_t left);
@@ -221,7 +221,7 @@ bool Http1Codec::Feed(std::string_view bytes) {
     return phase_ != Phase::kClosed;
   }
   if (phase_ == Phase::kIdle || written_ == 0) {
-    RefuseUnsolicited();
+    RefuseUnsolicited(bytes);
     return false;
   }
   answered_ = true;
@@ -246,7 +246,7 @@ bool Http1Codec::Feed(std::string_view bytes) {
 size_t Http1Codec::Take(std::string_view rest) {
   switch (phase_) {
     case Phase::kIdle:
-      return RefuseUnsolicited();
+      return RefuseUnsolicited(rest);
     case Phase::kHead:
       return TakeHead(rest);
     case Phase::kBody:
@@ -405,8 +405,10 @@ size_t Http1Codec::Refuse(std::string problem) {
   return 0;
 }
 
-size_t Http1Codec::RefuseUnsolicited() {
+size_t Http1Codec::RefuseUnsolicited(std::string_view bytes) {
+  constexpr size_t kMostEvidence = 16;
   error_.unsolicited = true;
+  error_.evidence = bytes.substr(0, kMostEvidence);
   const char* message = "the upstream sent bytes that answer no request";
   if (stream_ != 0) {
     Fail(CallError::kConnectionGone, Verdict::kNotSent, message);

@@ -7,7 +7,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/mutex.h"
 #include "upstream/connection.h"
 #include "upstream/connection_table.h"
@@ -25,6 +27,8 @@ constexpr int kMaxShards = 65536;
 // Targets with counters of their own; the rest share one line.
 constexpr size_t kMaxCountedTargets = 4096;
 constexpr char kOtherTargets[] = "other";
+// Of unsolicited bytes per target: so many, and then one in so many.
+constexpr uint64_t kMostLogged = 10;
 constexpr int64_t kMostProbeBytes = 1 << 20;
 
 // What Reconfigure replaces.
@@ -122,6 +126,7 @@ class Upstream::Impl final : public ConnectionOwner {
   void StartDial(size_t loop, pool::ConnId id, const pool::HostPoolKey& key);
   void FinishDial(size_t loop, pool::ConnId id, DialResult result);
   void FailDial(pool::ConnId id, const char* message);
+  void NoteUnsolicited(Connection& connection);
   void StopLoop(size_t loop);
 
   std::shared_ptr<const Live> live_ ABSL_GUARDED_BY(mu_);
@@ -237,14 +242,30 @@ void Upstream::Impl::FailDial(pool::ConnId id, const char* message) {
                       {}, MonotonicNow());
 }
 
-void Upstream::Impl::OnConnectionClosed(Connection& connection,
-                                        pool::CloseReason reason) {
-  if (reason == pool::CloseReason::kUnsolicited) {
+void Upstream::Impl::NoteUnsolicited(Connection& connection) {
+  const std::string evidence = absl::BytesToHexString(connection.Evidence());
+  uint64_t count = 0;
+  {
     MutexLock lock(&mu_);
     const bool room = counters_.size() < kMaxCountedTargets ||
                       counters_.contains(connection.target());
-    ++counters_[room ? connection.target() : kOtherTargets].unsolicited_bytes;
+    Counters& mine = counters_[room ? connection.target() : kOtherTargets];
+    count = ++mine.unsolicited_bytes;
+    mine.evidence = evidence;
   }
+  // One that does it all the time need not fill the log.
+  if (count > kMostLogged && count % kMostLogged != 0) return;
+  HOTLINE_LOG(kWarning, "closed for bytes that nobody had asked for",
+              {{"target", connection.target()},
+               {"connection", connection.id()},
+               {"address", connection.facts()->remote_address},
+               {"bytes", evidence},
+               {"times", count}});
+}
+
+void Upstream::Impl::OnConnectionClosed(Connection& connection,
+                                        pool::CloseReason reason) {
+  if (reason == pool::CloseReason::kUnsolicited) NoteUnsolicited(connection);
   events_->Closed(connection.id(), reason, MonotonicNow());
   // After that: until then a call on it has to wait for the pool's knowing.
   table_.Remove(connection.handle());

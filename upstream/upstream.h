@@ -110,6 +110,7 @@ class Upstream final : public pool::Transport {
   // Counted since the start, per target; sampled by metrics.
   struct Counters {
     uint64_t unsolicited_bytes = 0;  // Connections closed for stray bytes.
+    std::string evidence;  // The first 16 of the latest ones, in hexadecimal.
   };
   std::vector<std::pair<std::string, Counters>> TargetCounters() const;
 

@@ -117,5 +117,35 @@ class BreakerTest(harness.EndToEnd):
                    "dials begin again", 30)
 
 
+class DesyncTest(harness.EndToEnd):
+
+    def test_who_sends_what_nobody_asked_for_is_not_reused_for_a_while(self):
+        def script(connection):
+            while connection.read_request():
+                # The first three say more than they were asked.
+                surplus = b"surprise!" if connection.index < 3 else b""
+                connection.send(peers.ok() + surplus)
+
+        peer = peers.Peer(script)
+        self.addCleanup(peer.stop)
+        server = self.start_hotlined()
+        get = lambda: server.broker.Execute(
+            pb.ExecuteRequest(url=peer.target + "/"), timeout=20)
+        desync = lambda: server.stats(target=peer.target).targets[0].desync
+        for count in range(1, 4):
+            self.assertEqual(get().body, b"fine\n")
+            wait.until(lambda: desync().count == count, "it is noticed", 30)
+        self.assertEqual(desync().evidence, b"surprise!".hex())
+        self.assertGreater(desync().no_reuse_for.seconds, 200)
+        self.assertEqual(server.metrics()[
+            'hotline_quarantined{target="%s"}' % peer.target], 1)
+        wait.until(lambda: b"surprise!".hex() in server.log(),
+                   "the log has the bytes", 30)
+        for _ in range(4):
+            self.assertFalse(get().receipt.connection.reused)
+        self.assertEqual(peer.accepted, 7)
+        server.check_nothing_held()
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -60,6 +60,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(target.max_errors, 10);
   EXPECT_EQ(target.max_streams, 128);
   EXPECT_EQ(target.breaker_failures, 10);
+  EXPECT_EQ(target.desync_limit, 3);
   EXPECT_EQ(target.breaker_open_for, seconds(2));
   EXPECT_EQ(s.default_target.validate, CheckSettings{});
   EXPECT_EQ(s.default_target.probe, CheckSettings{.path = "/"});
@@ -276,6 +277,14 @@ std::vector<Row> Rows() {
       {"pool.breaker_open_for", "pool: {breaker_open_for: 7s}",
        [](const Settings& s) {
          return Mine(s).pool.breaker_open_for == seconds(7);
+       }},
+      {"pool.desync_limit", "pool: {desync_limit: 7}",
+       [](const Settings& s) { return Mine(s).pool.desync_limit == 7; }},
+      {"targets.desync_limit",
+       "targets: [{target: 'https://a.example', desync_limit: 0}]",
+       [](const Settings& s) {
+         return Mine(s).pool.desync_limit == 0 &&
+                s.default_target.pool.desync_limit == 3;
        }},
       {"targets.breaker_failures",
        "targets: [{target: 'https://a.example', breaker_failures: 0}]",

@@ -95,6 +95,7 @@ pool::TargetConfig Simulation::RandomTargetConfig() {
   config.expected_streams = dice_.Percent(50) ? 0 : 1;
   config.warm = dice_.Percent(30) ? dice_.Between(1, 2) : 0;
   config.warm_max = dice_.Percent(30) ? config.warm + dice_.Between(1, 3) : 0;
+  config.desync_limit = dice_.Between(0, 3);
   config.deadline_admission = dice_.Percent(30);
   config.idle_timeout = dice_.Millis(20, 400);
   config.max_lifetime = dice_.Millis(100, 3000);
