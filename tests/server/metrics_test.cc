@@ -160,6 +160,9 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   row.idle = 2;
   row.max_connections = 20;
   row.warm_deficit = 6;
+  row.floor = 8;
+  row.breaker = pool::BreakerState::kHalfOpen;
+  row.no_reuse_for = milliseconds(1);
   row.waiters = 7;
   row.oldest_wait = milliseconds(1500);
   row.leases = 9;
@@ -177,6 +180,8 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   c.errors_counted = 15;
   c.leases_expired = 16;
   c.leases_leaked = 17;
+  c.breaker_opened = 18;
+  c.quarantines = 19;
   c.wait.Record(microseconds(60));
   c.wait.Record(seconds(2));
   c.lease.Record(seconds(100));
@@ -198,6 +203,11 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   EXPECT_EQ(value("connections", "state=\"closing\""), 4);
   EXPECT_EQ(value("max_connections"), 20);
   EXPECT_EQ(value("warm_deficit"), 6);
+  EXPECT_EQ(value("warm_floor"), 8);
+  EXPECT_EQ(value("breaker_open"), 1);
+  EXPECT_EQ(value("breaker_opened_total"), 18);
+  EXPECT_EQ(value("quarantined"), 1);
+  EXPECT_EQ(value("quarantines_total"), 19);
   EXPECT_EQ(value("waiters"), 7);
   EXPECT_EQ(value("oldest_wait_seconds"), 1.5);
   EXPECT_EQ(value("leases"), 9);
@@ -206,6 +216,8 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   EXPECT_EQ(value("acquires_total", "result=\"wait_timeout\""), 13);
   EXPECT_EQ(value("acquires_total", "result=\"dial_failed\""), 14);
   EXPECT_EQ(value("acquires_total", "result=\"shutdown\""), 17);
+  EXPECT_EQ(value("acquires_total", "result=\"circuit_open\""), 18);
+  EXPECT_EQ(value("acquires_total", "result=\"wont_make_deadline\""), 19);
   EXPECT_EQ(value("acquires_total", "result=\"cancelled\""), 8);
   EXPECT_EQ(value("connection_reuse_total"), 90);
   EXPECT_EQ(value("dials_total", "result=\"ok\""), 11);

@@ -48,6 +48,46 @@ TEST(StatsViewTest, TotalsAddUp) {
   EXPECT_EQ(response.targets_size(), 4);
 }
 
+TEST(StatsViewTest, WarmthAndRecoveryArrive) {
+  pool::Snapshot snapshot = Targets(1);
+  pool::TargetRow& row = snapshot.targets[0];
+  v1::StatsResponse before;
+  ASSERT_EQ(FillStats({}, "", snapshot, {}, kNow, &before), nullptr);
+  EXPECT_EQ(before.targets(0).breaker().state(), "CLOSED");
+  EXPECT_FALSE(before.targets(0).breaker().has_open_for());
+  EXPECT_FALSE(before.targets(0).keep_alive().has_said());
+  EXPECT_FALSE(before.targets(0).keep_alive().has_learned());
+  EXPECT_FALSE(before.targets(0).has_desync());
+
+  row.breaker = pool::BreakerState::kOpen;
+  row.failures_in_a_row = 10;
+  row.breaker_open_for = std::chrono::seconds(2);
+  row.counters.breaker_opened = 3;
+  row.keep_alive_said = std::chrono::seconds(60);
+  row.keep_alive_learned = std::chrono::seconds(5);
+  row.idle_for = std::chrono::seconds(4);
+  row.floor = 7;
+  row.warm_deficit = 2;
+  row.arrivals_per_second = 12.5;
+  row.dial_time = std::chrono::seconds(1);
+  row.no_reuse_for = std::chrono::seconds(9);
+  v1::StatsResponse after;
+  ASSERT_EQ(FillStats({}, "", snapshot, {}, kNow, &after), nullptr);
+  const v1::TargetStats& target = after.targets(0);
+  EXPECT_EQ(target.breaker().state(), "OPEN");
+  EXPECT_EQ(target.breaker().failures(), 10);
+  EXPECT_EQ(target.breaker().opened(), 3);
+  EXPECT_EQ(target.breaker().open_for().seconds(), 2);
+  EXPECT_EQ(target.keep_alive().said().seconds(), 60);
+  EXPECT_EQ(target.keep_alive().learned().seconds(), 5);
+  EXPECT_EQ(target.keep_alive().idle_for().seconds(), 4);
+  EXPECT_EQ(target.warm_floor().connections(), 7);
+  EXPECT_EQ(target.warm_floor().missing(), 2);
+  EXPECT_EQ(target.warm_floor().arrivals_per_second(), 12.5);
+  EXPECT_EQ(target.warm_floor().dial_time().seconds(), 1);
+  EXPECT_EQ(target.desync().no_reuse_for().seconds(), 9);
+}
+
 TEST(StatsViewTest, PagesShowEachRowOnceAndInOrder) {
   v1::StatsRequest request;
   request.set_page_size(7);
