@@ -25,6 +25,7 @@ void AddCounters(const TargetCounters& from, TargetCounters* into) {
   into->probes_failed += from.probes_failed;
   into->errors_counted += from.errors_counted;
   into->leases_expired += from.leases_expired;
+  into->leases_reclaimed += from.leases_reclaimed;
   into->leases_leaked += from.leases_leaked;
   into->wait.Merge(from.wait);
   into->lease.Merge(from.lease);

@@ -18,6 +18,30 @@ void Leases::ReleaseBusy(Lease* lease, Outcome outcome) {
   if (outcome != Outcome::kOk) pool->Judge(lease->conn, outcome);
 }
 
+LeaseStatus Leases::Reclaim(const LeaseId& id, Instant now, bool* busy,
+                            Target** target) {
+  Lease* lease = nullptr;
+  const LeaseStatus status = FindLive(id, now, &lease, target);
+  if (status != LeaseStatus::kOk) return status;
+  HostPool* pool = lease->conn->pool;
+  *target = pool->target();
+  ++pool->target()->counters().leases_reclaimed;
+  *busy = lease->busy;
+  if (lease->busy) {
+    // The streams of the others stay: the call on this one will be reset.
+    ReleaseBusy(lease,
+                lease->conn->multiplexed ? Outcome::kOk : Outcome::kDiscard);
+  } else {
+    pool->EndLease(lease, Outcome::kOk, now);
+  }
+  return LeaseStatus::kOk;
+}
+
+LeaseStatus Leases::Look(const LeaseId& id, Instant now, Target** target) {
+  Lease* lease = nullptr;
+  return FindLive(id, now, &lease, target);
+}
+
 CallStart Leases::BeginCall(const LeaseId& id, Instant now, Target** target) {
   CallStart start;
   Lease* lease = nullptr;

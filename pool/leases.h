@@ -20,6 +20,9 @@ class Leases {
 
   LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
                       Target** target);
+  LeaseStatus Reclaim(const LeaseId& id, Instant now, bool* busy,
+                      Target** target);
+  LeaseStatus Look(const LeaseId& id, Instant now, Target** target);
   CallStart BeginCall(const LeaseId& id, Instant now, Target** target);
   void EndCall(const LeaseId& id, Instant now, Target** target);
   RenewResult Renew(const LeaseId& id, Duration ttl, Instant now,

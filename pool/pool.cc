@@ -38,6 +38,14 @@ AcquireResult Pool::Acquire(const AcquireRequest& request, Instant now) {
   return result;
 }
 
+bool Pool::AcquireIdle(const AcquireRequest& request, Instant now,
+                       AcquireResult* result) {
+  const KeyHash hash(*request.key, impl_->shared().seed);
+  if (!impl_->Of(hash).AcquireIdle(request, hash, now, result)) return false;
+  impl_->Follow(now);
+  return true;
+}
+
 bool Pool::Cancel(WaiterId waiter, Instant now) {
   Shard* shard = impl_->Of(waiter);
   if (shard == nullptr) return false;
@@ -53,6 +61,24 @@ LeaseStatus Pool::Release(const LeaseId& lease, Outcome outcome, Instant now) {
   bool quiet = false;
   status = shard->Release(lease, outcome, now, &quiet);
   if (!quiet) impl_->Follow(now);
+  return status;
+}
+
+LeaseStatus Pool::Reclaim(const LeaseId& lease, Instant now, bool* busy) {
+  Shard* shard = nullptr;
+  LeaseStatus status = impl_->Of(lease, &shard);
+  if (status != LeaseStatus::kOk) return status;
+  status = shard->Reclaim(lease, now, busy);
+  impl_->Follow(now);
+  return status;
+}
+
+LeaseStatus Pool::Look(const LeaseId& lease, Instant now) {
+  Shard* shard = nullptr;
+  LeaseStatus status = impl_->Of(lease, &shard);
+  if (status != LeaseStatus::kOk) return status;
+  status = shard->Look(lease, now);
+  impl_->Follow(now);
   return status;
 }
 

@@ -172,6 +172,12 @@ class Pool final : public TransportEvents {
   // returns.
   AcquireResult Acquire(const AcquireRequest& request, Instant now);
 
+  // Borrows a slot if one is there to be lent now, in line behind nobody: as
+  // Acquire does, then. Otherwise false, and nothing was changed or counted.
+  // Never with a request_id.
+  bool AcquireIdle(const AcquireRequest& request, Instant now,
+                   AcquireResult* result);
+
   // Leaves the line. True: the waiter will never be told anything. False: it
   // has been told, or is being told; a grant is then the caller's to release.
   bool Cancel(WaiterId waiter, Instant now);
@@ -179,6 +185,15 @@ class Pool final : public TransportEvents {
   // Ends a lease. While a call runs on it: kOk takes effect at EndCall, the
   // others close the connection at once.
   LeaseStatus Release(const LeaseId& lease, Outcome outcome, Instant now);
+
+  // Ends a lease whose holder is gone, and counts it. Between calls it is as
+  // kOk; while one runs on it nobody knows what will become of the connection:
+  // of one with a single slot it is closed, of others only this slot ends when
+  // the call does. `busy`: that it was so.
+  LeaseStatus Reclaim(const LeaseId& lease, Instant now, bool* busy);
+
+  // Whether the lease is one still.
+  LeaseStatus Look(const LeaseId& lease, Instant now);
 
   // Marks a lease as busy, and stops its clock, for one call. Each kOk is
   // followed by one EndCall.

@@ -182,25 +182,33 @@ void Shard::SweepLocked(Target* target, Instant now) {
 
 // --- Borrowing ---
 
+inline bool Shard::LendLocked(HostPool* pool, const AcquireRequest& request,
+                              Instant now, AcquireResult* result) {
+  if (pool == nullptr || !request.request_id.empty() || state_.shutdown)
+      [[unlikely]]
+    return false;
+  Connection* conn = pool->FindLendable(request.reuse == Reuse::kForceNew, now);
+  if (conn == nullptr || pool->target()->unsettled()) [[unlikely]]
+    return false;
+  pool->target()->LendNow(pool, conn, request, now, result);
+  return true;
+}
+
 bool Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
                     Instant now, AcquireResult* result) {
   Visit visit(this);
   HostPool* pool = FindPoolLocked(*request.key, hash.pool);
-  if (pool != nullptr && request.request_id.empty() && !state_.shutdown)
-      [[likely]] {
-    Target* target = pool->target();
-    Connection* conn =
-        pool->FindLendable(request.reuse == Reuse::kForceNew, now);
-    if (conn != nullptr && !target->unsettled()) [[likely]] {
-      target->LendNow(pool, conn, request, now, result);
-      if (state_.outbox.empty()) [[likely]]
-        return true;
-    }
-  }
-  if (result->kind != AcquireResult::kGranted) {
-    AcquireLocked(pool, request, hash, now, result);
-  }
+  if (LendLocked(pool, request, now, result)) [[likely]]
+    return state_.outbox.empty();
+  AcquireLocked(pool, request, hash, now, result);
   return false;
+}
+
+bool Shard::AcquireIdle(const AcquireRequest& request, const KeyHash& hash,
+                        Instant now, AcquireResult* result) {
+  Visit visit(this);
+  return LendLocked(FindPoolLocked(*request.key, hash.pool), request, now,
+                    result);
 }
 
 void Shard::AcquireLocked(HostPool* pool, const AcquireRequest& request,
@@ -239,6 +247,22 @@ LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
   Target* target = nullptr;
   const LeaseStatus status = leases_.Release(id, outcome, now, &target);
   *quiet = target == nullptr && state_.outbox.empty();
+  if (target != nullptr) SettleLocked(target, now);
+  return status;
+}
+
+LeaseStatus Shard::Reclaim(const LeaseId& id, Instant now, bool* busy) {
+  Visit visit(this);
+  Target* target = nullptr;
+  const LeaseStatus status = leases_.Reclaim(id, now, busy, &target);
+  if (target != nullptr) SettleLocked(target, now);
+  return status;
+}
+
+LeaseStatus Shard::Look(const LeaseId& id, Instant now) {
+  Visit visit(this);
+  Target* target = nullptr;
+  const LeaseStatus status = leases_.Look(id, now, &target);
   if (target != nullptr) SettleLocked(target, now);
   return status;
 }

@@ -40,10 +40,15 @@ class alignas(128) Shard {
   // it.
   bool Acquire(const AcquireRequest& request, const KeyHash& hash, Instant now,
                AcquireResult* result);
+  // True: granted. False: nothing is changed.
+  bool AcquireIdle(const AcquireRequest& request, const KeyHash& hash,
+                   Instant now, AcquireResult* result);
   // `quiet`: there is nothing to follow up.
   LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
                       bool* quiet);
 
+  LeaseStatus Reclaim(const LeaseId& id, Instant now, bool* busy);
+  LeaseStatus Look(const LeaseId& id, Instant now);
   bool Cancel(WaiterId waiter, Instant now);
   CallStart BeginCall(const LeaseId& id, Instant now);
   void EndCall(const LeaseId& id, Instant now);
@@ -119,6 +124,9 @@ class alignas(128) Shard {
     }
   };
 
+  // Lends what is there to be lent at once, if that is all there is to do.
+  bool LendLocked(HostPool* pool, const AcquireRequest& request, Instant now,
+                  AcquireResult* result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AcquireLocked(HostPool* pool, const AcquireRequest& request,
                      const KeyHash& hash, Instant now, AcquireResult* result)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -39,9 +39,10 @@ struct TargetCounters {
   uint64_t probes_failed = 0;
   uint64_t errors_counted = 0;
   uint64_t leases_expired = 0;
-  uint64_t leases_leaked = 0;  // Suspected: held longer than leak_after.
-  Histogram wait;              // Of granted acquires.
-  Histogram lease;             // How long leases were held.
+  uint64_t leases_reclaimed = 0;  // Their session ended.
+  uint64_t leases_leaked = 0;     // Suspected: held longer than leak_after.
+  Histogram wait;                 // Of granted acquires.
+  Histogram lease;                // How long leases were held.
   Histogram dial_resolve;
   Histogram dial_connect;
   Histogram dial_tls;

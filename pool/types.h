@@ -74,6 +74,7 @@ struct Holder {
   std::string client_id;
   std::string purpose;
   std::string trace;
+  uint64_t session = 0;  // The one it ends with; 0: none.
 };
 
 // How an idle connection is checked before it is lent again (R5).

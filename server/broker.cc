@@ -79,6 +79,27 @@ TunnelParts Broker::NewTunnel(v1::TunnelOpen open, CallContext context,
   return {std::move(tunnel), ends};
 }
 
+bool Broker::AcquireIdle(const v1::AcquireRequest& request,
+                         const BrokerSettings& settings,
+                         const CallContext& context,
+                         v1::AcquireResponse* response, LeaseId* lease) {
+  pool::HostPoolKey key;
+  pool::AcquireRequest acquire;
+  const Instant now = context.arrival;
+  if (PrepareAcquire(request, settings, context, now, &key, &acquire) !=
+      nullptr) {
+    return false;
+  }
+  if (!acquire.request_id.empty()) return false;
+  acquire.key = &key;
+  acquire.secret = UnguessableBits();
+  pool::AcquireResult result;
+  if (!pool_->AcquireIdle(acquire, now, &result)) return false;
+  *lease = result.grant.lease;
+  FillAcquired(result.grant, *upstream_, now, MonotonicNow(), response);
+  return true;
+}
+
 ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
                          v1::ReleaseResponse* response, Instant now) {
   if (auto bad = ValidateOutcome(request.outcome())) return FromInput(*bad);
@@ -134,6 +155,8 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
   }
   wanted.connections = request.view() == v1::STATS_VIEW_CONNECTIONS;
   wanted.leases = request.view() == v1::STATS_VIEW_LEASES;
+  response->mutable_totals()->set_sessions(
+      static_cast<int64_t>(registry_->sessions()));
   response->set_instance(InstanceName(instance_));
   FillTimestamp(start_time_, response->mutable_start_time());
   ErrorPtr error =
@@ -157,13 +180,41 @@ void Broker::AddDesyncs(v1::StatsResponse* response) const {
   }
 }
 
+void Broker::Reclaim(const std::vector<LeaseId>& leases, Instant now) {
+  std::vector<LeaseId> busy_ones;
+  for (const LeaseId& lease : leases) {
+    bool busy = false;
+    pool_->Reclaim(lease, now, &busy);
+    if (busy) busy_ones.push_back(lease);
+  }
+  if (busy_ones.empty()) return;
+  for (const auto& call : registry_->All()) {
+    for (const LeaseId& lease : busy_ones) call->OnLeaseGone(lease);
+  }
+}
+
+bool Broker::IsHeld(const LeaseId& lease, Instant now) {
+  return pool_->Look(lease, now) == pool::LeaseStatus::kOk;
+}
+
+uint64_t Broker::AddSession(OpenSession* session) {
+  return registry_->AddSession(session);
+}
+
+void Broker::RemoveSession(OpenSession* session) {
+  registry_->RemoveSession(session);
+}
+
 void Broker::Reconfigure(const BrokerSettings& settings) {
   auto fresh = std::make_shared<const BrokerSettings>(settings);
   MutexLock lock(&settings_mu_);
   settings_ = std::move(fresh);
 }
 
-void Broker::StartDrain(Instant now) { pool_->Shutdown(now); }
+void Broker::StartDrain(Instant now) {
+  pool_->Shutdown(now);
+  for (const auto& session : registry_->Drain()) session->OnDrain();
+}
 
 bool Broker::Drained(Instant now) const {
   if (!registry_->empty()) return false;
@@ -175,6 +226,7 @@ bool Broker::Drained(Instant now) const {
 
 void Broker::AbortCalls() {
   for (const std::shared_ptr<Call>& call : registry_->All()) call->Abort();
+  for (const auto& session : registry_->Drain()) session->OnAbort();
 }
 
 std::shared_ptr<const BrokerSettings> Broker::settings() const {

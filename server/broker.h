@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/lease_id.h"
 #include "base/mutex.h"
@@ -27,6 +28,16 @@
 
 namespace hotline::server {
 
+// Of each session; see config.proto.
+struct SessionLimits {
+  int max_items_per_message = 1024;
+  int max_items_in_flight = 1024;
+  int max_leases = 1024;
+  int64_t max_buffered_bytes = 32 << 20;
+
+  friend bool operator==(const SessionLimits&, const SessionLimits&) = default;
+};
+
 // What can change while the process runs.
 struct BrokerSettings {
   Duration default_deadline = std::chrono::seconds(30);
@@ -37,6 +48,7 @@ struct BrokerSettings {
   Duration lease_ttl = std::chrono::seconds(30);
   Duration max_lease_ttl = std::chrono::minutes(10);
   Duration tunnel_idle_timeout = std::chrono::minutes(5);
+  SessionLimits session;
 };
 
 // What comes with a call beside its message.
@@ -45,6 +57,9 @@ struct CallContext {
   // The caller's, on our clock; kNever when it gave none.
   Instant deadline = kNever;
   std::string traceparent;  // From the metadata; may be empty.
+  // Holds the leases of requests that name no holder, and names the session
+  // that all of them are bound to. May be null.
+  std::shared_ptr<const pool::Holder> holder;
 };
 
 // Told once that a call is over; null means success, and that the response is
@@ -100,6 +115,17 @@ struct TunnelParts {
   Tunnel* tunnel = nullptr;
 };
 
+// A stream of calls, as the broker knows it: something to be told when the
+// process goes.
+class OpenSession : public std::enable_shared_from_this<OpenSession> {
+ public:
+  virtual ~OpenSession() = default;
+  // No new leases: end as soon as nothing is held and nothing runs.
+  virtual void OnDrain() = 0;
+  // End now; what still runs is aborted and answered first.
+  virtual void OnAbort() = 0;
+};
+
 class Broker {
  public:
   // The pool, the upstream and the metrics must outlive the broker and every
@@ -121,6 +147,12 @@ class Broker {
   TunnelParts NewTunnel(v1::TunnelOpen open, CallContext context,
                         TunnelCaller* caller, Completion* completion);
 
+  // Acquires what can be lent at once, with no Call made for it. False: do it
+  // the other way, nothing has happened.
+  bool AcquireIdle(const v1::AcquireRequest& request,
+                   const BrokerSettings& settings, const CallContext& context,
+                   v1::AcquireResponse* response, LeaseId* lease);
+
   ErrorPtr Release(const v1::ReleaseRequest& request,
                    v1::ReleaseResponse* response, Instant now);
   ErrorPtr Renew(const v1::RenewRequest& request, v1::RenewResponse* response,
@@ -128,13 +160,25 @@ class Broker {
   ErrorPtr Stats(const v1::StatsRequest& request, v1::StatsResponse* response,
                  Instant now);
 
+  // Their session has ended, and so do they, with the calls that run on them.
+  void Reclaim(const std::vector<LeaseId>& leases, Instant now);
+  // Whether it is a lease still.
+  bool IsHeld(const LeaseId& lease, Instant now);
+
+  // From Add to Remove a session is counted and told of a drain (at once, when
+  // it has begun already). Add returns its number, from 1.
+  uint64_t AddSession(OpenSession* session);
+  void RemoveSession(OpenSession* session);
+
   void Reconfigure(const BrokerSettings& settings);
+  std::shared_ptr<const BrokerSettings> settings() const;
 
   // No new leases, and no new calls without one; what runs goes on.
   void StartDrain(Instant now);
   // Nothing runs and nobody holds a lease.
   bool Drained(Instant now) const;
-  // Completes every call that still runs, as Call::Abort says.
+  // Completes every call that still runs, as Call::Abort says, and ends the
+  // sessions.
   void AbortCalls();
 
  private:
@@ -144,7 +188,6 @@ class Broker {
   friend class TunnelCall;
   class Registry;
 
-  std::shared_ptr<const BrokerSettings> settings() const;
   void AddDesyncs(v1::StatsResponse* response) const;
   // The budget of a target; shared by the tail when there are too many.
   std::shared_ptr<RetryBudget> BudgetOf(const std::string& target);

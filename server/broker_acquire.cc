@@ -19,6 +19,21 @@ pool::Reuse FromProto(v1::Reuse reuse) {
   }
 }
 
+// Who asks, and in which session.
+std::shared_ptr<const pool::Holder> HolderIn(const v1::AcquireRequest& request,
+                                             const CallContext& context) {
+  if (context.holder == nullptr) {
+    return HolderOf(request.holder(), context.traceparent);
+  }
+  if (!request.has_holder()) return context.holder;
+  pool::Holder holder = *context.holder;
+  if (const auto own = HolderOf(request.holder(), context.traceparent)) {
+    holder = *own;
+    holder.session = context.holder->session;
+  }
+  return std::make_shared<const pool::Holder>(std::move(holder));
+}
+
 }  // namespace
 
 std::shared_ptr<const pool::Holder> HolderOf(const v1::Holder& holder,
@@ -49,40 +64,56 @@ AcquireCall::AcquireCall(Broker* broker, const v1::AcquireRequest* request,
       request_(*request),
       response_(response) {}
 
-ErrorPtr AcquireCall::Prepare(Instant now) {
+ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
+                        const BrokerSettings& settings,
+                        const CallContext& context, Instant now,
+                        pool::HostPoolKey* key, pool::AcquireRequest* out) {
   ParsedTarget target;
-  if (auto bad = ValidateAcquire(request_, &target)) return FromInput(*bad);
-  key_.target = std::move(target.canonical);
-  key_.options.sni = request_.options().sni();
-  key_.options.pool_group = request_.options().pool_group();
-  key_.options.alpn = request_.options().alpn();
-  key_.mode = request_.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
-                                                    : pool::Mode::kShared;
-  acquire_.reuse = FromProto(request_.reuse());
-  acquire_.lease_ttl = request_.has_lease_ttl()
-                           ? std::min(server::FromProto(request_.lease_ttl()),
-                                      settings_->max_lease_ttl)
-                           : settings_->lease_ttl;
-  if (request_.has_max_wait()) {
-    const Duration most = server::FromProto(request_.max_wait());
-    acquire_.may_wait = most.count() > 0;
-    acquire_.deadline = SaturatingAdd(now, most);
+  if (auto bad = ValidateAcquire(request, &target)) return FromInput(*bad);
+  key->target = std::move(target.canonical);
+  key->options.sni = request.options().sni();
+  key->options.pool_group = request.options().pool_group();
+  key->options.alpn = request.options().alpn();
+  key->mode = request.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
+                                                   : pool::Mode::kShared;
+  out->reuse = FromProto(request.reuse());
+  out->lease_ttl = request.has_lease_ttl()
+                       ? std::min(server::FromProto(request.lease_ttl()),
+                                  settings.max_lease_ttl)
+                       : settings.lease_ttl;
+  if (request.has_max_wait()) {
+    const Duration most = server::FromProto(request.max_wait());
+    out->may_wait = most.count() > 0;
+    out->deadline = SaturatingAdd(now, most);
   }
-  acquire_.holder = HolderOf(request_.holder(), context_.traceparent);
-  acquire_.request_id = request_.request_id();
+  out->holder = HolderIn(request, context);
+  out->request_id = request.request_id();
+  return nullptr;
+}
+
+void FillAcquired(const pool::Grant& grant, const upstream::Upstream& upstream,
+                  Instant arrival, Instant now, v1::AcquireResponse* out) {
+  FillLease(grant.lease, grant.expires, now, out->mutable_lease());
+  FillConnection(upstream, grant.conn, grant.handle, grant.uses,
+                 grant.ready_since, now, out->mutable_connection());
+  FillDuration(now - arrival, out->mutable_timings()->mutable_total());
+}
+
+ErrorPtr AcquireCall::Prepare(Instant now) {
+  if (ErrorPtr error = PrepareAcquire(request_, *settings_, context_, now,
+                                      &key_, &acquire_)) {
+    return error;
+  }
   max_attempts_ = settings_->max_attempts;
   Seek(now);
   return nullptr;
 }
 
 void AcquireCall::OnSlot(const pool::Grant& grant) {
-  const Instant now = MonotonicNow();
-  FillLease(grant.lease, grant.expires, now, response_->mutable_lease());
-  FillConnection(*broker_->upstream_, grant.conn, grant.handle, grant.uses,
-                 grant.ready_since, now, response_->mutable_connection());
-  v1::Timings* timings = response_->mutable_timings();
-  FillDuration(now - context_.arrival, timings->mutable_total());
+  FillAcquired(grant, *broker_->upstream_, context_.arrival, MonotonicNow(),
+               response_);
   if (grant.wait.limit != pool::WaitLimit::kNone) {
+    v1::Timings* timings = response_->mutable_timings();
     FillDuration(waited_, timings->mutable_wait());
     FillDialTimings(grant.dial, timings);
     FillWait(grant.wait, response_->mutable_wait());

@@ -26,6 +26,17 @@ class AcquireCall final : public PooledCall {
 std::shared_ptr<const pool::Holder> HolderOf(const v1::Holder& holder,
                                              const std::string& traceparent);
 
+// Checks a request and says it in the pool's words. `key` and `out` refer to it
+// where they can.
+ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
+                        const BrokerSettings& settings,
+                        const CallContext& context, Instant now,
+                        pool::HostPoolKey* key, pool::AcquireRequest* out);
+
+// The answer to who has been granted a connection, but for its wait.
+void FillAcquired(const pool::Grant& grant, const upstream::Upstream& upstream,
+                  Instant arrival, Instant now, v1::AcquireResponse* out);
+
 // What a lease's end looks like on the wire.
 void FillLease(const LeaseId& id, Instant expires, Instant now, v1::Lease* out);
 

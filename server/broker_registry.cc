@@ -33,6 +33,42 @@ std::vector<std::shared_ptr<Call>> Broker::Registry::All() const {
   return all;
 }
 
+uint64_t Broker::Registry::AddSession(OpenSession* session) {
+  uint64_t number;
+  bool draining;
+  {
+    MutexLock lock(&sessions_mu_);
+    sessions_.insert(session);
+    number = ++last_session_;
+    draining = draining_;
+  }
+  if (draining) session->OnDrain();
+  return number;
+}
+
+void Broker::Registry::RemoveSession(OpenSession* session) {
+  MutexLock lock(&sessions_mu_);
+  sessions_.erase(session);
+}
+
+size_t Broker::Registry::sessions() const {
+  MutexLock lock(&sessions_mu_);
+  return sessions_.size();
+}
+
+std::vector<std::shared_ptr<OpenSession>> Broker::Registry::Drain() {
+  std::vector<std::shared_ptr<OpenSession>> all;
+  MutexLock lock(&sessions_mu_);
+  draining_ = true;
+  // One that is being destroyed is on its way out of the set.
+  for (OpenSession* session : sessions_) {
+    if (auto alive = session->weak_from_this().lock()) {
+      all.push_back(std::move(alive));
+    }
+  }
+  return all;
+}
+
 std::shared_ptr<RetryBudget> Broker::Registry::BudgetOf(
     const std::string& target) {
   Stripe& stripe = stripes_[absl::HashOf(target) % kStripes];

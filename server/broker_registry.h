@@ -1,5 +1,5 @@
-// The calls that are under way: so that a drain can wait for them, and end
-// those that remain.
+// The calls and sessions that are under way: so that a drain can wait for them,
+// and end those that remain.
 #ifndef HOTLINE_SERVER_BROKER_REGISTRY_H_
 #define HOTLINE_SERVER_BROKER_REGISTRY_H_
 
@@ -23,6 +23,12 @@ class Broker::Registry {
   bool empty() const;
   std::vector<std::shared_ptr<Call>> All() const;
 
+  uint64_t AddSession(OpenSession* session);
+  void RemoveSession(OpenSession* session);
+  size_t sessions() const;
+  // Those that are open; whoever comes later is told of the drain at once.
+  std::vector<std::shared_ptr<OpenSession>> Drain();
+
   // Also here, for want of a better shard: what the broker keeps per target.
   std::shared_ptr<RetryBudget> BudgetOf(const std::string& target);
 
@@ -41,6 +47,11 @@ class Broker::Registry {
   Stripe& StripeOf(const Call* call) {
     return stripes_[(reinterpret_cast<uintptr_t>(call) >> 7) % kStripes];
   }
+
+  mutable Mutex sessions_mu_;
+  absl::flat_hash_set<OpenSession*> sessions_ ABSL_GUARDED_BY(sessions_mu_);
+  uint64_t last_session_ ABSL_GUARDED_BY(sessions_mu_) = 0;
+  bool draining_ ABSL_GUARDED_BY(sessions_mu_) = false;
 
   std::array<Stripe, kStripes> stripes_;
   const std::shared_ptr<RetryBudget> shared_budget_ =

@@ -45,6 +45,7 @@ class Resolver {
     ResolveUpstream();
     ResolveExecute();
     out_.rewarm = ResolveRewarm(config_.rewarm());
+    ResolveSession();
     for (int i = 0; i < config_.targets_size(); ++i) ResolveTarget(i);
     CheckWarmth();
     out_.log_level =
@@ -193,6 +194,14 @@ class Resolver {
     out_.execute.max_attempts = in.max_attempts();
     out_.execute.retry_budget_percent = in.retry_budget_percent();
     out_.execute.forward_traceparent = in.forward_traceparent();
+  }
+
+  void ResolveSession() {
+    const v1::Session& in = config_.session();
+    out_.session.max_items_per_message = in.max_items_per_message();
+    out_.session.max_items_in_flight = in.max_items_in_flight();
+    out_.session.max_leases = in.max_leases();
+    out_.session.max_buffered_bytes = in.max_buffered_bytes();
   }
 
   void ResolveTarget(int i) {

@@ -94,6 +94,17 @@ struct RewarmSettings {
                          const RewarmSettings&) = default;
 };
 
+// server::SessionLimits.
+struct SessionSettings {
+  int max_items_per_message = 0;
+  int max_items_in_flight = 0;
+  int max_leases = 0;
+  int64_t max_buffered_bytes = 0;
+
+  friend bool operator==(const SessionSettings&,
+                         const SessionSettings&) = default;
+};
+
 struct Settings {
   // "127.0.0.1:50051", "[::1]:50051", "unix:///path": as in the file.
   std::vector<std::string> grpc_listen;
@@ -108,6 +119,7 @@ struct Settings {
   UpstreamSettings upstream;
   ExecuteSettings execute;
   RewarmSettings rewarm;
+  SessionSettings session;
 
   Duration lease_ttl{0};
   Duration max_lease_ttl{0};

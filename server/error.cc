@@ -1,6 +1,8 @@
 #include "server/error.h"
 
 #include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "server/proto_time.h"
 
 namespace hotline::server {
@@ -155,6 +157,31 @@ ErrorPtr FromRejection(const std::string& target,
                     "this process is shutting down");
   error->retry_after = std::chrono::seconds(1);
   return error;
+}
+
+void FillStatus(const Error& error, google::rpc::Status* out) {
+  out->set_code(static_cast<int>(error.code));
+  out->set_message(error.message);
+  google::rpc::ErrorInfo info;
+  info.set_reason(error.reason);
+  info.set_domain("hotline");
+  for (const auto& [key, value] : error.metadata) {
+    (*info.mutable_metadata())[key] = value;
+  }
+  out->add_details()->PackFrom(info);
+  if (error.retry_after.has_value()) {
+    google::rpc::RetryInfo retry;
+    FillDuration(*error.retry_after, retry.mutable_retry_delay());
+    out->add_details()->PackFrom(retry);
+  }
+  if (!error.field.empty()) {
+    google::rpc::BadRequest bad;
+    auto* violation = bad.add_field_violations();
+    violation->set_field(error.field);
+    violation->set_description(error.message);
+    out->add_details()->PackFrom(bad);
+  }
+  if (error.wait != nullptr) out->add_details()->PackFrom(*error.wait);
 }
 
 void FillWait(const pool::WaitInfo& wait, v1::WaitExplanation* out) {

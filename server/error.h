@@ -15,6 +15,10 @@
 #include "pool/pool.h"
 #include "server/validate.h"
 
+namespace google::rpc {
+class Status;
+}  // namespace google::rpc
+
 namespace hotline::server {
 
 struct Error {
@@ -42,6 +46,10 @@ ErrorPtr FromLeaseStatus(pool::LeaseStatus status);
 // The pool did not serve an acquire for `target`.
 ErrorPtr FromRejection(const std::string& target,
                        const pool::Rejection& rejection);
+
+// As every caller sees it, over whatever channel: an ErrorInfo (domain
+// "hotline") and, where it has them, RetryInfo, BadRequest and WaitExplanation.
+void FillStatus(const Error& error, google::rpc::Status* out);
 
 // Fills the explanation of a wait; the holders and the dial error may be empty.
 void FillWait(const pool::WaitInfo& wait, v1::WaitExplanation* out);

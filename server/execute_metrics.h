@@ -149,9 +149,10 @@ enum class RpcMethod : uint8_t {
   kExecute,
   kStats,
   kTunnel,
+  kSession,
 };
-inline constexpr std::array<std::string_view, 6> kRpcMethods = {
-    "Acquire", "Release", "Renew", "Execute", "Stats", "Tunnel"};
+inline constexpr std::array<std::string_view, 7> kRpcMethods = {
+    "Acquire", "Release", "Renew", "Execute", "Stats", "Tunnel", "Session"};
 
 // gRPC's status codes, 0 to 16.
 inline constexpr int kGrpcCodes = 17;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "grpcpp/server_context.h"
+#include "server/grpc_session.h"
 #include "server/status.h"
 #include "server/tunnel_reactor.h"
 
@@ -14,23 +15,6 @@ namespace {
 
 // Long enough for every W3C traceparent; what is longer is not one.
 constexpr size_t kMaxTraceparent = 128;
-
-CallContext ContextOf(const grpc::CallbackServerContext& grpc_context) {
-  CallContext context;
-  context.arrival = MonotonicNow();
-  const auto deadline = grpc_context.deadline();
-  if (deadline != std::chrono::system_clock::time_point::max()) {
-    context.deadline = SaturatingAdd(
-        context.arrival, std::chrono::duration_cast<Duration>(
-                             deadline - std::chrono::system_clock::now()));
-  }
-  const auto& metadata = grpc_context.client_metadata();
-  const auto trace = metadata.find("traceparent");
-  if (trace != metadata.end() && trace->second.size() <= kMaxTraceparent) {
-    context.traceparent.assign(trace->second.data(), trace->second.size());
-  }
-  return context;
-}
 
 // One call under way: lives from the RPC's arrival until gRPC is done with it.
 class CallReactor final : public grpc::ServerUnaryReactor, public Completion {
@@ -75,6 +59,23 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 }
 
 }  // namespace
+
+CallContext ContextOf(const grpc::CallbackServerContext& grpc_context) {
+  CallContext context;
+  context.arrival = MonotonicNow();
+  const auto deadline = grpc_context.deadline();
+  if (deadline != std::chrono::system_clock::time_point::max()) {
+    context.deadline = SaturatingAdd(
+        context.arrival, std::chrono::duration_cast<Duration>(
+                             deadline - std::chrono::system_clock::now()));
+  }
+  const auto& metadata = grpc_context.client_metadata();
+  const auto trace = metadata.find("traceparent");
+  if (trace != metadata.end() && trace->second.size() <= kMaxTraceparent) {
+    context.traceparent.assign(trace->second.data(), trace->second.size());
+  }
+  return context;
+}
 
 BrokerService::BrokerService(Broker* broker, RpcMetrics* metrics)
     : broker_(broker), metrics_(metrics) {}
@@ -124,6 +125,11 @@ grpc::ServerUnaryReactor* BrokerService::Stats(
 grpc::ServerBidiReactor<v1::TunnelRequest, v1::TunnelResponse>*
 BrokerService::Tunnel(grpc::CallbackServerContext* context) {
   return NewTunnelReactor(broker_, metrics_, ContextOf(*context));
+}
+
+grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>*
+BrokerService::Session(grpc::CallbackServerContext* context) {
+  return NewSession(*context, broker_, metrics_);
 }
 
 }  // namespace hotline::server

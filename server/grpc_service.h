@@ -30,6 +30,8 @@ class BrokerService final : public v1::Broker::CallbackService {
                                   v1::StatsResponse* response) override;
   grpc::ServerBidiReactor<v1::TunnelRequest, v1::TunnelResponse>* Tunnel(
       grpc::CallbackServerContext* context) override;
+  grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>* Session(
+      grpc::CallbackServerContext* context) override;
 
  private:
   Broker* const broker_;

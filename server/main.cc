@@ -55,6 +55,11 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
   out.lease_ttl = settings.lease_ttl;
   out.max_lease_ttl = settings.max_lease_ttl;
   out.tunnel_idle_timeout = settings.tunnel_idle_timeout;
+  const SessionSettings& session = settings.session;
+  out.session = {.max_items_per_message = session.max_items_per_message,
+                 .max_items_in_flight = session.max_items_in_flight,
+                 .max_leases = session.max_leases,
+                 .max_buffered_bytes = session.max_buffered_bytes};
   return out;
 }
 

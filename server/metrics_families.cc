@@ -100,6 +100,8 @@ void AddAcquires(Targets targets, MetricsPage* page) {
     for (const TargetFigures& t : targets) {
       family.Value({{"target", t.label}, {"reason", "expired"}},
                    t.pool.leases_expired);
+      family.Value({{"target", t.label}, {"reason", "session"}},
+                   t.pool.leases_reclaimed);
     }
   }
   AddSimple(targets, page, MetricType::Counter,

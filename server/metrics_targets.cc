@@ -48,6 +48,7 @@ void ForEachPair(PoolFigures& a, const PoolFigures& b, F f) {
   Pair(a.probes_failed, b.probes_failed, f);
   Pair(a.errors_counted, b.errors_counted, f);
   Pair(a.leases_expired, b.leases_expired, f);
+  Pair(a.leases_reclaimed, b.leases_reclaimed, f);
   Pair(a.leases_leaked, b.leases_leaked, f);
   Pair(a.wait, b.wait, f);
   Pair(a.lease, b.lease, f);
@@ -89,6 +90,7 @@ PoolFigures PoolFigures::From(const pool::TargetCounters& in) {
   out.probes_failed = in.probes_failed;
   out.errors_counted = in.errors_counted;
   out.leases_expired = in.leases_expired;
+  out.leases_reclaimed = in.leases_reclaimed;
   out.leases_leaked = in.leases_leaked;
   out.wait = ToCounts(in.wait);
   out.lease = ToCounts(in.lease);

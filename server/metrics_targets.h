@@ -33,6 +33,7 @@ struct PoolFigures {
   uint64_t probes_failed = 0;
   uint64_t errors_counted = 0;
   uint64_t leases_expired = 0;
+  uint64_t leases_reclaimed = 0;
   uint64_t leases_leaked = 0;
   HistogramCounts wait;
   HistogramCounts lease;

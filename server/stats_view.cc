@@ -46,6 +46,7 @@ void Add(const pool::TargetCounters& in, v1::Counters* out) {
   out->set_opened(out->opened() + in.opened);
   out->set_closed(out->closed() + Sum(in.closed));
   out->set_leases_expired(out->leases_expired() + in.leases_expired);
+  out->set_leases_reclaimed(out->leases_reclaimed() + in.leases_reclaimed);
 }
 
 void Add(const Executes& in, v1::Counters* out) {
@@ -147,6 +148,7 @@ void FillLeaseRow(const pool::LeaseRow& row, v1::LeaseStats* out) {
     FillDuration(*row.remaining, out->mutable_remaining());
   }
   out->set_busy(row.busy);
+  out->set_session(row.holder.session);
 }
 
 // The rows of one page: positions in the list they were taken from.

@@ -7,8 +7,7 @@
 
 namespace hotline::server {
 
-// Null becomes OK. Everything else carries an ErrorInfo (domain "hotline") and,
-// where it has them, RetryInfo, BadRequest and WaitExplanation.
+// Null becomes OK; everything else carries what FillStatus says.
 grpc::Status ToStatus(const ErrorPtr& error);
 
 }  // namespace hotline::server

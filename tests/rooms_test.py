@@ -99,7 +99,7 @@ RULES = [
     Rule(r"^server/(?!main\.cc$|broker)", never=("upstream/",)),
     # No use case knows that gRPC exists.
     Rule(r"^server/(broker|error|validate|url|http_head|retry_budget|stats_view|"
-         r"execute_metrics|config|metrics|admin_http|status_page)",
+         r"execute_metrics|config|metrics|admin_http|status_page|session)",
          never=GRPC + ("hotline/v1/broker.grpc",)),
     Rule(r"^client/", own=("base/", "client/") + PROTO,
          never=("boost/", "prometheus/", "yaml-cpp/", "nghttp2/")),

@@ -44,8 +44,10 @@ std::string Totals(const v1::StatsResponse& stats, Duration now) {
       " failed\n",  //
       "dials        ", counters.dials(), ": ", counters.dial_failures(),
       " failed; ", counters.opened(), " opened, ", counters.closed(),
-      " closed\n",  //
-      "expired      ", counters.leases_expired(), " leases\n");
+      " closed\n",                                              //
+      "expired      ", counters.leases_expired(), " leases\n",  //
+      "sessions     ", totals.sessions(), ": ", counters.leases_reclaimed(),
+      " leases taken back\n");
 }
 
 Table Targets(const v1::StatsResponse& stats) {
@@ -115,6 +117,7 @@ Table Leases(const v1::StatsResponse& stats) {
                {"CONNECTION", kRight},
                {"MODE", kLeft},
                {"BUSY", kLeft},
+               {"SESSION", kRight},
                {"CLIENT", kLeft},
                {"PURPOSE", kLeft},
                {"TRACE", kLeft}});
@@ -123,6 +126,7 @@ Table Leases(const v1::StatsResponse& stats) {
                lease.has_remaining() ? FormatDuration(lease.remaining()) : "-",
                lease.target(), absl::StrCat(lease.connection_id()),
                ModeName(lease.mode()), lease.busy() ? "yes" : "no",
+               lease.session() > 0 ? absl::StrCat(lease.session()) : "-",
                Or(lease.holder().client_id()), Or(lease.holder().purpose()),
                Or(lease.holder().trace())});
   }

@@ -116,6 +116,20 @@ TEST(FormatStats, ShowsARowPerTarget) {
             std::string::npos);
 }
 
+TEST(FormatStats, SaysWhichSessionALeaseEndsWith) {
+  v1::StatsResponse stats;
+  stats.mutable_totals()->set_sessions(3);
+  stats.mutable_totals()->mutable_counters()->set_leases_reclaimed(7);
+  stats.add_leases()->set_session(42);
+  stats.add_leases()->set_target("https://unary");
+  const std::string text =
+      FormatStats(stats, v1::STATS_VIEW_LEASES, seconds(0), false);
+  EXPECT_NE(text.find("sessions     3: 7 leases taken back\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("no         42  -"), std::string::npos) << text;
+  EXPECT_NE(text.find("no          -  -"), std::string::npos) << text;
+}
+
 TEST(ExitCodeFor, TellsOkFromBareErrors) {
   EXPECT_EQ(ExitCodeFor(absl::OkStatus()), kExitOk);
   EXPECT_EQ(ExitCodeFor(absl::UnavailableError("")), kExitUnreachable);

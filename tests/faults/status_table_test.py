@@ -19,6 +19,7 @@ import certs
 import harness
 import hotlined
 import peers
+import sessions
 import wait
 
 Code = grpc.StatusCode
@@ -375,6 +376,32 @@ class TunnelTest(StatusTable):
         server.check_nothing_held()
 
 
+class SessionTest(StatusTable):
+
+    def test_items_that_cannot_be_begun(self):
+        server = self.start_hotlined()
+        silent = self.peer(peers.silent).target
+        session = sessions.Session(server)
+        self.addCleanup(session.cut)
+
+        def bad(reason, *items):
+            session.send(*items)
+            status = session.next().error
+            found = hotlined.details_of(status)
+            self.assertEqual(status.code, Code.INVALID_ARGUMENT.value[0])
+            self.assertEqual(found["ErrorInfo"].domain, "hotline")
+            self.assertEqual(found["ErrorInfo"].reason, reason)
+            self.assertTrue(found["BadRequest"].field_violations[0].field)
+            _SHOWN.add((Code.INVALID_ARGUMENT.name, reason))
+
+        bad("BAD_ITEM", pb.SessionItem(id=1))
+        bad("BAD_ITEM_ID", pb.SessionItem(
+            cancel=pb.SessionCancelRequest(id=1)))
+        waits = pb.SessionItem(id=2, execute=pb.ExecuteRequest(
+            url=silent + "/"))
+        bad("DUPLICATE_ITEM_ID", waits, waits)
+
+
 class DrainTest(StatusTable):
 
     def test_draining(self):
@@ -425,7 +452,7 @@ class TheWholeTable(unittest.TestCase):
 def load_tests(loader, _tests, _pattern):
     suite = unittest.TestSuite()
     for case in (InputTest, LeaseTest, LineTest, DialTest, CallTest,
-                 TunnelTest, DrainTest, TheWholeTable):
+                 TunnelTest, SessionTest, DrainTest, TheWholeTable):
         suite.addTests(loader.loadTestsFromTestCase(case))
     return suite
 

@@ -78,6 +78,12 @@ TEST_F(StatisticsTest, EveryCounterCounts) {
   cut.request.set_url(target + "/cut");
   cut.request.set_method("POST");
   ASSERT_EQ(Go(&cut)->Wait(), "UPSTREAM_RESET");
+  {  // Lost with its session.
+    auto lease = Acquire(target);
+    ASSERT_EQ(lease->Wait(), "OK");
+    broker_->Reclaim({*DecodeLeaseId(lease->response.lease().lease_id())},
+                     MonotonicNow());
+  }
   {  // Expires.
     TestAcquire lease;
     lease.request.set_target(target);
@@ -102,14 +108,15 @@ TEST_F(StatisticsTest, EveryCounterCounts) {
   const v1::Counters counters =
       Stats(v1::STATS_VIEW_SUMMARY).totals().counters();
   EXPECT_EQ(Zeros(counters), "") << counters.DebugString();
-  EXPECT_EQ(counters.acquires(), 6);
-  EXPECT_EQ(counters.reused(), 2);
+  EXPECT_EQ(counters.acquires(), 7);
+  EXPECT_EQ(counters.reused(), 3);
   EXPECT_EQ(counters.acquire_failures(), 2);
   EXPECT_EQ(counters.dials(), 3);
   EXPECT_EQ(counters.dial_failures(), 1);
   EXPECT_EQ(counters.opened(), 2);
   EXPECT_EQ(counters.closed(), 2);
   EXPECT_EQ(counters.leases_expired(), 1);
+  EXPECT_EQ(counters.leases_reclaimed(), 1);
   EXPECT_EQ(counters.executes(), 4);
   EXPECT_EQ(counters.execute_failures(), 2);
 }

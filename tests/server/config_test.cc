@@ -82,6 +82,10 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.execute.max_attempts, 3);
   EXPECT_EQ(s.execute.retry_budget_percent, 20);
   EXPECT_FALSE(s.execute.forward_traceparent);
+  EXPECT_EQ(s.session.max_items_per_message, 1024);
+  EXPECT_EQ(s.session.max_items_in_flight, 1024);
+  EXPECT_EQ(s.session.max_leases, 1024);
+  EXPECT_EQ(s.session.max_buffered_bytes, 32 << 20);
   EXPECT_EQ(s.lease_ttl, seconds(30));
   EXPECT_EQ(s.max_lease_ttl, minutes(10));
   EXPECT_EQ(s.log_level, LogLevel::kInfo);
@@ -240,6 +244,14 @@ std::vector<Row> Rows() {
        [](const Settings& s) { return s.execute.retry_budget_percent == 0; }},
       {"execute.forward_traceparent", "execute: {forward_traceparent: true}",
        [](const Settings& s) { return s.execute.forward_traceparent; }},
+      {"session.max_items_per_message", "session: {max_items_per_message: 7}",
+       [](const Settings& s) { return s.session.max_items_per_message == 7; }},
+      {"session.max_items_in_flight", "session: {max_items_in_flight: 7}",
+       [](const Settings& s) { return s.session.max_items_in_flight == 7; }},
+      {"session.max_leases", "session: {max_leases: 7}",
+       [](const Settings& s) { return s.session.max_leases == 7; }},
+      {"session.max_buffered_bytes", "session: {max_buffered_bytes: 70000}",
+       [](const Settings& s) { return s.session.max_buffered_bytes == 70000; }},
       {"targets.target", "targets: [{target: 'HTTPS://A.example'}]",
        [](const Settings& s) { return s.targets.count(kTarget) == 1; }},
       {"targets.max_connections",

@@ -179,6 +179,7 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   c.probes_failed = 14;
   c.errors_counted = 15;
   c.leases_expired = 16;
+  c.leases_reclaimed = 18;
   c.leases_leaked = 17;
   c.breaker_opened = 18;
   c.quarantines = 19;
@@ -233,6 +234,7 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   EXPECT_EQ(value("probes_total", "result=\"passed\""), 13);
   EXPECT_EQ(value("probes_total", "result=\"failed\""), 14);
   EXPECT_EQ(value("leases_reclaimed_total", "reason=\"expired\""), 16);
+  EXPECT_EQ(value("leases_reclaimed_total", "reason=\"session\""), 18);
   EXPECT_EQ(value("leases_suspected_total"), 17);
   EXPECT_EQ(value("acquire_wait_seconds_count"), 2);
   EXPECT_NEAR(value("acquire_wait_seconds_sum"), 2.00006, 1e-9);

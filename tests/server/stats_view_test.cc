@@ -32,9 +32,19 @@ pool::Snapshot Leases(int n) {
     row.target = "https://a:443";
     row.conn = i + 1;
     row.age = std::chrono::seconds(i);
+    row.holder.session = i;
     snapshot.leases.push_back(row);
   }
   return snapshot;
+}
+
+TEST(StatsViewTest, ALeaseNamesItsSession) {
+  v1::StatsRequest request;
+  request.set_view(v1::STATS_VIEW_LEASES);
+  v1::StatsResponse response;
+  ASSERT_EQ(FillStats(request, "", Leases(3), {}, kNow, &response), nullptr);
+  ASSERT_EQ(response.leases_size(), 3);
+  EXPECT_EQ(response.leases(0).session(), 2u) << "the oldest one";
 }
 
 TEST(StatsViewTest, TotalsAddUp) {

@@ -379,9 +379,13 @@ void Simulation::Acquire(Caller* caller) {
   caller->waiter = 0;
   lines_[LineOf(*caller)].push_back(caller);
   ++acquires_;
+  const bool try_idle = dice_.Percent(20);
   Trace(caller, "acquire " + LineOf(*caller) + " " + caller->request_id);
   Tell([&] {
-    AcquireResult result = pool_->Acquire(request, now);
+    AcquireResult result;
+    if (!try_idle || !pool_->AcquireIdle(request, now, &result)) {
+      result = pool_->Acquire(request, now);
+    }
     if (result.kind == AcquireResult::kQueued) {
       ++queued_;
       Expect(result.waiter != 0, "no name for a waiter");
@@ -557,9 +561,16 @@ void Simulation::Release(Caller* caller) {
     if (old_leases_.size() > kOldLeases) old_leases_.pop_front();
   }
   const LeaseId id = lease.id;
+  const bool holder_is_gone = dice_.Percent(10);
   Tell([&] {
-    Expect(pool_->Release(id, outcome, schedule_.now()) == expected,
-           "a release with a surprise");
+    bool ran = false;
+    const LeaseStatus status =
+        holder_is_gone ? pool_->Reclaim(id, schedule_.now(), &ran)
+                       : pool_->Release(id, outcome, schedule_.now());
+    Expect(status == expected, "a release with a surprise");
+    if (holder_is_gone && status == LeaseStatus::kOk) {
+      Expect(ran == busy, "reclaimed from a call, or not");
+    }
   });
 }
 

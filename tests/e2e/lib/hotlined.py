@@ -22,6 +22,11 @@ def error_details(error):
             break
     else:
         return {}
+    return details_of(status)
+
+
+def details_of(status):
+    """The same for a google.rpc.Status."""
     kinds = {"google.rpc.ErrorInfo": error_details_pb2.ErrorInfo,
              "google.rpc.RetryInfo": error_details_pb2.RetryInfo,
              "google.rpc.BadRequest": error_details_pb2.BadRequest,

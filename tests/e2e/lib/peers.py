@@ -92,6 +92,17 @@ class Connection:
         except OSError:
             return False
 
+    def has_more(self):
+        """Whether bytes have come that no read_request() has returned."""
+        if self._data:
+            return True
+        if not select.select([self._sock], [], [], 0)[0]:
+            return False
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def await_close(self):
         """Reads until the other side closes, or the peer is stopped."""
         while self._read():
