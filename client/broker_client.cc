@@ -1,11 +1,5 @@
 #include "client/broker_client.h"
 
-#include <grpc/support/time.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/support/channel_arguments.h>
-
-#include <algorithm>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -13,67 +7,12 @@
 #include <utility>
 
 #include "absl/random/random.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/channel.h"
 #include "client/proto_time.h"
 
 namespace hotline::client {
 namespace {
-
-// Longer than any body the broker sends (3 MiB), with its headers.
-constexpr int kMaxReceiveBytes = 8 << 20;
-// sockaddr_un holds 108 bytes with the final zero.
-constexpr size_t kMaxSocketPath = 107;
-
-constexpr absl::string_view kUnixPrefix = "unix:///";
-
-absl::Status CheckAddress(const std::string& address) {
-  const auto bad = [&address](absl::string_view why) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("address \"", address, "\": ", why));
-  };
-  if (address.compare(0, 5, "unix:") == 0) {
-    if (address.compare(0, kUnixPrefix.size(), kUnixPrefix.data()) != 0) {
-      return bad("a socket is written unix:///path");
-    }
-    const size_t path = address.size() - (kUnixPrefix.size() - 1);
-    if (path < 2) return bad("no path");
-    if (path > kMaxSocketPath) return bad("path longer than 107 bytes");
-    return absl::OkStatus();
-  }
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0) return bad("not host:port");
-  if (address.find("//") != std::string::npos) return bad("not host:port");
-  const std::string port = address.substr(colon + 1);
-  if (port.empty() || port.size() > 5 ||
-      !std::all_of(port.begin(), port.end(), absl::ascii_isdigit) ||
-      std::stoi(port) < 1 || std::stoi(port) > 65535) {
-    return bad("the port is not a number from 1 to 65535");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckOptions(const BrokerClientOptions& options) {
-  if (absl::Status status = CheckAddress(options.address); !status.ok()) {
-    return status;
-  }
-  constexpr Duration kHour = std::chrono::hours(1);
-  const RetryOptions& retry = options.retry;
-  if (options.default_timeout <= Duration(0) ||
-      options.release_timeout <= Duration(0)) {
-    return absl::InvalidArgumentError("a timeout must be positive");
-  }
-  if (retry.max_attempts < 1 || retry.max_attempts > 100) {
-    return absl::InvalidArgumentError("max_attempts is not from 1 to 100");
-  }
-  if (retry.initial_backoff < Duration(0) || retry.max_backoff < Duration(0) ||
-      retry.initial_backoff > kHour || retry.max_backoff > kHour) {
-    return absl::InvalidArgumentError("a backoff is not from 0 to 1 h");
-  }
-  return absl::OkStatus();
-}
 
 // 128 random bits.
 std::string RandomId() {
@@ -118,39 +57,6 @@ absl::StatusOr<v1::RenewResponse> RenewOn(Channel& channel,
 }
 
 }  // namespace
-
-Channel::Channel(BrokerClientOptions options,
-                 std::shared_ptr<grpc::Channel> channel)
-    : options_(std::move(options)),
-      broker_(v1::Broker::NewStub(channel)),
-      health_(grpc::health::v1::Health::NewStub(channel)) {}
-
-void Channel::Prepare(grpc::ClientContext& context, Instant deadline,
-                      const CallOptions& call) {
-  // The deadline goes by the monotonic clock, as ours does.
-  const Duration remaining = deadline - MonotonicNow();
-  context.set_deadline(
-      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                   gpr_time_from_nanos(remaining.count(), GPR_TIMESPAN)));
-  if (!call.traceparent.empty()) {
-    context.AddMetadata("traceparent", call.traceparent);
-  }
-}
-
-void Channel::PrepareStream(grpc::ClientContext& context,
-                            const CallOptions& call) {
-  if (call.timeout.has_value()) {
-    return Prepare(context, SaturatingAdd(MonotonicNow(), *call.timeout), call);
-  }
-  if (!call.traceparent.empty()) {
-    context.AddMetadata("traceparent", call.traceparent);
-  }
-}
-
-double Channel::Random() {
-  static thread_local absl::BitGen random;
-  return absl::Uniform<double>(random, 0.0, 1.0);
-}
 
 Lease::Lease(std::shared_ptr<Channel> channel, v1::AcquireResponse answer)
     : channel_(std::move(channel)),
@@ -228,18 +134,7 @@ std::string Lease::Detach() {
 absl::StatusOr<std::unique_ptr<BrokerClient>> BrokerClient::Create(
     BrokerClientOptions options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
-  // Repeating is decided here, by the contract, and not by the library.
-  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  // The broker is near: a proxy in the environment is meant for others.
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // A broker that was restarted is found again within a second. (The minimum
-  // is left alone: it is also how long an attempt to connect may take.)
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  auto channel = grpc::CreateCustomChannel(
-      options.address, grpc::InsecureChannelCredentials(), arguments);
+  auto channel = MakeChannel(options);
   return std::unique_ptr<BrokerClient>(new BrokerClient(
       std::make_shared<Channel>(std::move(options), std::move(channel))));
 }

@@ -21,6 +21,12 @@
 
 namespace hotline::client {
 
+// INVALID_ARGUMENT for what cannot be meant.
+absl::Status CheckOptions(const BrokerClientOptions& options);
+
+// A connection of its own, made when it is first needed.
+std::shared_ptr<grpc::Channel> MakeChannel(const BrokerClientOptions& options);
+
 // Thread-safe. Shared by a client and the leases that came from it.
 class Channel {
  public:

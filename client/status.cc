@@ -30,6 +30,19 @@ absl::Status MakeStatus(int code, std::string_view message,
   return status;
 }
 
+absl::Status LocalError(absl::StatusCode code, std::string_view reason,
+                        std::string_view message, bool written) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(code));
+  status.set_message(message.data(), message.size());
+  google::rpc::ErrorInfo info;
+  info.set_reason(reason.data(), reason.size());
+  info.set_domain(kClientDomain);
+  (*info.mutable_metadata())["written"] = written ? "true" : "false";
+  status.add_details()->PackFrom(info);
+  return MakeStatus(status.code(), message, status.SerializeAsString());
+}
+
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
   const auto payload = status.GetPayload(kDetailsUrl);
   if (!payload.has_value()) return std::nullopt;

@@ -13,6 +13,13 @@ namespace hotline::client {
 absl::Status MakeStatus(int code, std::string_view message,
                         std::string_view details);
 
+// The domain of the errors that are made on this side.
+inline constexpr char kClientDomain[] = "hotline.client";
+
+// Such an error; `written`: whether the call may have reached the broker.
+absl::Status LocalError(absl::StatusCode code, std::string_view reason,
+                        std::string_view message, bool written);
+
 }  // namespace hotline::client
 
 #endif  // HOTLINE_CLIENT_STATUS_H_

@@ -110,6 +110,7 @@ int RunCommandLine(int argc, const char* const* argv, Io io) {
   AddTunnel(app, run);
   AddStats(app, run);
   AddHealth(app, run);
+  AddBench(app, run);
   AddDocumentation(app, run);
   try {
     app.parse(argc, argv);

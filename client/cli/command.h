@@ -40,6 +40,7 @@ void AddLeases(CLI::App& app, Run& run);
 void AddStats(CLI::App& app, Run& run);
 void AddHealth(CLI::App& app, Run& run);
 void AddTunnel(CLI::App& app, Run& run);
+void AddBench(CLI::App& app, Run& run);
 void AddDocumentation(CLI::App& app, Run& run);
 
 // Refuses what ParseDuration does not understand. An option with it is shown

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "client/broker_client.h"
+#include "client/retry.h"
 
 namespace hotline::client {
 namespace {
@@ -25,7 +26,9 @@ ExitCode ExitCodeFor(const absl::Status& status) {
     case absl::StatusCode::kInvalidArgument:
       return kExitUsage;
     case absl::StatusCode::kUnavailable:
-      return info.has_value() ? kExitUpstream : kExitUnreachable;
+      return info.has_value() && info->domain == kErrorDomain
+                 ? kExitUpstream
+                 : kExitUnreachable;
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kUnauthenticated:

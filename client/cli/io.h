@@ -17,6 +17,8 @@ struct Io {
   // What a tunnel joins: standard input and output.
   int in_fd = 0;
   int out_fd = 1;
+  // Standard error is a terminal: a line of progress may come and go on it.
+  bool live = false;
 };
 
 }  // namespace hotline::client

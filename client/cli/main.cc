@@ -17,5 +17,6 @@ int main(int argc, char** argv) {
        .out = std::cout,
        .err = std::cerr,
        .color_out = color && isatty(STDOUT_FILENO),
-       .color_err = color && isatty(STDERR_FILENO)});
+       .color_err = color && isatty(STDERR_FILENO),
+       .live = isatty(STDERR_FILENO) != 0});
 }

@@ -113,6 +113,17 @@ class FakeBroker final : public v1::Broker::Service,
 
   const std::string& address() const { return address_; }
 
+  // One Session stream; `number` counts them from 1. Without a handler:
+  // UNIMPLEMENTED.
+  using SessionStream =
+      grpc::ServerReaderWriter<v1::SessionResponse, v1::SessionRequest>;
+  using SessionHandler =
+      std::function<grpc::Status(SessionStream* stream, int number)>;
+  void OnSession(SessionHandler handler) {
+    std::lock_guard<std::mutex> lock(session_mu_);
+    session_ = std::move(handler);
+  }
+
   FakeMethod<v1::AcquireRequest, v1::AcquireResponse> acquire;
   FakeMethod<v1::ReleaseRequest, v1::ReleaseResponse> release;
   FakeMethod<v1::RenewRequest, v1::RenewResponse> renew;
@@ -156,12 +167,27 @@ class FakeBroker final : public v1::Broker::Service,
                       TunnelStream* stream) override {
     return tunnel(stream);
   }
+  grpc::Status Session(grpc::ServerContext* context,
+                       SessionStream* stream) override {
+    SessionHandler handler;
+    int number;
+    {
+      std::lock_guard<std::mutex> lock(session_mu_);
+      handler = session_;
+      number = ++sessions_;
+    }
+    if (!handler) return v1::Broker::Service::Session(context, stream);
+    return handler(stream, number);
+  }
   grpc::Status Check(grpc::ServerContext* context,
                      const grpc::health::v1::HealthCheckRequest* request,
                      grpc::health::v1::HealthCheckResponse* response) override {
     return health.Handle(context, *request, response);
   }
 
+  std::mutex session_mu_;
+  SessionHandler session_;
+  int sessions_ = 0;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
 };

@@ -1,0 +1,57 @@
+// One Session stream over gRPC. Internal to the client library.
+#ifndef HOTLINE_CLIENT_SESSION_STREAM_H_
+#define HOTLINE_CLIENT_SESSION_STREAM_H_
+
+#include <grpcpp/client_context.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "google/protobuf/arena.h"
+#include "hotline/v1/broker.grpc.pb.h"
+
+namespace hotline::client {
+
+class SessionCore;
+
+// Deletes itself when gRPC is done with it, after telling the core. Until the
+// core has called RemoveHold it may be written to.
+class SessionStream final
+    : public grpc::ClientBidiReactor<v1::SessionRequest, v1::SessionResponse> {
+ public:
+  using Batch = std::vector<std::shared_ptr<v1::SessionItem>>;
+
+  explicit SessionStream(std::shared_ptr<SessionCore> core);
+
+  void Open(v1::Broker::Stub* stub);
+  // One at a time; OnWritten of the core tells when the next may come.
+  void Write(Batch batch);
+  void Cancel() { context_.TryCancel(); }
+
+  // The core's, under its lock: threads that are about to use the stream;
+  // whether it was ever open; whether it is over.
+  int users = 0;
+  bool opened = false;
+  bool ended = false;
+
+ private:
+  void Read();
+  void ReleaseBatch();
+
+  void OnReadInitialMetadataDone(bool ok) override;
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnDone(const grpc::Status& status) override;
+
+  const std::shared_ptr<SessionCore> core_;
+  grpc::ClientContext context_;
+  v1::SessionRequest request_;
+  Batch batch_;  // What request_ points to.
+  google::protobuf::Arena arena_;
+  v1::SessionResponse* response_ = nullptr;
+};
+
+}  // namespace hotline::client
+
+#endif  // HOTLINE_CLIENT_SESSION_STREAM_H_
