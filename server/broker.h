@@ -11,7 +11,9 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -37,6 +39,8 @@ struct BrokerSettings {
   Duration lease_ttl = std::chrono::seconds(30);
   Duration max_lease_ttl = std::chrono::minutes(10);
   Duration tunnel_idle_timeout = std::chrono::minutes(5);
+  // Names that callers may ask for.
+  std::set<std::string, std::less<>> tls_profiles;
 };
 
 // What comes with a call beside its message.

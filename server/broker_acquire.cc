@@ -52,10 +52,15 @@ AcquireCall::AcquireCall(Broker* broker, const v1::AcquireRequest* request,
 ErrorPtr AcquireCall::Prepare(Instant now) {
   ParsedTarget target;
   if (auto bad = ValidateAcquire(request_, &target)) return FromInput(*bad);
+  if (auto bad =
+          ValidateTlsProfile(request_.options(), settings_->tls_profiles)) {
+    return FromInput(*bad);
+  }
   key_.target = std::move(target.canonical);
   key_.options.sni = request_.options().sni();
   key_.options.pool_group = request_.options().pool_group();
   key_.options.alpn = request_.options().alpn();
+  key_.options.tls_profile = request_.options().tls_profile();
   key_.mode = request_.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                     : pool::Mode::kShared;
   acquire_.reuse = FromProto(request_.reuse());
