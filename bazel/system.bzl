@@ -57,7 +57,7 @@ def _absl(ctx):
     return [f for f in _unique(flags.split(" ")) if f.startswith("-labsl_")]
 
 def _system_libraries_impl(ctx):
-    for package in ["grpc++", "protobuf", "libcares", "libnghttp2", "prometheus-cpp-core", "yaml-cpp"]:
+    for package in ["grpc++", "protobuf", "libcares", "libnghttp2", "prometheus-cpp-core", "yaml-cpp", "libbrotlidec", "zlib"]:
         _run(ctx, ["pkg-config", "--exists", package])
     absl = _absl(ctx)
 
@@ -110,6 +110,9 @@ def _system_libraries_impl(ctx):
         "-l:libssl.so.0",
         "-l:libcrypto.so.0",
     ], include = "boringssl_include"))
+    build.append(_library("brotlidec", ["-lbrotlidec"]))
+    build.append(_library("brotlienc", ["-lbrotlienc"]))
+    build.append(_library("zlib", ["-lz"]))
     build.append(_library("openssl", openssl))
     build.append(_library("gtest", ["-lgmock", "-lgtest", "-lpthread"]))
     build.append(_library("gtest_main", ["-lgmock_main", "-lgmock", "-lgtest", "-lpthread"]))

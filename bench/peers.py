@@ -96,7 +96,7 @@ class Bench:
             cert.read_text() + key.read_text())
         return cert
 
-    def nginx(self, body_bytes, http2=False):
+    def nginx(self, body_bytes, http2=False, connections=8192):
         """nginx over TLS, one worker, serving /small; returns (process, port)."""
         port = free_port()
         web = self.folder / "web"
@@ -106,7 +106,8 @@ class Bench:
         config.write_text(f"""
 daemon off; user root; worker_processes 1; pid {self.folder}/nginx-{port}.pid;
 error_log stderr crit;
-events {{ worker_connections 8192; }}
+worker_rlimit_nofile {connections + 100};
+events {{ worker_connections {connections}; }}
 http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
   client_body_temp_path {self.folder}/body; proxy_temp_path {self.folder}/proxy;
@@ -156,13 +157,13 @@ backend back
         wait_for_port(port, process)
         return process, port
 
-    def hotlined(self, max_connections, extra=""):
+    def hotlined(self, max_connections, extra="", pool=""):
         """hotlined with room for `max_connections` to each target."""
         grpc_port, http_port = free_port(), free_port()
         config = self.folder / f"hotline-{grpc_port}.yaml"
         config.write_text(f"""
 listen: {{grpc: ["127.0.0.1:{grpc_port}"], http: "127.0.0.1:{http_port}"}}
-pool: {{max_connections: 20000, max_connections_per_target: {max_connections}}}
+pool: {{max_connections: 20000, max_connections_per_target: {max_connections}, {pool}}}
 upstream: {{ca_file: "{self.folder}/cert.pem"}}
 egress: {{allow: ["127.0.0.0/8"]}}
 log: {{level: "warning"}}
@@ -172,6 +173,14 @@ log: {{level: "warning"}}
                              "--config", config)
         wait_for_port(grpc_port, process)
         return process, grpc_port, http_port
+
+
+    def rewrite(self, process, old, new):
+        """Changes a running hotlined's configuration, which it notices."""
+        path = pathlib.Path(process.args[-1])
+        fresh = path.with_suffix(".new")
+        fresh.write_text(path.read_text().replace(old, new))
+        fresh.rename(path)
 
 
 def grpc_message(folder, name, message):

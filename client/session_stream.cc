@@ -21,8 +21,8 @@ SessionStream::SessionStream(std::shared_ptr<SessionCore> core)
     : core_(std::move(core)), arena_(LargeBlocks()) {}
 
 void SessionStream::Open(v1::Broker::Stub* stub) {
-  AddHold();
   stub->async()->Session(&context_, this);
+  AddHold();
   Read();
   StartCall();
 }

@@ -53,9 +53,12 @@ KeyHash::KeyHash(const HostPoolKey& key, uint64_t seed)
     : target(HashBytes(key.target, seed)), pool(target) {
   if (key.mode == Mode::kExclusive) pool ^= kGolden;
   const ConnectionOptions& options = key.options;
-  if (!options.sni.empty() || !options.pool_group.empty()) {
+  if (!options.sni.empty() || !options.pool_group.empty() ||
+      !options.alpn.empty() || !options.tls_profile.empty()) {
     pool = HashBytes(options.sni, pool);
     pool = HashBytes(options.pool_group, pool + 1);
+    pool = HashBytes(options.alpn, pool + 2);
+    pool = HashBytes(options.tls_profile, pool + 3);
   }
 }
 

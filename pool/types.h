@@ -47,12 +47,13 @@ struct ConnectionOptions {
   // The protocol that alone will do: "h2", "http/1.1"; empty: either. Only with
   // https.
   std::string alpn;
+  std::string tls_profile;  // Empty: what the configuration says.
 
   friend bool operator==(const ConnectionOptions&,
                          const ConnectionOptions&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const ConnectionOptions& o) {
-    return H::combine(std::move(h), o.sni, o.pool_group, o.alpn);
+    return H::combine(std::move(h), o.sni, o.pool_group, o.alpn, o.tls_profile);
   }
 };
 

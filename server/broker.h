@@ -11,7 +11,9 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +51,8 @@ struct BrokerSettings {
   Duration max_lease_ttl = std::chrono::minutes(10);
   Duration tunnel_idle_timeout = std::chrono::minutes(5);
   SessionLimits session;
+  // Names that callers may ask for.
+  std::set<std::string, std::less<>> tls_profiles;
 };
 
 // What comes with a call beside its message.

@@ -70,10 +70,14 @@ ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
                         pool::HostPoolKey* key, pool::AcquireRequest* out) {
   ParsedTarget target;
   if (auto bad = ValidateAcquire(request, &target)) return FromInput(*bad);
+  if (auto bad = ValidateTlsProfile(request.options(), settings.tls_profiles)) {
+    return FromInput(*bad);
+  }
   key->target = std::move(target.canonical);
   key->options.sni = request.options().sni();
   key->options.pool_group = request.options().pool_group();
   key->options.alpn = request.options().alpn();
+  key->options.tls_profile = request.options().tls_profile();
   key->mode = request.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                    : pool::Mode::kShared;
   out->reuse = FromProto(request.reuse());

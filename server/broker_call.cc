@@ -253,6 +253,11 @@ void FillConnection(const upstream::Upstream& upstream, pool::ConnId conn,
   out->set_local_address(facts->local_address);
   out->set_tls_version(facts->tls_version);
   out->set_tls_cipher(facts->tls_cipher);
+  if (facts->tls_version.empty()) return;
+  out->set_tls_profile(facts->tls_profile);
+  out->set_tls_resumed(facts->tls_resumed);
+  out->mutable_certificate_not_after()->set_seconds(
+      facts->certificate_not_after);
 }
 
 void FillDialTimings(const pool::DialTimings& dial, v1::Timings* out) {

@@ -43,10 +43,15 @@ ErrorPtr ExecuteCall::Prepare(Instant now) {
   if (auto bad = ValidateExecute(request_, settings_->max_body_bytes, &url_)) {
     return FromInput(*bad);
   }
+  if (auto bad =
+          ValidateTlsProfile(request_.options(), settings_->tls_profiles)) {
+    return FromInput(*bad);
+  }
   key_.target = url_.target.canonical;
   key_.options.sni = request_.options().sni();
   key_.options.pool_group = request_.options().pool_group();
   key_.options.alpn = request_.options().alpn();
+  key_.options.tls_profile = request_.options().tls_profile();
   if (request_.has_timeout()) {
     deadline_ =
         std::min(deadline_, SaturatingAdd(now, FromProto(request_.timeout())));

@@ -43,10 +43,14 @@ ErrorPtr TunnelCall::Prepare(Instant now) {
   if (auto bad = ValidateUpgrade(open_, key_.target, &url_)) {
     return FromInput(*bad);
   }
+  if (auto bad = ValidateTlsProfile(open_.options(), settings_->tls_profiles)) {
+    return FromInput(*bad);
+  }
   key_.mode = pool::Mode::kExclusive;
   key_.options.sni = open_.options().sni();
   key_.options.pool_group = open_.options().pool_group();
   key_.options.alpn = open_.options().alpn();
+  key_.options.tls_profile = open_.options().tls_profile();
   // Only there can it be asked for.
   if (open_.has_upgrade() && target.tls) key_.options.alpn = "http/1.1";
   acquire_.holder = HolderOf(open_.holder(), context_.traceparent);

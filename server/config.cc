@@ -14,6 +14,7 @@
 #include "server/config_address.h"
 #include "server/config_proto.h"
 #include "server/config_rules.h"
+#include "server/config_tls.h"
 #include "server/config_upkeep.h"
 #include "server/config_yaml.h"
 #include "server/proto_time.h"
@@ -32,12 +33,21 @@ std::vector<std::string> ToVector(
 class Resolver {
  public:
   Resolver(v1::Config* config, const ConfigLines& lines, int cores,
-           ConfigFaults* faults, ConfigFaults* warnings)
+           const ConfigChecks& checks, ConfigFaults* faults,
+           ConfigFaults* warnings)
       : config_(*config),
         lines_(lines),
         cores_(cores),
         faults_(*faults),
-        warnings_(*warnings) {}
+        warnings_(*warnings),
+        tls_(
+            config, checks,
+            [this](const std::string& path, const std::string& text) {
+              Fault(path, text);
+            },
+            [this](const std::string& path, const std::string& text) {
+              Warn(path, text);
+            }) {}
 
   Settings Resolve() {
     ResolveListen();
@@ -177,6 +187,7 @@ class Resolver {
     out.egress_deny = ToVector(config_.egress().deny());
     CheckEgress("egress.allow", out.egress_allow);
     CheckEgress("egress.deny", out.egress_deny);
+    tls_.ResolveProfiles(&out);
   }
 
   void CheckEgress(const std::string& path,
@@ -239,6 +250,8 @@ class Resolver {
       return Fault(path + ".target", wrong->message);
     }
     if (parsed.raw) CheckRaw(in, path, out);
+    tls_.ResolveTarget(in, path, Given(path + ".tls_profiles"), parsed.tls,
+                       &out);
     const auto [first, added] =
         first_with_.emplace(parsed.canonical, path + ".target");
     if (!added) {
@@ -342,6 +355,7 @@ class Resolver {
   const int cores_;
   ConfigFaults& faults_;
   ConfigFaults& warnings_;
+  TlsProfileRules tls_;
   Settings out_;
   std::map<std::string, std::string> first_with_;  // Target -> its path.
 };
@@ -365,7 +379,8 @@ pool::TargetConfig Settings::PoolFor(std::string_view target) const {
 }
 
 absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
-                                     std::string_view name, int cores) {
+                                     std::string_view name, int cores,
+                                     const ConfigChecks& checks) {
   if (cores <= 0) {
     cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
@@ -380,13 +395,14 @@ absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
   // What several keys say together is looked at when each makes sense.
   if (!faults.empty()) return Refuse(faults);
   Settings settings =
-      Resolver(&config, lines, cores, &faults, &warnings).Resolve();
+      Resolver(&config, lines, cores, checks, &faults, &warnings).Resolve();
   if (!faults.empty()) return Refuse(faults);
   settings.warnings = warnings.Lines();
   return settings;
 }
 
-absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores) {
+absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores,
+                                    const ConfigChecks& checks) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::string text;
@@ -398,7 +414,7 @@ absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores) {
                                absl::StrCat(path, " cannot be read"));
   }
   text.resize(static_cast<size_t>(file.gcount()));
-  return ParseConfig(text, path, cores);
+  return ParseConfig(text, path, cores, checks);
 }
 
 Settings DefaultSettings(int cores) {

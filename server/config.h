@@ -10,11 +10,13 @@
 // Bounds: 1 MiB, 16 levels, 100 000 values; anchors, aliases and tags are
 // refused, so nothing can expand.
 //
-// Everything here is a pure function but LoadConfig, which reads one file.
+// Everything here is a pure function but LoadConfig, which reads one file; and
+// what ConfigChecks do.
 #ifndef HOTLINE_SERVER_CONFIG_H_
 #define HOTLINE_SERVER_CONFIG_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -38,6 +40,29 @@ struct CheckSettings {
   friend bool operator==(const CheckSettings&, const CheckSettings&) = default;
 };
 
+// upstream::TlsProfile, in words that this room may say: see config.proto.
+struct TlsProfileSettings {
+  std::string name;
+  std::string min_version;
+  std::string max_version;
+  std::vector<std::string> ciphers;
+  std::vector<std::string> groups;
+  std::vector<std::string> signature_algorithms;
+  std::vector<std::string> alpn;
+  bool grease = false;
+  bool permute_extensions = false;
+  std::vector<std::string> certificate_compression;
+  std::vector<std::string> extra_extensions;
+  bool session_tickets = true;
+  std::string cert_file;
+  std::string key_file;
+  std::string ca_file;  // Empty: upstream.ca_file.
+  std::vector<std::string> pins;
+
+  friend bool operator==(const TlsProfileSettings&,
+                         const TlsProfileSettings&) = default;
+};
+
 // How one target is treated.
 struct TargetSettings {
   pool::TargetConfig pool;
@@ -47,6 +72,8 @@ struct TargetSettings {
   // The file names a path or a status, rather than leaving it to us.
   bool probe_is_asked_for = false;
   bool ready_when_warm = false;
+  // Names; one for each new connection, in turn. Empty: upstream.tls_profile.
+  std::vector<std::string> tls_profiles;
 
   friend bool operator==(const TargetSettings&,
                          const TargetSettings&) = default;
@@ -67,6 +94,10 @@ struct UpstreamSettings {
   bool egress_default_public = true;
   std::vector<std::string> egress_allow;
   std::vector<std::string> egress_deny;
+  std::string tls_profile;
+  std::vector<TlsProfileSettings> tls_profiles;  // Beside the built-in ones.
+  int max_tls_sessions = 0;
+  Duration tls_session_lifetime{0};
 
   friend bool operator==(const UpstreamSettings&,
                          const UpstreamSettings&) = default;
@@ -142,15 +173,34 @@ struct Settings {
   pool::TargetConfig PoolFor(std::string_view target) const;
 };
 
+// Names of TLS profiles that need no definition.
+inline constexpr std::string_view kBuiltInTlsProfiles[] = {
+    "default", "modern", "compatible", "chromium"};
+
+// What is wrong with one key's value; `key` below what was checked
+// ("ciphers[2]"), or empty for all of it.
+struct KeyFault {
+  std::string key;
+  std::string text;
+};
+
+// Checks that need what this room does not have. Null: not made.
+struct ConfigChecks {
+  // Of a profile's values and files; its ca_file is empty where it has none.
+  std::function<std::vector<KeyFault>(const TlsProfileSettings&)> tls_profile;
+};
+
 // Checks and resolves `yaml`; `name` is what errors call it. `cores` is what
 // "from the number of cores" means; 0: this machine's.
 //
 // Errors: INVALID_ARGUMENT with the faults, one per line.
 absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
-                                     std::string_view name, int cores = 0);
+                                     std::string_view name, int cores = 0,
+                                     const ConfigChecks& checks = {});
 
 // The same for a file. Errors also: NOT_FOUND and such when it cannot be read.
-absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores = 0);
+absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores = 0,
+                                    const ConfigChecks& checks = {});
 
 // What holds without a file: ParseConfig of nothing.
 Settings DefaultSettings(int cores = 0);

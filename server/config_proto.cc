@@ -249,7 +249,8 @@ class Filler {
   ConfigFaults* const faults_;
 };
 
-void PrintMessage(const Message& message, const std::string& indent,
+// `items`: of a list; what they leave out of their own lists is left out.
+void PrintMessage(const Message& message, const std::string& indent, bool items,
                   std::string* out);
 
 void PrintList(const Message& message, const FieldDescriptor& field,
@@ -263,7 +264,7 @@ void PrintList(const Message& message, const FieldDescriptor& field,
     for (int i = 0; i < size; ++i) {
       std::string item;
       PrintMessage(reflection.GetRepeatedMessage(message, &field, i),
-                   indent + "    ", &item);
+                   indent + "    ", /*items=*/true, &item);
       item[indent.size() + 2] = '-';
       absl::StrAppend(out, item);
     }
@@ -277,12 +278,16 @@ void PrintList(const Message& message, const FieldDescriptor& field,
   }
 }
 
-void PrintMessage(const Message& message, const std::string& indent,
+void PrintMessage(const Message& message, const std::string& indent, bool items,
                   std::string* out) {
   const Reflection& reflection = *message.GetReflection();
   for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor& field = *message.GetDescriptor()->field(i);
     if (field.has_presence() && !reflection.HasField(message, &field)) continue;
+    if (items && field.is_repeated() &&
+        reflection.FieldSize(message, &field) == 0) {
+      continue;
+    }
     absl::StrAppend(out, indent, field.name(), ":");
     if (field.is_repeated()) {
       PrintList(message, field, indent, out);
@@ -291,7 +296,8 @@ void PrintMessage(const Message& message, const std::string& indent,
           out, " ", Quoted(FormatDuration(GetDuration(message, field))), "\n");
     } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       absl::StrAppend(out, "\n");
-      PrintMessage(reflection.GetMessage(message, &field), indent + "  ", out);
+      PrintMessage(reflection.GetMessage(message, &field), indent + "  ", items,
+                   out);
     } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
       absl::StrAppend(out, " ", Quoted(reflection.GetString(message, &field)),
                       "\n");
@@ -315,7 +321,7 @@ void FillFromYaml(const YamlNode& root, Message* message, ConfigLines* lines,
 
 std::string ToYaml(const Message& message) {
   std::string out;
-  PrintMessage(message, "", &out);
+  PrintMessage(message, "", /*items=*/false, &out);
   return out;
 }
 

@@ -60,7 +60,43 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
                  .max_items_in_flight = session.max_items_in_flight,
                  .max_leases = session.max_leases,
                  .max_buffered_bytes = session.max_buffered_bytes};
+  for (const std::string_view name : kBuiltInTlsProfiles) {
+    out.tls_profiles.emplace(name);
+  }
+  for (const TlsProfileSettings& profile : settings.upstream.tls_profiles) {
+    out.tls_profiles.insert(profile.name);
+  }
   return out;
+}
+
+upstream::TlsProfile TlsProfileOf(const TlsProfileSettings& in) {
+  return {.name = in.name,
+          .min_version = in.min_version,
+          .max_version = in.max_version,
+          .ciphers = in.ciphers,
+          .groups = in.groups,
+          .signature_algorithms = in.signature_algorithms,
+          .alpn = in.alpn,
+          .grease = in.grease,
+          .permute_extensions = in.permute_extensions,
+          .certificate_compression = in.certificate_compression,
+          .extra_extensions = in.extra_extensions,
+          .session_tickets = in.session_tickets,
+          .cert_file = in.cert_file,
+          .key_file = in.key_file,
+          .ca_file = in.ca_file,
+          .pins = in.pins};
+}
+
+// What only the upstream's room knows of a configuration.
+ConfigChecks Checks() {
+  return {.tls_profile = [](const TlsProfileSettings& profile) {
+    std::vector<KeyFault> faults;
+    for (auto& fault : upstream::CheckTlsProfile(TlsProfileOf(profile))) {
+      faults.push_back({std::move(fault.key), std::move(fault.text)});
+    }
+    return faults;
+  }};
 }
 
 upstream::Check CheckOf(const CheckSettings& settings) {
@@ -93,6 +129,12 @@ upstream::Options UpstreamOptionsOf(const Settings& settings,
   upstream::Options out;
   out.loops = in.loops;
   out.ca_file = in.ca_file;
+  for (const TlsProfileSettings& profile : in.tls_profiles) {
+    out.tls_profiles.push_back(TlsProfileOf(profile));
+  }
+  out.tls_profile = in.tls_profile;
+  out.max_tls_sessions = in.max_tls_sessions;
+  out.tls_session_lifetime = in.tls_session_lifetime;
   out.connect_timeout = in.connect_timeout;
   out.tcp_timeout = in.tcp_timeout;
   out.tls_timeout = in.tls_timeout;
@@ -112,6 +154,7 @@ upstream::Options UpstreamOptionsOf(const Settings& settings,
     policy.probe = CheckOf(mine.probe);
     policy.probe_tcp_only = mine.probe_tcp_only;
     policy.probe_is_asked_for = mine.probe_is_asked_for;
+    policy.tls_profiles = mine.tls_profiles;
     return policy;
   };
   return out;
@@ -168,6 +211,7 @@ class Daemon {
 
  private:
   void Reload();
+  void RefreshTlsFiles();
   absl::Status Apply(std::shared_ptr<const Settings> settings);
   void StartWarming(const Settings& settings);
   absl::Status StartHttp();
@@ -180,6 +224,8 @@ class Daemon {
   uint32_t instance_ = 0;
   std::atomic<bool> draining_{false};
   std::atomic<bool> config_ok_{true};
+  std::atomic<bool> tls_files_ok_{true};
+  std::string tls_files_error_;  // As last logged; empty while all is well.
 
   // In the order in which they are made; each needs only those above it.
   RpcMetrics rpc_metrics_;
@@ -273,15 +319,19 @@ absl::Status Daemon::StartHttp() {
   sources.pool = [this] { return pool_->TakeSnapshot({}, MonotonicNow()); };
   sources.executes = &execute_metrics_;
   sources.rpcs = &rpc_metrics_;
-  sources.unsolicited_bytes = [this] {
-    std::vector<std::pair<std::string, uint64_t>> out;
+  sources.upstream = [this] {
+    std::vector<std::pair<std::string, UpstreamFigures>> out;
     for (const auto& [target, counters] : upstream_->TargetCounters()) {
-      out.emplace_back(target, counters.unsolicited_bytes);
+      out.push_back({target,
+                     {.unsolicited_bytes = counters.unsolicited_bytes,
+                      .full_handshakes = counters.full_handshakes,
+                      .resumed_handshakes = counters.resumed_handshakes}});
     }
     return out;
   };
   sources.loop_lag = [this] { return upstream_->LoopLag(); };
   sources.config_ok = [this] { return config_ok_.load(); };
+  sources.tls_files_ok = [this] { return tls_files_ok_.load(); };
   metrics_ = std::make_unique<Metrics>(std::move(options), std::move(sources));
   if (settings->http_listen.empty()) return absl::OkStatus();
 
@@ -367,7 +417,7 @@ void Daemon::Reload() {
     return;
   }
   stamp_ = StampOf(config_path_);
-  auto loaded = LoadConfig(config_path_);
+  auto loaded = LoadConfig(config_path_, /*cores=*/0, Checks());
   absl::Status status = loaded.status();
   if (status.ok()) {
     auto settings = std::make_shared<const Settings>(*std::move(loaded));
@@ -385,6 +435,19 @@ void Daemon::Reload() {
   }
 }
 
+void Daemon::RefreshTlsFiles() {
+  const auto changed = upstream_->RefreshTlsFiles();
+  tls_files_ok_ = changed.ok();
+  const std::string error(changed.status().message());
+  if (error != tls_files_error_ && !error.empty()) {
+    HOTLINE_LOG(kError, "TLS files refused: those before stay in use",
+                {{"error", error}});
+  } else if (changed.ok() && (*changed || !tls_files_error_.empty())) {
+    HOTLINE_LOG(kInfo, "TLS files read anew");
+  }
+  tls_files_error_ = error;
+}
+
 void Daemon::ServeUntilSignalled(const sigset_t& signals) {
   // Often enough for a changed file to be noticed like a signal.
   const timespec look_at_file = {.tv_sec = 1, .tv_nsec = 0};
@@ -395,6 +458,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
       return;
     }
     if (signal == SIGHUP || !(StampOf(config_path_) == stamp_)) Reload();
+    RefreshTlsFiles();
     warm_->Save(MonotonicNow());
   }
 }
@@ -490,7 +554,8 @@ int Main(int argc, char** argv) {
   }
 
   absl::StatusOr<Settings> settings =
-      config_path.empty() ? DefaultSettings() : LoadConfig(config_path);
+      config_path.empty() ? DefaultSettings()
+                          : LoadConfig(config_path, /*cores=*/0, Checks());
   if (!settings.ok()) {
     const std::string message(settings.status().message());
     std::fprintf(stderr, "%s\n", message.c_str());

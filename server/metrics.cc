@@ -75,8 +75,7 @@ class Metrics::Impl : public prometheus::Collectable {
           snapshot,
           sources_.executes != nullptr ? sources_.executes->Read()
                                        : std::vector<ExecuteMetrics::Row>(),
-          sources_.unsolicited_bytes ? sources_.unsolicited_bytes()
-                                     : UnsolicitedBytes());
+          sources_.upstream ? sources_.upstream() : UpstreamRows());
       AddTargetFamilies(targets, &page);
       AddTotals(snapshot, fold_.folded(), &page);
     }
@@ -144,6 +143,10 @@ void Metrics::Impl::AddProcess(MetricsPage* page) const {
                 "hotline_config_last_reload_successful",
                 "Whether the configuration that was last read is in force.")
       .Value({}, sources_.config_ok && !sources_.config_ok() ? 0 : 1);
+  MetricsFamily(page, MetricType::Gauge, "hotline_tls_files_current",
+                "Whether the certificates, keys and authorities in use are "
+                "those in the files; 0: the files are bad.")
+      .Value({}, sources_.tls_files_ok && !sources_.tls_files_ok() ? 0 : 1);
   MetricsFamily(page, MetricType::Gauge, "hotline_build_info",
                 "Always 1; the label tells the version.")
       .Value({{"version", options_.version}}, 1);

@@ -28,6 +28,13 @@
 
 namespace hotline::server {
 
+// What the upstream's room has counted of a target since the start.
+struct UpstreamFigures {
+  uint64_t unsolicited_bytes = 0;  // Connections closed for stray bytes.
+  uint64_t full_handshakes = 0;    // TLS handshakes that were finished.
+  uint64_t resumed_handshakes = 0;
+};
+
 // Where the figures come from; called during Render, from its thread. What is
 // left out (null) reads as zero.
 struct MetricsSources {
@@ -35,12 +42,14 @@ struct MetricsSources {
   // Must outlive the Metrics.
   const ExecuteMetrics* executes = nullptr;
   const RpcMetrics* rpcs = nullptr;
-  // Connections closed for stray bytes, by target, since the start.
-  std::function<std::vector<std::pair<std::string, uint64_t>>()>
-      unsolicited_bytes;
+  // By target.
+  std::function<std::vector<std::pair<std::string, UpstreamFigures>>()>
+      upstream;
   std::function<Duration()> loop_lag;
   // Whether the configuration in force is the one that was last asked for.
   std::function<bool()> config_ok;
+  // Whether the files of TLS profiles in use are those that are there.
+  std::function<bool()> tls_files_ok;
 };
 
 struct MetricsOptions {

@@ -172,6 +172,18 @@ void AddConnections(Targets targets, MetricsPage* page) {
 
 void AddDials(Targets targets, MetricsPage* page) {
   {
+    MetricsFamily family(page, MetricType::Counter,
+                         "hotline_tls_handshakes_total",
+                         "TLS handshakes with upstreams that were finished, "
+                         "and whether they resumed an earlier session.");
+    for (const TargetFigures& t : targets) {
+      family.Value({{"target", t.label}, {"resumed", "false"}},
+                   t.upstream.full_handshakes);
+      family.Value({{"target", t.label}, {"resumed", "true"}},
+                   t.upstream.resumed_handshakes);
+    }
+  }
+  {
     MetricsFamily family(
         page, MetricType::Counter, "hotline_dials_total",
         "Connections that were tried to make; what failed, by class.");
@@ -235,11 +247,11 @@ void AddChecks(Targets targets, MetricsPage* page) {
   AddSimple(targets, page, MetricType::Counter, "hotline_quarantines_total",
             "Times that a target came into quarantine.",
             [](const TargetFigures& t) { return t.pool.quarantines; });
-  AddSimple(targets, page, MetricType::Counter,
-            "hotline_unsolicited_bytes_total",
-            "Idle connections closed because the upstream sent bytes that "
-            "nobody had asked for.",
-            [](const TargetFigures& t) { return t.unsolicited_bytes; });
+  AddSimple(
+      targets, page, MetricType::Counter, "hotline_unsolicited_bytes_total",
+      "Idle connections closed because the upstream sent bytes that "
+      "nobody had asked for.",
+      [](const TargetFigures& t) { return t.upstream.unsolicited_bytes; });
 }
 
 void AddExecutes(Targets targets, MetricsPage* page) {

@@ -155,7 +155,7 @@ void TargetFold::Show(const std::string& target) {
 // one any more, so nothing ever moves out of kOther.
 void TargetFold::Admit(const pool::Snapshot& snapshot,
                        const std::vector<ExecuteMetrics::Row>& executes,
-                       const UnsolicitedBytes& unsolicited) {
+                       const UpstreamRows& upstream) {
   if (shown_.size() < max_targets_) {
     std::vector<std::pair<uint64_t, std::string>> found;
     for (const pool::TargetRow& row : snapshot.targets) {
@@ -168,7 +168,7 @@ void TargetFold::Admit(const pool::Snapshot& snapshot,
     });
     for (const auto& [unused, target] : found) Show(target);
     for (const auto& row : executes) Show(row.target);
-    for (const auto& [target, unused] : unsolicited) Show(target);
+    for (const auto& [target, unused] : upstream) Show(target);
   }
   std::set<std::string_view> folded;
   const auto look = [&](const std::string& target) {
@@ -176,14 +176,14 @@ void TargetFold::Admit(const pool::Snapshot& snapshot,
   };
   for (const pool::TargetRow& row : snapshot.targets) look(row.target);
   for (const auto& row : executes) look(row.target);
-  for (const auto& [target, unused] : unsolicited) look(target);
+  for (const auto& [target, unused] : upstream) look(target);
   folded_ = folded.size();
 }
 
 std::vector<TargetFigures> TargetFold::Fold(
     const pool::Snapshot& snapshot, std::vector<ExecuteMetrics::Row> executes,
-    const UnsolicitedBytes& unsolicited) {
-  Admit(snapshot, executes, unsolicited);
+    const UpstreamRows& upstream) {
+  Admit(snapshot, executes, upstream);
 
   std::vector<TargetFigures> out(shown_.size() + 1);
   TargetFigures& other = out.back();
@@ -211,8 +211,11 @@ std::vector<TargetFigures> TargetFold::Fold(
   for (const auto& row : executes) {
     AddRow(row, &out[IndexOf(row.target)].executes);
   }
-  for (const auto& [target, bytes] : unsolicited) {
-    out[IndexOf(target)].unsolicited_bytes += bytes;
+  for (const auto& [target, figures] : upstream) {
+    UpstreamFigures& to = out[IndexOf(target)].upstream;
+    to.unsolicited_bytes += figures.unsolicited_bytes;
+    to.full_handshakes += figures.full_handshakes;
+    to.resumed_handshakes += figures.resumed_handshakes;
   }
   return out;
 }

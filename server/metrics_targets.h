@@ -14,6 +14,7 @@
 #include "base/time.h"
 #include "pool/snapshot.h"
 #include "server/execute_metrics.h"
+#include "server/metrics.h"
 
 namespace hotline::server {
 
@@ -72,10 +73,10 @@ struct TargetFigures {
   TargetGauges gauges;
   PoolFigures pool;
   ExecuteMetrics::Row executes;
-  uint64_t unsolicited_bytes = 0;
+  UpstreamFigures upstream;
 };
 
-using UnsolicitedBytes = std::vector<std::pair<std::string, uint64_t>>;
+using UpstreamRows = std::vector<std::pair<std::string, UpstreamFigures>>;
 
 // Remembers who is shown, from scrape to scrape, so that every counter only
 // grows. Not thread-safe.
@@ -89,7 +90,7 @@ class TargetFold {
   // One row per label; the last is kOther.
   std::vector<TargetFigures> Fold(const pool::Snapshot& snapshot,
                                   std::vector<ExecuteMetrics::Row> executes,
-                                  const UnsolicitedBytes& unsolicited);
+                                  const UpstreamRows& upstream);
 
   // Of the last Fold: how many targets the sources know that are not shown.
   size_t folded() const { return folded_; }
@@ -107,7 +108,7 @@ class TargetFold {
   void Show(const std::string& target);
   void Admit(const pool::Snapshot& snapshot,
              const std::vector<ExecuteMetrics::Row>& executes,
-             const UnsolicitedBytes& unsolicited);
+             const UpstreamRows& upstream);
 
   const size_t max_targets_;
   std::vector<Shown> shown_;

@@ -125,6 +125,7 @@ void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
   out->mutable_options()->set_sni(row.key.options.sni);
   out->mutable_options()->set_pool_group(row.key.options.pool_group);
   out->mutable_options()->set_alpn(row.key.options.alpn);
+  out->mutable_options()->set_tls_profile(row.key.options.tls_profile);
   out->set_mode(row.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                        : v1::MODE_SHARED);
   const std::string_view state = ToString(row.state);

@@ -77,6 +77,9 @@ std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
     return BadOption("options.pool_group",
                      "at most 64 bytes of [A-Za-z0-9._-]");
   }
+  if (!options.tls_profile().empty() && !target.tls) {
+    return BadOption("options.tls_profile", "only with https and tls");
+  }
   if (!options.alpn().empty()) {
     if (!target.tls) {
       return BadOption("options.alpn", "only with https and tls");
@@ -145,7 +148,7 @@ std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
   const v1::ConnectionOptions& options = request.options();
   if (!request.lease_id().empty() &&
       (!options.sni().empty() || !options.pool_group().empty() ||
-       !options.alpn().empty())) {
+       !options.alpn().empty() || !options.tls_profile().empty())) {
     return BadOption("options", "a lease has its connection already");
   }
   return CheckOptions(options, target);
@@ -237,6 +240,15 @@ std::optional<InputError> ValidateUpgrade(const v1::TunnelOpen& open,
     return bad;
   }
   return CheckHeaders(upgrade.headers(), "upgrade.headers", *url);
+}
+
+std::optional<InputError> ValidateTlsProfile(
+    const v1::ConnectionOptions& options,
+    const std::set<std::string, std::less<>>& known) {
+  const std::string& name = options.tls_profile();
+  if (name.empty() || known.contains(name)) return std::nullopt;
+  return BadOption("options.tls_profile",
+                   "there is no TLS profile of that name");
 }
 
 std::optional<InputError> ValidateStats(const v1::StatsRequest& request) {

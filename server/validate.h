@@ -5,7 +5,9 @@
 #define HOTLINE_SERVER_VALIDATE_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "google/protobuf/duration.pb.h"
@@ -34,6 +36,11 @@ std::optional<InputError> ValidateTunnel(const v1::TunnelOpen& open,
 std::optional<InputError> ValidateUpgrade(const v1::TunnelOpen& open,
                                           const std::string& target,
                                           ParsedUrl* url);
+
+// Whether the options' TLS profile, if they name one, is one of `known`.
+std::optional<InputError> ValidateTlsProfile(
+    const v1::ConnectionOptions& options,
+    const std::set<std::string, std::less<>>& known);
 
 // The target and the page token are left to who uses them.
 std::optional<InputError> ValidateStats(const v1::StatsRequest& request);

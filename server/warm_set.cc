@@ -48,6 +48,7 @@ absl::StatusOr<WarmEntry> Convert(int number, const v1::WarmEntry& in) {
   out.key.options.sni = in.options().sni();
   out.key.options.pool_group = in.options().pool_group();
   out.key.options.alpn = in.options().alpn();
+  out.key.options.tls_profile = in.options().tls_profile();
   out.key.mode = in.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                  : pool::Mode::kShared;
   out.connections = in.connections();
@@ -112,6 +113,7 @@ std::string FormatWarmSet(const std::vector<WarmEntry>& entries) {
       out->mutable_options()->set_sni(options.sni);
       out->mutable_options()->set_pool_group(options.pool_group);
       out->mutable_options()->set_alpn(options.alpn);
+      out->mutable_options()->set_tls_profile(options.tls_profile);
     }
     out->set_mode(entry.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                            : v1::MODE_SHARED);

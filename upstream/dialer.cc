@@ -97,6 +97,7 @@ class DialImpl final : public Dial,
   }
 
   Task<void> Connect();
+  bool ChooseProfile();
   Task<std::optional<Addresses>> Resolve();
   Task<bool> Try(const IpAddress& address);
   Task<bool> ConnectTcp(const IpAddress& address);
@@ -107,6 +108,7 @@ class DialImpl final : public Dial,
   Task<bool> AwaitSettings();
   Task<bool> Validate();
   bool Settle();
+  void TakeFacts();
   bool TakeProtocol();
   std::vector<std::string> Offer() const;
   void MakeConnection();
@@ -133,6 +135,7 @@ class DialImpl final : public Dial,
   const Instant deadline_;
 
   TargetParts parts_;
+  std::shared_ptr<const TlsContext> tls_;  // Null without TLS.
   DialResult result_;
   std::optional<DialError> worst_;  // The most telling so far.
   asio::steady_timer timer_;
@@ -143,7 +146,8 @@ class DialImpl final : public Dial,
   // Of the address being tried.
   std::string where_;  // "example.com (192.0.2.1:443)".
   ConnectionFacts facts_;
-  std::string early_;  // Received with the handshake's end.
+  std::string chosen_;  // By ALPN; empty: nothing.
+  std::string early_;   // Received with the handshake's end.
   std::unique_ptr<SocketIo> io_;
   std::unique_ptr<TlsEngine> engine_;
   std::shared_ptr<Connection> connection_;
@@ -183,6 +187,7 @@ Task<void> DialImpl::Connect() {
     co_return;
   }
   parts_ = *parts;
+  if (parts_.tls && !ChooseProfile()) co_return;
   const std::optional<Addresses> addresses = co_await Resolve();
   if (!addresses) co_return;
   int denied = 0;
@@ -211,6 +216,27 @@ Task<void> DialImpl::Connect() {
     absl::StrAppend(&worst_->message, " (the last of ", addresses->size(),
                     " addresses, ", denied, " of them not allowed)");
   }
+}
+
+bool DialImpl::ChooseProfile() {
+  where_ = parts_.host;
+  tls_ = settings_->tls->Find(request_.tls_profile);
+  if (tls_ == nullptr) {
+    // Taken out of the configuration after the request had been looked at.
+    return Fail(FailureClass::kTls, "TLS_FAILED",
+                TlsEnd(absl::StrCat("there is no TLS profile \"",
+                                    request_.tls_profile, "\" any more")));
+  }
+  // What is spoken there without HTTP is not the profile's to say.
+  const auto& offered = tls_->profile().alpn;
+  if (parts_.raw || request_.alpn.empty() ||
+      std::find(offered.begin(), offered.end(), request_.alpn) !=
+          offered.end()) {
+    return true;
+  }
+  return Fail(FailureClass::kTls, "ALPN_MISMATCH",
+              TlsEnd(absl::StrCat("the TLS profile \"", request_.tls_profile,
+                                  "\" does not offer ", request_.alpn)));
 }
 
 Task<std::optional<Addresses>> DialImpl::Resolve() {
@@ -337,7 +363,7 @@ bool DialImpl::FailHandshake(TlsResult result, const std::string& name) {
 
 Task<bool> DialImpl::ShakeHands() {
   const std::string& name = request_.sni.empty() ? parts_.host : request_.sni;
-  engine_ = TlsEngine::Create(settings_->tls, name, Offer());
+  engine_ = TlsEngine::Create(tls_, name, Offer(), request_.tls_scope);
   if (engine_ == nullptr) {
     co_return Fail(FailureClass::kTls, "TLS_FAILED",
                    TlsEnd("\"" + name + "\" is not a server's name"));
@@ -355,6 +381,7 @@ Task<bool> DialImpl::ShakeHands() {
     const bool exchanged = co_await Exchange(&out);
     if (!exchanged) co_return false;
   }
+  TakeFacts();
   if (!TakeProtocol()) co_return false;
   // Before anything else: what came with the handshake's end is in a buffer
   // that belongs to the loop.
@@ -366,24 +393,31 @@ Task<bool> DialImpl::ShakeHands() {
 std::vector<std::string> DialImpl::Offer() const {
   if (!request_.alpn.empty()) return {request_.alpn};
   if (parts_.raw) return {};
-  return {kHttp2, kHttp1};
+  return tls_->profile().alpn;
+}
+
+void DialImpl::TakeFacts() {
+  const TlsFacts tls = engine_->facts();
+  ++(tls.resumed ? result_.resumed_handshakes : result_.full_handshakes);
+  chosen_ = tls.alpn;
+  facts_.tls_version = tls.version;
+  facts_.tls_cipher = tls.cipher;
+  facts_.tls_profile = request_.tls_profile;
+  facts_.tls_resumed = tls.resumed;
+  facts_.certificate_not_after = tls.not_after;
 }
 
 bool DialImpl::TakeProtocol() {
-  const TlsFacts tls = engine_->facts();
   const std::vector<std::string> offer = Offer();
   // Who knows nothing of ALPN speaks HTTP/1.1.
-  const std::string chosen =
-      tls.alpn.empty() && !parts_.raw ? kHttp1 : tls.alpn;
+  const std::string chosen = chosen_.empty() && !parts_.raw ? kHttp1 : chosen_;
   if (!offer.empty() &&
       std::find(offer.begin(), offer.end(), chosen) == offer.end()) {
     return Fail(FailureClass::kTls, "ALPN_MISMATCH",
-                TlsEnd("the upstream chose \"" + tls.alpn + "\", offered " +
+                TlsEnd("the upstream chose \"" + chosen_ + "\", offered " +
                        "was \"" + absl::StrJoin(offer, "\", \"") + "\""));
   }
   if (!parts_.raw) facts_.protocol = chosen;
-  facts_.tls_version = tls.version;
-  facts_.tls_cipher = tls.cipher;
   return true;
 }
 

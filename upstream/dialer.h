@@ -13,7 +13,7 @@
 #include "upstream/loop.h"
 #include "upstream/resolver.h"
 #include "upstream/target_parts.h"
-#include "upstream/tls/tls.h"
+#include "upstream/tls_profiles.h"
 #include "upstream/types.h"
 
 namespace hotline::upstream {
@@ -27,13 +27,16 @@ struct DialSettings {
   Duration ping_after{0};
   Duration ping_timeout{0};
   EgressPolicy egress;
-  std::shared_ptr<const TlsContext> tls;
+  std::shared_ptr<const TlsProfiles> tls;
 };
 
 struct DialResult {
   std::shared_ptr<Connection> connection;  // Open; null: see `error`.
   pool::DialError error;
   pool::DialTimings timings;
+  // TLS handshakes that were finished; maybe one for each address.
+  int full_handshakes = 0;
+  int resumed_handshakes = 0;
 };
 
 // A dial under way. On one loop only.
@@ -44,7 +47,9 @@ class Dial {
   struct Request {
     std::string target;
     std::string sni;   // Empty: the target's host.
-    std::string alpn;  // What alone will do; empty: "h2" or "http/1.1".
+    std::string alpn;  // What alone will do; empty: what the profile offers.
+    std::string tls_profile = "default";
+    std::string tls_scope;  // Sessions are shared within it.
     Check validate;
   };
 

@@ -134,8 +134,12 @@ struct ConnectionFacts {
   std::string protocol;        // "http/1.1", "h2".
   std::string remote_address;  // "192.0.2.1:443", "[2001:db8::1]:443".
   std::string local_address;
-  std::string tls_version;  // "TLSv1.3"; empty without TLS.
+  std::string tls_version;  // "TLSv1.3"; empty without TLS, as what follows.
   std::string tls_cipher;
+  std::string tls_profile;
+  bool tls_resumed = false;  // The handshake resumed an earlier session.
+  // Of the upstream's certificate, in seconds since 1970; 0: without TLS.
+  int64_t certificate_not_after = 0;
 };
 
 // Which addresses may be connected to; see egress.h.
@@ -161,6 +165,8 @@ struct TargetPolicy {
   bool probe_tcp_only = false;
   // `probe` is somebody's wish: on HTTP/2, too, where a PING would do.
   bool probe_is_asked_for = false;
+  // One of them for each new connection, in turn; none: Options::tls_profile.
+  std::vector<std::string> tls_profiles;
 };
 
 }  // namespace hotline::upstream

@@ -17,7 +17,7 @@
 #include "upstream/egress.h"
 #include "upstream/loop.h"
 #include "upstream/resolver.h"
-#include "upstream/tls/tls.h"
+#include "upstream/tls_profiles.h"
 
 namespace hotline::upstream {
 namespace {
@@ -37,12 +37,23 @@ struct Live {
   std::shared_ptr<const DialSettings> dial;
 };
 
-absl::StatusOr<std::shared_ptr<const Live>> MakeLive(Options options) {
+// Takes over what has not changed since `before`, which may be null.
+absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
+    Options options, std::shared_ptr<TlsSessions> sessions,
+    const Live* before) {
   auto egress = EgressPolicy::Create(options.egress);
   if (!egress.ok()) return egress.status();
-  std::string error;
-  auto tls = TlsContext::Create(options.ca_file, &error);
-  if (tls == nullptr) return absl::InvalidArgumentError(error);
+  auto tls = TlsProfiles::Create(
+      {.profiles = options.tls_profiles,
+       .ca_file = options.ca_file,
+       .session_lifetime = options.tls_session_lifetime,
+       .sessions = std::move(sessions)},
+      before == nullptr ? nullptr : before->dial->tls.get());
+  if (!tls.ok()) return tls.status();
+  if ((*tls)->Find(options.tls_profile) == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no TLS profile \"", options.tls_profile, "\""));
+  }
   auto dial = std::make_shared<DialSettings>(
       DialSettings{.connect_timeout = options.connect_timeout,
                    .tcp_timeout = options.tcp_timeout,
@@ -51,7 +62,7 @@ absl::StatusOr<std::shared_ptr<const Live>> MakeLive(Options options) {
                    .ping_after = options.ping_after,
                    .ping_timeout = options.ping_timeout,
                    .egress = *std::move(egress),
-                   .tls = std::move(tls)});
+                   .tls = *std::move(tls)});
   return std::make_shared<const Live>(
       Live{std::move(options), std::move(dial)});
 }
@@ -68,8 +79,9 @@ CallResult Gone() {
 
 class Upstream::Impl final : public ConnectionOwner {
  public:
-  explicit Impl(std::shared_ptr<const Live> live)
-      : live_(std::move(live)),
+  Impl(std::shared_ptr<const Live> live, std::shared_ptr<TlsSessions> sessions)
+      : sessions_(std::move(sessions)),
+        live_(std::move(live)),
         ticks_(new std::atomic<int64_t>[kMaxShards]()) {}
 
   absl::Status Init();
@@ -107,8 +119,10 @@ class Upstream::Impl final : public ConnectionOwner {
   void set_live(std::shared_ptr<const Live> live) {
     MutexLock lock(&mu_);
     live_.swap(live);
+    profile_turns_.clear();
   }
 
+  const std::shared_ptr<TlsSessions> sessions_;
   ConnectionTable table_;
   std::vector<std::unique_ptr<Loop>> loops_;
   mutable Mutex mu_;
@@ -124,12 +138,20 @@ class Upstream::Impl final : public ConnectionOwner {
 
   size_t NextLoop() { return next_loop_.fetch_add(1) % loops_.size(); }
   void StartDial(size_t loop, pool::ConnId id, const pool::HostPoolKey& key);
-  void FinishDial(size_t loop, pool::ConnId id, DialResult result);
+  void FinishDial(size_t loop, pool::ConnId id, const std::string& target,
+                  DialResult result);
   void FailDial(pool::ConnId id, const char* message);
   void NoteUnsolicited(Connection& connection);
   void StopLoop(size_t loop);
+  std::string ProfileFor(const pool::HostPoolKey& key,
+                         const TargetPolicy& policy, const Options& options);
+  // REQUIRES: mu_ is held. Those of a target, or of all that have no room.
+  Counters& CountersOf(const std::string& target)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   std::shared_ptr<const Live> live_ ABSL_GUARDED_BY(mu_);
+  // Dials to targets with several TLS profiles; as many as are configured.
+  std::map<std::string, size_t> profile_turns_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<Resolver> resolver_;
   std::vector<Dials> dials_;
   std::atomic<size_t> next_loop_{0};
@@ -196,26 +218,51 @@ void Upstream::Impl::StartDial(size_t loop, pool::ConnId id,
                                const pool::HostPoolKey& key) {
   if (stopping_) return FailDial(id, "shutting down");
   const auto now = live();
-  Check validate;
+  TargetPolicy policy;
   if (now->options.target_policy) {
-    validate = now->options.target_policy(key.target).validate;
+    policy = now->options.target_policy(key.target);
   }
-  auto dial =
-      upstream::Dial::Make(loops_[loop].get(), resolver_.get(), now->dial,
-                           {.target = key.target,
-                            .sni = key.options.sni,
-                            .alpn = key.options.alpn,
-                            .validate = std::move(validate)},
-                           [this, loop, id](DialResult result) {
-                             FinishDial(loop, id, std::move(result));
-                           });
+  auto dial = upstream::Dial::Make(
+      loops_[loop].get(), resolver_.get(), now->dial,
+      {.target = key.target,
+       .sni = key.options.sni,
+       .alpn = key.options.alpn,
+       .tls_profile = ProfileFor(key, policy, now->options),
+       .tls_scope = absl::StrCat(key.target, "|", key.options.pool_group),
+       .validate = std::move(policy.validate)},
+      [this, loop, id, target = key.target](DialResult result) {
+        FinishDial(loop, id, target, std::move(result));
+      });
   dials_[loop].running.emplace(id, dial);
   dial->Begin();
 }
 
+std::string Upstream::Impl::ProfileFor(const pool::HostPoolKey& key,
+                                       const TargetPolicy& policy,
+                                       const Options& options) {
+  if (!key.options.tls_profile.empty()) return key.options.tls_profile;
+  const auto& profiles = policy.tls_profiles;
+  if (profiles.empty()) return options.tls_profile;
+  if (profiles.size() == 1) return profiles[0];
+  MutexLock lock(&mu_);
+  return profiles[profile_turns_[key.target]++ % profiles.size()];
+}
+
+Upstream::Counters& Upstream::Impl::CountersOf(const std::string& target) {
+  const bool room =
+      counters_.size() < kMaxCountedTargets || counters_.contains(target);
+  return counters_[room ? target : kOtherTargets];
+}
+
 void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
-                                DialResult result) {
+                                const std::string& target, DialResult result) {
   dials_[loop].running.erase(id);
+  if (result.full_handshakes + result.resumed_handshakes > 0) {
+    MutexLock lock(&mu_);
+    Counters& counters = CountersOf(target);
+    counters.full_handshakes += result.full_handshakes;
+    counters.resumed_handshakes += result.resumed_handshakes;
+  }
   if (stopped_) return;
   const auto& connection = result.connection;
   if (connection != nullptr) {
@@ -247,9 +294,7 @@ void Upstream::Impl::NoteUnsolicited(Connection& connection) {
   uint64_t count = 0;
   {
     MutexLock lock(&mu_);
-    const bool room = counters_.size() < kMaxCountedTargets ||
-                      counters_.contains(connection.target());
-    Counters& mine = counters_[room ? connection.target() : kOtherTargets];
+    Counters& mine = CountersOf(connection.target());
     count = ++mine.unsolicited_bytes;
     mine.evidence = evidence;
   }
@@ -361,9 +406,10 @@ Upstream::Upstream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Upstream::~Upstream() { Stop(); }
 
 absl::StatusOr<std::unique_ptr<Upstream>> Upstream::Create(Options options) {
-  auto live = MakeLive(std::move(options));
+  auto sessions = TlsSessions::Create(options.max_tls_sessions);
+  auto live = MakeLive(std::move(options), sessions, /*before=*/nullptr);
   if (!live.ok()) return live.status();
-  auto impl = std::make_unique<Impl>(*std::move(live));
+  auto impl = std::make_unique<Impl>(*std::move(live), std::move(sessions));
   if (absl::Status s = impl->Init(); !s.ok()) return s;
   return std::unique_ptr<Upstream>(new Upstream(std::move(impl)));
 }
@@ -376,10 +422,27 @@ void Upstream::Start(pool::TransportEvents* events,
 void Upstream::Stop() { impl_->Stop(); }
 
 absl::Status Upstream::Reconfigure(Options options) {
-  auto live = MakeLive(std::move(options));
+  auto live =
+      MakeLive(std::move(options), impl_->sessions_, impl_->live().get());
   if (!live.ok()) return live.status();
+  impl_->sessions_->SetCapacity((*live)->options.max_tls_sessions);
   impl_->set_live(*std::move(live));
   return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Upstream::RefreshTlsFiles() {
+  const auto live = impl_->live();
+  std::string error;
+  auto fresh = live->dial->tls->Refresh(&error);
+  const bool changed = fresh != nullptr;
+  if (changed) {
+    auto dial = std::make_shared<DialSettings>(*live->dial);
+    dial->tls = std::move(fresh);
+    impl_->set_live(
+        std::make_shared<const Live>(Live{live->options, std::move(dial)}));
+  }
+  if (!error.empty()) return absl::InvalidArgumentError(error);
+  return changed;
 }
 
 CallId Upstream::StartCall(pool::Handle handle, const Request& request,

@@ -22,13 +22,20 @@
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "pool/transport.h"
+#include "upstream/tls/tls.h"
 #include "upstream/types.h"
 
 namespace hotline::upstream {
 
 struct Options {
   int loops = 1;
-  std::string ca_file;  // Empty: the system's authorities.
+  // Where a TLS profile names none. Empty: the system's authorities.
+  std::string ca_file;
+  // Beside the built-in ones; names must differ.
+  std::vector<TlsProfile> tls_profiles;
+  std::string tls_profile = "default";  // For targets that name none.
+  int64_t max_tls_sessions = 1024;      // Kept to be resumed; 0: none.
+  Duration tls_session_lifetime = std::chrono::hours(2);
   Duration connect_timeout = std::chrono::seconds(30);
   Duration tcp_timeout = std::chrono::seconds(5);
   Duration tls_timeout = std::chrono::seconds(10);
@@ -47,8 +54,8 @@ struct Options {
 
 class Upstream final : public pool::Transport {
  public:
-  // Errors: an unreadable CA file, an egress rule or DNS server that does not
-  // parse (INVALID_ARGUMENT, naming it).
+  // Errors: an unreadable CA file, a TLS profile with a fault, an egress rule
+  // or DNS server that does not parse (INVALID_ARGUMENT, naming it).
   static absl::StatusOr<std::unique_ptr<Upstream>> Create(Options options);
   ~Upstream() override;
 
@@ -60,10 +67,17 @@ class Upstream final : public pool::Transport {
   // Nothing is told to anybody afterwards.
   void Stop();
 
-  // Replaces egress rules, CA file, timeouts and limits for what starts from
-  // now on; `loops` and `dns_servers` stay as they are. All or nothing; errors
-  // as for Create.
+  // Replaces egress rules, TLS profiles, timeouts and limits for what starts
+  // from now on; `loops` and `dns_servers` stay as they are. All or nothing;
+  // errors as for Create.
   absl::Status Reconfigure(Options options);
+
+  // Reads the files of TLS profiles that are others now, for dials from now
+  // on. True: there were some. Where they are bad, what was read before stays
+  // in force, and the error (INVALID_ARGUMENT) tells; the next call looks
+  // again. One thread at a time, and none that also calls Reconfigure
+  // meanwhile.
+  absl::StatusOr<bool> RefreshTlsFiles();
 
   // Runs a request on a connection that was lent to the caller. `handler` is
   // told exactly once, maybe before this returns. A handle whose connection is
@@ -111,6 +125,8 @@ class Upstream final : public pool::Transport {
   struct Counters {
     uint64_t unsolicited_bytes = 0;  // Connections closed for stray bytes.
     std::string evidence;  // The first 16 of the latest ones, in hexadecimal.
+    uint64_t full_handshakes = 0;  // TLS handshakes that were finished.
+    uint64_t resumed_handshakes = 0;
   };
   std::vector<std::pair<std::string, Counters>> TargetCounters() const;
 

@@ -30,6 +30,7 @@ struct GetOptions {
   std::string sni;
   std::string pool_group;
   std::string alpn;
+  std::string tls_profile;
   int64_t max_bytes = 0;
   int max_attempts = 0;
   bool include_head = false;
@@ -114,6 +115,9 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
     request.mutable_options()->set_pool_group(get.pool_group);
   }
   if (!get.alpn.empty()) request.mutable_options()->set_alpn(get.alpn);
+  if (!get.tls_profile.empty()) {
+    request.mutable_options()->set_tls_profile(get.tls_profile);
+  }
   const absl::Status status = FillBody(get, in, &request);
   if (!status.ok()) return status;
   return request;
@@ -210,6 +214,10 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
       .add_option("--alpn", get.alpn,
                   "The protocol that alone will do: h2 or http/1.1; either "
                   "unless given")
+      ->type_name("NAME");
+  command
+      .add_option("--tls-profile", get.tls_profile,
+                  "The TLS profile, if not the one configured for the target")
       ->type_name("NAME");
   command
       .add_option("--max-attempts", get.max_attempts,

@@ -22,6 +22,7 @@ struct AcquireOptions {
   std::string sni;
   std::string pool_group;
   std::string alpn;
+  std::string tls_profile;
   std::string output = "text";
   bool exclusive = false;
   bool no_wait = false;
@@ -57,6 +58,9 @@ v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
     request.mutable_options()->set_pool_group(acquire.pool_group);
   }
   if (!acquire.alpn.empty()) request.mutable_options()->set_alpn(acquire.alpn);
+  if (!acquire.tls_profile.empty()) {
+    request.mutable_options()->set_tls_profile(acquire.tls_profile);
+  }
   return request;
 }
 
@@ -161,6 +165,10 @@ void AddConnectionOptions(CLI::App& command, AcquireOptions& acquire) {
       .add_option("--alpn", acquire.alpn,
                   "The protocol that alone will do: h2 or http/1.1; either "
                   "unless given")
+      ->type_name("NAME");
+  command
+      .add_option("--tls-profile", acquire.tls_profile,
+                  "The TLS profile, if not the one configured for the target")
       ->type_name("NAME");
 }
 

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -50,6 +51,9 @@ class ScriptedPeer::Impl {
   void Accept();
   void Serve(int fd, int index);
 
+  void Configure();
+  void NoteHandshake(SSL* ssl);
+
   // False: stopped.
   bool AwaitReadable(int fd) const {
     pollfd waits[2] = {{fd, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
@@ -87,8 +91,10 @@ class ScriptedPeer::Impl {
   int port_ = 0;
   std::atomic<int> accepted_{0};
   std::atomic<int> open_{0};
+  std::atomic<int> resumed_{0};
   mutable std::mutex mu_;
   std::string sni_;
+  std::string client_;
   std::list<std::thread> scripts_;  // Touched by the acceptor, then by ~Impl.
   std::thread acceptor_;
 };
@@ -253,19 +259,51 @@ ScriptedPeer::Impl::Impl(Options options, Script script)
   signal(SIGPIPE, SIG_IGN);
   listener_ = Listen(options_.address, &port_);
   stop_fd_ = eventfd(0, EFD_CLOEXEC);
-  if (!options_.tls.cert.empty()) {
-    ctx_ = SSL_CTX_new(TLS_server_method());
-    SSL_CTX_set_mode(ctx_, SSL_MODE_ENABLE_PARTIAL_WRITE |
-                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_alpn_select_cb(ctx_, ChooseAlpn, this);
-    if (SSL_CTX_use_certificate_chain_file(ctx_, options_.tls.cert.c_str()) !=
-            1 ||
-        SSL_CTX_use_PrivateKey_file(ctx_, options_.tls.key.c_str(),
-                                    SSL_FILETYPE_PEM) != 1) {
-      Fail("certificate");
+  if (!options_.tls.cert.empty()) Configure();
+  acceptor_ = std::thread([this] { Accept(); });
+}
+
+void ScriptedPeer::Impl::Configure() {
+  ctx_ = SSL_CTX_new(TLS_server_method());
+  SSL_CTX_set_mode(ctx_, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                             SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_alpn_select_cb(ctx_, ChooseAlpn, this);
+  // Without it OpenSSL resumes no session of a client with a certificate.
+  constexpr unsigned char kId[] = "peer";
+  SSL_CTX_set_session_id_context(ctx_, kId, sizeof kId);
+  if (!options_.tls_version.empty()) {
+    const int version =
+        options_.tls_version == "1.2" ? TLS1_2_VERSION : TLS1_3_VERSION;
+    SSL_CTX_set_min_proto_version(ctx_, version);
+    SSL_CTX_set_max_proto_version(ctx_, version);
+  }
+  if (!options_.client_ca.empty()) {
+    SSL_CTX_set_verify(ctx_, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+                       nullptr);
+    if (SSL_CTX_load_verify_locations(ctx_, options_.client_ca.c_str(),
+                                      nullptr) != 1) {
+      Fail("client authority");
     }
   }
-  acceptor_ = std::thread([this] { Accept(); });
+  if (SSL_CTX_use_certificate_chain_file(ctx_, options_.tls.cert.c_str()) !=
+          1 ||
+      SSL_CTX_use_PrivateKey_file(ctx_, options_.tls.key.c_str(),
+                                  SSL_FILETYPE_PEM) != 1) {
+    Fail("certificate");
+  }
+}
+
+void ScriptedPeer::Impl::NoteHandshake(SSL* ssl) {
+  if (ssl == nullptr) return;
+  if (SSL_session_reused(ssl)) ++resumed_;
+  X509* const certificate = SSL_get1_peer_certificate(ssl);
+  if (certificate == nullptr) return;
+  char name[256] = "";
+  X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName,
+                            name, sizeof name);
+  X509_free(certificate);
+  std::lock_guard lock(mu_);
+  client_ = name;
 }
 
 ScriptedPeer::Impl::~Impl() {
@@ -291,14 +329,14 @@ void ScriptedPeer::Impl::Accept() {
 
 void ScriptedPeer::Impl::Serve(int fd, int index) {
   {
-    Connection connection(fd, ctx_ == nullptr ? nullptr : SSL_new(ctx_), index,
-                          [this](int on, bool readable) {
-                            return readable ? AwaitReadable(on)
-                                            : AwaitWritable(on);
-                          });
+    SSL* const ssl = ctx_ == nullptr ? nullptr : SSL_new(ctx_);
+    Connection connection(fd, ssl, index, [this](int on, bool readable) {
+      return readable ? AwaitReadable(on) : AwaitWritable(on);
+    });
     if (!options_.handshake) {
       AwaitReadable(stop_fd_);
     } else if (connection.Handshake()) {
+      NoteHandshake(ssl);
       script_(connection);
     }
   }
@@ -327,6 +365,13 @@ std::string ScriptedPeer::last_sni() const {
   std::lock_guard lock(impl_->mu_);
   return impl_->sni_;
 }
+
+std::string ScriptedPeer::last_client() const {
+  std::lock_guard lock(impl_->mu_);
+  return impl_->client_;
+}
+
+int ScriptedPeer::resumed() const { return impl_->resumed_; }
 
 ScriptedPeer::Script AlwaysAnswer(std::string answer) {
   return [answer = std::move(answer)](PeerConnection& connection) {

@@ -45,7 +45,10 @@ class ScriptedPeer {
     CertFiles tls;                  // Empty: plain TCP.
     std::string alpn = "http/1.1";  // What it chooses; empty: none.
     std::string address = "127.0.0.1";
-    bool handshake = true;  // False: accepts, and never handshakes.
+    bool handshake = true;         // False: accepts, and never handshakes.
+    std::string tls_version = "";  // "1.2", "1.3": that alone; empty: both.
+    // Asks for a client certificate by this authority, and insists.
+    std::string client_ca = "";
   };
 
   ScriptedPeer(Options options, Script script);
@@ -60,6 +63,10 @@ class ScriptedPeer {
   int open() const;
   // The server name that the last client sent; TLS only.
   std::string last_sni() const;
+  // The common name in the last client's certificate; TLS only.
+  std::string last_client() const;
+  // How many handshakes resumed a session.
+  int resumed() const;
 
  private:
   class Impl;

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <future>
 #include <string>
+#include <vector>
 
 #include "tests/fakes/scripted_peer.h"
 #include "tests/fakes/test_certs.h"
@@ -127,8 +128,12 @@ class Socket {
 std::string TalkThroughBoringSsl(const TestCa& ca, int port,
                                  const std::string& text) {
   std::string error;
-  const auto engine = TlsEngine::Create(TlsContext::Create(ca.cert(), &error),
-                                        "localhost", {"http/1.1"});
+  std::vector<upstream::TlsFault> faults;
+  const auto engine = TlsEngine::Create(
+      TlsContext::Create(upstream::BuiltInTlsProfiles()[0],
+                         upstream::TlsAuthorities::Load(ca.cert(), &error),
+                         nullptr, 0, &faults),
+      "localhost", {"http/1.1"});
   Socket socket(port);
   std::string out;
   TlsResult result;

@@ -75,6 +75,11 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.upstream.ping_timeout, seconds(5));
   EXPECT_EQ(s.upstream.probe_timeout, seconds(10));
   EXPECT_EQ(s.upstream.max_header_bytes, 65536);
+  EXPECT_EQ(s.upstream.tls_profile, "default");
+  EXPECT_TRUE(s.upstream.tls_profiles.empty());
+  EXPECT_EQ(s.upstream.max_tls_sessions, 1024);
+  EXPECT_EQ(s.upstream.tls_session_lifetime, seconds(7200));
+  EXPECT_TRUE(s.default_target.tls_profiles.empty());
   EXPECT_TRUE(s.upstream.dns_servers.empty());
   EXPECT_TRUE(s.upstream.egress_default_public);
   EXPECT_EQ(s.execute.default_deadline, seconds(30));
@@ -149,6 +154,11 @@ struct Row {
 };
 
 const TargetSettings& Mine(const Settings& s) { return s.ForTarget(kTarget); }
+
+TlsProfileSettings OurProfile(const Settings& s) {
+  return s.upstream.tls_profiles.empty() ? TlsProfileSettings()
+                                         : s.upstream.tls_profiles[0];
+}
 
 std::vector<Row> Rows() {
   return {
@@ -363,6 +373,87 @@ std::vector<Row> Rows() {
          return Mine(s).probe.min_status == 100 &&
                 Mine(s).probe.max_status == 299;
        }},
+      {"upstream.tls_profile", "upstream: {tls_profile: modern}",
+       [](const Settings& s) { return s.upstream.tls_profile == "modern"; }},
+      {"upstream.max_tls_sessions", "upstream: {max_tls_sessions: 0}",
+       [](const Settings& s) { return s.upstream.max_tls_sessions == 0; }},
+      {"upstream.tls_session_lifetime", "upstream: {tls_session_lifetime: 7s}",
+       [](const Settings& s) {
+         return s.upstream.tls_session_lifetime == seconds(7);
+       }},
+      {"targets.tls_profile",
+       "targets: [{target: 'https://a.example', tls_profile: chromium}]",
+       [](const Settings& s) {
+         return Mine(s).tls_profiles == std::vector<std::string>{"chromium"};
+       }},
+      {"targets.tls_profiles",
+       "targets: [{target: 'https://a.example', "
+       "tls_profiles: [compatible, default]}]",
+       [](const Settings& s) {
+         return Mine(s).tls_profiles ==
+                std::vector<std::string>{"compatible", "default"};
+       }},
+      {"tls_profiles.name", "tls_profiles: [{name: a-1_b}]",
+       [](const Settings& s) {
+         return OurProfile(s).name == "a-1_b" &&
+                OurProfile(s).alpn ==
+                    std::vector<std::string>{"h2", "http/1.1"} &&
+                OurProfile(s).session_tickets;
+       }},
+      {"tls_profiles.min_version",
+       "tls_profiles: [{name: a, min_version: '1.1'}]",
+       [](const Settings& s) { return OurProfile(s).min_version == "1.1"; }},
+      {"tls_profiles.max_version",
+       "tls_profiles: [{name: a, max_version: '1.2'}]",
+       [](const Settings& s) { return OurProfile(s).max_version == "1.2"; }},
+      {"tls_profiles.ciphers", "tls_profiles: [{name: a, ciphers: [x, y]}]",
+       [](const Settings& s) {
+         return OurProfile(s).ciphers == std::vector<std::string>{"x", "y"};
+       }},
+      {"tls_profiles.groups", "tls_profiles: [{name: a, groups: [x, y]}]",
+       [](const Settings& s) {
+         return OurProfile(s).groups == std::vector<std::string>{"x", "y"};
+       }},
+      {"tls_profiles.signature_algorithms",
+       "tls_profiles: [{name: a, signature_algorithms: [x]}]",
+       [](const Settings& s) {
+         return OurProfile(s).signature_algorithms.size() == 1;
+       }},
+      {"tls_profiles.alpn", "tls_profiles: [{name: a, alpn: [http/1.1]}]",
+       [](const Settings& s) { return OurProfile(s).alpn.size() == 1; }},
+      {"tls_profiles.grease", "tls_profiles: [{name: a, grease: true}]",
+       [](const Settings& s) { return OurProfile(s).grease; }},
+      {"tls_profiles.permute_extensions",
+       "tls_profiles: [{name: a, permute_extensions: true}]",
+       [](const Settings& s) { return OurProfile(s).permute_extensions; }},
+      {"tls_profiles.certificate_compression",
+       "tls_profiles: [{name: a, certificate_compression: [zlib]}]",
+       [](const Settings& s) {
+         return OurProfile(s).certificate_compression.size() == 1;
+       }},
+      {"tls_profiles.extra_extensions",
+       "tls_profiles: [{name: a, extra_extensions: [status_request]}]",
+       [](const Settings& s) {
+         return OurProfile(s).extra_extensions.size() == 1;
+       }},
+      {"tls_profiles.session_tickets",
+       "tls_profiles: [{name: a, session_tickets: false}]",
+       [](const Settings& s) {
+         return !s.upstream.tls_profiles.empty() &&
+                !OurProfile(s).session_tickets;
+       }},
+      {"tls_profiles.client_certificate.cert_file",
+       "tls_profiles: [{name: a, "
+       "client_certificate: {cert_file: /c, key_file: /k}}]",
+       [](const Settings& s) { return OurProfile(s).cert_file == "/c"; }},
+      {"tls_profiles.client_certificate.key_file",
+       "tls_profiles: [{name: a, "
+       "client_certificate: {cert_file: /c, key_file: /k}}]",
+       [](const Settings& s) { return OurProfile(s).key_file == "/k"; }},
+      {"tls_profiles.ca_file", "tls_profiles: [{name: a, ca_file: /ca}]",
+       [](const Settings& s) { return OurProfile(s).ca_file == "/ca"; }},
+      {"tls_profiles.pins", "tls_profiles: [{name: a, pins: [x]}]",
+       [](const Settings& s) { return OurProfile(s).pins.size() == 1; }},
       {"log.level", "log: {level: debug}",
        [](const Settings& s) { return s.log_level == LogLevel::kDebug; }},
       {"log.format", "log: {format: json}",
@@ -450,6 +541,42 @@ TEST(ConfigTest, WhatAMachineHasDecidesWhatIsLeftToIt) {
   EXPECT_EQ(ParseConfig("", "t", 100'000)->pool.shards, 1024);
 }
 
+TEST(ConfigTest, EachBuiltInTlsProfileCanBeChosen) {
+  for (const std::string_view name : kBuiltInTlsProfiles) {
+    const std::string profile(name);
+    EXPECT_EQ(
+        Parse("upstream: {tls_profile: " + profile + "}").upstream.tls_profile,
+        profile);
+  }
+}
+
+TEST(ConfigTest, WhatIsWrongWithATlsProfileIsToldWithItsLine) {
+  const std::string yaml =
+      "upstream: {ca_file: /no}\n"
+      "tls_profiles:\n"
+      "- name: a\n"
+      "  ciphers:\n"
+      "  - good\n"
+      "  - bad\n"
+      "- name: b\n";
+  std::vector<std::string> asked;
+  const ConfigChecks checks{.tls_profile = [&](const TlsProfileSettings& p) {
+    asked.push_back(p.name);
+    if (p.name.empty()) {
+      EXPECT_EQ(p.ca_file, "/no");
+      return std::vector<KeyFault>{{"ca_file", "is not there"}};
+    }
+    if (p.name == "b") return std::vector<KeyFault>{{"", "is all wrong"}};
+    EXPECT_EQ(p.ca_file, "");
+    return std::vector<KeyFault>{{"ciphers[1]", "is unknown"}};
+  }};
+  EXPECT_EQ(ParseConfig(yaml, "t.yaml", 2, checks).status().message(),
+            "t.yaml:1: upstream.ca_file: is not there\n"
+            "t.yaml:6: tls_profiles[0].ciphers[1]: is unknown\n"
+            "t.yaml:7: tls_profiles[1]: is all wrong");
+  EXPECT_EQ(asked, (std::vector<std::string>{"a", "b", ""}));
+}
+
 struct Bad {
   const char* yaml;
   const char* message;
@@ -475,6 +602,53 @@ INSTANTIATE_TEST_SUITE_P(
             "t.yaml:3: pool: given twice (first in line 1)"},
         Bad{"pool:\n  shards: 1\n  shards: 2\n",
             "t.yaml:3: pool.shards: given twice (first in line 2)"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    TlsProfiles, BadConfigTest,
+    ::testing::Values(
+        Bad{"tls_profiles: [{grease: true}]",
+            "t.yaml:1: tls_profiles[0].name: is required"},
+        Bad{"tls_profiles: [{name: Upper}]",
+            "t.yaml:1: tls_profiles[0].name: must be at most 64 bytes of "
+            "[a-z0-9_-]"},
+        Bad{"tls_profiles:\n- name: modern\n",
+            "t.yaml:2: tls_profiles[0].name: modern is built in: choose "
+            "another name"},
+        Bad{"tls_profiles:\n- name: a\n- name: a\n",
+            "t.yaml:3: tls_profiles[1].name: a is given twice"},
+        Bad{"tls_profiles: [{name: a, min_version: '1.4'}]",
+            "t.yaml:1: tls_profiles[0].min_version: must be one of 1.2, 1.3, "
+            "1.1, 1.0; not \"1.4\""},
+        Bad{"tls_profiles: [{name: a, client_certificate: {cert_file: /c}}]",
+            "t.yaml:1: tls_profiles[0].client_certificate.key_file: is "
+            "required"},
+        Bad{"tls_profiles: [{name: a, client_certificate: {key_file: /k}}]",
+            "t.yaml:1: tls_profiles[0].client_certificate.cert_file: is "
+            "required"},
+        Bad{"upstream: {tls_profile: nowhere}",
+            "t.yaml:1: upstream.tls_profile: there is no TLS profile "
+            "\"nowhere\"; there are chromium, compatible, default, modern"},
+        Bad{"targets:\n- target: 'https://a.example'\n  tls_profile: b\n",
+            "t.yaml:3: targets[0].tls_profile: there is no TLS profile \"b\"; "
+            "there are chromium, compatible, default, modern"},
+        Bad{"targets:\n- target: 'https://a.example'\n"
+            "  tls_profiles: [modern, b]\n",
+            "t.yaml:3: targets[0].tls_profiles[1]: there is no TLS profile "
+            "\"b\"; there are chromium, compatible, default, modern"},
+        Bad{"targets:\n- target: 'https://a.example'\n"
+            "  tls_profiles: [modern, modern]\n",
+            "t.yaml:3: targets[0].tls_profiles[1]: given twice"},
+        Bad{"targets:\n- target: 'https://a.example'\n  tls_profiles: []\n",
+            "t.yaml:3: targets[0].tls_profiles: must name at least one "
+            "profile"},
+        Bad{"targets:\n- target: 'https://a.example'\n"
+            "  tls_profile: modern\n  tls_profiles: [default]\n",
+            "t.yaml:4: targets[0].tls_profiles: has no meaning beside "
+            "tls_profile"},
+        Bad{"targets: [{target: 'http://a.example', tls_profile: modern}]",
+            "t.yaml:1: targets[0].tls_profile: only with https and tls"},
+        Bad{"targets: [{target: 'http://a.example', tls_profiles: [modern]}]",
+            "t.yaml:1: targets[0].tls_profiles: only with https and tls"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Types, BadConfigTest,
@@ -770,6 +944,11 @@ TEST(ConfigTest, WhatIsProbablyNotMeantIsWarnedOf) {
                 "pool.max_connections (5)",
                 "t.yaml:6: targets[0].max_connections: more than "
                 "pool.max_connections (5), which is what holds"}));
+  EXPECT_EQ(
+      Parse("tls_profiles: [{name: a, min_version: '1.1'}]").warnings,
+      (std::vector<std::string>{
+          "t.yaml:1: tls_profiles[0].min_version: TLS 1.0 and 1.1 are broken "
+          "in known ways (RFC 8996)"}));
 }
 
 TEST(ConfigTest, AFileIsReadAndNamedInItsFaults) {

@@ -31,9 +31,10 @@ class MetricsTest : public ::testing::Test {
     sources.pool = [this] { return snapshot_; };
     sources.executes = &executes_;
     sources.rpcs = &rpcs_;
-    sources.unsolicited_bytes = [this] { return unsolicited_; };
+    sources.upstream = [this] { return upstream_; };
     sources.loop_lag = [] { return milliseconds(250); };
     sources.config_ok = [this] { return config_ok_; };
+    sources.tls_files_ok = [this] { return tls_files_ok_; };
     metrics_ = std::make_unique<Metrics>(
         MetricsOptions{.max_targets = max_targets,
                        .known_targets = std::move(known),
@@ -84,8 +85,9 @@ class MetricsTest : public ::testing::Test {
   pool::Snapshot snapshot_;
   ExecuteMetrics executes_{100};
   RpcMetrics rpcs_;
-  std::vector<std::pair<std::string, uint64_t>> unsolicited_;
+  std::vector<std::pair<std::string, UpstreamFigures>> upstream_;
   bool config_ok_ = true;
+  bool tls_files_ok_ = true;
   std::unique_ptr<Metrics> metrics_;
   std::map<std::string, double> values_;
 };
@@ -133,7 +135,9 @@ TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
                            "targets",
                            "folded_targets",
                            "build_info",
-                           "config_last_reload_successful"}) {
+                           "config_last_reload_successful",
+                           "tls_handshakes_total",
+                           "tls_files_current"}) {
     EXPECT_EQ(names.count(std::string("hotline_") + name), 1u) << name;
   }
 }
@@ -262,7 +266,11 @@ TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
   rpcs_.RecordRpc(RpcMethod::kExecute, 4, milliseconds(7));
   rpcs_.RecordRpc(RpcMethod::kStats, 13, milliseconds(7));
   rpcs_.RecordRpc(RpcMethod::kStats, 99, milliseconds(7));
-  unsolicited_ = {{kA, 3}};
+  upstream_ = {{kA,
+                {.unsolicited_bytes = 3,
+                 .full_handshakes = 4,
+                 .resumed_handshakes = 5}}};
+  tls_files_ok_ = false;
   config_ok_ = false;
   Scrape();
   const std::string target = "{target=\"" + std::string(kA) + "\"";
@@ -276,6 +284,10 @@ TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
       1);
   EXPECT_EQ(Value("hotline_stale_reuse_total" + target + "}"), 1);
   EXPECT_EQ(Value("hotline_unsolicited_bytes_total" + target + "}"), 3);
+  const std::string shaken = "hotline_tls_handshakes_total" + target;
+  EXPECT_EQ(Value(shaken + ",resumed=\"false\"}"), 4);
+  EXPECT_EQ(Value(shaken + ",resumed=\"true\"}"), 5);
+  EXPECT_EQ(Value("hotline_tls_files_current"), 0);
   EXPECT_EQ(
       Value("hotline_executes_total{target=\"other\",result=\"bad_url\"}"), 1);
   EXPECT_EQ(Value("hotline_rpc_seconds_count{method=\"Execute\","

@@ -406,6 +406,12 @@ TEST(ValidateAcquireTest, FaultsAreNamedWithTheirField) {
   const auto alpn = [](std::string name) {
     return [=](Acquire* r) { r->mutable_options()->set_alpn(name); };
   };
+  const auto tls_profile = [](std::string target, std::string name) {
+    return [=](Acquire* r) {
+      r->set_target(target);
+      r->mutable_options()->set_tls_profile(name);
+    };
+  };
   const std::string bad_ttl = "BAD_OPTION lease_ttl";
   const std::string bad_alpn = "BAD_OPTION options.alpn";
   const std::string bad_wait = "BAD_OPTION max_wait";
@@ -480,6 +486,9 @@ TEST(ValidateAcquireTest, FaultsAreNamedWithTheirField) {
          r->mutable_options()->set_alpn("http/1.1");
        },
        bad_alpn},
+      {"TLS profile", tls_profile("https://a.example", "modern"), ""},
+      {"TLS profile without TLS", tls_profile("http://a.example", "modern"),
+       "BAD_OPTION options.tls_profile"},
       {"holder",
        [](Acquire* r) {
          r->mutable_holder()->set_client_id(Label(128));
@@ -587,6 +596,12 @@ TEST(ValidateExecuteTest, FaultsAreNamedWithTheirField) {
        [](Execute* r) {
          r->set_lease_id("x");
          r->mutable_options()->set_alpn("h2");
+       },
+       "BAD_OPTION options"},
+      {"TLS profile with a lease",
+       [](Execute* r) {
+         r->set_lease_id("x");
+         r->mutable_options()->set_tls_profile("modern");
        },
        "BAD_OPTION options"},
       {"empty options with a lease",
@@ -702,6 +717,19 @@ TEST(ValidateAcquireTest, WhatSpeaksNoHttpIsLentAlone) {
   request.set_target("tcp://h:1");
   request.mutable_options()->set_alpn("imap");
   EXPECT_EQ(Text(ValidateAcquire(request, &target)), "BAD_OPTION options.alpn");
+}
+
+TEST(ValidateTlsProfileTest, OnlyKnownNamesPass) {
+  const std::set<std::string, std::less<>> known = {"default", "mine"};
+  v1::ConnectionOptions options;
+  EXPECT_FALSE(ValidateTlsProfile(options, known));
+  options.set_tls_profile("mine");
+  EXPECT_FALSE(ValidateTlsProfile(options, known));
+  options.set_tls_profile("theirs");
+  const auto fault = ValidateTlsProfile(options, known);
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->reason, "BAD_OPTION");
+  EXPECT_EQ(fault->field, "options.tls_profile");
 }
 
 TEST(ValidateStatsTest, FaultsAreNamedWithTheirField) {

@@ -220,6 +220,8 @@ class UpstreamTest : public ::testing::Test {
     key->target = target;
     key->options.sni = sni;
     key->options.alpn = alpn_;
+    key->options.tls_profile = tls_profile_;
+    key->options.pool_group = pool_group_;
     keys_[++last_id_] = key;
     upstream().Dial(last_id_, key);
     return last_id_;
@@ -265,7 +267,9 @@ class UpstreamTest : public ::testing::Test {
 
   Options options_;
   TargetPolicy policy_;
-  std::string alpn_;  // Of the dials from now on.
+  std::string alpn_;  // Of the dials from now on, as the next two.
+  std::string tls_profile_;
+  std::string pool_group_;
   std::function<void(int, Instant)> tick_;
   NotingPool pool_;
   std::unique_ptr<Upstream> upstream_;

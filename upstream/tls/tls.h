@@ -6,29 +6,80 @@
 // symbol names into the process; nothing of either may be visible here. For the
 // same reason it uses the standard library only.
 //
-// Every certificate is verified, always: chain, dates, purpose and name.
+// Every certificate is verified, always: chain, dates, purpose, name, and pins
+// where there are any; also when a session is resumed. Nothing is ever sent
+// before the handshake is finished (0-RTT): docs/adr/0006-tls-profiles.md.
 #ifndef HOTLINE_UPSTREAM_TLS_TLS_H_
 #define HOTLINE_UPSTREAM_TLS_TLS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "upstream/tls/tls_profile.h"
+
 namespace hotline::upstream {
 
-// Authorities and settings that connections share. Immutable; to reload, make
-// another one. Thread-safe.
+// Whom to trust. Immutable, thread-safe; costly to load and to keep, so that
+// profiles share it.
+class TlsAuthorities {
+ public:
+  virtual ~TlsAuthorities() = default;
+
+  // From `ca_file` (PEM); empty: the system's. Null when there are none to
+  // read, and `error` tells why.
+  static std::shared_ptr<const TlsAuthorities> Load(const std::string& ca_file,
+                                                    std::string* error);
+  // Nobody.
+  static std::shared_ptr<const TlsAuthorities> Nobody();
+  // The file that Load("") reads first.
+  static const char* SystemFile();
+};
+
+// Sessions to be resumed, for all contexts: bounded, the least recently used
+// leave first. Sessions of TLS 1.3 are used once. Thread-safe.
+class TlsSessions {
+ public:
+  // Of one name and scope of one context.
+  static constexpr size_t kMostAlike = 8;
+
+  virtual ~TlsSessions() = default;
+  // `capacity`: 0 keeps none.
+  static std::shared_ptr<TlsSessions> Create(size_t capacity);
+  virtual void SetCapacity(size_t capacity) = 0;
+  virtual size_t size() const = 0;
+};
+
+// What is wrong with a profile: the key ("ciphers[2]"; empty: the whole) and
+// why.
+struct TlsFault {
+  std::string key;
+  std::string text;
+};
+
+// A profile that connections share, with its files read. Immutable; to reload,
+// make another one. Sessions of one are never offered by another. Thread-safe.
 class TlsContext {
  public:
   virtual ~TlsContext() = default;
 
-  // Reads the authorities to be trusted from `ca_file` (PEM); empty: the
-  // system's. Null when there are none to read, and `error` tells why.
-  static std::shared_ptr<const TlsContext> Create(const std::string& ca_file,
-                                                  std::string* error);
+  // Null when something is wrong with `profile`, told in `faults`. Its ca_file
+  // is not looked at: `authorities` are those. A session is resumed for
+  // `session_seconds` at most, and for as long as the upstream says.
+  static std::shared_ptr<const TlsContext> Create(
+      const TlsProfile& profile,
+      std::shared_ptr<const TlsAuthorities> authorities,
+      std::shared_ptr<TlsSessions> sessions, uint32_t session_seconds,
+      std::vector<TlsFault>* faults);
+
+  virtual const TlsProfile& profile() const = 0;
 };
+
+// What is wrong with a profile, its ca_file included. Reads its files.
+std::vector<TlsFault> CheckTlsProfile(const TlsProfile& profile);
 
 enum class TlsResult {
   kOk,
@@ -43,6 +94,9 @@ struct TlsFacts {
   std::string version;  // "TLSv1.3".
   std::string cipher;   // Standard name: "TLS_AES_128_GCM_SHA256".
   std::string alpn;     // What the peer chose; empty: nothing.
+  bool resumed = false;
+  // Of the peer's certificate, in seconds since 1970.
+  int64_t not_after = 0;
 };
 
 // The client's side of one TLS connection. Not thread-safe. Owns no input or
@@ -55,10 +109,11 @@ class TlsEngine {
   // `name` is what the certificate must be valid for. A host name is also sent
   // as SNI; the text of an IP address is matched with the certificate's IP
   // addresses and not sent. `alpn` is offered in this order; may be empty.
-  // Null only when memory is short or `name` cannot be a name.
+  // Sessions are shared within `scope` (and name, and context). Null only when
+  // memory is short or `name` cannot be a name.
   static std::unique_ptr<TlsEngine> Create(
       std::shared_ptr<const TlsContext> context, const std::string& name,
-      const std::vector<std::string>& alpn);
+      const std::vector<std::string>& alpn, std::string_view scope = {});
 
   // Hands over ciphertext. It must stay in place until Handshake or Read has
   // answered kWantInput (by then all of it is used) or an end.
