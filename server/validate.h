@@ -35,6 +35,10 @@ std::optional<InputError> ValidateUpgrade(const v1::TunnelOpen& open,
                                           const std::string& target,
                                           ParsedUrl* url);
 
+// The head of a streamed one.
+std::optional<InputError> ValidateExecuteStream(
+    const v1::ExecuteStreamHead& head, ParsedUrl* url);
+
 // The target and the page token are left to who uses them.
 std::optional<InputError> ValidateStats(const v1::StatsRequest& request);
 
