@@ -119,6 +119,12 @@ http {{
     ssl_certificate_key {self.folder}/key.pem;
     http2_max_concurrent_streams 128;
     root {web};
+    # Reads all of a body, which `return` would not.
+    location = /up {{
+      client_max_body_size 0; client_body_in_file_only clean;
+      proxy_pass_request_body off; proxy_set_header Content-Length "";
+      proxy_method GET; proxy_pass https://127.0.0.1:{port}/small;
+    }}
   }}
 }}
 """)

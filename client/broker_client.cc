@@ -101,6 +101,15 @@ absl::StatusOr<v1::ExecuteResponse> Lease::Execute(v1::ExecuteRequest request,
   return ExecuteOn(*channel_, request, options);
 }
 
+absl::StatusOr<ExecuteStream> Lease::OpenStream(v1::ExecuteStreamHead head,
+                                                CallOptions options) const {
+  if (channel_ == nullptr) {
+    return absl::FailedPreconditionError("the lease was given back");
+  }
+  head.set_lease_id(id());
+  return ExecuteStream(channel_, head, options);
+}
+
 absl::Status Lease::Renew(Duration ttl, CallOptions options) {
   if (channel_ == nullptr) {
     return absl::FailedPreconditionError("the lease was given back");
@@ -159,6 +168,11 @@ absl::StatusOr<Lease> BrokerClient::Acquire(v1::AcquireRequest request,
 absl::StatusOr<v1::ExecuteResponse> BrokerClient::Execute(
     const v1::ExecuteRequest& request, CallOptions options) {
   return ExecuteOn(*channel_, request, options);
+}
+
+ExecuteStream BrokerClient::OpenStream(const v1::ExecuteStreamHead& head,
+                                       CallOptions options) {
+  return ExecuteStream(channel_, head, options);
 }
 
 absl::StatusOr<v1::ReleaseResponse> BrokerClient::Release(

@@ -28,6 +28,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/time.h"
+#include "client/execute_stream.h"
 #include "client/tunnel.h"
 #include "hotline/v1/broker.pb.h"
 
@@ -116,6 +117,11 @@ class Lease {
   absl::StatusOr<v1::ExecuteResponse> Execute(v1::ExecuteRequest request,
                                               CallOptions options = {}) const;
 
+  // Begins a request whose bodies pass in pieces; `head.lease_id` is set for
+  // you.
+  absl::StatusOr<ExecuteStream> OpenStream(v1::ExecuteStreamHead head,
+                                           CallOptions options = {}) const;
+
   // Lets the lease live for `ttl` from now (the broker cuts it to its limit).
   absl::Status Renew(Duration ttl, CallOptions options = {});
 
@@ -172,6 +178,10 @@ class BrokerClient {
   // whole tunnel; unset, there is none but the broker's for opening it.
   absl::StatusOr<std::unique_ptr<Tunnel>> OpenTunnel(const v1::TunnelOpen& open,
                                                      CallOptions options = {});
+
+  // Begins a request whose bodies pass in pieces, in constant memory.
+  ExecuteStream OpenStream(const v1::ExecuteStreamHead& head,
+                           CallOptions options = {});
 
   // By id, for leases that were detached.
   absl::StatusOr<v1::ReleaseResponse> Release(

@@ -40,6 +40,12 @@ class Channel {
   static void PrepareStream(grpc::ClientContext& context,
                             const CallOptions& call);
 
+  // For a call that is made once.
+  void Prepare(grpc::ClientContext& context, const CallOptions& call) const {
+    const Duration timeout = call.timeout.value_or(options_.default_timeout);
+    Prepare(context, SaturatingAdd(MonotonicNow(), timeout), call);
+  }
+
   // Makes a unary call until it succeeds, must not be repeated or has no time
   // left. `attempt` is called with (ClientContext*, Response*).
   template <typename Response, typename Attempt>

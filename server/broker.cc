@@ -9,6 +9,7 @@
 #include "server/broker_acquire.h"
 #include "server/broker_execute.h"
 #include "server/broker_registry.h"
+#include "server/broker_stream.h"
 #include "server/broker_tunnel.h"
 #include "server/proto_time.h"
 #include "server/stats_view.h"
@@ -98,6 +99,11 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
   *lease = result.grant.lease;
   FillAcquired(result.grant, *upstream_, now, MonotonicNow(), response);
   return true;
+}
+
+std::shared_ptr<StreamedCall> Broker::NewExecuteStream(
+    v1::ExecuteStreamResponse* last, CallContext context, StreamPeer* peer) {
+  return std::make_shared<StreamCall>(this, last, std::move(context), peer);
 }
 
 ErrorPtr Broker::Release(const v1::ReleaseRequest& request,

@@ -130,6 +130,34 @@ class OpenSession : public std::enable_shared_from_this<OpenSession> {
   virtual void OnAbort() = 0;
 };
 
+// The caller's end of a streamed call. Asked by one thread at a time, from any
+// thread, no lock held, and never after OnComplete; what it answers may come
+// from inside of what it is asked.
+class StreamPeer : public Completion {
+ public:
+  // Asks for the caller's next message: StreamedCall::OnRead follows, once.
+  virtual void Read() = 0;
+  // Sends one message: OnWritten follows, once, when there is room for the
+  // next. One at a time, Confirm included.
+  virtual void Write(v1::ExecuteStreamResponse message) = 0;
+  // The caller's side seems to have ended. OnConfirmed follows, once, if it was
+  // the caller that ended it, and nothing if it broke off.
+  virtual void Confirm() = 0;
+  // OnComplete with null: `last` of NewExecuteStream is still to be sent.
+};
+
+// A call whose bodies pass in pieces.
+class StreamedCall {
+ public:
+  virtual ~StreamedCall() = default;
+  // What came, which may be taken apart; null: no more will come.
+  virtual void OnRead(v1::ExecuteStreamRequest* message) = 0;
+  virtual void OnWritten() = 0;
+  virtual void OnConfirmed() = 0;
+  // It, as any other call.
+  virtual std::shared_ptr<Call> AsCall() = 0;
+};
+
 class Broker {
  public:
   // The pool, the upstream and the metrics must outlive the broker and every
@@ -156,6 +184,10 @@ class Broker {
   bool AcquireIdle(const v1::AcquireRequest& request,
                    const BrokerSettings& settings, const CallContext& context,
                    v1::AcquireResponse* response, LeaseId* lease);
+
+  // `last` must live until completion; the peer as long as it is asked.
+  std::shared_ptr<StreamedCall> NewExecuteStream(
+      v1::ExecuteStreamResponse* last, CallContext context, StreamPeer* peer);
 
   ErrorPtr Release(const v1::ReleaseRequest& request,
                    v1::ReleaseResponse* response, Instant now);
@@ -188,8 +220,10 @@ class Broker {
  private:
   friend class PooledCall;
   friend class AcquireCall;
+  friend class RequestCall;
   friend class ExecuteCall;
   friend class TunnelCall;
+  friend class StreamCall;
   class Registry;
 
   void AddDesyncs(v1::StatsResponse* response) const;

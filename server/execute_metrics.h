@@ -26,7 +26,7 @@ namespace hotline::server {
 
 // How Executes end: "ok", "cancelled" (by the caller), or the ErrorInfo's
 // reason in lower case. The last one takes what is not in the list.
-inline constexpr std::array<std::string_view, 32> kExecuteResults = {
+inline constexpr std::array<std::string_view, 33> kExecuteResults = {
     "ok",
     "alpn_mismatch",
     "bad_header",
@@ -36,6 +36,7 @@ inline constexpr std::array<std::string_view, 32> kExecuteResults = {
     "bad_target",
     "bad_url",
     "body_too_large",
+    "caller_timeout",
     "cancelled",
     "connect_failed",
     "dns_failed",
@@ -147,12 +148,14 @@ enum class RpcMethod : uint8_t {
   kRelease,
   kRenew,
   kExecute,
+  kExecuteStream,
   kStats,
   kTunnel,
   kSession,
 };
-inline constexpr std::array<std::string_view, 7> kRpcMethods = {
-    "Acquire", "Release", "Renew", "Execute", "Stats", "Tunnel", "Session"};
+inline constexpr std::array<std::string_view, 8> kRpcMethods = {
+    "Acquire",       "Release", "Renew",  "Execute",
+    "ExecuteStream", "Stats",   "Tunnel", "Session"};
 
 // gRPC's status codes, 0 to 16.
 inline constexpr int kGrpcCodes = 17;

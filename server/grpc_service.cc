@@ -7,6 +7,7 @@
 
 #include "grpcpp/server_context.h"
 #include "server/grpc_session.h"
+#include "server/grpc_stream.h"
 #include "server/status.h"
 #include "server/tunnel_reactor.h"
 
@@ -95,6 +96,13 @@ grpc::ServerUnaryReactor* BrokerService::Execute(
   auto* reactor = new CallReactor(RpcMethod::kExecute, metrics_);
   reactor->Run(
       broker_->NewExecute(request, response, ContextOf(*context), reactor));
+  return reactor;
+}
+
+grpc::ServerBidiReactor<v1::ExecuteStreamRequest, v1::ExecuteStreamResponse>*
+BrokerService::ExecuteStream(grpc::CallbackServerContext* context) {
+  auto* reactor = new StreamReactor(metrics_);
+  reactor->Run(broker_, ContextOf(*context));
   return reactor;
 }
 

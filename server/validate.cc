@@ -130,8 +130,9 @@ std::optional<InputError> CheckHeaders(
   return std::nullopt;
 }
 
-std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
-                                              int64_t max_body_bytes,
+// Of ExecuteRequest, and of its streamed counterpart.
+template <typename Head>
+std::optional<InputError> CheckExecuteOptions(const Head& request,
                                               const ParsedTarget& target) {
   if (request.has_timeout()) {
     if (auto bad = CheckLength(request.timeout(), "timeout", false)) return bad;
@@ -139,11 +140,6 @@ std::optional<InputError> CheckExecuteOptions(const v1::ExecuteRequest& request,
   const int attempts = request.retry().max_attempts();
   if (attempts < 0 || attempts > kMaxAttempts) {
     return BadOption("retry.max_attempts", "1 to 10, or 0 for the default");
-  }
-  if (request.max_response_bytes() < 0 ||
-      request.max_response_bytes() > max_body_bytes) {
-    return BadOption("max_response_bytes",
-                     "0 to " + std::to_string(max_body_bytes));
   }
   const v1::ConnectionOptions& options = request.options();
   if (!request.lease_id().empty() &&
@@ -189,7 +185,23 @@ std::optional<InputError> ValidateExecute(const v1::ExecuteRequest& request,
     return InputError{"BODY_TOO_LARGE", "body",
                       "at most " + std::to_string(max_body_bytes) + " bytes"};
   }
-  return CheckExecuteOptions(request, max_body_bytes, url->target);
+  if (request.max_response_bytes() < 0 ||
+      request.max_response_bytes() > max_body_bytes) {
+    return BadOption("max_response_bytes",
+                     "0 to " + std::to_string(max_body_bytes));
+  }
+  return CheckExecuteOptions(request, url->target);
+}
+
+std::optional<InputError> ValidateExecuteStream(
+    const v1::ExecuteStreamHead& head, ParsedUrl* url) {
+  if (auto bad = ParseUrl(head.url(), url)) return bad;
+  if (auto bad = ValidateMethod(head.method())) return bad;
+  if (auto bad = CheckHeaders(head.headers(), "headers", *url)) return bad;
+  if (head.content_length() < 0) {
+    return BadOption("content_length", "must not be negative");
+  }
+  return CheckExecuteOptions(head, url->target);
 }
 
 std::optional<InputError> ValidateTunnel(const v1::TunnelOpen& open,

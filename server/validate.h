@@ -42,6 +42,10 @@ std::optional<InputError> ValidateTlsProfile(
     const v1::ConnectionOptions& options,
     const std::set<std::string, std::less<>>& known);
 
+// The head of a streamed one.
+std::optional<InputError> ValidateExecuteStream(
+    const v1::ExecuteStreamHead& head, ParsedUrl* url);
+
 // The target and the page token are left to who uses them.
 std::optional<InputError> ValidateStats(const v1::StatsRequest& request);
 

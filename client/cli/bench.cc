@@ -95,14 +95,14 @@ int RunBench(const BenchOptions& options, const Run& run) {
     BenchLoad load(PlanOf(options), pointers);
     BenchResult before;
     result = load.Run(interrupted, [&](const BenchResult& now) {
-      if (!run.io.live) return;
+      if (!run.io.terminal_err) return;
       run.io.err << "\r\033[K" << BenchLine(now, before) << std::flush;
       before = now;
     });
     // Operations that have not ended would find nobody: their ends come now.
     drivers->clear();
   }
-  if (run.io.live) run.io.err << "\r\033[K";
+  if (run.io.terminal_err) run.io.err << "\r\033[K";
   const BenchTitle title{options.what, options.over, options.concurrency,
                          options.connections, options.rate};
   run.io.out << (options.output == "json" ? BenchJson(title, result)

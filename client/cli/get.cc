@@ -1,181 +1,81 @@
 // `hotline get`: one HTTP request, with curl's manners.
-#include <fstream>
-#include <iterator>
+#include "client/cli/get.h"
+
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "CLI/CLI.hpp"
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/format.h"
+#include "client/cli/upload.h"
 
 namespace hotline::client {
 namespace {
 
-// The broker takes no more; reading further would be in vain.
-constexpr size_t kMaxBodyBytes = 3 << 20;
-
-struct GetOptions {
-  std::string url;
-  std::string method;
-  std::vector<std::string> headers;
-  std::vector<std::string> data;
-  std::string output = "-";
-  std::string lease_id;
-  std::string sni;
-  std::string pool_group;
-  std::string alpn;
-  std::string tls_profile;
-  int64_t max_bytes = 0;
-  int max_attempts = 0;
-  bool include_head = false;
-  bool head_only = false;
-  bool receipt = false;
-  bool idempotent = false;
-  bool fail = false;
-};
-
-// At most kMaxBodyBytes and one, which the broker will refuse.
-std::string ReadLimited(std::istream& in) {
-  std::string bytes(kMaxBodyBytes + 1, '\0');
-  in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  bytes.resize(static_cast<size_t>(in.gcount()));
-  return bytes;
+// An answer that the broker cuts is no longer than one message.
+int RunCut(const GetOptions& get, const v1::ExecuteRequest& request,
+           BrokerClient& client, const Run& run) {
+  const auto answer = client.Execute(request, run.Call());
+  if (!answer.ok()) return run.Fail(answer.status());
+  AnswerWriter writer(get, run);
+  writer.OnHead(answer->status(), answer->headers());
+  writer.OnBody(answer->body());
+  return writer.Finish(answer->receipt(), answer->truncated());
 }
 
-// One -d: itself, @FILE's bytes as they are, or @- for standard input.
-std::optional<std::string> ReadData(const std::string& data, std::istream& in) {
-  if (data.empty() || data[0] != '@') return data;
-  if (data == "@-") return ReadLimited(in);
-  std::ifstream file(data.substr(1), std::ios::binary);
-  if (!file) return std::nullopt;
-  std::string bytes = ReadLimited(file);
-  if (file.bad()) return std::nullopt;
-  return bytes;
+absl::StatusOr<std::unique_ptr<BodySource>> SourceOf(
+    const GetOptions& get, v1::ExecuteRequest* request, const Io& io) {
+  if (get.upload.empty()) {
+    return BodySource::FromString(std::move(*request->mutable_body()));
+  }
+  if (get.upload != "-") return BodySource::OpenFile(get.upload);
+  return io.in_fd >= 0 ? BodySource::FromDescriptor(io.in_fd)
+                       : BodySource::FromStream(&io.in);
 }
 
-bool HasHeader(const v1::ExecuteRequest& request, absl::string_view name) {
-  for (const v1::Header& header : request.headers()) {
-    if (absl::EqualsIgnoreCase(header.name(), name)) return true;
+int RunStreamed(const GetOptions& get, v1::ExecuteRequest request,
+                BrokerClient& client, const Run& run) {
+  v1::ExecuteStreamHead head = HeadOf(request);
+  auto source = SourceOf(get, &request, run.io);
+  if (!source.ok())
+    return run.FailUsage(std::string(source.status().message()));
+  // Without a body nothing is said of its length.
+  const std::optional<uint64_t> length = (*source)->length();
+  if (length && (*length > 0 || !get.upload.empty() || !get.data.empty())) {
+    head.set_content_length(static_cast<int64_t>(*length));
   }
-  return false;
-}
-
-std::string MethodOf(const GetOptions& get) {
-  if (!get.method.empty()) return get.method;
-  if (get.head_only) return "HEAD";
-  return get.data.empty() ? "GET" : "POST";
-}
-
-// Several -d are joined with "&", and sent as a form unless a header says
-// otherwise, as curl does.
-absl::Status FillBody(const GetOptions& get, std::istream& in,
-                      v1::ExecuteRequest* request) {
-  for (size_t i = 0; i < get.data.size(); ++i) {
-    const std::optional<std::string> data = ReadData(get.data[i], in);
-    if (!data.has_value()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("cannot read ", get.data[i].substr(1)));
-    }
-    if (i > 0) request->mutable_body()->push_back('&');
-    request->mutable_body()->append(*data);
+  ExecuteStream stream = client.OpenStream(head, run.Call());
+  AnswerWriter writer(get, run);
+  Upload upload(*std::move(source), &stream);
+  const auto answer = stream.ReadHead();
+  bool wanted =
+      answer.ok() && writer.OnHead(answer->status(), answer->headers());
+  for (std::string piece; wanted && stream.ReadBody(&piece);) {
+    wanted = writer.OnBody(piece);
   }
-  if (!get.data.empty() && !HasHeader(*request, "content-type")) {
-    v1::Header* type = request->add_headers();
-    type->set_name("Content-Type");
-    type->set_value("application/x-www-form-urlencoded");
+  if (answer.ok() && !wanted) {
+    stream.Cancel();
+    return writer.Failure();
   }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
-                                               std::istream& in) {
-  v1::ExecuteRequest request;
-  request.set_url(get.url);
-  request.set_method(MethodOf(get));
-  request.set_lease_id(get.lease_id);
-  request.set_max_response_bytes(get.max_bytes);
-  for (const std::string& text : get.headers) {
-    if (!ParseHeader(text, request.add_headers())) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("-H wants 'Name: value', not '", text, "'"));
-    }
+  const auto end = stream.Finish();
+  if (!upload.fine()) {
+    return run.FailUsage("cannot read " + get.upload + " to its end");
   }
-  if (get.max_attempts > 0) {
-    request.mutable_retry()->set_max_attempts(get.max_attempts);
-  }
-  if (get.idempotent) request.mutable_retry()->set_idempotent(true);
-  if (!get.sni.empty()) request.mutable_options()->set_sni(get.sni);
-  if (!get.pool_group.empty()) {
-    request.mutable_options()->set_pool_group(get.pool_group);
-  }
-  if (!get.alpn.empty()) request.mutable_options()->set_alpn(get.alpn);
-  if (!get.tls_profile.empty()) {
-    request.mutable_options()->set_tls_profile(get.tls_profile);
-  }
-  const absl::Status status = FillBody(get, in, &request);
-  if (!status.ok()) return status;
-  return request;
-}
-
-void WriteAnswer(const GetOptions& get, const v1::ExecuteResponse& answer,
-                 std::ostream& out) {
-  if (get.include_head || get.head_only) {
-    out << "HTTP/1.1 " << answer.status() << "\r\n";
-    for (const v1::Header& header : answer.headers()) {
-      out << header.name() << ": " << header.value() << "\r\n";
-    }
-    out << "\r\n";
-  }
-  out << answer.body();
-}
-
-// Returns the exit code.
-int Deliver(const GetOptions& get, const v1::ExecuteResponse& answer,
-            const Run& run) {
-  const bool refused = get.fail && answer.status() >= 400;
-  if (refused) {
-    run.io.err << "hotline: the upstream answered " << answer.status() << "\n";
-  } else if (get.output == "-") {
-    WriteAnswer(get, answer, run.io.out);
-  } else {
-    std::ofstream file(get.output, std::ios::binary | std::ios::trunc);
-    WriteAnswer(get, answer, file);
-    file.close();
-    if (!file) {
-      run.io.err << "hotline: cannot write " << get.output << "\n";
-      return kExitFailed;
-    }
-  }
-  if (answer.truncated()) {
-    run.io.err << "hotline: the body was cut at " << answer.body().size()
-               << " bytes\n";
-  }
-  if (get.receipt) {
-    run.io.out.flush();
-    run.io.err << "status     " << answer.status() << ", "
-               << answer.body().size() << " bytes\n"
-               << FormatReceipt(answer.receipt());
-  }
-  return refused ? kExitHttpError : kExitOk;
+  if (!end.ok()) return run.Fail(end.status());
+  return writer.Finish(end->receipt(), /*truncated=*/false);
 }
 
 int RunGet(const GetOptions& get, const Run& run) {
-  const absl::StatusOr<v1::ExecuteRequest> request =
-      MakeRequest(get, run.io.in);
+  auto request = MakeRequest(get, run.io.in);
   if (!request.ok()) {
     return run.FailUsage(std::string(request.status().message()));
   }
   auto client = run.Connect();
   if (!client.ok()) return run.Fail(client.status());
-  const auto answer = (*client)->Execute(*request, run.Call());
-  if (!answer.ok()) return run.Fail(answer.status());
-  return Deliver(get, *answer, run);
+  return get.max_bytes > 0
+             ? RunCut(get, *request, **client, run)
+             : RunStreamed(get, *std::move(request), **client, run);
 }
 
 void AddRequestOptions(CLI::App& command, GetOptions& get) {
@@ -198,6 +98,12 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
                   "byte; repeated, it is joined with &")
       ->type_name("DATA")
       ->allow_extra_args(false);
+  command
+      .add_option("-T,--upload", get.upload,
+                  "Send this file, or - for standard input, of any length; "
+                  "the method is PUT unless given")
+      ->type_name("FILE")
+      ->excludes("--data");
   command
       .add_option("-l,--lease", get.lease_id,
                   "Run on this lease instead of any connection")
@@ -231,7 +137,8 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
 void AddAnswerOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("-o,--output", get.output,
-                  "Write the answer to this file instead of standard output")
+                  "Write the answer to this file instead of standard output, "
+                  "as it comes")
       ->type_name("FILE");
   command.add_flag("-i,--include", get.include_head,
                    "Show the answer's status and headers before its body");
@@ -242,10 +149,10 @@ void AddAnswerOptions(CLI::App& command, GetOptions& get) {
                    "or above");
   command
       .add_option("--max-bytes", get.max_bytes,
-                  "Cut the answer's body here; without it a body over 3 MiB "
-                  "is an error")
+                  "Cut the answer's body here, at 3 MiB at most; not with -T")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{kMaxBodyBytes}));
+      ->check(CLI::Range(int64_t{1}, int64_t{kMaxBodyBytes}))
+      ->excludes("--upload");
   command.add_flag("-r,--receipt", get.receipt,
                    "Tell on standard error which connection served and where "
                    "the time went");
@@ -264,6 +171,8 @@ void AddGet(CLI::App& app, Run& run) {
       "  hotline get --receipt -o /dev/null https://api.example.com/\n"
       "  hotline get -d @order.json -H 'Content-Type: application/json' "
       "https://api.example.com/orders\n"
+      "  hotline get -o image.iso https://files.example.com/image.iso\n"
+      "  hotline get -T backup.tar https://files.example.com/backup.tar\n"
       "  hotline get --lease \"$LEASE\" https://api.example.com/v1/things\n"));
   command->final_callback(
       [get, &run] { run.action = [get, &run] { return RunGet(*get, run); }; });

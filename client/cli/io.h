@@ -11,14 +11,14 @@ struct Io {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
+  // Their descriptors, for commands that pass bytes on; -1: `in` has none.
+  int in_fd = -1;
+  int out_fd = 1;
+  bool terminal_out = false;
+  bool terminal_err = false;
   // Colour where the stream is a terminal and NO_COLOR is not set.
   bool color_out = false;
   bool color_err = false;
-  // What a tunnel joins: standard input and output.
-  int in_fd = 0;
-  int out_fd = 1;
-  // Standard error is a terminal: a line of progress may come and go on it.
-  bool live = false;
 };
 
 }  // namespace hotline::client

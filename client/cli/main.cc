@@ -16,7 +16,9 @@ int main(int argc, char** argv) {
       {.in = std::cin,
        .out = std::cout,
        .err = std::cerr,
+       .in_fd = STDIN_FILENO,
+       .terminal_out = isatty(STDOUT_FILENO) != 0,
+       .terminal_err = isatty(STDERR_FILENO) != 0,
        .color_out = color && isatty(STDOUT_FILENO),
-       .color_err = color && isatty(STDERR_FILENO),
-       .live = isatty(STDERR_FILENO) != 0});
+       .color_err = color && isatty(STDERR_FILENO)});
 }

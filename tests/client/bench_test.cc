@@ -193,7 +193,7 @@ class BenchCommandTest : public testing::Test {
     std::istringstream in;
     out_.str("");
     return RunCommandLine(static_cast<int>(argv.size()), argv.data(),
-                          {.in = in, .out = out_, .err = err_, .live = true});
+                          {.in = in, .out = out_, .err = err_, .terminal_err = true});
   }
 
   FakeBroker broker_;

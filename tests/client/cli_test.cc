@@ -135,6 +135,60 @@ TEST_F(CommandLineTest, GetReadsAFileAndWritesAFile) {
             kExitFailed);
 }
 
+TEST_F(CommandLineTest, GetUploadsAFileOfAnyLength) {
+  UpstreamAnswers(201, "stored");
+  std::string body(5 << 20, 'x');
+  for (size_t i = 0; i < body.size(); i += 101) body[i] = 'a' + i % 26;
+  const std::string path = testing::TempDir() + "/upload";
+  std::ofstream(path, std::ios::binary) << body;
+  const Result result = Hotline({"get", "-T", path, "https://a.test/"});
+  EXPECT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_EQ(result.out, "stored");
+  EXPECT_EQ(LastExecute().method(), "PUT");
+  EXPECT_TRUE(LastExecute().body() == body);
+  EXPECT_EQ(LastExecute().headers_size(), 0);
+  EXPECT_EQ(broker_.content_lengths().back(), 5 << 20);
+  EXPECT_EQ(broker_.longest_piece(), 256u << 10);
+  EXPECT_EQ(Hotline({"get", "-T", "/no/such", "https://a.test/"}).code,
+            kExitUsage);
+  EXPECT_EQ(Hotline({"get", "-T", "/tmp", "https://a.test/"}).code, kExitUsage);
+  EXPECT_EQ(Hotline({"get", "-T", "-", "-d", "x", "https://a.test/"}).code,
+            kExitUsage);
+}
+
+TEST_F(CommandLineTest, GetUploadsStandardInputOfUnknownLength) {
+  UpstreamAnswers(200, "");
+  Hotline({"get", "-T", "-", "-X", "POST", "https://a.test/"}, "piped");
+  EXPECT_EQ(LastExecute().method(), "POST");
+  EXPECT_EQ(LastExecute().body(), "piped");
+  EXPECT_EQ(broker_.content_lengths().back(), -1);
+  Hotline({"get", "https://a.test/"});
+  EXPECT_EQ(broker_.content_lengths().back(), -1);
+  Hotline({"get", "-d", "", "https://a.test/"});
+  EXPECT_EQ(broker_.content_lengths().back(), 0);
+}
+
+TEST_F(CommandLineTest, GetSaysWhenAnAnswerIsNotWhole) {
+  broker_.execute.Answer([](const auto&, auto* response, int) {
+    response->set_status(200);
+    response->set_body("half");
+    response->set_truncated(true);
+    return Status::OK;
+  });
+  const Result result = Hotline({"get", "https://a.test/"});
+  EXPECT_EQ(result.code, kExitFailed);
+  EXPECT_EQ(result.out, "half");
+  EXPECT_THAT(result.err, HasSubstr("has no end"));
+}
+
+TEST_F(CommandLineTest, DataThatIsTooLongForMemoryIsRefused) {
+  const std::string path = testing::TempDir() + "/too_long";
+  std::ofstream(path, std::ios::binary) << std::string((3 << 20) + 1, 'x');
+  const Result result = Hotline({"get", "-d", "@" + path, "https://a.test/"});
+  EXPECT_EQ(result.code, kExitUsage);
+  EXPECT_THAT(result.err, HasSubstr("-T"));
+}
+
 TEST_F(CommandLineTest, GetShowsTheHeadWhenAsked) {
   UpstreamAnswers(200, "body");
   EXPECT_EQ(Hotline({"get", "-i", "https://a.test/"}).out,
@@ -327,6 +381,7 @@ TEST_F(CommandLineTest, WrongUsageIsTwo) {
            {"hotline", "get", "u", "--max-time", "soon"},
            {"hotline", "get", "u", "-H", "no colon"},
            {"hotline", "get", "u", "--max-attempts", "11"},
+           {"hotline", "get", "u", "-T", "-", "--max-bytes", "1"},
            {"hotline", "acquire", "t", "--force-new", "--require-warm"},
            {"hotline", "acquire", "t", "--no-wait", "--max-wait", "1"},
            {"hotline", "stats", "--view", "all"},

@@ -5,6 +5,7 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -127,7 +128,18 @@ class FakeBroker final : public v1::Broker::Service,
   FakeMethod<v1::AcquireRequest, v1::AcquireResponse> acquire;
   FakeMethod<v1::ReleaseRequest, v1::ReleaseResponse> release;
   FakeMethod<v1::RenewRequest, v1::RenewResponse> renew;
+  // Streamed ones, too, made whole.
   FakeMethod<v1::ExecuteRequest, v1::ExecuteResponse> execute;
+  // Of the streamed ones: what their heads said of the body's length, -1 for
+  // nothing; the longest piece.
+  std::vector<int64_t> content_lengths() const {
+    std::lock_guard<std::mutex> lock(stream_mu_);
+    return content_lengths_;
+  }
+  size_t longest_piece() const {
+    std::lock_guard<std::mutex> lock(stream_mu_);
+    return longest_piece_;
+  }
   FakeMethod<v1::StatsRequest, v1::StatsResponse> stats;
   FakeMethod<grpc::health::v1::HealthCheckRequest,
              grpc::health::v1::HealthCheckResponse>
@@ -157,6 +169,47 @@ class FakeBroker final : public v1::Broker::Service,
                        const v1::ExecuteRequest* request,
                        v1::ExecuteResponse* response) override {
     return execute.Handle(context, *request, response);
+  }
+  using Stream = grpc::ServerReaderWriter<v1::ExecuteStreamResponse,
+                                          v1::ExecuteStreamRequest>;
+  grpc::Status ExecuteStream(grpc::ServerContext* context,
+                             Stream* stream) override {
+    v1::ExecuteRequest whole;
+    v1::ExecuteStreamRequest part;
+    while (stream->Read(&part)) {
+      std::lock_guard<std::mutex> lock(stream_mu_);
+      if (part.has_body()) {
+        whole.mutable_body()->append(part.body());
+        longest_piece_ = std::max(longest_piece_, part.body().size());
+        continue;
+      }
+      const v1::ExecuteStreamHead& head = part.head();
+      content_lengths_.push_back(
+          head.has_content_length() ? head.content_length() : -1);
+      whole.set_lease_id(head.lease_id());
+      whole.set_url(head.url());
+      whole.set_method(head.method());
+      *whole.mutable_headers() = head.headers();
+      *whole.mutable_retry() = head.retry();
+      *whole.mutable_options() = head.options();
+    }
+    v1::ExecuteResponse answer;
+    const grpc::Status status = execute.Handle(context, whole, &answer);
+    if (!status.ok()) return status;
+    v1::ExecuteStreamResponse out;
+    stream->Write(out);  // To be passed over.
+    out.mutable_head()->set_status(answer.status());
+    *out.mutable_head()->mutable_headers() = answer.headers();
+    stream->Write(out);
+    for (size_t at = 0; at < answer.body().size(); at += 4) {
+      out.set_body(answer.body().substr(at, 4));
+      stream->Write(out);
+    }
+    if (answer.truncated()) return grpc::Status::OK;  // Without its end.
+    *out.mutable_end()->mutable_trailers() = answer.trailers();
+    *out.mutable_end()->mutable_receipt() = answer.receipt();
+    stream->Write(out);
+    return grpc::Status::OK;
   }
   grpc::Status Stats(grpc::ServerContext* context,
                      const v1::StatsRequest* request,
@@ -190,6 +243,9 @@ class FakeBroker final : public v1::Broker::Service,
   int sessions_ = 0;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
+  mutable std::mutex stream_mu_;
+  std::vector<int64_t> content_lengths_;
+  size_t longest_piece_ = 0;
 };
 
 }  // namespace hotline::client

@@ -37,10 +37,11 @@ class ReadmeTest(harness.EndToEnd):
         out = self.run_command(
             ["bash", "-euo", "pipefail", "-c", script],
             PATH=os.path.abspath("client") + ":" + os.environ["PATH"])
-        self.assertTrue(out.startswith("hello\nhello\nbroker "), out)
+        self.assertTrue(out.startswith("hello\nhello\nhello\nbroker "), out)
         sent = self.upstream.requests("good")
         self.assertEqual([(r.method, r.uri) for r in sent],
-                         [("GET", "/things"), ("POST", "/orders")])
+                         [("GET", "/things"), ("POST", "/orders"),
+                          ("GET", "/things.tar"), ("PUT", "/copy.tar")])
 
     def test_scrape(self):
         shutil.copytree("deploy/prometheus",

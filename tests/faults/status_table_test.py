@@ -20,6 +20,7 @@ import harness
 import hotlined
 import peers
 import sessions
+import streams
 import wait
 
 Code = grpc.StatusCode
@@ -310,6 +311,9 @@ class CallTest(StatusTable):
                     lambda: self.execute(
                         server, self.peer(peers.silent).target + "/",
                         timeout=0.5))
+        stream = streams.Stream(server, "http://127.0.0.1:1/", limit=0.5)
+        self.addCleanup(stream.close)
+        self.expect(Code.DEADLINE_EXCEEDED, "CALLER_TIMEOUT", stream.read)
         server.check_nothing_held()
 
     def test_a_lease_whose_connection_is_gone_sent_nothing(self):

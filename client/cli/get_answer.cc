@@ -1,0 +1,97 @@
+// Where the answer of `hotline get` goes.
+#include <charconv>
+#include <optional>
+
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "client/cli/get.h"
+
+namespace hotline::client {
+namespace {
+
+// The length that the answer announces.
+std::optional<uint64_t> LengthOf(
+    const google::protobuf::RepeatedPtrField<v1::Header>& headers) {
+  for (const v1::Header& header : headers) {
+    if (header.name() != "content-length") continue;
+    const std::string& value = header.value();
+    uint64_t length = 0;
+    const auto parsed =
+        std::from_chars(value.data(), value.data() + value.size(), length);
+    if (parsed.ec == std::errc()) return length;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+// A bar in the middle of the answer's own lines would spoil both.
+AnswerWriter::AnswerWriter(const GetOptions& get, const Run& run)
+    : get_(get),
+      run_(run),
+      progress_(run.io.terminal_err &&
+                        (get.output != "-" || !run.io.terminal_out)
+                    ? &run.io.err
+                    : nullptr) {}
+
+std::ostream& AnswerWriter::out() {
+  return get_.output == "-" ? run_.io.out : file_;
+}
+
+bool AnswerWriter::OnHead(
+    int status, const google::protobuf::RepeatedPtrField<v1::Header>& headers) {
+  status_ = status;
+  refused_ = get_.fail && status >= 400;
+  if (refused_) {
+    run_.io.err << "hotline: the upstream answered " << status << "\n";
+    return true;  // For its receipt.
+  }
+  progress_.Start(LengthOf(headers), MonotonicNow());
+  if (get_.output != "-") {
+    file_.open(get_.output, std::ios::binary | std::ios::trunc);
+  }
+  if (get_.include_head || get_.head_only) {
+    out() << "HTTP/1.1 " << status << "\r\n";
+    for (const v1::Header& header : headers) {
+      out() << header.name() << ": " << header.value() << "\r\n";
+    }
+    out() << "\r\n";
+  }
+  return OnBody("");
+}
+
+bool AnswerWriter::OnBody(std::string_view piece) {
+  size_ += piece.size();
+  if (refused_) return true;
+  out().write(piece.data(), static_cast<std::streamsize>(piece.size()));
+  broken_ = !out().good();
+  progress_.Update(size_, MonotonicNow());
+  return !broken_;
+}
+
+int AnswerWriter::Failure() const {
+  if (!broken_) return kExitOk;
+  run_.io.err << "hotline: cannot write "
+              << (get_.output == "-" ? "the output" : get_.output) << "\n";
+  return kExitFailed;
+}
+
+int AnswerWriter::Finish(const v1::Receipt& receipt, bool truncated) {
+  progress_.Clear();
+  if (!refused_ && get_.output != "-") {
+    file_.close();
+    broken_ = broken_ || !file_;
+  }
+  if (const int failure = Failure(); failure != kExitOk) return failure;
+  if (truncated) {
+    run_.io.err << "hotline: the body was cut at " << size_ << " bytes\n";
+  }
+  if (get_.receipt) {
+    run_.io.out.flush();
+    run_.io.err << "status     " << status_ << ", " << size_ << " bytes\n"
+                << FormatReceipt(receipt);
+  }
+  return refused_ ? kExitHttpError : kExitOk;
+}
+
+}  // namespace hotline::client
