@@ -51,8 +51,7 @@ std::optional<InputError> StreamCall::TakeHeadLocked(
     v1::ExecuteStreamHead* head) {
   if (has_head_) return BadMessage("head", "only the first message is one");
   if (auto bad = ValidateExecuteStream(*head, &url_)) return bad;
-  if (auto bad =
-          ValidateTlsProfile(head->options(), settings_->tls_profiles)) {
+  if (auto bad = ValidateTlsProfile(head->options(), settings_->tls_profiles)) {
     return bad;
   }
   head_ = std::move(*head);

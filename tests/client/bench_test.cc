@@ -192,8 +192,9 @@ class BenchCommandTest : public testing::Test {
     for (const std::string& word : words) argv.push_back(word.c_str());
     std::istringstream in;
     out_.str("");
-    return RunCommandLine(static_cast<int>(argv.size()), argv.data(),
-                          {.in = in, .out = out_, .err = err_, .terminal_err = true});
+    return RunCommandLine(
+        static_cast<int>(argv.size()), argv.data(),
+        {.in = in, .out = out_, .err = err_, .terminal_err = true});
   }
 
   FakeBroker broker_;

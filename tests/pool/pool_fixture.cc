@@ -70,7 +70,7 @@ void PoolTest::Check() { ASSERT_EQ(inspector_->Check(now_), ""); }
 
 Caller& PoolTest::Acquire(const Ask& ask) {
   Caller& caller = callers_.emplace_back();
-  const HostPoolKey key{ask.target, {"", ask.group, ""}, ask.mode};
+  const HostPoolKey key{ask.target, {"", ask.group, "", ""}, ask.mode};
   AcquireRequest request;
   request.key = &key;
   request.reuse = ask.reuse;
@@ -129,7 +129,7 @@ void PoolTest::Warm(const char* target) {
 
 PrewarmResult PoolTest::Prewarm(int connections, int most, const char* group) {
   const PrewarmResult result = pool().Prewarm(
-      {kA, {"", group, ""}, Mode::kShared}, connections, most, now_);
+      {kA, {"", group, "", ""}, Mode::kShared}, connections, most, now_);
   Check();
   return result;
 }
