@@ -19,8 +19,11 @@ namespace {
 constexpr size_t kMaxBatchBytes = 1 << 20;
 constexpr size_t kMaxBatchItems = 512;
 
-void Cap(Duration most, bool has, google::protobuf::Duration* length) {
-  if (!has || FromProto(*length) > most) *length = ToProto(most);
+// At most `most`, also where nothing was said.
+google::protobuf::Duration Capped(bool said,
+                                  const google::protobuf::Duration& length,
+                                  Duration most) {
+  return said && FromProto(length) <= most ? length : ToProto(most);
 }
 
 size_t SizeOf(const v1::SessionItem& item) {
@@ -193,11 +196,13 @@ bool SessionCore::PrepareLocked(SessionEntry* entry, Instant now) {
     const Duration most = LessMargin(left);
     if (most <= Duration(0)) return false;
     if (item.has_execute()) {
-      Cap(most, item.execute().has_timeout(),
-          item.mutable_execute()->mutable_timeout());
+      const v1::ExecuteRequest& execute = item.execute();
+      *item.mutable_execute()->mutable_timeout() =
+          Capped(execute.has_timeout(), execute.timeout(), most);
     } else if (item.has_acquire()) {
-      Cap(most, item.acquire().has_max_wait(),
-          item.mutable_acquire()->mutable_max_wait());
+      const v1::AcquireRequest& acquire = item.acquire();
+      *item.mutable_acquire()->mutable_max_wait() =
+          Capped(acquire.has_max_wait(), acquire.max_wait(), most);
     }
   }
   item.set_id(++last_id_);

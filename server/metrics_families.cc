@@ -144,7 +144,7 @@ void AddConnections(Targets targets, MetricsPage* page) {
     }
   }
   AddSimple(targets, page, MetricType::Gauge, "hotline_warm_floor",
-            "Connections kept ready whether somebody asks or not.",
+            "Connections kept ready before they are asked for.",
             [](const TargetFigures& t) { return t.gauges.warm_floor; });
   AddSimple(targets, page, MetricType::Gauge, "hotline_warm_deficit",
             "Connections missing to the warm floor.",

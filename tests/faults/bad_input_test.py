@@ -9,6 +9,7 @@ from hotline.v1 import broker_pb2 as pb
 
 import harness
 import hotlined
+import sessions
 
 # What is sent, and what must come back. `field` is BadRequest's; "" where the
 # error is not about one.
@@ -203,6 +204,30 @@ def stats_rows():
     return rows
 
 
+def stream_rows(rows):
+    """The same mistakes, made in the heads of the RPCs that are streams."""
+    out = []
+    for row in rows:
+        said = {field.name: value for field, value in row.request.ListFields()}
+        if row.rpc == "Execute" and row.field not in ("body",
+                                                      "max_response_bytes"):
+            out.append(row._replace(
+                rpc="ExecuteStream", request=pb.ExecuteStreamRequest(
+                    head=pb.ExecuteStreamHead(**said))))
+        elif row.rpc == "Acquire" and row.field in ("target", "options.sni"):
+            out.append(row._replace(rpc="Tunnel", request=pb.TunnelRequest(
+                open=pb.TunnelOpen(**said))))
+    return out
+
+
+def session_rows(rows):
+    """The same mistakes, as items of a session."""
+    kinds = {"Acquire": "acquire", "Release": "release", "Renew": "renew",
+             "Execute": "execute"}
+    return [row._replace(rpc="Session", request=pb.SessionItem(
+        **{kinds[row.rpc]: row.request})) for row in rows if row.rpc in kinds]
+
+
 class BadInputTest(harness.EndToEnd):
 
     def setUp(self):
@@ -231,16 +256,29 @@ class BadInputTest(harness.EndToEnd):
                 [(c.connection_id, c.state, c.active, c.uses)
                  for c in connections])
 
-    def check(self, row):
-        with self.assertRaises(grpc.RpcError) as caught:
-            getattr(self.server.broker, row.rpc)(row.request, timeout=10)
-        error = caught.exception
-        self.assert_code(error, row.code, row.reason)
-        details = hotlined.error_details(error)
+    def check_fields(self, details, row):
         fields = [v.field for v in
                   details["BadRequest"].field_violations
                  ] if "BadRequest" in details else []
         self.assertEqual(fields, [row.field] if row.field else [])
+
+    def check_item(self, session, row):
+        kind = row.request.WhichOneof("call")
+        result, = session.ask(**{kind: [getattr(row.request, kind)]})
+        self.assertEqual((result.error.code, sessions.reason(result)),
+                         (row.code.value[0], row.reason))
+        self.check_fields(hotlined.details_of(result.error), row)
+
+    def check(self, row):
+        call = getattr(self.server.broker, row.rpc)
+        with self.assertRaises(grpc.RpcError) as caught:
+            if row.rpc in ("ExecuteStream", "Tunnel"):
+                list(call(iter([row.request]), timeout=10))
+            else:
+                call(row.request, timeout=10)
+        error = caught.exception
+        self.assert_code(error, row.code, row.reason)
+        self.check_fields(hotlined.error_details(error), row)
         # Under 4 KiB in all, or it is lost on the way.
         size = sum(len(k) + len(v) for k, v in error.trailing_metadata())
         self.assertLess(size, 4096)
@@ -249,16 +287,22 @@ class BadInputTest(harness.EndToEnd):
         rows = (acquire_rows(self.host)
                 + lease_rows(self.lease, "http://" + self.host)
                 + execute_rows(self.host) + stats_rows())
+        rows += stream_rows(rows) + session_rows(rows)
         counts = collections.Counter(row.rpc for row in rows)
         self.assertGreaterEqual(len(rows), 100)
         self.assertEqual(set(counts),
                          {m.name for m in pb.DESCRIPTOR.services_by_name[
                              "Broker"].methods}, "every RPC has rows")
         before = self.picture()
+        session = sessions.Session(self.server)
         for row in rows:
             text = str(row.request)
             with self.subTest(row.rpc, request=text[:200]):
-                self.check(row)
+                if row.rpc == "Session":
+                    self.check_item(session, row)
+                else:
+                    self.check(row)
+        self.assertEqual(session.close(), [])
         self.assertEqual(self.picture(), before)
         self.assertEqual(self.upstream.accepted_connections(), 2)
         self.assertEqual(len(self.upstream.requests("plain")), 1)
