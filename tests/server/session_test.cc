@@ -552,7 +552,8 @@ TEST_F(SessionTest, LargeAnswersGoInMessagesOfTheirOwn) {
   for (int i = 1; i <= 4; ++i) message.Execute(i, peer);
   ASSERT_TRUE(stream.Send(message));
   ASSERT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
-    return snapshot.targets[0].leases == 0 && snapshot.targets[0].idle == 4;
+    const pool::TargetRow& row = snapshot.targets[0];
+    return row.leases == 0 && row.counters.granted == 4;
   }));
   stream.Resume();
   for (int i = 1; i <= 4; ++i) EXPECT_EQ(stream.Result(i), "OK");

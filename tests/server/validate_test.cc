@@ -728,7 +728,7 @@ TEST(ValidateTlsProfileTest, OnlyKnownNamesPass) {
   options.set_tls_profile("theirs");
   const auto fault = ValidateTlsProfile(options, known);
   ASSERT_TRUE(fault.has_value());
-  EXPECT_EQ(fault->reason, "BAD_OPTION");
+  EXPECT_STREQ(fault->reason, "BAD_OPTION");
   EXPECT_EQ(fault->field, "options.tls_profile");
 }
 
