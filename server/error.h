@@ -39,9 +39,10 @@ ErrorPtr FromInput(const InputError& input);
 // A lease that cannot be used. REQUIRES: status is not kOk.
 ErrorPtr FromLeaseStatus(pool::LeaseStatus status);
 
-// The pool did not serve an acquire for `target`.
+// The pool did not serve an acquire for `target`. Of the oldest holders it
+// names those whose leases are `owner`'s.
 ErrorPtr FromRejection(const std::string& target,
-                       const pool::Rejection& rejection);
+                       const pool::Rejection& rejection, uint64_t owner = 0);
 
 // Fills the explanation of a wait; the holders and the dial error may be empty.
 void FillWait(const pool::WaitInfo& wait, v1::WaitExplanation* out);
