@@ -6,7 +6,10 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <exception>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -73,6 +76,45 @@ absl::Status CheckOptions(const BrokerClientOptions& options) {
     return absl::InvalidArgumentError("a backoff is not from 0 to 1 h");
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ReadPem(const std::string& path) {
+  constexpr size_t kMostBytes = 1 << 20;
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMostBytes + 1, '\0');
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file && !file.eof()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", std::strerror(errno != 0 ? errno : EIO)));
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > kMostBytes || text.find("-----BEGIN") == text.npos) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a PEM file"));
+  }
+  return text;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsOf(
+    const std::optional<TlsOptions>& tls) {
+  if (!tls.has_value()) return grpc::InsecureChannelCredentials();
+  if (tls->ca_file.empty() || tls->cert_file.empty() != tls->key_file.empty()) {
+    return absl::InvalidArgumentError(
+        "TLS needs the authorities' file, and a certificate and its key "
+        "together or not at all");
+  }
+  grpc::SslCredentialsOptions pem;
+  const std::pair<const std::string&, std::string&> files[] = {
+      {tls->ca_file, pem.pem_root_certs},
+      {tls->cert_file, pem.pem_cert_chain},
+      {tls->key_file, pem.pem_private_key}};
+  for (const auto& [path, text] : files) {
+    if (path.empty()) continue;
+    absl::StatusOr<std::string> read = ReadPem(path);
+    if (!read.ok()) return read.status();
+    text = *std::move(read);
+  }
+  return grpc::SslCredentials(pem);
 }
 
 // 128 random bits.
@@ -238,8 +280,10 @@ absl::StatusOr<std::unique_ptr<BrokerClient>> BrokerClient::Create(
   // is left alone: it is also how long an attempt to connect may take.)
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  auto channel = grpc::CreateCustomChannel(
-      options.address, grpc::InsecureChannelCredentials(), arguments);
+  auto credentials = CredentialsOf(options.tls);
+  if (!credentials.ok()) return credentials.status();
+  auto channel =
+      grpc::CreateCustomChannel(options.address, *credentials, arguments);
   return std::unique_ptr<BrokerClient>(new BrokerClient(
       std::make_shared<Channel>(std::move(options), std::move(channel))));
 }
