@@ -35,6 +35,13 @@ ErrorPtr BadLeaseId() {
 
 }  // namespace
 
+std::optional<LeaseId> PresentedLease(const std::string& text,
+                                      const CallContext& context) {
+  std::optional<LeaseId> lease = DecodeLeaseId(text);
+  if (lease.has_value()) lease->owner = context.owner();
+  return lease;
+}
+
 Instant WithMargin(Instant deadline, Instant now) {
   const Duration left = deadline - now;
   const Duration margin = std::clamp<Duration>(
@@ -51,6 +58,7 @@ Broker::Broker(const BrokerSettings& settings, uint32_t instance,
       upstream_(upstream),
       metrics_(metrics),
       registry_(std::make_unique<Registry>()),
+      overload_(settings.overload, ResidentBytes),
       settings_(std::make_shared<const BrokerSettings>(settings)) {}
 
 Broker::~Broker() = default;
@@ -80,9 +88,12 @@ TunnelParts Broker::NewTunnel(v1::TunnelOpen open, CallContext context,
 }
 
 ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
-                         v1::ReleaseResponse* response, Instant now) {
+                         v1::ReleaseResponse* response,
+                         const CallContext& context) {
+  const Instant now = context.arrival;
   if (auto bad = ValidateOutcome(request.outcome())) return FromInput(*bad);
-  const auto lease = DecodeLeaseId(request.lease_id());
+  if (auto denied = Authorize(RpcMethod::kRelease, context, "")) return denied;
+  const auto lease = PresentedLease(request.lease_id(), context);
   if (!lease.has_value()) return BadLeaseId();
   const pool::LeaseStatus status =
       pool_->Release(*lease, FromProto(request.outcome()), now);
@@ -97,16 +108,19 @@ ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
       response->set_already_released(true);
       return nullptr;
     default:
-      return FromLeaseStatus(status);
+      return LeaseError(status, RpcMethod::kRelease, context);
   }
 }
 
 ErrorPtr Broker::Renew(const v1::RenewRequest& request,
-                       v1::RenewResponse* response, Instant now) {
+                       v1::RenewResponse* response,
+                       const CallContext& context) {
+  const Instant now = context.arrival;
   if (request.has_lease_ttl()) {
     if (auto bad = ValidateTtl(request.lease_ttl())) return FromInput(*bad);
   }
-  const auto lease = DecodeLeaseId(request.lease_id());
+  if (auto denied = Authorize(RpcMethod::kRenew, context, "")) return denied;
+  const auto lease = PresentedLease(request.lease_id(), context);
   if (!lease.has_value()) return BadLeaseId();
   const auto settings = this->settings();
   const Duration ttl = request.has_lease_ttl()
@@ -115,14 +129,16 @@ ErrorPtr Broker::Renew(const v1::RenewRequest& request,
                            : settings->lease_ttl;
   const pool::RenewResult result = pool_->Renew(*lease, ttl, now);
   if (result.status != pool::LeaseStatus::kOk) {
-    return FromLeaseStatus(result.status);
+    return LeaseError(result.status, RpcMethod::kRenew, context);
   }
   FillLease(*lease, result.expires, now, response->mutable_lease());
   return nullptr;
 }
 
 ErrorPtr Broker::Stats(const v1::StatsRequest& request,
-                       v1::StatsResponse* response, Instant now) {
+                       v1::StatsResponse* response,
+                       const CallContext& context) {
+  const Instant now = context.arrival;
   pool::SnapshotRequest wanted;
   if (auto bad = ValidateStats(request)) return FromInput(*bad);
   if (!request.target().empty()) {
@@ -132,13 +148,23 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
     }
     wanted.target = target.canonical;
   }
+  if (auto denied = Authorize(RpcMethod::kStats, context, wanted.target)) {
+    return denied;
+  }
   wanted.connections = request.view() == v1::STATS_VIEW_CONNECTIONS;
   wanted.leases = request.view() == v1::STATS_VIEW_LEASES;
   response->set_instance(InstanceName(instance_));
   FillTimestamp(start_time_, response->mutable_start_time());
-  ErrorPtr error =
-      FillStats(request, wanted.target, pool_->TakeSnapshot(wanted, now),
-                metrics_->Read(), now, response);
+  pool::Snapshot snapshot = pool_->TakeSnapshot(wanted, now);
+  // Counted they are for everybody; looked at, by their owner alone.
+  const auto policy = settings()->policy;
+  const bool all =
+      policy != nullptr && policy->SeesAllLeases(NameOf(context.identity));
+  std::erase_if(snapshot.leases, [&](const pool::LeaseRow& row) {
+    return !all && row.owner != context.owner();
+  });
+  ErrorPtr error = FillStats(request, wanted.target, snapshot, metrics_->Read(),
+                             now, response);
   if (error == nullptr && response->targets_size() > 0) AddDesyncs(response);
   return error;
 }
@@ -157,7 +183,25 @@ void Broker::AddDesyncs(v1::StatsResponse* response) const {
   }
 }
 
+ErrorPtr Broker::Authorize(RpcMethod rpc, const CallContext& context,
+                           std::string_view target) {
+  const auto settings = this->settings();
+  if (settings->policy == nullptr) return nullptr;
+  Quota unused;
+  return gatekeeper_.Check(*settings->policy, rpc, context.identity, target,
+                           context.arrival, &unused);
+}
+
+ErrorPtr Broker::LeaseError(pool::LeaseStatus status, RpcMethod rpc,
+                            const CallContext& context) {
+  if (status == pool::LeaseStatus::kOk) return nullptr;
+  ErrorPtr error = FromLeaseStatus(status);
+  gatekeeper_.Note(rpc, context.identity, *error);
+  return error;
+}
+
 void Broker::Reconfigure(const BrokerSettings& settings) {
+  overload_.Reconfigure(settings.overload);
   auto fresh = std::make_shared<const BrokerSettings>(settings);
   MutexLock lock(&settings_mu_);
   settings_ = std::move(fresh);

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,10 @@
 #include "pool/pool.h"
 #include "server/error.h"
 #include "server/execute_metrics.h"
+#include "server/gatekeeper.h"
+#include "server/identity.h"
+#include "server/overload.h"
+#include "server/policy.h"
 #include "server/retry_budget.h"
 #include "upstream/upstream.h"
 
@@ -37,6 +42,9 @@ struct BrokerSettings {
   Duration lease_ttl = std::chrono::seconds(30);
   Duration max_lease_ttl = std::chrono::minutes(10);
   Duration tunnel_idle_timeout = std::chrono::minutes(5);
+  // Null: everybody may do everything.
+  std::shared_ptr<const Policy> policy;
+  OverloadLimits overload;
 };
 
 // What comes with a call beside its message.
@@ -45,6 +53,10 @@ struct CallContext {
   // The caller's, on our clock; kNever when it gave none.
   Instant deadline = kNever;
   std::string traceparent;  // From the metadata; may be empty.
+  IdentityPtr identity;     // Null: nobody in particular.
+
+  // What the caller's leases are marked with.
+  uint64_t owner() const { return identity == nullptr ? 0 : identity->owner; }
 };
 
 // Told once that a call is over; null means success, and that the response is
@@ -122,13 +134,17 @@ class Broker {
                         TunnelCaller* caller, Completion* completion);
 
   ErrorPtr Release(const v1::ReleaseRequest& request,
-                   v1::ReleaseResponse* response, Instant now);
+                   v1::ReleaseResponse* response, const CallContext& context);
   ErrorPtr Renew(const v1::RenewRequest& request, v1::RenewResponse* response,
-                 Instant now);
+                 const CallContext& context);
   ErrorPtr Stats(const v1::StatsRequest& request, v1::StatsResponse* response,
-                 Instant now);
+                 const CallContext& context);
 
   void Reconfigure(const BrokerSettings& settings);
+
+  // For /metrics.
+  const Gatekeeper& gatekeeper() const { return gatekeeper_; }
+  const Overload& overload() const { return overload_; }
 
   // No new leases, and no new calls without one; what runs goes on.
   void StartDrain(Instant now);
@@ -146,6 +162,13 @@ class Broker {
 
   std::shared_ptr<const BrokerSettings> settings() const;
   void AddDesyncs(v1::StatsResponse* response) const;
+  // Whether the policy lets this caller do it; for what is answered on the
+  // spot.
+  ErrorPtr Authorize(RpcMethod rpc, const CallContext& context,
+                     std::string_view target);
+  // Null for kOk. Of the others it may be that somebody tried what is not his.
+  ErrorPtr LeaseError(pool::LeaseStatus status, RpcMethod rpc,
+                      const CallContext& context);
   // The budget of a target; shared by the tail when there are too many.
   std::shared_ptr<RetryBudget> BudgetOf(const std::string& target);
 
@@ -155,10 +178,17 @@ class Broker {
   upstream::Upstream* const upstream_;
   ExecuteMetrics* const metrics_;
   const std::unique_ptr<Registry> registry_;
+  Gatekeeper gatekeeper_;
+  Overload overload_;
 
   mutable Mutex settings_mu_;
   std::shared_ptr<const BrokerSettings> settings_ ABSL_GUARDED_BY(settings_mu_);
 };
+
+// The lease that `text` names when this caller says it; null when it is not a
+// lease id. A lease of another identity is found to be one only by the pool.
+std::optional<LeaseId> PresentedLease(const std::string& text,
+                                      const CallContext& context);
 
 // The caller's deadline less a margin (5 % of what remains, 2 to 50 ms), so
 // that our explained error arrives before the library's bare one.

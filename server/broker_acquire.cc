@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "server/proto_time.h"
 #include "server/validate.h"
 
@@ -18,6 +19,13 @@ pool::Reuse FromProto(v1::Reuse reuse) {
       return pool::Reuse::kPrefer;
   }
 }
+
+// A holder that counts as one of its identity's leases, for as long as the pool
+// keeps it: as long as the lease lives, or is waited for.
+struct CountedHolder {
+  pool::Holder holder;
+  QuotaToken lease;
+};
 
 }  // namespace
 
@@ -68,10 +76,35 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
     acquire_.may_wait = most.count() > 0;
     acquire_.deadline = SaturatingAdd(now, most);
   }
-  acquire_.holder = HolderOf(request_.holder(), context_.traceparent);
-  acquire_.request_id = request_.request_id();
+  if (ErrorPtr refused = Authorize()) return refused;
+  if (ErrorPtr refused = MakeHolder()) return refused;
+  if (context_.identity != nullptr && !request_.request_id().empty()) {
+    // The same word of two callers means two things.
+    request_id_ =
+        absl::StrCat(context_.identity->name, "\n", request_.request_id());
+    acquire_.request_id = request_id_;
+  } else {
+    acquire_.request_id = request_.request_id();
+  }
   max_attempts_ = settings_->max_attempts;
   Seek(now);
+  return nullptr;
+}
+
+ErrorPtr AcquireCall::MakeHolder() {
+  acquire_.holder = HolderOf(request_.holder(), context_.traceparent);
+  if (quota_.max_leases == 0) return nullptr;
+  auto counted = std::make_shared<CountedHolder>();
+  Gatekeeper& gatekeeper = broker_->gatekeeper_;
+  const IdentityPtr& who = gatekeeper.Accountable(context_.identity);
+  if (!counted->lease.Take(who, &who->leases, quota_.max_leases)) {
+    return gatekeeper.OverQuota(rpc(), context_.identity, key_.target,
+                                "max_leases", quota_.max_leases,
+                                std::chrono::seconds(1));
+  }
+  if (acquire_.holder != nullptr) counted->holder = *acquire_.holder;
+  acquire_.holder =
+      std::shared_ptr<const pool::Holder>(counted, &counted->holder);
   return nullptr;
 }
 
@@ -90,6 +123,7 @@ void AcquireCall::OnSlot(const pool::Grant& grant) {
   Complete(nullptr);
 }
 
-void AcquireCall::OnCompleting(const ErrorPtr&) {}
+// The pool has its own, if there is a lease.
+void AcquireCall::OnCompleting(const ErrorPtr&) { acquire_.holder = nullptr; }
 
 }  // namespace hotline::server

@@ -34,6 +34,10 @@ class PooledCall : public Call, protected pool::Waiter {
 
   PooledCall(Broker* broker, CallContext context, Completion* completion);
 
+  // What a policy calls it.
+  virtual RpcMethod rpc() const = 0;
+  // Bytes of the request that are worth counting.
+  virtual int64_t request_bytes() const { return 0; }
   // Checks the request, sets key_ and the rest of acquire_, and goes on: to
   // Seek, or by itself. An error completes the call.
   virtual ErrorPtr Prepare(Instant now) = 0;
@@ -46,12 +50,17 @@ class PooledCall : public Call, protected pool::Waiter {
   // Just before the completion is told.
   virtual void OnCompleting(const ErrorPtr& error) = 0;
 
+  // Whether the policy allows it; asks once. Seek and BeginRunning do it, so
+  // nothing can be begun without; a call may do it before, when key_.target is
+  // set. Sets quota_.
+  ErrorPtr Authorize();
   // Gets in line for a slot. `acquire_` says which.
   void Seek(Instant now);
   // Seeks again after a back-off of full jitter for the n-th retry; at once
   // with n = 0.
   void SeekLater(int n, Instant now);
-  // Moves to kRunning without a slot (on a lease). False: the call has ended.
+  // Moves to kRunning without a slot (on a lease). False: the call has ended,
+  // or must not be: see EndedError.
   bool BeginRunning();
   // Tells the completion, once, and lets go of the call.
   void Complete(ErrorPtr error);
@@ -71,6 +80,7 @@ class PooledCall : public Call, protected pool::Waiter {
   pool::AcquireRequest acquire_;
   int max_attempts_ = 1;
   int attempts_ = 1;     // The one that is under way included.
+  Quota quota_;          // What the caller may have.
   Duration waited_{0};   // For slots, in all.
   pool::WaitInfo wait_;  // Of the last wait.
 
@@ -79,7 +89,14 @@ class PooledCall : public Call, protected pool::Waiter {
   void OnRefused(const pool::Rejection& rejection, Instant now);
   void CompleteRefused(const pool::Rejection& rejection);
 
+  // Whether the caller may have one more waiter; else it must not wait.
+  bool MayWait();
+
   Completion* const completion_;
+  bool authorized_ = false;
+  bool entered_ = false;        // Counted by the broker's Overload.
+  mutable ErrorPtr denied_;     // By BeginRunning; EndedError hands it out.
+  QuotaToken place_;            // In line.
   std::shared_ptr<Call> self_;  // From Start to Complete.
   Instant seek_start_{};
   // Of this call's own last dial that failed and was tried again.

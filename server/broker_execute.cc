@@ -65,14 +65,14 @@ ErrorPtr ExecuteCall::Prepare(Instant now) {
 }
 
 ErrorPtr ExecuteCall::StartOnLease(Instant now) {
-  lease_ = DecodeLeaseId(request_.lease_id());
+  lease_ = PresentedLease(request_.lease_id(), context_);
   if (!lease_.has_value()) {
     return FromInput(
         {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
   }
   const pool::CallStart start = broker_->pool_->BeginCall(*lease_, now);
   if (start.status != pool::LeaseStatus::kOk) {
-    return FromLeaseStatus(start.status);
+    return broker_->LeaseError(start.status, rpc(), context_);
   }
   if (start.key->target != key_.target) {
     broker_->pool_->EndCall(*lease_, now);

@@ -28,6 +28,10 @@ class ExecuteCall final : public PooledCall, private upstream::CallHandler {
     Instant ready_since{};
   };
 
+  RpcMethod rpc() const override { return RpcMethod::kExecute; }
+  int64_t request_bytes() const override {
+    return static_cast<int64_t>(request_.body().size());
+  }
   ErrorPtr Prepare(Instant now) override;
   void OnSlot(const pool::Grant& grant) override;
   void EndRunning() override;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "hotline/v1/config.pb.h"
 #include "server/config_address.h"
+#include "server/config_front.h"
 #include "server/config_proto.h"
 #include "server/config_rules.h"
 #include "server/config_upkeep.h"
@@ -37,7 +38,8 @@ class Resolver {
         lines_(lines),
         cores_(cores),
         faults_(*faults),
-        warnings_(*warnings) {}
+        warnings_(*warnings),
+        report_{lines, faults, warnings} {}
 
   Settings Resolve() {
     ResolveListen();
@@ -45,6 +47,9 @@ class Resolver {
     ResolveUpstream();
     ResolveExecute();
     out_.rewarm = ResolveRewarm(config_.rewarm());
+    ResolvePolicy(config_.policy(), report_, &out_.policy);
+    out_.overload_max_memory_bytes = config_.overload().max_memory_bytes();
+    out_.overload_max_calls = config_.overload().max_calls();
     for (int i = 0; i < config_.targets_size(); ++i) ResolveTarget(i);
     CheckWarmth();
     out_.log_level =
@@ -78,6 +83,7 @@ class Resolver {
       listen.add_grpc("127.0.0.1:50051");
     }
     std::set<std::string> seen;
+    bool any_reachable = false;
     for (int i = 0; i < listen.grpc_size(); ++i) {
       const std::string& text = listen.grpc(i);
       const std::string path = absl::StrCat("listen.grpc[", i, "]");
@@ -85,16 +91,19 @@ class Resolver {
       const std::string wrong = CheckGrpcListener(text, &reachable);
       if (!wrong.empty()) {
         Fault(path, wrong);
-      } else if (reachable && !listen.insecure()) {
+      } else if (reachable && !listen.insecure() && !listen.has_tls()) {
         Fault(path,
               absl::StrCat(text,
                            " can be reached from the network, without TLS and "
-                           "without identity: use loopback or a Unix socket, "
-                           "or allow it with listen.insecure: true"));
+                           "without identity: use listen.tls, loopback or a "
+                           "Unix socket, or allow it with listen.insecure: "
+                           "true"));
       } else if (!text.ends_with(":0") && !seen.insert(text).second) {
         Fault(path, "given twice");
       }
+      any_reachable = any_reachable || reachable;
     }
+    ResolveFrontDoor(listen, any_reachable, report_, &out_.listen);
     if (!listen.has_http()) listen.set_http("127.0.0.1:9464");
     if (!listen.http().empty()) {
       const auto http = ParseSocketAddress(listen.http());
@@ -333,6 +342,7 @@ class Resolver {
   const int cores_;
   ConfigFaults& faults_;
   ConfigFaults& warnings_;
+  const ConfigReport report_;
   Settings out_;
   std::map<std::string, std::string> first_with_;  // Target -> its path.
 };

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "grpcpp/server_context.h"
+#include "server/caller.h"
 #include "server/status.h"
 #include "server/tunnel_reactor.h"
 
@@ -14,23 +15,6 @@ namespace {
 
 // Long enough for every W3C traceparent; what is longer is not one.
 constexpr size_t kMaxTraceparent = 128;
-
-CallContext ContextOf(const grpc::CallbackServerContext& grpc_context) {
-  CallContext context;
-  context.arrival = MonotonicNow();
-  const auto deadline = grpc_context.deadline();
-  if (deadline != std::chrono::system_clock::time_point::max()) {
-    context.deadline = SaturatingAdd(
-        context.arrival, std::chrono::duration_cast<Duration>(
-                             deadline - std::chrono::system_clock::now()));
-  }
-  const auto& metadata = grpc_context.client_metadata();
-  const auto trace = metadata.find("traceparent");
-  if (trace != metadata.end() && trace->second.size() <= kMaxTraceparent) {
-    context.traceparent.assign(trace->second.data(), trace->second.size());
-  }
-  return context;
-}
 
 // One call under way: lives from the RPC's arrival until gRPC is done with it.
 class CallReactor final : public grpc::ServerUnaryReactor, public Completion {
@@ -76,8 +60,30 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-BrokerService::BrokerService(Broker* broker, RpcMetrics* metrics)
-    : broker_(broker), metrics_(metrics) {}
+BrokerService::BrokerService(Broker* broker, RpcMetrics* metrics,
+                             IdentityTable* identities)
+    : broker_(broker), metrics_(metrics), identities_(identities) {}
+
+CallContext BrokerService::ContextOf(
+    const grpc::CallbackServerContext& grpc_context) const {
+  CallContext context;
+  context.arrival = MonotonicNow();
+  const auto deadline = grpc_context.deadline();
+  if (deadline != std::chrono::system_clock::time_point::max()) {
+    context.deadline = SaturatingAdd(
+        context.arrival, std::chrono::duration_cast<Duration>(
+                             deadline - std::chrono::system_clock::now()));
+  }
+  const auto& metadata = grpc_context.client_metadata();
+  const auto trace = metadata.find("traceparent");
+  if (trace != metadata.end() && trace->second.size() <= kMaxTraceparent) {
+    context.traceparent.assign(trace->second.data(), trace->second.size());
+  }
+  if (identities_ != nullptr) {
+    context.identity = IdentityOf(*grpc_context.auth_context(), identities_);
+  }
+  return context;
+}
 
 grpc::ServerUnaryReactor* BrokerService::Acquire(
     grpc::CallbackServerContext* context, const v1::AcquireRequest* request,
@@ -100,25 +106,25 @@ grpc::ServerUnaryReactor* BrokerService::Execute(
 grpc::ServerUnaryReactor* BrokerService::Release(
     grpc::CallbackServerContext* context, const v1::ReleaseRequest* request,
     v1::ReleaseResponse* response) {
-  const Instant now = MonotonicNow();
-  return Answer(context, RpcMethod::kRelease, metrics_, now,
-                broker_->Release(*request, response, now));
+  const CallContext call = ContextOf(*context);
+  return Answer(context, RpcMethod::kRelease, metrics_, call.arrival,
+                broker_->Release(*request, response, call));
 }
 
 grpc::ServerUnaryReactor* BrokerService::Renew(
     grpc::CallbackServerContext* context, const v1::RenewRequest* request,
     v1::RenewResponse* response) {
-  const Instant now = MonotonicNow();
-  return Answer(context, RpcMethod::kRenew, metrics_, now,
-                broker_->Renew(*request, response, now));
+  const CallContext call = ContextOf(*context);
+  return Answer(context, RpcMethod::kRenew, metrics_, call.arrival,
+                broker_->Renew(*request, response, call));
 }
 
 grpc::ServerUnaryReactor* BrokerService::Stats(
     grpc::CallbackServerContext* context, const v1::StatsRequest* request,
     v1::StatsResponse* response) {
-  const Instant now = MonotonicNow();
-  return Answer(context, RpcMethod::kStats, metrics_, now,
-                broker_->Stats(*request, response, now));
+  const CallContext call = ContextOf(*context);
+  return Answer(context, RpcMethod::kStats, metrics_, call.arrival,
+                broker_->Stats(*request, response, call));
 }
 
 grpc::ServerBidiReactor<v1::TunnelRequest, v1::TunnelResponse>*
