@@ -220,6 +220,8 @@ class UpstreamTest : public ::testing::Test {
     key->target = target;
     key->options.sni = sni;
     key->options.alpn = alpn_;
+    key->options.remote_ip = remote_ip_;
+    key->options.source_ip = source_ip_;
     keys_[++last_id_] = key;
     upstream().Dial(last_id_, key);
     return last_id_;
@@ -265,7 +267,10 @@ class UpstreamTest : public ::testing::Test {
 
   Options options_;
   TargetPolicy policy_;
-  std::string alpn_;  // Of the dials from now on.
+  // Of the dials from now on.
+  std::string alpn_;
+  std::string remote_ip_;
+  std::string source_ip_;
   std::function<void(int, Instant)> tick_;
   NotingPool pool_;
   std::unique_ptr<Upstream> upstream_;
