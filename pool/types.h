@@ -47,12 +47,15 @@ struct ConnectionOptions {
   // The protocol that alone will do: "h2", "http/1.1"; empty: either. Only with
   // https.
   std::string alpn;
+  std::string remote_ip;  // The address to go to; empty: the name's.
+  std::string source_ip;  // The local address; empty: the transport's choice.
 
   friend bool operator==(const ConnectionOptions&,
                          const ConnectionOptions&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const ConnectionOptions& o) {
-    return H::combine(std::move(h), o.sni, o.pool_group, o.alpn);
+    return H::combine(std::move(h), o.sni, o.pool_group, o.alpn, o.remote_ip,
+                      o.source_ip);
   }
 };
 

@@ -56,6 +56,8 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
   key_.options.sni = request_.options().sni();
   key_.options.pool_group = request_.options().pool_group();
   key_.options.alpn = request_.options().alpn();
+  key_.options.remote_ip = request_.options().remote_ip();
+  key_.options.source_ip = request_.options().source_ip();
   key_.mode = request_.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                     : pool::Mode::kShared;
   acquire_.reuse = FromProto(request_.reuse());

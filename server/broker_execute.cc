@@ -47,6 +47,8 @@ ErrorPtr ExecuteCall::Prepare(Instant now) {
   key_.options.sni = request_.options().sni();
   key_.options.pool_group = request_.options().pool_group();
   key_.options.alpn = request_.options().alpn();
+  key_.options.remote_ip = request_.options().remote_ip();
+  key_.options.source_ip = request_.options().source_ip();
   if (request_.has_timeout()) {
     deadline_ =
         std::min(deadline_, SaturatingAdd(now, FromProto(request_.timeout())));

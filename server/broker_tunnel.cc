@@ -47,6 +47,8 @@ ErrorPtr TunnelCall::Prepare(Instant now) {
   key_.options.sni = open_.options().sni();
   key_.options.pool_group = open_.options().pool_group();
   key_.options.alpn = open_.options().alpn();
+  key_.options.remote_ip = open_.options().remote_ip();
+  key_.options.source_ip = open_.options().source_ip();
   // Only there can it be asked for.
   if (open_.has_upgrade() && target.tls) key_.options.alpn = "http/1.1";
   acquire_.holder = HolderOf(open_.holder(), context_.traceparent);

@@ -26,7 +26,7 @@ namespace hotline::server {
 
 // How Executes end: "ok", "cancelled" (by the caller), or the ErrorInfo's
 // reason in lower case. The last one takes what is not in the list.
-inline constexpr std::array<std::string_view, 32> kExecuteResults = {
+inline constexpr std::array<std::string_view, 33> kExecuteResults = {
     "ok",
     "alpn_mismatch",
     "bad_header",
@@ -48,6 +48,7 @@ inline constexpr std::array<std::string_view, 32> kExecuteResults = {
     "lease_unknown",
     "no_idle_connection",
     "protocol_error",
+    "proxy_refused",
     "queue_full",
     "response_too_large",
     "superseded",

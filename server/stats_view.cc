@@ -124,6 +124,8 @@ void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
   out->mutable_options()->set_sni(row.key.options.sni);
   out->mutable_options()->set_pool_group(row.key.options.pool_group);
   out->mutable_options()->set_alpn(row.key.options.alpn);
+  out->mutable_options()->set_remote_ip(row.key.options.remote_ip);
+  out->mutable_options()->set_source_ip(row.key.options.source_ip);
   out->set_mode(row.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                        : v1::MODE_SHARED);
   const std::string_view state = ToString(row.state);

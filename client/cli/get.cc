@@ -30,6 +30,8 @@ struct GetOptions {
   std::string sni;
   std::string pool_group;
   std::string alpn;
+  std::string remote_ip;
+  std::string source_ip;
   int64_t max_bytes = 0;
   int max_attempts = 0;
   bool include_head = false;
@@ -114,6 +116,12 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
     request.mutable_options()->set_pool_group(get.pool_group);
   }
   if (!get.alpn.empty()) request.mutable_options()->set_alpn(get.alpn);
+  if (!get.remote_ip.empty()) {
+    request.mutable_options()->set_remote_ip(get.remote_ip);
+  }
+  if (!get.source_ip.empty()) {
+    request.mutable_options()->set_source_ip(get.source_ip);
+  }
   const absl::Status status = FillBody(get, in, &request);
   if (!status.ok()) return status;
   return request;
@@ -211,6 +219,14 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
                   "The protocol that alone will do: h2 or http/1.1; either "
                   "unless given")
       ->type_name("NAME");
+  command
+      .add_option("--remote-ip", get.remote_ip,
+                  "Connect to this address instead of what DNS says")
+      ->type_name("ADDRESS");
+  command
+      .add_option("--source-ip", get.source_ip,
+                  "The broker's local address to connect from")
+      ->type_name("ADDRESS");
   command
       .add_option("--max-attempts", get.max_attempts,
                   "Attempts in all, 1 to 10; 3 unless given")

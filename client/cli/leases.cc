@@ -22,6 +22,8 @@ struct AcquireOptions {
   std::string sni;
   std::string pool_group;
   std::string alpn;
+  std::string remote_ip;
+  std::string source_ip;
   std::string output = "text";
   bool exclusive = false;
   bool no_wait = false;
@@ -57,6 +59,12 @@ v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
     request.mutable_options()->set_pool_group(acquire.pool_group);
   }
   if (!acquire.alpn.empty()) request.mutable_options()->set_alpn(acquire.alpn);
+  if (!acquire.remote_ip.empty()) {
+    request.mutable_options()->set_remote_ip(acquire.remote_ip);
+  }
+  if (!acquire.source_ip.empty()) {
+    request.mutable_options()->set_source_ip(acquire.source_ip);
+  }
   return request;
 }
 
@@ -162,6 +170,14 @@ void AddConnectionOptions(CLI::App& command, AcquireOptions& acquire) {
                   "The protocol that alone will do: h2 or http/1.1; either "
                   "unless given")
       ->type_name("NAME");
+  command
+      .add_option("--remote-ip", acquire.remote_ip,
+                  "Connect to this address instead of what DNS says")
+      ->type_name("ADDRESS");
+  command
+      .add_option("--source-ip", acquire.source_ip,
+                  "The broker's local address to connect from")
+      ->type_name("ADDRESS");
 }
 
 void AddHolderOptions(CLI::App& command, AcquireOptions& acquire) {
