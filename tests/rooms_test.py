@@ -73,7 +73,7 @@ RULES = [
          own=("base/", "upstream/", "pool/types.h", "pool/transport.h"),
          never=GRPC + ("google/", "prometheus/", "yaml-cpp/", "CLI/")),
     # BoringSSL is linked into a library of its own: nobody else may see it.
-    Rule(r"^(?!upstream/tls/|tests/)", never=("openssl/",)),
+    Rule(r"^(?!upstream/tls/|tests/|bench/dial_bare)", never=("openssl/",)),
     Rule(r"^upstream/tls/",
          own=("base/", "upstream/tls/", "upstream/types.h"),
          never=("boost/",)),
