@@ -1,18 +1,23 @@
 #include "server/broker.h"
 
 #include <algorithm>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "base/lease_id.h"
 #include "base/log.h"
 #include "server/broker_acquire.h"
 #include "server/broker_execute.h"
 #include "server/broker_registry.h"
 #include "server/broker_tunnel.h"
+#include "server/cool_down.h"
 #include "server/proto_time.h"
 #include "server/stats_view.h"
 #include "server/validate.h"
+#include "upstream/ip_address.h"
 
 namespace hotline::server {
 namespace {
@@ -26,6 +31,17 @@ pool::Outcome FromProto(v1::Outcome outcome) {
     default:
       return pool::Outcome::kOk;
   }
+}
+
+// Of "192.0.2.1:443" or "[2001:db8::1]:443".
+std::optional<upstream::IpAddress> AddressOf(std::string_view with_port) {
+  const size_t colon = with_port.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  std::string_view host = with_port.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return upstream::IpAddress::Parse(host);
 }
 
 ErrorPtr BadLeaseId() {
@@ -141,6 +157,28 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
                 metrics_->Read(), now, response);
   if (error == nullptr && response->targets_size() > 0) AddDesyncs(response);
   return error;
+}
+
+void Broker::CoolDown(const CoolDownSettings& settings,
+                      const std::string& target, pool::Handle handle,
+                      const upstream::Response& answer, Instant now) {
+  const auto length = CoolFor(settings, answer.status, answer.headers,
+                              std::chrono::system_clock::now());
+  if (!length.has_value()) return;
+  const auto facts = upstream_->Describe(handle);
+  if (facts == nullptr) return;  // It closed with its answer.
+  const auto address = AddressOf(facts->remote_address);
+  if (!address.has_value()) return;
+  const bool left =
+      upstream_->Cool(target, *address, now + *length,
+                      absl::StrCat("answered ", answer.status), now);
+  HOTLINE_LOG(kInfo,
+              left ? "an address cools down"
+                   : "the last address in service asked for a rest",
+              {{"target", target},
+               {"address", facts->remote_address},
+               {"status", answer.status},
+               {"for", *length}});
 }
 
 // What the upstream knows of the targets that are shown.

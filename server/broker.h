@@ -11,6 +11,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,6 +22,7 @@
 #include "base/time.h"
 #include "hotline/v1/broker.pb.h"
 #include "pool/pool.h"
+#include "server/config.h"
 #include "server/error.h"
 #include "server/execute_metrics.h"
 #include "server/retry_budget.h"
@@ -37,6 +40,8 @@ struct BrokerSettings {
   Duration lease_ttl = std::chrono::seconds(30);
   Duration max_lease_ttl = std::chrono::minutes(10);
   Duration tunnel_idle_timeout = std::chrono::minutes(5);
+  // By canonical target; of those that have any.
+  std::map<std::string, CoolDownSettings, std::less<>> cool_down;
 };
 
 // What comes with a call beside its message.
@@ -145,6 +150,11 @@ class Broker {
   class Registry;
 
   std::shared_ptr<const BrokerSettings> settings() const;
+  // An answer came on a connection of `target`: maybe its address asks for a
+  // rest.
+  void CoolDown(const CoolDownSettings& settings, const std::string& target,
+                pool::Handle handle, const upstream::Response& answer,
+                Instant now);
   void AddDesyncs(v1::StatsResponse* response) const;
   // The budget of a target; shared by the tail when there are too many.
   std::shared_ptr<RetryBudget> BudgetOf(const std::string& target);

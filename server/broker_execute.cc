@@ -194,6 +194,13 @@ void ExecuteCall::Succeed(upstream::CallResult result, Instant now) {
   v1::Receipt* receipt = response_->mutable_receipt();
   FillConnection(*broker_->upstream_, slot_.conn, slot_.handle, slot_.uses,
                  slot_.ready_since, now, receipt->mutable_connection());
+  if (!settings_->cool_down.empty()) {
+    // Before it is given back: it must not be lent again.
+    const auto found = settings_->cool_down.find(key_.target);
+    if (found != settings_->cool_down.end()) {
+      broker_->CoolDown(found->second, key_.target, slot_.handle, answer, now);
+    }
+  }
   GiveBack(now);
 
   response_->set_status(answer.status);

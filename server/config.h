@@ -38,6 +38,19 @@ struct CheckSettings {
   friend bool operator==(const CheckSettings&, const CheckSettings&) = default;
 };
 
+// When an upstream's answer makes us leave its address alone.
+struct CoolDownSettings {
+  // Answers after which the address that gave them is left alone; empty: none.
+  std::vector<int> statuses;
+  // What a 429 or 503 says in `Retry-After` counts, whatever `statuses` has.
+  bool retry_after = false;
+  Duration length{0};      // Where nothing is said.
+  Duration max_length{0};  // Whatever is said.
+
+  friend bool operator==(const CoolDownSettings&,
+                         const CoolDownSettings&) = default;
+};
+
 // How one target is treated.
 struct TargetSettings {
   pool::TargetConfig pool;
@@ -47,6 +60,7 @@ struct TargetSettings {
   // The file names a path or a status, rather than leaving it to us.
   bool probe_is_asked_for = false;
   bool ready_when_warm = false;
+  CoolDownSettings cool_down;
 
   friend bool operator==(const TargetSettings&,
                          const TargetSettings&) = default;

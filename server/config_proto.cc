@@ -170,6 +170,10 @@ class Filler {
       lines_->emplace(item_path, item.line);
       if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
         FillMessage(item, item_path, reflection.AddMessage(message, &field));
+      } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT32) {
+        if (const auto value = Integer(item, item_path, /*narrow=*/true)) {
+          reflection.AddInt32(message, &field, static_cast<int32_t>(*value));
+        }
       } else if (const auto text = Text(item, item_path)) {
         reflection.AddString(message, &field, *text);
       }
@@ -200,18 +204,26 @@ class Filler {
     }
   }
 
-  void FillInteger(const YamlNode& node, const std::string& path,
-                   const FieldDescriptor& field, Message* message) {
+  std::optional<int64_t> Integer(const YamlNode& node, const std::string& path,
+                                 bool narrow) {
     std::optional<int64_t> value;
     if (node.kind == YamlNode::Kind::kScalar && !node.quoted) {
       value = ParseInteger(node.text);
     }
-    const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32;
-    if (!value) return Expected(node, path, "a whole number");
-    if (narrow && *value != static_cast<int32_t>(*value)) {
-      return faults_->Add(node.line, path,
-                          absl::StrCat(*value, " is out of range"));
+    if (!value) {
+      Expected(node, path, "a whole number");
+    } else if (narrow && *value != static_cast<int32_t>(*value)) {
+      faults_->Add(node.line, path, absl::StrCat(*value, " is out of range"));
+      return std::nullopt;
     }
+    return value;
+  }
+
+  void FillInteger(const YamlNode& node, const std::string& path,
+                   const FieldDescriptor& field, Message* message) {
+    const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32;
+    const auto value = Integer(node, path, narrow);
+    if (!value) return;
     if (narrow) {
       message->GetReflection()->SetInt32(message, &field,
                                          static_cast<int32_t>(*value));
@@ -270,8 +282,13 @@ void PrintList(const Message& message, const FieldDescriptor& field,
   } else {
     absl::StrAppend(out, " [");
     for (int i = 0; i < size; ++i) {
-      absl::StrAppend(out, i == 0 ? "" : ", ",
-                      Quoted(reflection.GetRepeatedString(message, &field, i)));
+      absl::StrAppend(out, i == 0 ? "" : ", ");
+      if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT32) {
+        absl::StrAppend(out, reflection.GetRepeatedInt32(message, &field, i));
+      } else {
+        absl::StrAppend(
+            out, Quoted(reflection.GetRepeatedString(message, &field, i)));
+      }
     }
     absl::StrAppend(out, "]\n");
   }

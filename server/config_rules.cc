@@ -58,6 +58,7 @@ constexpr NumberRule kNumbers[] = {
     {"targets.validate.max_status", 100, 599, 399},
     {"targets.probe.min_status", 100, 599, std::nullopt},
     {"targets.probe.max_status", 100, 599, std::nullopt},
+    {"targets.cool_down.statuses", 300, 599, std::nullopt},
     {"targets.probe.fall", 1, 100, 1},
     {"targets.probe.rise", 1, 100, 1},
     {"metrics.max_targets", 1, 10'000, 100},
@@ -80,6 +81,8 @@ constexpr DurationRule kDurations[] = {
     {"pool.max_lease_ttl", milliseconds(1), hours(24), seconds(600)},
     {"pool.leak_after", milliseconds(1), hours(24 * 365), seconds(60)},
     {"pool.breaker_open_for", milliseconds(10), hours(1), seconds(2)},
+    {"targets.cool_down.length", seconds(1), hours(24), seconds(900)},
+    {"targets.cool_down.max_length", seconds(1), hours(24), seconds(3600)},
     {"targets.breaker_open_for", milliseconds(10), hours(1), std::nullopt},
     {"upstream.connect_timeout", milliseconds(1), hours(1), seconds(30)},
     {"upstream.tcp_timeout", milliseconds(1), hours(1), seconds(5)},
@@ -136,6 +139,9 @@ class Applier {
       const std::string mine = Join(path, field.name());
       const std::string rule = Join(rule_path, field.name());
       if (field.is_repeated()) {
+        if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT32) {
+          ApplyNumbers(*message, field, mine, rule);
+        }
         if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
         for (int j = 0; j < reflection.FieldSize(*message, &field); ++j) {
           Apply(reflection.MutableRepeatedMessage(message, &field, j),
@@ -178,6 +184,21 @@ class Applier {
     if (value < rule->least || value > rule->most) {
       Add(path, absl::StrCat("must be ", rule->least, " to ", rule->most,
                              ", not ", value));
+    }
+  }
+
+  // To each of a list.
+  void ApplyNumbers(const Message& message, const FieldDescriptor& field,
+                    const std::string& path, const std::string& rule_path) {
+    const auto* const rule = Find(kNumbers, rule_path);
+    if (rule == nullptr) return;
+    const Reflection& reflection = *message.GetReflection();
+    for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
+      const int value = reflection.GetRepeatedInt32(message, &field, i);
+      if (value >= rule->least && value <= rule->most) continue;
+      Add(absl::StrCat(path, "[", i, "]"),
+          absl::StrCat("must be ", rule->least, " to ", rule->most, ", not ",
+                       value));
     }
   }
 

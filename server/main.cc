@@ -55,6 +55,10 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
   out.lease_ttl = settings.lease_ttl;
   out.max_lease_ttl = settings.max_lease_ttl;
   out.tunnel_idle_timeout = settings.tunnel_idle_timeout;
+  for (const auto& [target, mine] : settings.targets) {
+    if (mine.cool_down == CoolDownSettings()) continue;
+    out.cool_down.emplace(target, mine.cool_down);
+  }
   return out;
 }
 
