@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -187,6 +188,17 @@ log: {{level: "warning"}}
         fresh = path.with_suffix(".new")
         fresh.write_text(path.read_text().replace(old, new))
         fresh.rename(path)
+
+
+def load_protos(root, folder):
+    """Python's classes for broker.proto, made on the spot."""
+    subprocess.run(["protoc", f"-I{root}/proto",
+                    f"-I{root}/node_modules/google-proto-files",
+                    f"--python_out={folder}", "hotline/v1/broker.proto",
+                    "google/rpc/status.proto"], check=True)
+    sys.path.insert(0, str(folder))
+    from hotline.v1 import broker_pb2
+    return broker_pb2
 
 
 def grpc_message(folder, name, message):
