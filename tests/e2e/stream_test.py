@@ -16,7 +16,9 @@ import streams
 import wait
 
 MIB = 1 << 20
-LARGE = 256 * MIB
+# By hand also a GiB each: with both of these set to 1024.
+LARGE = int(os.environ.get("HOTLINE_STREAM_MIB", "256")) * MIB
+SLOW = int(os.environ.get("HOTLINE_SLOW_STREAM_MIB", "64")) * MIB
 # What one stream may cost at its peak: two bodies' worth of 1 MiB, messages of
 # 256 KiB in several hands, and what gRPC and the allocator add to that.
 MOST_GROWTH = 32 * MIB
@@ -149,7 +151,7 @@ class StreamTest(harness.EndToEnd):
     def test_a_slow_reader_costs_memory_of_no_length(self):
         _, server, target = self.serve(
             {"pool": {"max_connections_per_target": 1}})
-        wanted = self.file("large", 64 * MIB)
+        wanted = self.file("large", SLOW)
         self.file("small", 100000)
         for alpn in ("http/1.1", "h2"):
             with self.subTest(alpn=alpn):
