@@ -26,6 +26,8 @@ class Http2ConnectionTest : public UpstreamTest {
           std::lock_guard lock(mu_);
           resets_ = now;
           pings_ = peer.pings;
+          asked_ = static_cast<int>(peer.requests.size());
+          ++records_;  // A read gives the peer one at most.
           changed_.notify_all();
         }));
   }
@@ -58,11 +60,30 @@ class Http2ConnectionTest : public UpstreamTest {
     std::lock_guard lock(mu_);
     return resets_;
   }
+  // Records received once so many requests have been.
+  int RecordsAfter(int requests) {
+    std::unique_lock lock(mu_);
+    EXPECT_TRUE(
+        changed_.wait_for(lock, kPatience, [&] { return asked_ >= requests; }));
+    return records_;
+  }
 
   std::mutex mu_;
   std::condition_variable changed_;
   int resets_ = 0;
   int pings_ = 0;
+  int asked_ = 0;
+  int records_ = 0;
+};
+
+// Whoever hears of an answer on the loop often has the next requests at hand.
+class StartsMore final : public CallHandler {
+ public:
+  explicit StartsMore(std::function<void()> more) : more_(std::move(more)) {}
+  void OnDone(CallResult) override { more_(); }
+
+ private:
+  const std::function<void()> more_;
 };
 
 TEST_F(Http2ConnectionTest, ConnectionIsReadyWithThePeersLimit) {
@@ -122,6 +143,25 @@ TEST_F(Http2ConnectionTest, HundredCallsRunSideBySideFromManyThreads) {
   }
   EXPECT_EQ(1, peer->accepted());
   EXPECT_EQ(0, pool_.closes(last_id_));
+}
+
+TEST_F(Http2ConnectionTest, WhatIsBegunTogetherGoesOutInFewRecords) {
+  const auto peer = Serve(Holding());
+  const pool::Handle handle = Connect(*peer);
+  std::list<Ending> endings(100);
+  StartsMore first([&] {
+    for (Ending& ending : endings) Start(handle, &ending, {.path = "/hold"});
+  });
+  const int before = RecordsAfter(0);
+  upstream().StartCall(handle, {.authority = "localhost", .path = "/"}, &first,
+                       MonotonicNow());
+  // One for the first request, one or two for all others, and what the protocol
+  // itself has to say.
+  EXPECT_LE(RecordsAfter(101) - before, 8);
+  EXPECT_EQ("/release", Run(handle, {.path = "/release"}).response.body);
+  for (Ending& ending : endings) {
+    EXPECT_EQ("held", ending.Await().response.body);
+  }
 }
 
 TEST_F(Http2ConnectionTest, ThousandCallsOneAfterTheOther) {
