@@ -74,10 +74,7 @@ ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
     return FromInput(*bad);
   }
   key->target = std::move(target.canonical);
-  key->options.sni = request.options().sni();
-  key->options.pool_group = request.options().pool_group();
-  key->options.alpn = request.options().alpn();
-  key->options.tls_profile = request.options().tls_profile();
+  key->options = server::FromProto(request.options());
   key->mode = request.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                    : pool::Mode::kShared;
   out->reuse = FromProto(request.reuse());

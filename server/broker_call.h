@@ -7,6 +7,7 @@
 
 #include "base/mutex.h"
 #include "server/broker.h"
+#include "server/connection_options.h"
 
 namespace hotline::server {
 

@@ -111,10 +111,7 @@ bool IsIdempotent(std::string_view method);
 template <typename Head>
 void RequestCall::TakeTerms(const Head& head, Instant now) {
   key_.target = url_.target.canonical;
-  key_.options.sni = head.options().sni();
-  key_.options.pool_group = head.options().pool_group();
-  key_.options.alpn = head.options().alpn();
-  key_.options.tls_profile = head.options().tls_profile();
+  key_.options = FromProto(head.options());
   if (head.has_timeout()) {
     deadline_ =
         std::min(deadline_, SaturatingAdd(now, FromProto(head.timeout())));

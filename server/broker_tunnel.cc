@@ -47,10 +47,7 @@ ErrorPtr TunnelCall::Prepare(Instant now) {
     return FromInput(*bad);
   }
   key_.mode = pool::Mode::kExclusive;
-  key_.options.sni = open_.options().sni();
-  key_.options.pool_group = open_.options().pool_group();
-  key_.options.alpn = open_.options().alpn();
-  key_.options.tls_profile = open_.options().tls_profile();
+  key_.options = FromProto(open_.options());
   // Only there can it be asked for.
   if (open_.has_upgrade() && target.tls) key_.options.alpn = "http/1.1";
   acquire_.holder = HolderOf(open_.holder(), context_.traceparent);

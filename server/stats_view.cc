@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/connection_options.h"
 #include "server/proto_time.h"
 
 namespace hotline::server {
@@ -122,10 +123,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
 void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
   out->set_connection_id(row.id);
   out->set_target(row.key.target);
-  out->mutable_options()->set_sni(row.key.options.sni);
-  out->mutable_options()->set_pool_group(row.key.options.pool_group);
-  out->mutable_options()->set_alpn(row.key.options.alpn);
-  out->mutable_options()->set_tls_profile(row.key.options.tls_profile);
+  FillOptions(row.key.options, out->mutable_options());
   out->set_mode(row.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                        : v1::MODE_SHARED);
   const std::string_view state = ToString(row.state);

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/util/json_util.h"
 #include "hotline/v1/warm_set.pb.h"
+#include "server/connection_options.h"
 #include "server/validate.h"
 
 namespace hotline::server {
@@ -45,10 +46,7 @@ absl::StatusOr<WarmEntry> Convert(int number, const v1::WarmEntry& in) {
   if (in.uses() < 0) return Wrong(number, "uses: not negative");
   WarmEntry out;
   out.key.target = std::move(target.canonical);
-  out.key.options.sni = in.options().sni();
-  out.key.options.pool_group = in.options().pool_group();
-  out.key.options.alpn = in.options().alpn();
-  out.key.options.tls_profile = in.options().tls_profile();
+  out.key.options = FromProto(in.options());
   out.key.mode = in.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                  : pool::Mode::kShared;
   out.connections = in.connections();
@@ -110,10 +108,7 @@ std::string FormatWarmSet(const std::vector<WarmEntry>& entries) {
     out->set_target(entry.key.target);
     const pool::ConnectionOptions& options = entry.key.options;
     if (!(options == pool::ConnectionOptions())) {
-      out->mutable_options()->set_sni(options.sni);
-      out->mutable_options()->set_pool_group(options.pool_group);
-      out->mutable_options()->set_alpn(options.alpn);
-      out->mutable_options()->set_tls_profile(options.tls_profile);
+      FillOptions(options, out->mutable_options());
     }
     out->set_mode(entry.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                            : v1::MODE_SHARED);

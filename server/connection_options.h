@@ -1,0 +1,30 @@
+// Between the contract's ConnectionOptions and the pool's: the one place that
+// lists their fields, so that a new one reaches whoever looks at them.
+#ifndef HOTLINE_SERVER_CONNECTION_OPTIONS_H_
+#define HOTLINE_SERVER_CONNECTION_OPTIONS_H_
+
+#include "hotline/v1/broker.pb.h"
+#include "pool/types.h"
+
+namespace hotline::server {
+
+inline pool::ConnectionOptions FromProto(const v1::ConnectionOptions& in) {
+  pool::ConnectionOptions out;
+  out.sni = in.sni();
+  out.pool_group = in.pool_group();
+  out.alpn = in.alpn();
+  out.tls_profile = in.tls_profile();
+  return out;
+}
+
+inline void FillOptions(const pool::ConnectionOptions& in,
+                        v1::ConnectionOptions* out) {
+  out->set_sni(in.sni);
+  out->set_pool_group(in.pool_group);
+  out->set_alpn(in.alpn);
+  out->set_tls_profile(in.tls_profile);
+}
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_CONNECTION_OPTIONS_H_
