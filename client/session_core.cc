@@ -127,8 +127,10 @@ void SessionCore::Close() {
   if (alarm != nullptr) alarm->Cancel();
   std::unique_lock lock(mu_.native());
   changed_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return stream_ == nullptr && !corked_;
+    return streams_ == 0 && !corked_;
   });
+  lock.unlock();
+  stub_.reset();
 }
 
 // --- Sending ---
@@ -166,6 +168,7 @@ void SessionCore::OpenLocked() {
   state_ = State::kConnecting;
   ++number_;
   stream_ = new SessionStream(shared_from_this());
+  ++streams_;
 }
 
 SessionStream* SessionCore::TakeBatchLocked(SessionStream::Batch* batch) {
@@ -303,10 +306,15 @@ void SessionCore::OnClosed(SessionStream* stream, const absl::Status& status) {
         !stream->opened &&
         (!MayPass(status) || failures_ >= options_.client.retry.max_attempts);
     LoseQueuedLocked(hopeless ? &status : nullptr, &endings);
-    changed_.notify_all();
   }
   Tell(endings);
   Pump();
+}
+
+void SessionCore::OnDeleted() {
+  MutexLock lock(&mu_);
+  --streams_;
+  changed_.notify_all();
 }
 
 }  // namespace hotline::client

@@ -67,6 +67,8 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   void OnWritten();
   void OnEnded(SessionStream* stream);
   void OnClosed(SessionStream* stream, const absl::Status& status);
+  // The last word of each stream that was opened.
+  void OnDeleted();
 
  private:
   enum class State : uint8_t { kDown, kConnecting, kUp, kEnded };
@@ -96,7 +98,10 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const BrokerSessionOptions options_;
-  const std::unique_ptr<v1::Broker::Stub> stub_;
+  // Close() takes it down, when no stream is left that holds the channel: the
+  // last to let go of a channel may not be one of gRPC's own threads, which
+  // would then have to wait for itself. Until then it is only read.
+  std::unique_ptr<v1::Broker::Stub> stub_;
 
   mutable Mutex mu_;
   std::condition_variable changed_;
@@ -106,6 +111,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // Results are being told: what is called meanwhile goes into one message.
   bool corked_ ABSL_GUARDED_BY(mu_) = false;
   SessionStream* stream_ ABSL_GUARDED_BY(mu_) = nullptr;
+  int streams_ ABSL_GUARDED_BY(mu_) = 0;      // Opened and not yet deleted.
   uint64_t number_ ABSL_GUARDED_BY(mu_) = 0;  // Of the stream.
   uint64_t last_id_ ABSL_GUARDED_BY(mu_) = 0;
   int failures_ ABSL_GUARDED_BY(mu_) = 0;  // To open one, in a row.

@@ -65,9 +65,12 @@ void SessionStream::OnWriteDone(bool) {
 }
 
 void SessionStream::OnDone(const grpc::Status& status) {
-  core_->OnClosed(this, MakeStatus(status.error_code(), status.error_message(),
-                                   status.error_details()));
+  const std::shared_ptr<SessionCore> core = core_;
+  core->OnClosed(this, MakeStatus(status.error_code(), status.error_message(),
+                                  status.error_details()));
   delete this;
+  // The context, and with it this stream's hold on the channel, is gone.
+  core->OnDeleted();
 }
 
 }  // namespace hotline::client

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "client/broker_session.h"
 #include "client/channel.h"
@@ -34,7 +34,7 @@ class Unary final : public BenchDriver {
   // Cancels what still runs, and waits for its end.
   ~Unary() override {
     std::unique_lock lock(mu_);
-    for (grpc::ClientContext* context : running_) context->TryCancel();
+    for (auto& [key, call] : running_) call->context.TryCancel();
     changed_.wait(lock, [this] { return running_.empty(); });
   }
 
@@ -47,32 +47,40 @@ class Unary final : public BenchDriver {
         &call->context, &call->request, &call->response,
         [this, call, done = std::move(done)](const grpc::Status& status) {
           done(status.ok() ? Judge(call->response) : From(status));
-          End(&call->context);
+          End(call);
         });
   }
 
  private:
-  template <typename Request, typename Response>
-  struct Call {
+  struct AnyCall {
+    virtual ~AnyCall() = default;
     grpc::ClientContext context;
+  };
+
+  template <typename Request, typename Response>
+  struct Call : AnyCall {
     Request request;
     Response response;
   };
 
+  // Lives until End().
   template <typename Request, typename Response>
-  std::shared_ptr<Call<Request, Response>> NewCall() {
-    auto call = std::make_shared<Call<Request, Response>>();
+  Call<Request, Response>* NewCall() {
+    auto owned = std::make_unique<Call<Request, Response>>();
+    auto* call = owned.get();
     call->context.set_deadline(gpr_time_add(
         gpr_now(GPR_CLOCK_MONOTONIC),
         gpr_time_from_nanos(options_.timeout.count(), GPR_TIMESPAN)));
     std::lock_guard lock(mu_);
-    running_.insert(&call->context);
+    running_.emplace(call, std::move(owned));
     return call;
   }
 
-  void End(grpc::ClientContext* context) {
+  // Before the destructor is told, so that it and not this thread, one of
+  // gRPC's, is the last to let go of the channel.
+  void End(AnyCall* call) {
     std::lock_guard lock(mu_);
-    running_.erase(context);
+    running_.erase(call);
     if (running_.empty()) changed_.notify_all();
   }
 
@@ -92,7 +100,7 @@ class Unary final : public BenchDriver {
           } else {
             done(From(status));
           }
-          End(&call->context);
+          End(call);
         });
   }
 
@@ -103,7 +111,7 @@ class Unary final : public BenchDriver {
         &call->context, &call->request, &call->response,
         [this, call, done = std::move(done)](const grpc::Status& status) {
           done(From(status));
-          End(&call->context);
+          End(call);
         });
   }
 
@@ -111,7 +119,7 @@ class Unary final : public BenchDriver {
   const std::unique_ptr<v1::Broker::Stub> stub_;
   std::mutex mu_;
   std::condition_variable changed_;
-  absl::flat_hash_set<grpc::ClientContext*> running_;
+  absl::flat_hash_map<AnyCall*, std::unique_ptr<AnyCall>> running_;
 };
 
 class InSession final : public BenchDriver {
