@@ -139,6 +139,9 @@ class PoolStress : public ::testing::Test {
 // the line while it is about to be served.
 TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
   constexpr uint64_t kRaces = 100'000;
+  // Each side must win that often, or nothing was raced for. On a busy machine
+  // one may be kept from running for long, so there is no end before it has.
+  constexpr uint64_t kWins = kRaces / 100;
   target_.max_connections = 1;
   target_.max_dials = 1;
   // A check or a failed dial is not the point here.
@@ -154,7 +157,9 @@ TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
   InThreads([&](int thread) {
     std::mt19937_64 random(thread);
     Wait wait;
-    while (races.load(std::memory_order_relaxed) < kRaces) {
+    while (races.load(std::memory_order_relaxed) < kRaces ||
+           cancelled.load(std::memory_order_relaxed) < kWins ||
+           beaten.load(std::memory_order_relaxed) < kWins) {
       const AcquireResult result = Acquire(key, &wait);
       LeaseId lease = result.grant.lease;
       bool mine = result.kind == AcquireResult::kGranted;
@@ -187,9 +192,6 @@ TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
     }
   });
   EXPECT_EQ(Granted(), granted.load()) << "a grant nobody was told of";
-  // Both sides must have won often, or nothing was raced for.
-  EXPECT_GT(cancelled.load(), kRaces / 100);
-  EXPECT_GT(beaten.load(), kRaces / 100);
   std::printf("%llu cancelled, %llu too late\n",
               static_cast<unsigned long long>(cancelled.load()),
               static_cast<unsigned long long>(beaten.load()));
