@@ -31,7 +31,7 @@ Http2Codec::Http2Codec(CodecEvents* events, std::string_view scheme,
     : events_(events),
       scheme_(scheme),
       limits_(limits),
-      session_(NewHttp2Session(this, limits)),
+      session_(NewHttp2Session(this, limits, &memory_)),
       account_(limits.max_useless_frames) {
   const nghttp2_settings_entry settings[] = {
       {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
@@ -151,6 +151,7 @@ void Http2Codec::Ping() {
   static_assert(sizeof number == sizeof pings_);
   std::memcpy(number, &pings_, sizeof number);
   MustWork(nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, number));
+  idling_ = true;
 }
 
 void Http2Codec::Cancel(StreamId id) {
@@ -192,6 +193,10 @@ void Http2Codec::TakeOutput(std::string* out) {
   TellSendable();
   if (streams_.empty() && output_.capacity() > kSmallBuffer) {
     std::string().swap(output_);
+  }
+  if (std::exchange(idling_, false) && streams_.empty() && !closed_ &&
+      nghttp2_session_want_write(session_) == 0) {
+    memory_.GiveBack();
   }
 }
 

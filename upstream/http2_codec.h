@@ -15,6 +15,7 @@
 #include "upstream/codec.h"
 #include "upstream/http2.h"
 #include "upstream/http2_frames.h"
+#include "upstream/http2_memory.h"
 #include "upstream/http2_stream.h"
 
 namespace hotline::upstream {
@@ -102,6 +103,7 @@ class Http2Codec final : public Codec {
   CodecEvents* const events_;
   const std::string scheme_;
   const Http2Limits limits_;
+  Http2Memory memory_;
   nghttp2_session* session_ = nullptr;
 
   std::vector<std::unique_ptr<Http2Stream>> streams_;
@@ -122,6 +124,7 @@ class Http2Codec final : public Codec {
   std::vector<StreamId> sendable_;  // To be told.
   uint64_t pings_ = 0;
   bool ping_open_ = false;
+  bool idling_ = false;  // What was written last is not for a stream.
 
   // Input.
   Http2FrameReader frames_;
@@ -142,7 +145,8 @@ inline int MaxContinuations(const Http2Limits& limits) {
 }
 
 // A client's session that calls `codec` back.
-nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits);
+nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits,
+                                 Http2Memory* memory);
 
 }  // namespace hotline::upstream
 

@@ -85,7 +85,8 @@ struct Http2Callbacks {
   }
 };
 
-nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits) {
+nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits,
+                                 Http2Memory* memory) {
   nghttp2_session_callbacks* callbacks = nullptr;
   nghttp2_option* option = nullptr;
   if (nghttp2_session_callbacks_new(&callbacks) != 0 ||
@@ -123,7 +124,8 @@ nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits) {
   nghttp2_option_set_max_send_header_block_length(option, 64 << 20);
 
   nghttp2_session* session = nullptr;
-  if (nghttp2_session_client_new2(&session, callbacks, codec, option) != 0) {
+  if (nghttp2_session_client_new3(&session, callbacks, codec, option,
+                                  memory->functions()) != 0) {
     std::abort();
   }
   nghttp2_option_del(option);
@@ -295,6 +297,7 @@ void Http2Codec::OnSettings() {
   max_streams_ = static_cast<int>(std::min<uint32_t>(
       allowed, static_cast<uint32_t>(std::max(limits_.max_streams, 1))));
   if (!std::exchange(ready_, true)) {
+    idling_ = true;
     events_->OnReady(max_streams_);
   } else if (max_streams_ != before) {
     events_->OnConcurrency(max_streams_);
