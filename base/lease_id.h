@@ -17,6 +17,9 @@ struct LeaseId {
   uint32_t slot = 0;     // In the shard's table of leases.
   uint32_t version = 0;  // How often that slot has been used; never 0.
   uint64_t secret = 0;   // Random, kept in the slot.
+  // Whose it is, or who presents it; 0: somebody without an identity. Not on
+  // the wire: whoever decodes an id sets it from the caller.
+  uint64_t owner = 0;
 
   friend bool operator==(const LeaseId&, const LeaseId&) = default;
 };

@@ -144,8 +144,9 @@ absl::StatusOr<std::unique_ptr<BrokerClient>> BrokerClient::Create(
     BrokerClientOptions options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   auto channel = MakeChannel(options);
+  if (!channel.ok()) return channel.status();
   return std::unique_ptr<BrokerClient>(new BrokerClient(
-      std::make_shared<Channel>(std::move(options), std::move(channel))));
+      std::make_shared<Channel>(std::move(options), *std::move(channel))));
 }
 
 BrokerClient::BrokerClient(std::shared_ptr<Channel> channel)

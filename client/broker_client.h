@@ -67,9 +67,21 @@ struct RetryOptions {
   Duration max_backoff = std::chrono::seconds(1);
 };
 
+// Mutual TLS, by PEM files; they are read once, by Create.
+struct TlsOptions {
+  // The authorities the broker's certificate must come from. Required.
+  std::string ca_file;
+  // Who we are: our certificate with what leads to its authority, and its key.
+  // Both, or neither.
+  std::string cert_file;
+  std::string key_file;
+};
+
 struct BrokerClientOptions {
   // "host:port" or "unix:///path/to/socket".
   std::string address = "127.0.0.1:50051";
+  // Unset: without TLS, as on loopback and Unix sockets.
+  std::optional<TlsOptions> tls = std::nullopt;
   // For calls that name no timeout of their own. Positive.
   Duration default_timeout = std::chrono::seconds(30);
   // How long a Lease's destructor may try to give the connection back.
@@ -154,8 +166,8 @@ enum class Health {
 // per process is enough.
 class BrokerClient {
  public:
-  // INVALID_ARGUMENT for an address or a number that cannot be meant. Does not
-  // connect: the first call does.
+  // INVALID_ARGUMENT for an address, a number or a file that cannot be meant.
+  // Does not connect: the first call does.
   static absl::StatusOr<std::unique_ptr<BrokerClient>> Create(
       BrokerClientOptions options);
 

@@ -161,8 +161,9 @@ absl::StatusOr<std::unique_ptr<BrokerSession>> BrokerSession::Create(
     return absl::InvalidArgumentError("max_queued is not positive");
   }
   auto channel = MakeChannel(options.client);
+  if (!channel.ok()) return channel.status();
   return std::unique_ptr<BrokerSession>(new BrokerSession(
-      std::make_shared<SessionCore>(std::move(options), channel)));
+      std::make_shared<SessionCore>(std::move(options), *channel)));
 }
 
 BrokerSession::BrokerSession(std::shared_ptr<SessionCore> core)

@@ -6,6 +6,10 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -49,6 +53,45 @@ absl::Status CheckAddress(const std::string& address) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::string> ReadPem(const std::string& path) {
+  constexpr size_t kMostBytes = 1 << 20;
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMostBytes + 1, '\0');
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file && !file.eof()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", std::strerror(errno != 0 ? errno : EIO)));
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > kMostBytes || text.find("-----BEGIN") == text.npos) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a PEM file"));
+  }
+  return text;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsOf(
+    const std::optional<TlsOptions>& tls) {
+  if (!tls.has_value()) return grpc::InsecureChannelCredentials();
+  if (tls->ca_file.empty() || tls->cert_file.empty() != tls->key_file.empty()) {
+    return absl::InvalidArgumentError(
+        "TLS needs the authorities' file, and a certificate and its key "
+        "together or not at all");
+  }
+  grpc::SslCredentialsOptions pem;
+  const std::pair<const std::string&, std::string&> files[] = {
+      {tls->ca_file, pem.pem_root_certs},
+      {tls->cert_file, pem.pem_cert_chain},
+      {tls->key_file, pem.pem_private_key}};
+  for (const auto& [path, text] : files) {
+    if (path.empty()) continue;
+    absl::StatusOr<std::string> read = ReadPem(path);
+    if (!read.ok()) return read.status();
+    text = *std::move(read);
+  }
+  return grpc::SslCredentials(pem);
+}
+
 }  // namespace
 
 absl::Status CheckOptions(const BrokerClientOptions& options) {
@@ -71,7 +114,10 @@ absl::Status CheckOptions(const BrokerClientOptions& options) {
   return absl::OkStatus();
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const BrokerClientOptions& options) {
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
+    const BrokerClientOptions& options) {
+  auto credentials = CredentialsOf(options.tls);
+  if (!credentials.ok()) return credentials.status();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
   // Repeating is decided here, by the contract, and not by the library.
@@ -84,8 +130,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const BrokerClientOptions& options) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // Two clients of one process are two connections.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(
-      options.address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(options.address, *credentials, arguments);
 }
 
 Channel::Channel(BrokerClientOptions options,

@@ -25,7 +25,8 @@ namespace hotline::client {
 absl::Status CheckOptions(const BrokerClientOptions& options);
 
 // A connection of its own, made when it is first needed.
-std::shared_ptr<grpc::Channel> MakeChannel(const BrokerClientOptions& options);
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
+    const BrokerClientOptions& options);
 
 // Thread-safe. Shared by a client and the leases that came from it.
 class Channel {

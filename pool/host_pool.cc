@@ -104,7 +104,8 @@ Waiting* HostPool::Join(const AcquireRequest& request, Instant now) {
   waiting->order = shard_->next_order++;
   waiting->arrived = now;
   waiting->deadline = request.deadline;
-  waiting->terms = {request.lease_ttl, request.secret, request.holder, nullptr};
+  waiting->terms = {request.lease_ttl, request.secret, request.owner,
+                    request.holder, nullptr};
   waiting->info = WaitInfo{};
   int& length = waiting->new_only ? new_line_length_ : line_length_;
   (waiting->new_only ? new_line_ : line_).PushBack(waiting);
@@ -181,7 +182,8 @@ void HostPool::GrantTo(Waiting* waiting, Connection* conn, Instant now) {
   effect.grant.wait.dials_in_flight = count(ConnState::kDialing);
   target_->counters().wait.Record(effect.grant.wait.waited);
   if (conn->uses == 0) effect.grant.dial = conn->timings;
-  Lease* lease = Lend(conn, waiting->terms.ttl, waiting->terms.secret, now);
+  Lease* lease = Lend(conn, waiting->terms.ttl, waiting->terms.secret,
+                      waiting->terms.owner, now);
   lease->holder = std::move(waiting->terms.holder);
   if (Request* request = std::exchange(waiting->terms.request, nullptr)) {
     lease->request = request;

@@ -55,7 +55,8 @@ class HostPool {
 
   // Lends a slot of `conn`, which has a free one.
   // Holder and request are the caller's to set.
-  Lease* Lend(Connection* conn, Duration ttl, uint64_t secret, Instant now);
+  Lease* Lend(Connection* conn, Duration ttl, uint64_t secret, uint64_t owner,
+              Instant now);
 
   // What the borrower is told, but for how it waited.
   void FillGrant(const Lease& lease, Grant* grant) const;

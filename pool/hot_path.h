@@ -32,11 +32,12 @@ inline Connection* HostPool::FindLendable(bool new_only, Instant now) {
 }
 
 inline Lease* HostPool::Lend(Connection* conn, Duration ttl, uint64_t secret,
-                             Instant now) {
+                             uint64_t owner, Instant now) {
   assert(conn->state == ConnState::kReady && conn->active < conn->limit);
   Lease* lease = shard_->leases.Allocate();
   lease->conn = conn;
   lease->secret = secret;
+  lease->owner = owner;
   lease->granted = now;
   lease->busy = false;
   lease->released = false;
@@ -64,6 +65,7 @@ inline void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
   grant->lease.slot = lease.slot;
   grant->lease.version = static_cast<uint32_t>(lease.version);
   grant->lease.secret = lease.secret;
+  grant->lease.owner = lease.owner;
   grant->conn = shard_->ids.Encode(conn);
   grant->handle = conn.handle;
   grant->reused = lease.uses_before > 0;
@@ -75,7 +77,8 @@ inline void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
 inline Lease* Target::LendNow(HostPool* pool, Connection* conn,
                               const AcquireRequest& request, Instant now,
                               AcquireResult* result) {
-  Lease* lease = pool->Lend(conn, request.lease_ttl, request.secret, now);
+  Lease* lease =
+      pool->Lend(conn, request.lease_ttl, request.secret, request.owner, now);
   if (request.holder != nullptr) lease->holder = request.holder;
   counters_.wait.Record(Duration(0));
   result->kind = AcquireResult::kGranted;
@@ -210,6 +213,7 @@ inline LeaseStatus Leases::Find(const LeaseId& id, Lease** lease) const {
   if (ahead > 0 || !record->in_use || record->secret != id.secret) {
     return LeaseStatus::kUnknown;
   }
+  if (record->owner != id.owner) return LeaseStatus::kNotYours;
   *lease = record;
   return LeaseStatus::kOk;
 }

@@ -91,7 +91,10 @@ struct AcquireRequest {
   Duration lease_ttl{0};
   // 64 random bits, unpredictable: the lease's secret.
   uint64_t secret = 0;
-  // May be null.
+  // Whose the lease will be: only a LeaseId with this owner is good for it. 0:
+  // of those who have no identity.
+  uint64_t owner = 0;
+  // May be null. Let go of when the lease ends, or was not to be.
   std::shared_ptr<const Holder> holder;
   // Empty: not repeatable. With the identity before it, where there is one.
   std::string_view request_id;
@@ -113,6 +116,7 @@ enum class LeaseStatus : uint8_t {
   kOk,
   kEnded,          // It was one; it is over (released or expired).
   kUnknown,        // It never was one, or the secret is wrong.
+  kNotYours,       // Somebody else owns it.
   kOtherInstance,  // Another process made it.
   kBusy,           // A call runs on it (BeginCall only).
 };

@@ -74,6 +74,7 @@ struct Connection : SlabEntry, Link<InPool>, Link<InIdleOrder> {
 struct Lease : SlabEntry, Link<InTarget> {
   Connection* conn = nullptr;
   uint64_t secret = 0;
+  uint64_t owner = 0;
   Instant granted{};
   // When it ends by itself. While busy, the clock stands still: see `left`.
   Instant expires = kNever;
@@ -92,6 +93,7 @@ struct Lease : SlabEntry, Link<InTarget> {
 struct LeaseTerms {
   Duration ttl{0};
   uint64_t secret = 0;
+  uint64_t owner = 0;
   std::shared_ptr<const Holder> holder;
   Request* request = nullptr;
 };

@@ -96,6 +96,7 @@ struct LeaseRow {
   Duration age{0};
   std::optional<Duration> remaining;
   bool busy = false;
+  uint64_t owner = 0;
 };
 
 struct Snapshot {

@@ -149,6 +149,7 @@ bool Target::Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
   waiting->arrived = now;
   waiting->deadline = request.deadline;
   waiting->terms.secret = request.secret;
+  waiting->terms.owner = request.owner;
   waiting->terms.holder = request.holder;
   shard_->FireBy(&waiting->timer, waiting->deadline);
   result->kind = AcquireResult::kQueued;
@@ -459,7 +460,7 @@ std::unique_ptr<Rejection> Target::Explain(RejectReason reason,
          lease = leases_.Next(lease)) {
       rejection->oldest_holders.push_back(
           {lease->holder != nullptr ? *lease->holder : Holder{},
-           std::max(Duration(0), now - lease->granted)});
+           std::max(Duration(0), now - lease->granted), lease->owner});
     }
   }
   rejection->retry_after = RetryAfter(reason, pool, now);
@@ -547,6 +548,7 @@ void Target::AddLeases(Instant now, Snapshot* snapshot) const {
     row.mode = lease->conn->pool->key().mode;
     row.conn = shard_->ids.Encode(*lease->conn);
     if (lease->holder != nullptr) row.holder = *lease->holder;
+    row.owner = lease->owner;
     row.age = now - lease->granted;
     row.busy = lease->busy;
     if (lease->expires != kNever) row.remaining = lease->expires - now;

@@ -233,6 +233,7 @@ std::string_view ToString(BreakerState state);
 struct HeldFor {
   Holder holder;
   Duration age{0};
+  uint64_t owner = 0;
 };
 
 // Explains a wait, served or not.

@@ -36,6 +36,13 @@ ErrorPtr BadLeaseId() {
 
 }  // namespace
 
+std::optional<LeaseId> PresentedLease(const std::string& text,
+                                      const CallContext& context) {
+  std::optional<LeaseId> lease = DecodeLeaseId(text);
+  if (lease.has_value()) lease->owner = context.owner();
+  return lease;
+}
+
 Instant WithMargin(Instant deadline, Instant now) {
   const Duration left = deadline - now;
   const Duration margin = std::clamp<Duration>(
@@ -52,6 +59,7 @@ Broker::Broker(const BrokerSettings& settings, uint32_t instance,
       upstream_(upstream),
       metrics_(metrics),
       registry_(std::make_unique<Registry>()),
+      overload_(settings.overload, ResidentBytes),
       settings_(std::make_shared<const BrokerSettings>(settings)) {}
 
 Broker::~Broker() = default;
@@ -91,8 +99,10 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
       nullptr) {
     return false;
   }
-  if (!acquire.request_id.empty()) return false;
+  // Whether it may be, and how much of it, is a call's to find out.
+  if (!acquire.request_id.empty() || settings.policy != nullptr) return false;
   acquire.key = &key;
+  acquire.owner = context.owner();
   acquire.secret = UnguessableBits();
   pool::AcquireResult result;
   if (!pool_->AcquireIdle(acquire, now, &result)) return false;
@@ -107,9 +117,12 @@ std::shared_ptr<StreamedCall> Broker::NewExecuteStream(
 }
 
 ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
-                         v1::ReleaseResponse* response, Instant now) {
+                         v1::ReleaseResponse* response,
+                         const CallContext& context) {
+  const Instant now = context.arrival;
   if (auto bad = ValidateOutcome(request.outcome())) return FromInput(*bad);
-  const auto lease = DecodeLeaseId(request.lease_id());
+  if (auto denied = Authorize(RpcMethod::kRelease, context, "")) return denied;
+  const auto lease = PresentedLease(request.lease_id(), context);
   if (!lease.has_value()) return BadLeaseId();
   const pool::LeaseStatus status =
       pool_->Release(*lease, FromProto(request.outcome()), now);
@@ -124,16 +137,19 @@ ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
       response->set_already_released(true);
       return nullptr;
     default:
-      return FromLeaseStatus(status);
+      return LeaseError(status, RpcMethod::kRelease, context);
   }
 }
 
 ErrorPtr Broker::Renew(const v1::RenewRequest& request,
-                       v1::RenewResponse* response, Instant now) {
+                       v1::RenewResponse* response,
+                       const CallContext& context) {
+  const Instant now = context.arrival;
   if (request.has_lease_ttl()) {
     if (auto bad = ValidateTtl(request.lease_ttl())) return FromInput(*bad);
   }
-  const auto lease = DecodeLeaseId(request.lease_id());
+  if (auto denied = Authorize(RpcMethod::kRenew, context, "")) return denied;
+  const auto lease = PresentedLease(request.lease_id(), context);
   if (!lease.has_value()) return BadLeaseId();
   const auto settings = this->settings();
   const Duration ttl = request.has_lease_ttl()
@@ -142,14 +158,16 @@ ErrorPtr Broker::Renew(const v1::RenewRequest& request,
                            : settings->lease_ttl;
   const pool::RenewResult result = pool_->Renew(*lease, ttl, now);
   if (result.status != pool::LeaseStatus::kOk) {
-    return FromLeaseStatus(result.status);
+    return LeaseError(result.status, RpcMethod::kRenew, context);
   }
   FillLease(*lease, result.expires, now, response->mutable_lease());
   return nullptr;
 }
 
 ErrorPtr Broker::Stats(const v1::StatsRequest& request,
-                       v1::StatsResponse* response, Instant now) {
+                       v1::StatsResponse* response,
+                       const CallContext& context) {
+  const Instant now = context.arrival;
   pool::SnapshotRequest wanted;
   if (auto bad = ValidateStats(request)) return FromInput(*bad);
   if (!request.target().empty()) {
@@ -159,15 +177,25 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
     }
     wanted.target = target.canonical;
   }
+  if (auto denied = Authorize(RpcMethod::kStats, context, wanted.target)) {
+    return denied;
+  }
   wanted.connections = request.view() == v1::STATS_VIEW_CONNECTIONS;
   wanted.leases = request.view() == v1::STATS_VIEW_LEASES;
   response->mutable_totals()->set_sessions(
       static_cast<int64_t>(registry_->sessions()));
   response->set_instance(InstanceName(instance_));
   FillTimestamp(start_time_, response->mutable_start_time());
-  ErrorPtr error =
-      FillStats(request, wanted.target, pool_->TakeSnapshot(wanted, now),
-                metrics_->Read(), now, response);
+  pool::Snapshot snapshot = pool_->TakeSnapshot(wanted, now);
+  // Counted they are for everybody; looked at, by their owner alone.
+  const auto policy = settings()->policy;
+  const bool all =
+      policy != nullptr && policy->SeesAllLeases(NameOf(context.identity));
+  std::erase_if(snapshot.leases, [&](const pool::LeaseRow& row) {
+    return !all && row.owner != context.owner();
+  });
+  ErrorPtr error = FillStats(request, wanted.target, snapshot, metrics_->Read(),
+                             now, response);
   if (error == nullptr && response->targets_size() > 0) AddDesyncs(response);
   return error;
 }
@@ -211,7 +239,25 @@ void Broker::RemoveSession(OpenSession* session) {
   registry_->RemoveSession(session);
 }
 
+ErrorPtr Broker::Authorize(RpcMethod rpc, const CallContext& context,
+                           std::string_view target) {
+  const auto settings = this->settings();
+  if (settings->policy == nullptr) return nullptr;
+  Quota unused;
+  return gatekeeper_.Check(*settings->policy, rpc, context.identity, target,
+                           context.arrival, &unused);
+}
+
+ErrorPtr Broker::LeaseError(pool::LeaseStatus status, RpcMethod rpc,
+                            const CallContext& context) {
+  if (status == pool::LeaseStatus::kOk) return nullptr;
+  ErrorPtr error = FromLeaseStatus(status);
+  gatekeeper_.Note(rpc, context.identity, *error);
+  return error;
+}
+
 void Broker::Reconfigure(const BrokerSettings& settings) {
+  overload_.Reconfigure(settings.overload);
   auto fresh = std::make_shared<const BrokerSettings>(settings);
   MutexLock lock(&settings_mu_);
   settings_ = std::move(fresh);

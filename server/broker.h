@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -25,6 +26,10 @@
 #include "pool/pool.h"
 #include "server/error.h"
 #include "server/execute_metrics.h"
+#include "server/gatekeeper.h"
+#include "server/identity.h"
+#include "server/overload.h"
+#include "server/policy.h"
 #include "server/retry_budget.h"
 #include "upstream/upstream.h"
 
@@ -53,6 +58,9 @@ struct BrokerSettings {
   SessionLimits session;
   // Names that callers may ask for.
   std::set<std::string, std::less<>> tls_profiles;
+  // Null: everybody may do everything.
+  std::shared_ptr<const Policy> policy;
+  OverloadLimits overload;
 };
 
 // What comes with a call beside its message.
@@ -64,6 +72,10 @@ struct CallContext {
   // Holds the leases of requests that name no holder, and names the session
   // that all of them are bound to. May be null.
   std::shared_ptr<const pool::Holder> holder;
+  IdentityPtr identity;  // Null: nobody in particular.
+
+  // What the caller's leases are marked with.
+  uint64_t owner() const { return identity == nullptr ? 0 : identity->owner; }
 };
 
 // Told once that a call is over; null means success, and that the response is
@@ -190,11 +202,11 @@ class Broker {
       v1::ExecuteStreamResponse* last, CallContext context, StreamPeer* peer);
 
   ErrorPtr Release(const v1::ReleaseRequest& request,
-                   v1::ReleaseResponse* response, Instant now);
+                   v1::ReleaseResponse* response, const CallContext& context);
   ErrorPtr Renew(const v1::RenewRequest& request, v1::RenewResponse* response,
-                 Instant now);
+                 const CallContext& context);
   ErrorPtr Stats(const v1::StatsRequest& request, v1::StatsResponse* response,
-                 Instant now);
+                 const CallContext& context);
 
   // Their session has ended, and so do they, with the calls that run on them.
   void Reclaim(const std::vector<LeaseId>& leases, Instant now);
@@ -206,8 +218,17 @@ class Broker {
   uint64_t AddSession(OpenSession* session);
   void RemoveSession(OpenSession* session);
 
+  // Whether the policy lets this caller do it; for what is answered on the spot
+  // and for opening a session.
+  ErrorPtr Authorize(RpcMethod rpc, const CallContext& context,
+                     std::string_view target);
+
   void Reconfigure(const BrokerSettings& settings);
   std::shared_ptr<const BrokerSettings> settings() const;
+
+  // For /metrics.
+  const Gatekeeper& gatekeeper() const { return gatekeeper_; }
+  const Overload& overload() const { return overload_; }
 
   // No new leases, and no new calls without one; what runs goes on.
   void StartDrain(Instant now);
@@ -227,6 +248,9 @@ class Broker {
   class Registry;
 
   void AddDesyncs(v1::StatsResponse* response) const;
+  // Null for kOk. Of the others it may be that somebody tried what is not his.
+  ErrorPtr LeaseError(pool::LeaseStatus status, RpcMethod rpc,
+                      const CallContext& context);
   // The budget of a target; shared by the tail when there are too many.
   std::shared_ptr<RetryBudget> BudgetOf(const std::string& target);
 
@@ -236,10 +260,17 @@ class Broker {
   upstream::Upstream* const upstream_;
   ExecuteMetrics* const metrics_;
   const std::unique_ptr<Registry> registry_;
+  Gatekeeper gatekeeper_;
+  Overload overload_;
 
   mutable Mutex settings_mu_;
   std::shared_ptr<const BrokerSettings> settings_ ABSL_GUARDED_BY(settings_mu_);
 };
+
+// The lease that `text` names when this caller says it; null when it is not a
+// lease id. A lease of another identity is found to be one only by the pool.
+std::optional<LeaseId> PresentedLease(const std::string& text,
+                                      const CallContext& context);
 
 // The caller's deadline less a margin (5 % of what remains, 2 to 50 ms), so
 // that our explained error arrives before the library's bare one.

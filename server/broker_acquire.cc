@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "server/proto_time.h"
 #include "server/validate.h"
 
@@ -33,6 +34,13 @@ std::shared_ptr<const pool::Holder> HolderIn(const v1::AcquireRequest& request,
   }
   return std::make_shared<const pool::Holder>(std::move(holder));
 }
+
+// A holder that counts as one of its identity's leases, for as long as the pool
+// keeps it: as long as the lease lives, or is waited for.
+struct CountedHolder {
+  pool::Holder holder;
+  QuotaToken lease;
+};
 
 }  // namespace
 
@@ -105,8 +113,32 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
                                       &key_, &acquire_)) {
     return error;
   }
+  if (ErrorPtr refused = Authorize()) return refused;
+  if (ErrorPtr refused = MakeHolder()) return refused;
+  if (context_.identity != nullptr && !request_.request_id().empty()) {
+    // The same word of two callers means two things.
+    request_id_ =
+        absl::StrCat(context_.identity->name, "\n", request_.request_id());
+    acquire_.request_id = request_id_;
+  }
   max_attempts_ = settings_->max_attempts;
   Seek(now);
+  return nullptr;
+}
+
+ErrorPtr AcquireCall::MakeHolder() {
+  if (quota_.max_leases == 0) return nullptr;
+  auto counted = std::make_shared<CountedHolder>();
+  Gatekeeper& gatekeeper = broker_->gatekeeper_;
+  const IdentityPtr& who = gatekeeper.Accountable(context_.identity);
+  if (!counted->lease.Take(who, &who->leases, quota_.max_leases)) {
+    return gatekeeper.OverQuota(rpc(), context_.identity, key_.target,
+                                "max_leases", quota_.max_leases,
+                                std::chrono::seconds(1));
+  }
+  if (acquire_.holder != nullptr) counted->holder = *acquire_.holder;
+  acquire_.holder =
+      std::shared_ptr<const pool::Holder>(counted, &counted->holder);
   return nullptr;
 }
 
@@ -122,6 +154,7 @@ void AcquireCall::OnSlot(const pool::Grant& grant) {
   Complete(nullptr);
 }
 
-void AcquireCall::OnCompleting(const ErrorPtr&) {}
+// The pool has its own, if there is a lease.
+void AcquireCall::OnCompleting(const ErrorPtr&) { acquire_.holder = nullptr; }
 
 }  // namespace hotline::server

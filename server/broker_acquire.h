@@ -13,12 +13,17 @@ class AcquireCall final : public PooledCall {
               Completion* completion);
 
  private:
+  RpcMethod rpc() const override { return RpcMethod::kAcquire; }
   ErrorPtr Prepare(Instant now) override;
+  // What will be known of the lease's holder; null when there is nothing. Holds
+  // one of the caller's leases, where those are counted.
+  ErrorPtr MakeHolder();
   void OnSlot(const pool::Grant& grant) override;
   void OnCompleting(const ErrorPtr& error) override;
 
   const v1::AcquireRequest& request_;
   v1::AcquireResponse* const response_;
+  std::string request_id_;  // With the caller's identity before it.
 };
 
 // Who `holder`, which may be empty, says that it is; the caller's trace where

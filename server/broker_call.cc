@@ -36,12 +36,30 @@ PooledCall::PooledCall(Broker* broker, CallContext context,
           ? SaturatingAdd(context_.arrival, settings_->default_deadline)
           : WithMargin(context_.deadline, context_.arrival);
   deadline_ = asked;
+  acquire_.owner = context_.owner();
 }
 
 void PooledCall::Start() {
   self_ = shared_from_this();
   broker_->registry_->Add(this);
-  if (ErrorPtr error = Prepare(context_.arrival)) Complete(std::move(error));
+  ErrorPtr error = broker_->overload_.Enter(request_bytes(), context_.arrival);
+  entered_ = error == nullptr;
+  if (entered_) error = Prepare(context_.arrival);
+  if (error != nullptr) Complete(std::move(error));
+}
+
+ErrorPtr PooledCall::Authorize() {
+  if (authorized_ || settings_->policy == nullptr) return nullptr;
+  authorized_ = true;
+  return broker_->gatekeeper_.Check(*settings_->policy, rpc(),
+                                    context_.identity, key_.target,
+                                    context_.arrival, &quota_);
+}
+
+bool PooledCall::MayWait() {
+  if (quota_.max_waiters == 0 || !acquire_.may_wait) return acquire_.may_wait;
+  const IdentityPtr& who = broker_->gatekeeper_.Accountable(context_.identity);
+  return place_.Take(who, &who->waiters, quota_.max_waiters);
 }
 
 void PooledCall::Seek(Instant now) {
@@ -55,6 +73,9 @@ void PooledCall::Seek(Instant now) {
     step = ++step_;
   }
   if (ended) return Complete(EndedError());
+  if (ErrorPtr denied = Authorize()) return Complete(std::move(denied));
+  const bool wanted_to_wait = acquire_.may_wait;
+  acquire_.may_wait = MayWait();
   // After the pool's answer the call may be over and gone in another thread.
   const std::shared_ptr<Call> keep = self_;
   seek_start_ = now;
@@ -65,8 +86,16 @@ void PooledCall::Seek(Instant now) {
   pool::AcquireResult result = broker_->pool_->Acquire(acquire_, now);
   switch (result.kind) {
     case pool::AcquireResult::kGranted:
+      acquire_.may_wait = wanted_to_wait;
       return OnGrant(result.grant);
     case pool::AcquireResult::kRejected:
+      if (wanted_to_wait && !acquire_.may_wait &&
+          result.rejection->reason == pool::RejectReason::kNoIdleConnection) {
+        return Complete(broker_->gatekeeper_.OverQuota(
+            rpc(), context_.identity, key_.target, "max_waiters",
+            quota_.max_waiters, result.rejection->retry_after));
+      }
+      acquire_.may_wait = wanted_to_wait;
       return OnRefused(*result.rejection, now);
     case pool::AcquireResult::kQueued:
       break;
@@ -93,6 +122,7 @@ void PooledCall::OnGrant(const pool::Grant& grant) {
     phase_ = Phase::kRunning;
     ++step_;
   }
+  place_ = QuotaToken();
   waited_ += grant.wait.waited;
   wait_ = grant.wait;
   if (ended) {
@@ -116,6 +146,7 @@ void PooledCall::OnReject(pool::Rejection rejection) {
 }
 
 void PooledCall::OnRefused(const pool::Rejection& rejection, Instant now) {
+  place_ = QuotaToken();
   waited_ += rejection.wait.waited;
   wait_ = rejection.wait;
   HOTLINE_LOG(kDebug, "refused",
@@ -132,14 +163,14 @@ void PooledCall::OnRefused(const pool::Rejection& rejection, Instant now) {
        std::string_view(rejection.dial_error.reason) == "TLS_FAILED");
   if (transient && attempts_ < max_attempts_ && ended() == Ended::kNo) {
     ++attempts_;
-    dial_error_ = FromRejection(key_.target, rejection);
+    dial_error_ = FromRejection(key_.target, rejection, context_.owner());
     return SeekLater(attempts_ - 1, now);
   }
   CompleteRefused(rejection);
 }
 
 void PooledCall::CompleteRefused(const pool::Rejection& rejection) {
-  ErrorPtr error = FromRejection(key_.target, rejection);
+  ErrorPtr error = FromRejection(key_.target, rejection, context_.owner());
   if (rejection.reason == pool::RejectReason::kCircuitOpen &&
       dial_error_ != nullptr) {
     // What became of its own dial says more than that there are no others.
@@ -171,11 +202,19 @@ void PooledCall::SeekLater(int n, Instant now) {
   });
 }
 
-bool PooledCall::BeginRunning() {
-  MutexLock lock(&mu_);
-  phase_ = Phase::kRunning;
-  ++step_;
-  return ended_ == Ended::kNo;
+ErrorPtr PooledCall::BeginRunning() {
+  if (ErrorPtr denied = Authorize()) return denied;
+  return BeginAsking();
+}
+
+ErrorPtr PooledCall::BeginAsking() {
+  {
+    MutexLock lock(&mu_);
+    phase_ = Phase::kRunning;
+    ++step_;
+    if (ended_ == Ended::kNo) return nullptr;
+  }
+  return EndedError();
 }
 
 void PooledCall::End(Ended how) {
@@ -234,6 +273,8 @@ void PooledCall::Complete(ErrorPtr error) {
     last = std::move(self_);
   }
   broker_->registry_->Remove(this);
+  if (entered_) broker_->overload_.Leave();
+  place_ = QuotaToken();
   if (error != nullptr) error = Judge(std::move(error));
   OnCompleting(error);
   completion_->OnComplete(std::move(error));

@@ -35,6 +35,10 @@ class PooledCall : public Call, protected pool::Waiter {
 
   PooledCall(Broker* broker, CallContext context, Completion* completion);
 
+  // What a policy calls it.
+  virtual RpcMethod rpc() const = 0;
+  // Bytes of the request that are worth counting.
+  virtual int64_t request_bytes() const { return 0; }
   // Checks the request, sets key_ and the rest of acquire_, and goes on: to
   // Seek, or by itself. An error completes the call.
   virtual ErrorPtr Prepare(Instant now) = 0;
@@ -47,13 +51,21 @@ class PooledCall : public Call, protected pool::Waiter {
   // Just before the completion is told.
   virtual void OnCompleting(const ErrorPtr& error) = 0;
 
+  // Whether the policy allows it; asks once. Seek and BeginRunning do it, so
+  // nothing can be begun without; a call may do it before, when key_.target is
+  // set. Sets quota_.
+  ErrorPtr Authorize();
   // Gets in line for a slot. `acquire_` says which.
   void Seek(Instant now);
   // Seeks again after a back-off of full jitter for the n-th retry; at once
   // with n = 0.
   void SeekLater(int n, Instant now);
-  // Moves to kRunning without a slot (on a lease). False: the call has ended.
-  bool BeginRunning();
+  // Moves to kRunning without a slot (on a lease). Not null: the call has
+  // ended, or must not be.
+  ErrorPtr BeginRunning();
+  // The same before it is known what the call will run on: it runs in so far as
+  // others can end it, and Seek or BeginRunning follows.
+  ErrorPtr BeginAsking();
   // Tells the completion, once, and lets go of the call.
   void Complete(ErrorPtr error);
   // What a call that was cancelled or aborted completes with.
@@ -72,6 +84,7 @@ class PooledCall : public Call, protected pool::Waiter {
   pool::AcquireRequest acquire_;
   int max_attempts_ = 1;
   int attempts_ = 1;     // The one that is under way included.
+  Quota quota_;          // What the caller may have.
   Duration waited_{0};   // For slots, in all.
   pool::WaitInfo wait_;  // Of the last wait.
 
@@ -80,7 +93,13 @@ class PooledCall : public Call, protected pool::Waiter {
   void OnRefused(const pool::Rejection& rejection, Instant now);
   void CompleteRefused(const pool::Rejection& rejection);
 
+  // Whether the caller may have one more waiter; else it must not wait.
+  bool MayWait();
+
   Completion* const completion_;
+  bool authorized_ = false;
+  bool entered_ = false;        // Counted by the broker's Overload.
+  QuotaToken place_;            // In line.
   std::shared_ptr<Call> self_;  // From Start to Complete.
   Instant seek_start_{};
   // Of this call's own last dial that failed and was tried again.

@@ -13,6 +13,10 @@ class ExecuteCall final : public RequestCall, private upstream::CallHandler {
               Completion* completion);
 
  private:
+  RpcMethod rpc() const override { return RpcMethod::kExecute; }
+  int64_t request_bytes() const override {
+    return static_cast<int64_t>(request_.body().size());
+  }
   ErrorPtr Prepare(Instant now) override;
   void Run(Instant now) override;
   void Succeed(upstream::CallResult result, Instant now);

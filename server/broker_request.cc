@@ -47,14 +47,14 @@ ErrorPtr RequestCall::Begin(const std::string& lease_id, Instant now) {
 }
 
 ErrorPtr RequestCall::StartOnLease(const std::string& lease_id, Instant now) {
-  lease_ = DecodeLeaseId(lease_id);
+  lease_ = PresentedLease(lease_id, context_);
   if (!lease_.has_value()) {
     return FromInput(
         {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
   }
   const pool::CallStart start = broker_->pool_->BeginCall(*lease_, now);
   if (start.status != pool::LeaseStatus::kOk) {
-    return FromLeaseStatus(start.status);
+    return broker_->LeaseError(start.status, rpc(), context_);
   }
   if (start.key->target != key_.target) {
     broker_->pool_->EndCall(*lease_, now);
@@ -63,9 +63,9 @@ ErrorPtr RequestCall::StartOnLease(const std::string& lease_id, Instant now) {
                                    ", the URL for ", key_.target)});
   }
   slot_ = {*lease_, start.conn, start.handle, start.uses, start.ready_since};
-  if (!BeginRunning()) {
+  if (ErrorPtr error = BeginRunning()) {
     broker_->pool_->EndCall(*lease_, now);
-    return EndedError();
+    return error;
   }
   Run(now);
   return nullptr;

@@ -21,7 +21,7 @@ StreamCall::StreamCall(Broker* broker, v1::ExecuteStreamResponse* last,
       last_(last) {}
 
 ErrorPtr StreamCall::Prepare(Instant) {
-  if (!BeginRunning()) return EndedError();
+  if (ErrorPtr error = BeginAsking()) return error;
   {
     MutexLock lock(&stream_mu_);
     expires_ = deadline_;

@@ -59,6 +59,7 @@ class StreamCall final : public RequestCall,
     kRead,
   };
 
+  RpcMethod rpc() const override { return RpcMethod::kExecuteStream; }
   ErrorPtr Prepare(Instant now) override;
   void Run(Instant now) override;
   bool CanRepeat() override;

@@ -57,17 +57,17 @@ ErrorPtr TunnelCall::Prepare(Instant now) {
 }
 
 ErrorPtr TunnelCall::StartOnLease(Instant now) {
-  lease_ = DecodeLeaseId(open_.lease_id());
+  lease_ = PresentedLease(open_.lease_id(), context_);
   if (!lease_.has_value()) {
     return FromInput(
         {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
   }
   const pool::CallStart start = broker_->pool_->BeginCall(*lease_, now);
   if (start.status != pool::LeaseStatus::kOk) {
-    return FromLeaseStatus(start.status);
+    return broker_->LeaseError(start.status, rpc(), context_);
   }
   ErrorPtr error = CheckLease(start);
-  if (error == nullptr && !BeginRunning()) error = EndedError();
+  if (error == nullptr) error = BeginRunning();
   if (error != nullptr) {
     broker_->pool_->EndCall(*lease_, now);
     return error;

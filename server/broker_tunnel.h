@@ -37,6 +37,7 @@ class TunnelCall final : public PooledCall,
     Instant ready_since{};
   };
 
+  RpcMethod rpc() const override { return RpcMethod::kTunnel; }
   ErrorPtr Prepare(Instant now) override;
   void OnSlot(const pool::Grant& grant) override;
   void EndRunning() override;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "hotline/v1/config.pb.h"
 #include "server/config_address.h"
+#include "server/config_front.h"
 #include "server/config_proto.h"
 #include "server/config_rules.h"
 #include "server/config_tls.h"
@@ -40,6 +41,7 @@ class Resolver {
         cores_(cores),
         faults_(*faults),
         warnings_(*warnings),
+        report_{lines, faults, warnings},
         tls_(
             config, checks,
             [this](const std::string& path, const std::string& text) {
@@ -56,6 +58,9 @@ class Resolver {
     ResolveExecute();
     out_.rewarm = ResolveRewarm(config_.rewarm());
     ResolveSession();
+    ResolvePolicy(config_.policy(), report_, &out_.policy);
+    out_.overload_max_memory_bytes = config_.overload().max_memory_bytes();
+    out_.overload_max_calls = config_.overload().max_calls();
     for (int i = 0; i < config_.targets_size(); ++i) ResolveTarget(i);
     CheckWarmth();
     out_.log_level =
@@ -89,6 +94,7 @@ class Resolver {
       listen.add_grpc("127.0.0.1:50051");
     }
     std::set<std::string> seen;
+    bool any_reachable = false;
     for (int i = 0; i < listen.grpc_size(); ++i) {
       const std::string& text = listen.grpc(i);
       const std::string path = absl::StrCat("listen.grpc[", i, "]");
@@ -96,16 +102,19 @@ class Resolver {
       const std::string wrong = CheckGrpcListener(text, &reachable);
       if (!wrong.empty()) {
         Fault(path, wrong);
-      } else if (reachable && !listen.insecure()) {
+      } else if (reachable && !listen.insecure() && !listen.has_tls()) {
         Fault(path,
               absl::StrCat(text,
                            " can be reached from the network, without TLS and "
-                           "without identity: use loopback or a Unix socket, "
-                           "or allow it with listen.insecure: true"));
+                           "without identity: use listen.tls, loopback or a "
+                           "Unix socket, or allow it with listen.insecure: "
+                           "true"));
       } else if (!text.ends_with(":0") && !seen.insert(text).second) {
         Fault(path, "given twice");
       }
+      any_reachable = any_reachable || reachable;
     }
+    ResolveFrontDoor(listen, any_reachable, report_, &out_.listen);
     if (!listen.has_http()) listen.set_http("127.0.0.1:9464");
     if (!listen.http().empty()) {
       const auto http = ParseSocketAddress(listen.http());
@@ -355,6 +364,7 @@ class Resolver {
   const int cores_;
   ConfigFaults& faults_;
   ConfigFaults& warnings_;
+  const ConfigReport report_;
   TlsProfileRules tls_;
   Settings out_;
   std::map<std::string, std::string> first_with_;  // Target -> its path.

@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "pool/types.h"
+#include "server/policy.h"
 
 namespace hotline::server {
 
@@ -136,11 +137,29 @@ struct SessionSettings {
                          const SessionSettings&) = default;
 };
 
+// The front door: GrpcServerOptions, in words that this room may say.
+struct ListenSettings {
+  // All empty, or none.
+  std::string cert_file;
+  std::string key_file;
+  std::string client_ca_file;
+  std::vector<uint32_t> allowed_uids;
+  std::vector<uint32_t> allowed_gids;
+  int max_connections = 0;  // 0: from the limit on descriptors.
+  int max_connections_per_peer = 0;
+  Duration handshake_timeout{0};
+  int max_resets_per_second = 0;
+
+  friend bool operator==(const ListenSettings&,
+                         const ListenSettings&) = default;
+};
+
 struct Settings {
   // "127.0.0.1:50051", "[::1]:50051", "unix:///path": as in the file.
   std::vector<std::string> grpc_listen;
   // "127.0.0.1:9464"; empty: no HTTP.
   std::string http_listen;
+  ListenSettings listen;
 
   // `instance` and `seed` are left for main to draw.
   pool::PoolConfig pool;
@@ -151,6 +170,10 @@ struct Settings {
   ExecuteSettings execute;
   RewarmSettings rewarm;
   SessionSettings session;
+
+  PolicyRules policy;
+  int64_t overload_max_memory_bytes = 0;  // 0: from the memory cgroup.
+  int overload_max_calls = 0;
 
   Duration lease_ttl{0};
   Duration max_lease_ttl{0};

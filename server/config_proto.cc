@@ -170,6 +170,10 @@ class Filler {
       lines_->emplace(item_path, item.line);
       if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
         FillMessage(item, item_path, reflection.AddMessage(message, &field));
+      } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
+        if (const auto value = Integer(item, item_path)) {
+          reflection.AddInt64(message, &field, *value);
+        }
       } else if (const auto text = Text(item, item_path)) {
         reflection.AddString(message, &field, *text);
       }
@@ -202,12 +206,9 @@ class Filler {
 
   void FillInteger(const YamlNode& node, const std::string& path,
                    const FieldDescriptor& field, Message* message) {
-    std::optional<int64_t> value;
-    if (node.kind == YamlNode::Kind::kScalar && !node.quoted) {
-      value = ParseInteger(node.text);
-    }
+    const std::optional<int64_t> value = Integer(node, path);
+    if (!value) return;
     const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32;
-    if (!value) return Expected(node, path, "a whole number");
     if (narrow && *value != static_cast<int32_t>(*value)) {
       return faults_->Add(node.line, path,
                           absl::StrCat(*value, " is out of range"));
@@ -218,6 +219,16 @@ class Filler {
     } else {
       message->GetReflection()->SetInt64(message, &field, *value);
     }
+  }
+
+  std::optional<int64_t> Integer(const YamlNode& node,
+                                 const std::string& path) {
+    std::optional<int64_t> value;
+    if (node.kind == YamlNode::Kind::kScalar && !node.quoted) {
+      value = ParseInteger(node.text);
+    }
+    if (!value) Expected(node, path, "a whole number");
+    return value;
   }
 
   void FillDurationField(const YamlNode& node, const std::string& path,
@@ -271,8 +282,11 @@ void PrintList(const Message& message, const FieldDescriptor& field,
   } else {
     absl::StrAppend(out, " [");
     for (int i = 0; i < size; ++i) {
-      absl::StrAppend(out, i == 0 ? "" : ", ",
-                      Quoted(reflection.GetRepeatedString(message, &field, i)));
+      absl::StrAppend(
+          out, i == 0 ? "" : ", ",
+          field.cpp_type() == FieldDescriptor::CPPTYPE_INT64
+              ? absl::StrCat(reflection.GetRepeatedInt64(message, &field, i))
+              : Quoted(reflection.GetRepeatedString(message, &field, i)));
     }
     absl::StrAppend(out, "]\n");
   }

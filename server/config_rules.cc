@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr int64_t kMillion = 1'000'000;
+constexpr int64_t kMaxId = std::numeric_limits<uint32_t>::max() - 1;
 
 struct NumberRule {
   const char* path;
@@ -32,6 +33,16 @@ struct NumberRule {
 };
 
 constexpr NumberRule kNumbers[] = {
+    {"listen.allowed_uids", 0, kMaxId, std::nullopt},
+    {"listen.allowed_gids", 0, kMaxId, std::nullopt},
+    {"listen.max_connections", 0, kMillion, 0},
+    {"listen.max_connections_per_peer", 0, kMillion, 0},
+    {"listen.max_resets_per_second", 10, kMillion, 1000},
+    {"policy.rules.max_leases", 0, kMillion, 0},
+    {"policy.rules.max_waiters", 0, kMillion, 0},
+    {"policy.rules.requests_per_second", 0, kMillion, 0},
+    {"overload.max_memory_bytes", 0, int64_t{1} << 40, 0},
+    {"overload.max_calls", 1, kMillion, 10'000},
     {"pool.max_connections", 1, kMillion, 100},
     {"pool.max_connections_per_target", 1, kMillion, 10},
     {"pool.max_waiters_per_target", 0, kMillion, 1024},
@@ -77,6 +88,7 @@ struct DurationRule {
 };
 
 constexpr DurationRule kDurations[] = {
+    {"listen.handshake_timeout", milliseconds(100), seconds(300), seconds(3)},
     {"pool.idle_timeout", milliseconds(100), hours(24 * 365), seconds(45)},
     {"pool.max_lifetime", seconds(1), hours(24 * 365), seconds(300)},
     {"pool.check_interval", milliseconds(100), hours(24 * 365), seconds(30)},
@@ -107,6 +119,7 @@ struct ChoiceRule {
 std::span<const ChoiceRule> Choices() {
   static const auto* const rules = new std::vector<ChoiceRule>{
       {"egress.default", {"public", "none"}},
+      {"policy.default", {"allow", "deny"}},
       {"targets.validate.method", {"HEAD", "GET", "OPTIONS"}},
       {"targets.probe.kind", {"http", "tcp", "none"}},
       {"tls_profiles.min_version", {"1.2", "1.3", "1.1", "1.0"}},
@@ -144,6 +157,9 @@ class Applier {
       const std::string mine = Join(path, field.name());
       const std::string rule = Join(rule_path, field.name());
       if (field.is_repeated()) {
+        if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
+          CheckNumbers(*message, field, mine, rule);
+        }
         if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
         for (int j = 0; j < reflection.FieldSize(*message, &field); ++j) {
           Apply(reflection.MutableRepeatedMessage(message, &field, j),
@@ -165,6 +181,24 @@ class Applier {
   }
 
  private:
+  void CheckNumbers(const Message& message, const FieldDescriptor& field,
+                    const std::string& path, const std::string& rule_path) {
+    const auto* const rule = Find(kNumbers, rule_path);
+    if (rule == nullptr) return;
+    const Reflection& reflection = *message.GetReflection();
+    for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
+      CheckNumber(absl::StrCat(path, "[", i, "]"), *rule,
+                  reflection.GetRepeatedInt64(message, &field, i));
+    }
+  }
+
+  void CheckNumber(const std::string& path, const NumberRule& rule,
+                   int64_t value) {
+    if (value >= rule.least && value <= rule.most) return;
+    Add(path, absl::StrCat("must be ", rule.least, " to ", rule.most, ", not ",
+                           value));
+  }
+
   void ApplyNumber(Message* message, const FieldDescriptor& field,
                    const std::string& path, const std::string& rule_path) {
     const auto* const rule = Find(kNumbers, rule_path);
@@ -181,12 +215,9 @@ class Applier {
       }
       return;
     }
-    const int64_t value = narrow ? reflection.GetInt32(*message, &field)
-                                 : reflection.GetInt64(*message, &field);
-    if (value < rule->least || value > rule->most) {
-      Add(path, absl::StrCat("must be ", rule->least, " to ", rule->most,
-                             ", not ", value));
-    }
+    CheckNumber(path, *rule,
+                narrow ? reflection.GetInt32(*message, &field)
+                       : reflection.GetInt64(*message, &field));
   }
 
   void ApplyDuration(Message* message, const FieldDescriptor& field,

@@ -48,14 +48,17 @@ std::string WaitedFor(const pool::WaitInfo& wait) {
       wait.limit_value > 0 ? absl::StrCat(" (", wait.limit_value, ")") : "");
 }
 
-void AttachWait(const pool::Rejection& rejection, Error* error) {
+void AttachWait(const pool::Rejection& rejection, uint64_t owner,
+                Error* error) {
   auto wait = std::make_unique<v1::WaitExplanation>();
   FillWait(rejection.wait, wait.get());
   // Details stay under 4 KiB in all: larger ones are lost on the way.
   wait->set_last_dial_error(rejection.last_dial_error.substr(0, 512));
   for (const pool::HeldFor& held : rejection.oldest_holders) {
     v1::HolderAge* row = wait->add_oldest_holders();
-    FillHolder(held.holder, row->mutable_holder());
+    // That somebody holds it, and for how long, is why the caller waits; who it
+    // is, is between others.
+    if (held.owner == owner) FillHolder(held.holder, row->mutable_holder());
     FillDuration(held.age, row->mutable_age());
   }
   error->wait = std::move(wait);
@@ -83,6 +86,9 @@ ErrorPtr FromLeaseStatus(pool::LeaseStatus status) {
     case pool::LeaseStatus::kEnded:
       return MakeError(StatusCode::kNotFound, "LEASE_EXPIRED",
                        "the lease has been released or has run out");
+    case pool::LeaseStatus::kNotYours:
+      return MakeError(StatusCode::kPermissionDenied, "LEASE_NOT_YOURS",
+                       "the lease was acquired by another identity");
     case pool::LeaseStatus::kOtherInstance:
       return MakeError(StatusCode::kFailedPrecondition, "LEASE_OTHER_INSTANCE",
                        "the lease was made by another process");
@@ -98,7 +104,7 @@ ErrorPtr FromLeaseStatus(pool::LeaseStatus status) {
 }
 
 ErrorPtr FromRejection(const std::string& target,
-                       const pool::Rejection& rejection) {
+                       const pool::Rejection& rejection, uint64_t owner) {
   using pool::RejectReason;
   ErrorPtr error;
   switch (rejection.reason) {
@@ -108,7 +114,7 @@ ErrorPtr FromRejection(const std::string& target,
       error = MakeError(StatusCode::kResourceExhausted, "QUEUE_FULL",
                         absl::StrCat(target, ": the wait queue is full"));
       error->retry_after = rejection.retry_after;
-      AttachWait(rejection, error.get());
+      AttachWait(rejection, owner, error.get());
       return error;
     case RejectReason::kNoIdleConnection:
       error = MakeError(StatusCode::kResourceExhausted, "NO_IDLE_CONNECTION",
@@ -126,7 +132,7 @@ ErrorPtr FromRejection(const std::string& target,
           absl::StrCat(target,
                        ": the wait for a connection would outlast the call"));
       error->retry_after = rejection.retry_after;
-      AttachWait(rejection, error.get());
+      AttachWait(rejection, owner, error.get());
       return error;
     case RejectReason::kCircuitOpen:
       error = MakeError(
@@ -135,12 +141,12 @@ ErrorPtr FromRejection(const std::string& target,
                        ": its dials failed too often in a row; the last one: ",
                        rejection.last_dial_error));
       error->retry_after = rejection.retry_after;
-      AttachWait(rejection, error.get());
+      AttachWait(rejection, owner, error.get());
       return error;
     case RejectReason::kWaitTimeout:
       error = MakeError(StatusCode::kDeadlineExceeded, "WAIT_TIMEOUT",
                         absl::StrCat(target, ": ", WaitedFor(rejection.wait)));
-      AttachWait(rejection, error.get());
+      AttachWait(rejection, owner, error.get());
       return error;
     case RejectReason::kSuperseded:
       return MakeError(StatusCode::kAborted, "SUPERSEDED",

@@ -43,9 +43,10 @@ ErrorPtr FromInput(const InputError& input);
 // A lease that cannot be used. REQUIRES: status is not kOk.
 ErrorPtr FromLeaseStatus(pool::LeaseStatus status);
 
-// The pool did not serve an acquire for `target`.
+// The pool did not serve an acquire for `target`. Of the oldest holders it
+// names those whose leases are `owner`'s.
 ErrorPtr FromRejection(const std::string& target,
-                       const pool::Rejection& rejection);
+                       const pool::Rejection& rejection, uint64_t owner = 0);
 
 // As every caller sees it, over whatever channel: an ErrorInfo (domain
 // "hotline") and, where it has them, RetryInfo, BadRequest and WaitExplanation.

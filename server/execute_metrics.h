@@ -26,7 +26,7 @@ namespace hotline::server {
 
 // How Executes end: "ok", "cancelled" (by the caller), or the ErrorInfo's
 // reason in lower case. The last one takes what is not in the list.
-inline constexpr std::array<std::string_view, 33> kExecuteResults = {
+inline constexpr std::array<std::string_view, 38> kExecuteResults = {
     "ok",
     "alpn_mismatch",
     "bad_header",
@@ -44,12 +44,17 @@ inline constexpr std::array<std::string_view, 33> kExecuteResults = {
     "egress_denied",
     "lease_busy",
     "lease_expired",
+    "lease_not_yours",
     "lease_other_instance",
     "lease_target_mismatch",
     "lease_unknown",
+    "no_identity",
     "no_idle_connection",
+    "not_authorized",
+    "overloaded",
     "protocol_error",
     "queue_full",
+    "quota",
     "response_too_large",
     "superseded",
     "tls_failed",

@@ -1,38 +1,49 @@
 #include "server/grpc_server.h"
 
-#include <sys/stat.h>
-#include <sys/un.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
+#include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "server/caller.h"
+#include "server/certificates.h"
+#include "server/reset_watch.h"
 
 namespace hotline::server {
 namespace {
 
 constexpr char kBroker[] = "hotline.v1.Broker";
-constexpr char kUnix[] = "unix://";
 
 // More than our own cap on bodies, so that it is our typed error that answers.
 constexpr int kMaxReceived = 8 << 20;
 
-void SetLimits(grpc::ServerBuilder* builder) {
+void SetLimits(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(kMaxReceived);
-  // A second process on our port is a mistake to be told, not a way to share.
-  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  if (options.max_buffer_bytes > 0) {
+    builder->SetResourceQuota(grpc::ResourceQuota("hotline").Resize(
+        static_cast<size_t>(options.max_buffer_bytes)));
+  }
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1024);
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   // What a caller may send of one stream before we read it. gRPC would find it
   // out by itself, and hold tens of MiB for a fast caller of a slow upstream.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1 << 20);
-  builder->AddChannelArgument("grpc.server_handshake_timeout_ms", 3000);
+  builder->AddChannelArgument(
+      "grpc.server_handshake_timeout_ms",
+      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                           options.handshake_timeout)
+                           .count()));
   // Dead callers are noticed, instead of after two hours.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
@@ -42,55 +53,126 @@ void SetLimits(grpc::ServerBuilder* builder) {
       GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
 }
 
-// The address as it was bound: with the port that was free.
-std::string Bound(const std::string& address, int port) {
-  if (absl::StartsWith(address, kUnix)) return address;
-  return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
+
+std::unique_ptr<Acceptor> AddAcceptor(
+    grpc::ServerBuilder* builder,
+    std::shared_ptr<grpc::ServerCredentials> credentials) {
+  return builder->experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      std::move(credentials));
 }
 
 }  // namespace
 
+// What gRPC takes accepted connections by: one for each way of knowing who it
+// is.
+class GrpcServer::Acceptors {
+ public:
+  Acceptors(const FrontDoor& door, const Certificates* certificates,
+            ResetWatch* watch, grpc::ServerBuilder* builder)
+      : watch_(watch),
+        plain_(AddAcceptor(builder, grpc::InsecureServerCredentials())) {
+    if (certificates != nullptr) {
+      tls_ = AddAcceptor(builder, certificates->credentials());
+    }
+    if (door.has(Listener::Kind::kUnix)) uids_.emplace(builder);
+  }
+
+  void Deliver(int fd, const Visitor& visitor) {
+    Acceptor* const acceptor = AcceptorFor(visitor);
+    if (acceptor == nullptr) {
+      static LogLimiter limiter(std::chrono::seconds(10));
+      HOTLINE_LOG_LIMITED(limiter, kWarning,
+                          "refused a caller: too many different uids",
+                          {{"peer", visitor.peer}});
+      shutdown(fd, SHUT_RDWR);
+      close(fd);
+      return;
+    }
+    Acceptor::NewConnectionParameters connection;
+    connection.fd = fd;
+    acceptor->HandleNewConnection(&connection);
+    if (visitor.kind == Listener::Kind::kUnix) {
+      watch_->OnUnixDelivered(visitor.id, MonotonicNow());
+    }
+  }
+
+ private:
+  Acceptor* AcceptorFor(const Visitor& visitor) {
+    switch (visitor.kind) {
+      case Listener::Kind::kUnix:
+        return uids_->AcceptorOf(visitor.uid);
+      case Listener::Kind::kReachable:
+        return tls_ != nullptr ? tls_.get() : plain_.get();
+      case Listener::Kind::kLoopback:
+        break;
+    }
+    return plain_.get();
+  }
+
+  ResetWatch* const watch_;
+  const std::unique_ptr<Acceptor> plain_;
+  std::unique_ptr<Acceptor> tls_;
+  std::optional<UidAcceptors> uids_;
+};
+
+GrpcServer::GrpcServer() = default;
+
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
-    const std::vector<std::string>& addresses, grpc::Service* service) {
+    GrpcServerOptions options, grpc::Service* service) {
+  auto server = std::unique_ptr<GrpcServer>(new GrpcServer());
+  auto door = FrontDoor::Bind(options.door);
+  if (!door.ok()) return door.status();
+  server->door_ = *std::move(door);
+
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-
   grpc::ServerBuilder builder;
-  SetLimits(&builder);
-  std::vector<int> ports(addresses.size(), 0);
-  for (size_t i = 0; i < addresses.size(); ++i) {
-    const bool is_unix = absl::StartsWith(addresses[i], kUnix);
-    if (is_unix && addresses[i].size() - sizeof(kUnix) + 1 >=
-                       sizeof(sockaddr_un{}.sun_path)) {
-      return absl::UnavailableError(
-          absl::StrCat("cannot listen on ", addresses[i],
-                       ": a socket's path has at most 107 bytes"));
-    }
-    builder.AddListeningPort(addresses[i], grpc::InsecureServerCredentials(),
-                             &ports[i]);
-  }
+  SetLimits(options, &builder);
   builder.RegisterService(service);
-
-  auto server = std::unique_ptr<GrpcServer>(new GrpcServer());
-  // Sockets are born with mode 0660: there is no moment at which others get in.
-  const mode_t umask_before = umask(0117);
+  server->watch_ = std::make_unique<ResetWatch>(options.max_resets_per_second);
+  server->acceptors_ = std::make_unique<Acceptors>(
+      *server->door_, options.certificates, server->watch_.get(), &builder);
   server->server_ = builder.BuildAndStart();
-  umask(umask_before);
-  for (size_t i = 0; i < addresses.size(); ++i) {
-    if (ports[i] == 0) {
-      return absl::UnavailableError(absl::StrCat(
-          "cannot listen on ", addresses[i], ": in use, or not allowed"));
-    }
-    server->addresses_.push_back(Bound(addresses[i], ports[i]));
-  }
   if (server->server_ == nullptr) {
     return absl::UnavailableError("cannot start the gRPC server");
   }
   server->SetServing(true);
+  server->door_->Open(
+      [acceptors = server->acceptors_.get()](int fd, const Visitor& visitor) {
+        acceptors->Deliver(fd, visitor);
+      },
+      [server = server.get()] { server->CutOffResetters(); });
   return server;
 }
 
-GrpcServer::~GrpcServer() { Stop(Duration(0)); }
+void GrpcServer::CutOffResetters() {
+  for (const ResetWatch::Connection& over : watch_->Look(MonotonicNow())) {
+    const bool done = door_->CutOff(over.id, over.peer);
+    const bool is_unix = over.peer.empty();
+    if (!done && !(is_unix && over.id == 0)) continue;  // It is on its way out.
+    static LogLimiter limiter(std::chrono::seconds(1));
+    HOTLINE_LOG_LIMITED(limiter, kWarning, "a caller resets calls too fast",
+                        {{"peer", is_unix ? "unix" : over.peer},
+                         {"cut_off", done},
+                         {"suppressed", limiter.TakeSuppressed()}});
+  }
+}
+
+bool GrpcServer::HasIdentities(const GrpcServerOptions& options) {
+  if (options.certificates != nullptr) return true;
+  const auto& addresses = options.door.addresses;
+  return std::any_of(
+      addresses.begin(), addresses.end(),
+      [](const std::string& address) { return address.starts_with("unix:"); });
+}
+
+GrpcServer::~GrpcServer() {
+  Stop(Duration(0));
+  // Its thread delivers to the acceptors.
+  door_ = nullptr;
+}
 
 void GrpcServer::SetServing(bool serving) {
   if (server_ == nullptr) return;
@@ -108,6 +190,7 @@ void GrpcServer::SetHealth(const std::string& service, bool serving) {
 
 void GrpcServer::Stop(Duration grace) {
   if (server_ == nullptr) return;
+  door_->Close();
   server_->Shutdown(std::chrono::system_clock::now() + grace);
   server_->Wait();
   server_ = nullptr;

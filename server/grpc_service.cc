@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "grpcpp/server_context.h"
+#include "server/caller.h"
 #include "server/grpc_session.h"
 #include "server/grpc_stream.h"
 #include "server/status.h"
@@ -61,7 +62,12 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-CallContext ContextOf(const grpc::CallbackServerContext& grpc_context) {
+BrokerService::BrokerService(Broker* broker, RpcMetrics* metrics,
+                             IdentityTable* identities)
+    : broker_(broker), metrics_(metrics), identities_(identities) {}
+
+CallContext BrokerService::ContextOf(
+    const grpc::CallbackServerContext& grpc_context) const {
   CallContext context;
   context.arrival = MonotonicNow();
   const auto deadline = grpc_context.deadline();
@@ -75,11 +81,11 @@ CallContext ContextOf(const grpc::CallbackServerContext& grpc_context) {
   if (trace != metadata.end() && trace->second.size() <= kMaxTraceparent) {
     context.traceparent.assign(trace->second.data(), trace->second.size());
   }
+  if (identities_ != nullptr) {
+    context.identity = IdentityOf(*grpc_context.auth_context(), identities_);
+  }
   return context;
 }
-
-BrokerService::BrokerService(Broker* broker, RpcMetrics* metrics)
-    : broker_(broker), metrics_(metrics) {}
 
 grpc::ServerUnaryReactor* BrokerService::Acquire(
     grpc::CallbackServerContext* context, const v1::AcquireRequest* request,
@@ -109,25 +115,25 @@ BrokerService::ExecuteStream(grpc::CallbackServerContext* context) {
 grpc::ServerUnaryReactor* BrokerService::Release(
     grpc::CallbackServerContext* context, const v1::ReleaseRequest* request,
     v1::ReleaseResponse* response) {
-  const Instant now = MonotonicNow();
-  return Answer(context, RpcMethod::kRelease, metrics_, now,
-                broker_->Release(*request, response, now));
+  const CallContext call = ContextOf(*context);
+  return Answer(context, RpcMethod::kRelease, metrics_, call.arrival,
+                broker_->Release(*request, response, call));
 }
 
 grpc::ServerUnaryReactor* BrokerService::Renew(
     grpc::CallbackServerContext* context, const v1::RenewRequest* request,
     v1::RenewResponse* response) {
-  const Instant now = MonotonicNow();
-  return Answer(context, RpcMethod::kRenew, metrics_, now,
-                broker_->Renew(*request, response, now));
+  const CallContext call = ContextOf(*context);
+  return Answer(context, RpcMethod::kRenew, metrics_, call.arrival,
+                broker_->Renew(*request, response, call));
 }
 
 grpc::ServerUnaryReactor* BrokerService::Stats(
     grpc::CallbackServerContext* context, const v1::StatsRequest* request,
     v1::StatsResponse* response) {
-  const Instant now = MonotonicNow();
-  return Answer(context, RpcMethod::kStats, metrics_, now,
-                broker_->Stats(*request, response, now));
+  const CallContext call = ContextOf(*context);
+  return Answer(context, RpcMethod::kStats, metrics_, call.arrival,
+                broker_->Stats(*request, response, call));
 }
 
 grpc::ServerBidiReactor<v1::TunnelRequest, v1::TunnelResponse>*
@@ -137,7 +143,7 @@ BrokerService::Tunnel(grpc::CallbackServerContext* context) {
 
 grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>*
 BrokerService::Session(grpc::CallbackServerContext* context) {
-  return NewSession(*context, broker_, metrics_);
+  return NewSession(ContextOf(*context), broker_, metrics_);
 }
 
 }  // namespace hotline::server

@@ -8,10 +8,11 @@
 
 namespace hotline::server {
 
-// Thread-safe. The broker and the metrics must outlive it and all calls.
+// Thread-safe. What it is made of must outlive it and all calls.
 class BrokerService final : public v1::Broker::CallbackService {
  public:
-  BrokerService(Broker* broker, RpcMetrics* metrics);
+  // `identities` null: no caller has one.
+  BrokerService(Broker* broker, RpcMetrics* metrics, IdentityTable* identities);
 
   grpc::ServerUnaryReactor* Acquire(grpc::CallbackServerContext* context,
                                     const v1::AcquireRequest* request,
@@ -36,8 +37,11 @@ class BrokerService final : public v1::Broker::CallbackService {
       grpc::CallbackServerContext* context) override;
 
  private:
+  CallContext ContextOf(const grpc::CallbackServerContext& context) const;
+
   Broker* const broker_;
   RpcMetrics* const metrics_;
+  IdentityTable* const identities_;
 };
 
 }  // namespace hotline::server

@@ -55,9 +55,8 @@ class SessionReactor final : public Bidi, public SessionTransport {
 
 }  // namespace
 
-Bidi* NewSession(const grpc::CallbackServerContext& context, Broker* broker,
-                 RpcMetrics* metrics) {
-  return new SessionReactor(ContextOf(context), broker, metrics);
+Bidi* NewSession(CallContext context, Broker* broker, RpcMetrics* metrics) {
+  return new SessionReactor(std::move(context), broker, metrics);
 }
 
 }  // namespace hotline::server

@@ -2,20 +2,16 @@
 #ifndef HOTLINE_SERVER_GRPC_SESSION_H_
 #define HOTLINE_SERVER_GRPC_SESSION_H_
 
-#include "grpcpp/server_context.h"
+#include "grpcpp/support/server_callback.h"
 #include "hotline/v1/broker.grpc.pb.h"
 #include "server/broker.h"
 #include "server/execute_metrics.h"
 
 namespace hotline::server {
 
-// What comes with an RPC beside its message.
-CallContext ContextOf(const grpc::CallbackServerContext& grpc_context);
-
 // Lives until gRPC is done with it. The broker and the metrics must outlive it.
 grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>* NewSession(
-    const grpc::CallbackServerContext& context, Broker* broker,
-    RpcMetrics* metrics);
+    CallContext context, Broker* broker, RpcMetrics* metrics);
 
 }  // namespace hotline::server
 

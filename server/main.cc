@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -28,8 +29,10 @@
 #include "pool/pool.h"
 #include "server/admin_http.h"
 #include "server/broker.h"
+#include "server/certificates.h"
 #include "server/config.h"
 #include "server/execute_metrics.h"
+#include "server/front_options.h"
 #include "server/grpc_server.h"
 #include "server/grpc_service.h"
 #include "server/metrics.h"
@@ -66,6 +69,10 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
   for (const TlsProfileSettings& profile : settings.upstream.tls_profiles) {
     out.tls_profiles.insert(profile.name);
   }
+  if (!settings.policy.allow_by_default || !settings.policy.rules.empty()) {
+    out.policy = std::make_shared<const Policy>(settings.policy);
+  }
+  out.overload = {MemoryLimitOf(settings), settings.overload_max_calls};
   return out;
 }
 
@@ -214,7 +221,9 @@ class Daemon {
   void RefreshTlsFiles();
   absl::Status Apply(std::shared_ptr<const Settings> settings);
   void StartWarming(const Settings& settings);
+  absl::Status StartGrpc();
   absl::Status StartHttp();
+  void RefreshCertificates();
   void WritePorts() const;
   void Stop();
 
@@ -230,6 +239,8 @@ class Daemon {
   // In the order in which they are made; each needs only those above it.
   RpcMetrics rpc_metrics_;
   ExecuteMetrics execute_metrics_;
+  IdentityTable identities_;
+  std::unique_ptr<Certificates> certificates_;
   std::unique_ptr<upstream::Upstream> upstream_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<WarmKeeper> warm_;
@@ -238,6 +249,7 @@ class Daemon {
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<AdminHttp> http_;
   std::unique_ptr<GrpcServer> grpc_;
+  std::atomic<const GrpcServer*> grpc_now_{nullptr};  // For the HTTP thread.
 };
 
 Daemon::Daemon(std::string config_path,
@@ -273,11 +285,8 @@ absl::Status Daemon::Start() {
   broker_ =
       std::make_unique<Broker>(BrokerSettingsOf(*settings), instance_,
                                pool_.get(), upstream_.get(), &execute_metrics_);
-  service_ = std::make_unique<BrokerService>(broker_.get(), &rpc_metrics_);
   if (absl::Status status = StartHttp(); !status.ok()) return status;
-  auto grpc = GrpcServer::Start(settings->grpc_listen, service_.get());
-  if (!grpc.ok()) return grpc.status();
-  grpc_ = *std::move(grpc);
+  if (absl::Status status = StartGrpc(); !status.ok()) return status;
 
   warm_->Watch();
   for (const std::string& address : grpc_->addresses()) {
@@ -307,6 +316,27 @@ void Daemon::StartWarming(const Settings& settings) {
   warm_->Start(MonotonicNow());
 }
 
+absl::Status Daemon::StartGrpc() {
+  const auto settings = current_.get();
+  const ListenSettings& listen = settings->listen;
+  if (!listen.cert_file.empty()) {
+    auto certificates = Certificates::Load(
+        {listen.cert_file, listen.key_file, listen.client_ca_file});
+    if (!certificates.ok()) return certificates.status();
+    certificates_ = *std::move(certificates);
+  }
+  const GrpcServerOptions options =
+      GrpcOptionsOf(*settings, certificates_.get());
+  service_ = std::make_unique<BrokerService>(
+      broker_.get(), &rpc_metrics_,
+      GrpcServer::HasIdentities(options) ? &identities_ : nullptr);
+  auto grpc = GrpcServer::Start(options, service_.get());
+  if (!grpc.ok()) return grpc.status();
+  grpc_ = *std::move(grpc);
+  grpc_now_ = grpc_.get();
+  return absl::OkStatus();
+}
+
 absl::Status Daemon::StartHttp() {
   const auto settings = current_.get();
   MetricsOptions options;
@@ -330,6 +360,11 @@ absl::Status Daemon::StartHttp() {
     return out;
   };
   sources.loop_lag = [this] { return upstream_->LoopLag(); };
+  sources.front = [this] {
+    // The page is served before the first caller is.
+    const GrpcServer* const grpc = grpc_now_.load();
+    return FiguresOf(*broker_, grpc, grpc ? certificates_.get() : nullptr);
+  };
   sources.config_ok = [this] { return config_ok_.load(); };
   sources.tls_files_ok = [this] { return tls_files_ok_.load(); };
   metrics_ = std::make_unique<Metrics>(std::move(options), std::move(sources));
@@ -400,6 +435,7 @@ absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
   }
   if (before->grpc_listen != settings->grpc_listen ||
       before->http_listen != settings->http_listen ||
+      before->listen != settings->listen ||
       before->pool.shards != settings->pool.shards ||
       before->upstream.loops != settings->upstream.loops ||
       before->upstream.dns_servers != settings->upstream.dns_servers ||
@@ -448,6 +484,19 @@ void Daemon::RefreshTlsFiles() {
   tls_files_error_ = error;
 }
 
+void Daemon::RefreshCertificates() {
+  if (certificates_ == nullptr) return;
+  const absl::StatusOr<bool> changed = certificates_->Refresh();
+  if (!changed.ok()) {
+    static LogLimiter limiter(std::chrono::seconds(60));
+    HOTLINE_LOG_LIMITED(limiter, kError,
+                        "certificates refused: the ones before stay in force",
+                        {{"error", changed.status().message()}});
+  } else if (*changed) {
+    HOTLINE_LOG(kInfo, "certificates reloaded");
+  }
+}
+
 void Daemon::ServeUntilSignalled(const sigset_t& signals) {
   // Often enough for a changed file to be noticed like a signal.
   const timespec look_at_file = {.tv_sec = 1, .tv_nsec = 0};
@@ -460,6 +509,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
     if (signal == SIGHUP || !(StampOf(config_path_) == stamp_)) Reload();
     RefreshTlsFiles();
     warm_->Save(MonotonicNow());
+    RefreshCertificates();
   }
 }
 

@@ -81,6 +81,7 @@ class Metrics::Impl : public prometheus::Collectable {
       AddTotals(snapshot, fold_.folded(), &page);
     }
     AddRpcs(&page);
+    AddFront(&page);
     AddProcess(&page);
     return page;
   }
@@ -89,6 +90,7 @@ class Metrics::Impl : public prometheus::Collectable {
   static void AddTotals(const pool::Snapshot& snapshot, size_t folded,
                         MetricsPage* page);
   void AddRpcs(MetricsPage* page) const;
+  void AddFront(MetricsPage* page) const;
   void AddProcess(MetricsPage* page) const;
 
   const MetricsOptions options_;
@@ -134,6 +136,43 @@ void Metrics::Impl::AddRpcs(MetricsPage* page) const {
           counts);
     }
   }
+}
+
+void Metrics::Impl::AddFront(MetricsPage* page) const {
+  const FrontFigures front = sources_.front ? sources_.front() : FrontFigures();
+  const auto value = [page](MetricType type, const char* name, const char* help,
+                            double value) {
+    MetricsFamily(page, type, name, help).Value({}, value);
+  };
+  const auto by_reason = [page](const char* name, const char* help,
+                                const FrontFigures::ByReason& counts) {
+    MetricsFamily family(page, MetricType::Counter, name, help);
+    for (const auto& [reason, count] : counts) {
+      family.Value({{"reason", reason}}, static_cast<double>(count));
+    }
+  };
+  value(MetricType::Gauge, "hotline_listen_connections",
+        "Callers' connections that are open.", front.connections);
+  value(MetricType::Counter, "hotline_listen_accepted_total",
+        "Callers' connections that were let in.", front.accepted);
+  by_reason("hotline_listen_refused_total",
+            "Callers' connections that were not let in, or cut off.",
+            front.refused);
+  value(MetricType::Gauge, "hotline_calls",
+        "Calls under way, waiting or running.", front.calls);
+  by_reason("hotline_shed_total", "Calls refused because of overload.",
+            front.shed);
+  {
+    MetricsFamily denials(page, MetricType::Counter, "hotline_denials_total",
+                          "Calls refused by the policy.");
+    for (const FrontFigures::Denied& denied : front.denied) {
+      denials.Value({{"method", denied.method}, {"reason", denied.reason}},
+                    static_cast<double>(denied.count));
+    }
+  }
+  value(MetricType::Gauge, "hotline_listen_certificate_expires_seconds",
+        "When the listener's certificate ends, in seconds since 1970; 0: none.",
+        front.certificate_expires);
 }
 
 void Metrics::Impl::AddProcess(MetricsPage* page) const {

@@ -35,6 +35,25 @@ struct UpstreamFigures {
   uint64_t resumed_handshakes = 0;
 };
 
+// What came to the door, and what was sent away there or refused later.
+struct FrontFigures {
+  using ByReason = std::vector<std::pair<std::string_view, uint64_t>>;
+  struct Denied {
+    std::string_view method;
+    std::string_view reason;
+    uint64_t count = 0;
+  };
+
+  int64_t connections = 0;  // Of callers, open.
+  uint64_t accepted = 0;
+  ByReason refused;            // Connections.
+  int64_t calls = 0;           // Under way.
+  ByReason shed;               // Calls, for overload.
+  std::vector<Denied> denied;  // Calls, by the policy.
+  // Seconds since 1970; 0: no certificate.
+  double certificate_expires = 0;
+};
+
 // Where the figures come from; called during Render, from its thread. What is
 // left out (null) reads as zero.
 struct MetricsSources {
@@ -46,6 +65,7 @@ struct MetricsSources {
   std::function<std::vector<std::pair<std::string, UpstreamFigures>>()>
       upstream;
   std::function<Duration()> loop_lag;
+  std::function<FrontFigures()> front;
   // Whether the configuration in force is the one that was last asked for.
   std::function<bool()> config_ok;
   // Whether the files of TLS profiles in use are those that are there.

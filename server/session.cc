@@ -41,6 +41,15 @@ std::shared_ptr<Session> Session::Start(Broker* broker, CallContext context,
   holder->trace = session->context_.traceparent;
   holder->session = broker->AddSession(session.get());
   session->context_.holder = std::move(holder);
+  if (ErrorPtr denied =
+          broker->Authorize(RpcMethod::kSession, session->context_, "")) {
+    {
+      MutexLock lock(&session->mu_);
+      session->state_ = State::kFinished;
+    }
+    transport->Finish(std::move(denied));
+    return session;
+  }
   session->Pump();
   return session;
 }
@@ -171,7 +180,8 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
   if (error != nullptr) {
     FillStatus(*error, entry->result->mutable_error());
   } else if (entry->acquires) {
-    lease = DecodeLeaseId(entry->result->acquire().lease().lease_id());
+    lease =
+        PresentedLease(entry->result->acquire().lease().lease_id(), context_);
   }
   const int64_t size = SizeOf(*entry->result);
   std::unique_ptr<SessionCall> mine;

@@ -18,7 +18,7 @@ constexpr int64_t kErrorBytes = 384;
 // How often leases that may have ended are looked at.
 constexpr Duration kSearchInterval = std::chrono::milliseconds(100);
 
-ErrorPtr Quota(std::string message) {
+ErrorPtr OverLimit(std::string message) {
   ErrorPtr error = MakeError(absl::StatusCode::kResourceExhausted, "QUOTA",
                              std::move(message));
   error->retry_after = std::chrono::milliseconds(50);
@@ -26,7 +26,7 @@ ErrorPtr Quota(std::string message) {
 }
 
 ErrorPtr TooManyInFlight(int limit) {
-  return Quota("more than " + std::to_string(limit) + " items in flight");
+  return OverLimit("more than " + std::to_string(limit) + " items in flight");
 }
 
 void AddError(uint64_t id, const ErrorPtr& error, Outgoing* out) {
@@ -37,8 +37,9 @@ void AddError(uint64_t id, const ErrorPtr& error, Outgoing* out) {
 
 ErrorPtr Session::Refusal(const v1::SessionItem& item) {
   if (next_ > limits_.max_items_per_message) {
-    return Quota("more than " + std::to_string(limits_.max_items_per_message) +
-                 " items in one message");
+    return OverLimit("more than " +
+                     std::to_string(limits_.max_items_per_message) +
+                     " items in one message");
   }
   if (item.id() == 0) {
     return FromInput({"BAD_ITEM_ID", "id", "must not be 0"});
@@ -87,8 +88,8 @@ int Session::Handle(const v1::SessionItem& item, Outgoing* out) {
 int Session::HandleAcquire(const v1::SessionItem& item, Outgoing* out) {
   if (!HasRoomForLease()) {
     AddError(item.id(),
-             Quota("more than " + std::to_string(limits_.max_leases) +
-                   " leases in one session"),
+             OverLimit("more than " + std::to_string(limits_.max_leases) +
+                       " leases in one session"),
              out);
     return kInline;
   }
@@ -132,19 +133,19 @@ int Session::HandleExecute(const v1::SessionItem& item, Outgoing* out) {
 void Session::HandleRelease(const v1::SessionItem& item, Outgoing* out) {
   v1::SessionResult* result = out->Add(item.id(), kSmallBytes);
   if (const ErrorPtr error = broker_->Release(
-          item.release(), result->mutable_release(), context_.arrival)) {
+          item.release(), result->mutable_release(), context_)) {
     FillStatus(*error, result->mutable_error());
     return;
   }
-  const auto lease = DecodeLeaseId(item.release().lease_id());
+  const auto lease = PresentedLease(item.release().lease_id(), context_);
   MutexLock lock(&mu_);
   leases_.erase(*lease);
 }
 
 void Session::HandleRenew(const v1::SessionItem& item, Outgoing* out) {
   v1::SessionResult* result = out->Add(item.id(), kSmallBytes);
-  if (const ErrorPtr error = broker_->Renew(
-          item.renew(), result->mutable_renew(), context_.arrival)) {
+  if (const ErrorPtr error =
+          broker_->Renew(item.renew(), result->mutable_renew(), context_)) {
     FillStatus(*error, result->mutable_error());
   }
 }

@@ -67,8 +67,7 @@ BenchPlan PlanOf(const BenchOptions& options) {
 
 absl::StatusOr<std::vector<std::unique_ptr<BenchDriver>>> MakeDrivers(
     const BenchOptions& options, const Run& run) {
-  BrokerClientOptions client;
-  client.address = run.address;
+  const BrokerClientOptions client = run.ClientOptions();
   BenchCallOptions call;
   call.what =
       options.what == "acquire" ? BenchWhat::kAcquire : BenchWhat::kExecute;

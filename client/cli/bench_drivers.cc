@@ -27,9 +27,8 @@ absl::Status Judge(const v1::ExecuteResponse& answer) {
 
 class Unary final : public BenchDriver {
  public:
-  Unary(const BrokerClientOptions& client, BenchCallOptions options)
-      : options_(std::move(options)),
-        stub_(v1::Broker::NewStub(MakeChannel(client))) {}
+  Unary(const std::shared_ptr<grpc::Channel>& channel, BenchCallOptions options)
+      : options_(std::move(options)), stub_(v1::Broker::NewStub(channel)) {}
 
   // Cancels what still runs, and waits for its end.
   ~Unary() override {
@@ -166,7 +165,9 @@ class InSession final : public BenchDriver {
 absl::StatusOr<std::unique_ptr<BenchDriver>> UnaryDriver(
     const BrokerClientOptions& client, const BenchCallOptions& options) {
   if (absl::Status status = CheckOptions(client); !status.ok()) return status;
-  return std::unique_ptr<BenchDriver>(new Unary(client, options));
+  auto channel = MakeChannel(client);
+  if (!channel.ok()) return channel.status();
+  return std::unique_ptr<BenchDriver>(new Unary(*channel, options));
 }
 
 absl::StatusOr<std::unique_ptr<BenchDriver>> SessionDriver(

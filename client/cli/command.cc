@@ -30,6 +30,18 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
       ->envname("HOTLINE_ADDRESS")
       ->type_name("ADDRESS")
       ->capture_default_str();
+  app.add_option("--tls-ca", run.tls.ca_file,
+                 "Speak TLS; the authorities the broker's certificate must "
+                 "come from (PEM)")
+      ->envname("HOTLINE_TLS_CA")
+      ->type_name("FILE");
+  app.add_option("--tls-cert", run.tls.cert_file,
+                 "Our certificate, for mutual TLS (PEM)")
+      ->envname("HOTLINE_TLS_CERT")
+      ->type_name("FILE");
+  app.add_option("--tls-key", run.tls.key_file, "Its private key (PEM)")
+      ->envname("HOTLINE_TLS_KEY")
+      ->type_name("FILE");
   app.add_option("-m,--max-time", run.max_time,
                  "Longest time for the whole command: 1.5 (seconds), 200ms, "
                  "2m; 30s unless given")
@@ -48,10 +60,17 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<BrokerClient>> Run::Connect() const {
+BrokerClientOptions Run::ClientOptions() const {
   BrokerClientOptions options;
   options.address = address;
-  return BrokerClient::Create(options);
+  if (!tls.ca_file.empty() || !tls.cert_file.empty() || !tls.key_file.empty()) {
+    options.tls = tls;
+  }
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<BrokerClient>> Run::Connect() const {
+  return BrokerClient::Create(ClientOptions());
 }
 
 CallOptions Run::Call() const {

@@ -19,10 +19,14 @@ namespace hotline::client {
 struct Run {
   Io& io;
   std::string address = "127.0.0.1:50051";
+  TlsOptions tls = {};  // All empty: without TLS.
   std::string max_time = {};
   std::function<int()> action = {};
 
-  // Nothing can be wrong with the options but the address; that is reported.
+  // Where the broker is, and how to speak to it.
+  BrokerClientOptions ClientOptions() const;
+  // Nothing can be wrong with the options but the address and the files of
+  // TLS; that is reported.
   absl::StatusOr<std::unique_ptr<BrokerClient>> Connect() const;
 
   // The timeout of the call: --max-time, or nothing.

@@ -14,6 +14,7 @@ import unittest
 import grpc
 from google.protobuf import duration_pb2
 from hotline.v1 import broker_pb2 as pb
+from hotline.v1 import broker_pb2_grpc
 
 import certs
 import harness
@@ -152,6 +153,14 @@ class LeaseTest(StatusTable):
         self.release(server, lease)
         self.expect(Code.NOT_FOUND, "LEASE_EXPIRED",
                     lambda: self.execute(server, url, lease_id=lease))
+        # Over the socket we are our user, over TCP nobody in particular.
+        with grpc.insecure_channel("unix://" + server.socket) as channel:
+            local = broker_pb2_grpc.BrokerStub(channel)
+            lease = local.Acquire(pb.AcquireRequest(target=peer.target),
+                                  timeout=20).lease.lease_id
+            self.expect(Code.PERMISSION_DENIED, "LEASE_NOT_YOURS",
+                        lambda: self.execute(server, url, lease_id=lease))
+            local.Release(pb.ReleaseRequest(lease_id=lease), timeout=10)
 
 
 class LineTest(StatusTable):

@@ -29,7 +29,9 @@ class StatisticsTest : public BrokerTest {
     v1::StatsRequest request;
     request.set_view(view);
     v1::StatsResponse response;
-    EXPECT_EQ(broker_->Stats(request, &response, MonotonicNow()), nullptr);
+    CallContext context;
+    context.arrival = MonotonicNow();
+    EXPECT_EQ(broker_->Stats(request, &response, context), nullptr);
     return response;
   }
 };

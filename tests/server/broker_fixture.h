@@ -139,7 +139,9 @@ class BrokerTest : public ::testing::Test {
     request.set_lease_id(lease_id);
     request.set_outcome(outcome);
     v1::ReleaseResponse response;
-    const ErrorPtr error = broker_->Release(request, &response, MonotonicNow());
+    CallContext context;
+    context.arrival = MonotonicNow();
+    const ErrorPtr error = broker_->Release(request, &response, context);
     if (error != nullptr) return error->reason;
     return response.already_released() ? "ALREADY" : "OK";
   }

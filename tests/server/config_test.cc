@@ -24,6 +24,9 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 
 constexpr char kTarget[] = "https://a.example:443";
+constexpr char kTls[] =
+    "listen: {grpc: ['0.0.0.0:1'], tls: {cert_file: /c.pem, key_file: /k.pem, "
+    "client_ca_file: /a.pem}}";
 
 Settings Parse(const std::string& yaml) {
   auto settings = ParseConfig(yaml, "t.yaml", 2);
@@ -42,6 +45,16 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   const Settings s = DefaultSettings(2);
   EXPECT_EQ(s.grpc_listen, std::vector<std::string>{"127.0.0.1:50051"});
   EXPECT_EQ(s.http_listen, "127.0.0.1:9464");
+  EXPECT_EQ(s.listen.cert_file, "");
+  EXPECT_TRUE(s.listen.allowed_uids.empty());
+  EXPECT_TRUE(s.listen.allowed_gids.empty());
+  EXPECT_EQ(s.listen.max_connections, 0);
+  EXPECT_EQ(s.listen.max_connections_per_peer, 0);
+  EXPECT_EQ(s.listen.handshake_timeout, seconds(3));
+  EXPECT_EQ(s.listen.max_resets_per_second, 1000);
+  EXPECT_EQ(s.policy, PolicyRules());
+  EXPECT_EQ(s.overload_max_memory_bytes, 0);
+  EXPECT_EQ(s.overload_max_calls, 10'000);
   EXPECT_EQ(s.pool.max_connections, 100);
   EXPECT_EQ(s.pool.max_dials, 64);
   EXPECT_EQ(s.pool.max_targets, 131072);
@@ -145,6 +158,15 @@ TEST(ConfigTest, ProbeIsOursToChooseUnlessAsked) {
   EXPECT_TRUE(asked("{max_status: 299}"));
 }
 
+TEST(ConfigTest, TlsThatServesNobodyIsPointedOut) {
+  const Settings s =
+      Parse("listen:\n  tls: {cert_file: c, key_file: k, client_ca_file: a}\n");
+  ASSERT_EQ(s.warnings.size(), 1u);
+  EXPECT_EQ(s.warnings[0],
+            "t.yaml:2: listen.tls: serves nobody: every listener is loopback "
+            "or a Unix socket, which are without TLS");
+}
+
 // A key, a file that sets it to something else than the default, and where that
 // must arrive.
 struct Row {
@@ -152,6 +174,11 @@ struct Row {
   const char* yaml;
   std::function<bool(const Settings&)> arrived;
 };
+
+// The first one; an empty one where there is none.
+PolicyRule Rule(const Settings& s) {
+  return s.policy.rules.empty() ? PolicyRule() : s.policy.rules[0];
+}
 
 const TargetSettings& Mine(const Settings& s) { return s.ForTarget(kTarget); }
 
@@ -171,6 +198,61 @@ std::vector<Row> Rows() {
        [](const Settings& s) { return s.http_listen == "0.0.0.0:19464"; }},
       {"listen.insecure", "listen: {grpc: ['0.0.0.0:1'], insecure: true}",
        [](const Settings& s) { return s.grpc_listen[0] == "0.0.0.0:1"; }},
+      {"listen.tls.cert_file", kTls,
+       [](const Settings& s) { return s.listen.cert_file == "/c.pem"; }},
+      {"listen.tls.key_file", kTls,
+       [](const Settings& s) { return s.listen.key_file == "/k.pem"; }},
+      {"listen.tls.client_ca_file", kTls,
+       [](const Settings& s) { return s.listen.client_ca_file == "/a.pem"; }},
+      {"listen.allowed_uids", "listen: {allowed_uids: [0, 4294967294]}",
+       [](const Settings& s) {
+         return s.listen.allowed_uids == std::vector<uint32_t>{0, 4294967294};
+       }},
+      {"listen.allowed_gids", "listen: {allowed_gids: [7]}",
+       [](const Settings& s) {
+         return s.listen.allowed_gids == std::vector<uint32_t>{7};
+       }},
+      {"listen.max_connections", "listen: {max_connections: 7}",
+       [](const Settings& s) { return s.listen.max_connections == 7; }},
+      {"listen.max_connections_per_peer",
+       "listen: {max_connections_per_peer: 7}",
+       [](const Settings& s) {
+         return s.listen.max_connections_per_peer == 7;
+       }},
+      {"listen.handshake_timeout", "listen: {handshake_timeout: 7s}",
+       [](const Settings& s) {
+         return s.listen.handshake_timeout == seconds(7);
+       }},
+      {"listen.max_resets_per_second", "listen: {max_resets_per_second: 70}",
+       [](const Settings& s) { return s.listen.max_resets_per_second == 70; }},
+      {"policy.default", "policy: {default: deny}",
+       [](const Settings& s) { return !s.policy.allow_by_default; }},
+      {"policy.rules.identities", "policy: {rules: [{identities: ['uid:7']}]}",
+       [](const Settings& s) { return Rule(s).identities.size() == 1; }},
+      {"policy.rules.targets",
+       "policy: {rules: [{identities: ['*'], targets: ['https://*.a:*']}]}",
+       [](const Settings& s) { return Rule(s).targets.size() == 1; }},
+      {"policy.rules.rpcs",
+       "policy: {rules: [{identities: ['*'], rpcs: [Execute, Stats]}]}",
+       [](const Settings& s) { return Rule(s).rpcs.size() == 2; }},
+      {"policy.rules.max_leases",
+       "policy: {rules: [{identities: ['*'], max_leases: 7}]}",
+       [](const Settings& s) { return Rule(s).quota.max_leases == 7; }},
+      {"policy.rules.max_waiters",
+       "policy: {rules: [{identities: ['*'], max_waiters: 7}]}",
+       [](const Settings& s) { return Rule(s).quota.max_waiters == 7; }},
+      {"policy.rules.requests_per_second",
+       "policy: {rules: [{identities: ['*'], requests_per_second: 7}]}",
+       [](const Settings& s) {
+         return Rule(s).quota.requests_per_second == 7;
+       }},
+      {"policy.rules.all_leases",
+       "policy: {rules: [{identities: ['*'], all_leases: true}]}",
+       [](const Settings& s) { return Rule(s).all_leases; }},
+      {"overload.max_memory_bytes", "overload: {max_memory_bytes: 7}",
+       [](const Settings& s) { return s.overload_max_memory_bytes == 7; }},
+      {"overload.max_calls", "overload: {max_calls: 7}",
+       [](const Settings& s) { return s.overload_max_calls == 7; }},
       {"pool.max_connections", "pool: {max_connections: 7}",
        [](const Settings& s) { return s.pool.max_connections == 7; }},
       {"pool.max_connections_per_target",
@@ -754,12 +836,35 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Bad{"listen:\n  grpc: ['127.0.0.1:1', '0.0.0.0:50051']\n",
             "t.yaml:2: listen.grpc[1]: 0.0.0.0:50051 can be reached from the "
-            "network, without TLS and without identity: use loopback or a "
-            "Unix socket, or allow it with listen.insecure: true"},
+            "network, without TLS and without identity: use listen.tls, "
+            "loopback or a Unix socket, or allow it with listen.insecure: "
+            "true"},
+        Bad{"listen: {grpc: ['0.0.0.0:1'], insecure: true, tls: {cert_file: c, "
+            "key_file: k, client_ca_file: a}}",
+            "t.yaml:1: listen.insecure: has no meaning together with "
+            "listen.tls"},
+        Bad{"listen: {grpc: ['0.0.0.0:1'], tls: {cert_file: c, key_file: k}}",
+            "t.yaml:1: listen.tls.client_ca_file: is required"},
+        Bad{"listen: {allowed_uids: [1000, -1]}",
+            "t.yaml:1: listen.allowed_uids[1]: must be 0 to 4294967294, not "
+            "-1"},
+        Bad{"policy: {rules: [{rpcs: [Execute]}]}",
+            "t.yaml:1: policy.rules[0].identities: is required"},
+        Bad{"policy: {rules: [{identities: [root]}]}",
+            "t.yaml:1: policy.rules[0].identities[0]: must be "
+            "\"spiffe://…\", \"dns:…\", \"cn:…\", \"uid:…\", \"*\" or "
+            "\"anonymous\""},
+        Bad{"policy:\n  rules:\n  - identities: ['*']\n    targets: [a.test]",
+            "t.yaml:4: policy.rules[0].targets[0]: must be a target such as "
+            "\"https://*.example.com\" or \"https://10.0.0.1:8443\", \"*\" as "
+            "a port for any"},
+        Bad{"listen: {allowed_uids: [root]}",
+            "t.yaml:1: listen.allowed_uids[0]: expected a whole number, not "
+            "root"},
         Bad{"listen: {grpc: ['[::]:1']}",
             "t.yaml:1: listen.grpc[0]: [::]:1 can be reached from the network, "
-            "without TLS and without identity: use loopback or a Unix socket, "
-            "or allow it with listen.insecure: true"},
+            "without TLS and without identity: use listen.tls, loopback or a "
+            "Unix socket, or allow it with listen.insecure: true"},
         Bad{"listen: {grpc: ['localhost:1']}",
             "t.yaml:1: listen.grpc[0]: must be a numeric address and a port "
             "such as 127.0.0.1:50051 or [::1]:50051, or unix:///path"},

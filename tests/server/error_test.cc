@@ -113,6 +113,9 @@ TEST(ErrorTest, LeaseStatusesAreToldApart) {
   EXPECT_EQ(FromLeaseStatus(LeaseStatus::kOtherInstance)->reason,
             "LEASE_OTHER_INSTANCE");
   EXPECT_EQ(FromLeaseStatus(LeaseStatus::kBusy)->reason, "LEASE_BUSY");
+  const ErrorPtr not_yours = FromLeaseStatus(LeaseStatus::kNotYours);
+  EXPECT_EQ(not_yours->reason, "LEASE_NOT_YOURS");
+  EXPECT_EQ(not_yours->code, absl::StatusCode::kPermissionDenied);
 }
 
 TEST(ErrorTest, AWaitTimeoutExplainsItselfWithinTheSizeThatArrives) {

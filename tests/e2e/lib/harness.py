@@ -38,12 +38,22 @@ class EndToEnd(unittest.TestCase):
         self.addCleanup(server.stop)
         return server
 
-    def start_hotlined(self, config=None):
-        """With our authority trusted for upstreams."""
+    def start_hotlined(self, config=None, before=""):
+        """With our authority trusted for upstreams.
+
+        `before`: shell commands of its process before it becomes hotlined.
+        """
         config = dict(config or {})
         config["upstream"] = {"ca_file": self.authority.cert,
                               **config.get("upstream", {})}
-        server = hotlined.Hotlined(self.directory, config)
+        binary = "server/hotlined"
+        if before:
+            script = os.path.join(self.directory, "start")
+            with open(script, "w", encoding="utf-8") as out:
+                out.write('#!/bin/sh\n%s\nexec %s "$@"\n' % (before, binary))
+            os.chmod(script, 0o755)
+            binary = script
+        server = hotlined.Hotlined(self.directory, config, binary)
         self._logs.append(server.log)
         self.addCleanup(server.abandon)
         return server

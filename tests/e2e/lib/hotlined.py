@@ -6,6 +6,7 @@ import signal
 import urllib.request
 
 import grpc
+from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 from google.rpc import status_pb2
 from hotline.v1 import broker_pb2 as pb
@@ -38,6 +39,13 @@ def details_of(status):
             found[name.rsplit(".", 1)[-1]] = kinds[name].FromString(
                 detail.value)
     return found
+
+
+def seconds(length):
+    """A google.protobuf.Duration."""
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(int(length * 1e9))
+    return duration
 
 
 def reason(error):
@@ -124,15 +132,24 @@ class Hotlined:
         return samples
 
     def stats(self, **fields):
-        return self.broker.Stats(pb.StatsRequest(**fields), timeout=10)
+        return self.stats_of(self.broker, **fields)
+
+    @staticmethod
+    def stats_of(stub, **fields):
+        """What the caller behind `stub` is shown."""
+        return stub.Stats(pb.StatsRequest(**fields), timeout=10)
 
     def descriptors(self):
         return len(os.listdir("/proc/%d/fd" % self.process.pid))
 
     def check_nothing_held(self, seconds=10):
         """Zero leases, zero waiters, or AssertionError."""
+        self.check_nothing_held_as(self.broker, seconds)
+
+    def check_nothing_held_as(self, stub, seconds=10):
+        """The same, asked by the caller behind `stub`."""
         def quiet():
-            stats = self.stats()
+            stats = self.stats_of(stub)
             return (stats.totals.waiters == 0
                     and stats.totals.connections.leased == 0
                     and all(t.leases == 0 for t in stats.targets))

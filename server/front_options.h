@@ -1,0 +1,28 @@
+// Between the configuration, the front and its figures: plain translation.
+#ifndef HOTLINE_SERVER_FRONT_OPTIONS_H_
+#define HOTLINE_SERVER_FRONT_OPTIONS_H_
+
+#include <cstdint>
+
+#include "server/broker.h"
+#include "server/certificates.h"
+#include "server/config.h"
+#include "server/grpc_server.h"
+#include "server/metrics.h"
+
+namespace hotline::server {
+
+// What overload.max_memory_bytes comes to; 0: no limit.
+int64_t MemoryLimitOf(const Settings& settings);
+
+// `certificates` may be null, and must outlive the server.
+GrpcServerOptions GrpcOptionsOf(const Settings& settings,
+                                const Certificates* certificates);
+
+// For /metrics. `grpc` and `certificates` may be null. Thread-safe.
+FrontFigures FiguresOf(const Broker& broker, const GrpcServer* grpc,
+                       const Certificates* certificates);
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_FRONT_OPTIONS_H_

@@ -1,0 +1,67 @@
+// Who calls: a name that a certificate or the kernel vouches for.
+#ifndef HOTLINE_SERVER_IDENTITY_H_
+#define HOTLINE_SERVER_IDENTITY_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/mutex.h"
+
+namespace hotline::server {
+
+// One caller, as long as anybody speaks of it: there is never more than one
+// object for a name, so what it uses is counted here.
+struct Identity {
+  // "spiffe://…", "dns:…", "cn:…", "uid:1000"; empty: nobody in particular.
+  std::string name;
+  // Marks what it owns (LeaseId::owner). Never 0, but for nobody; never reused.
+  uint64_t owner = 0;
+
+  // What it has of what a policy counts.
+  mutable std::atomic<int> leases{0};
+  mutable std::atomic<int> waiters{0};
+  // Requests: when the last admitted one would have come at an even rate.
+  mutable std::atomic<int64_t> next_request_ns{0};
+};
+
+// Null: the caller has no identity.
+using IdentityPtr = std::shared_ptr<const Identity>;
+
+// Empty for nobody.
+inline std::string_view NameOf(const IdentityPtr& identity) {
+  return identity == nullptr ? std::string_view() : identity->name;
+}
+
+// The names of a verified certificate; the best one is who it is: a SPIFFE URI,
+// else the first DNS name, else the common name, else none.
+std::string NameOfCertificate(const std::vector<std::string_view>& uris,
+                              const std::vector<std::string_view>& dns_names,
+                              std::string_view common_name);
+
+// The identities that are spoken of. Bounded by who speaks: entries that nobody
+// holds are dropped when the table has grown.
+//
+// Thread-safe.
+class IdentityTable {
+ public:
+  // REQUIRES: `name` is not empty.
+  IdentityPtr Get(std::string_view name);
+
+  size_t size() const;
+
+ private:
+  mutable Mutex mu_;
+  absl::flat_hash_map<std::string, IdentityPtr> identities_
+      ABSL_GUARDED_BY(mu_);
+  uint64_t next_owner_ ABSL_GUARDED_BY(mu_) = 1;
+  size_t sweep_at_ ABSL_GUARDED_BY(mu_) = 1024;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_IDENTITY_H_

@@ -1,0 +1,77 @@
+"""Just enough HTTP/2 to misbehave towards a gRPC server."""
+
+import socket
+import struct
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS = 0x0, 0x1, 0x3, 0x4
+_END_STREAM, _END_HEADERS = 0x1, 0x4
+_CANCEL = 8
+
+
+def _frame(kind, flags, stream, payload=b""):
+    return (struct.pack(">I", len(payload))[1:] + bytes([kind, flags])
+            + struct.pack(">I", stream) + payload)
+
+
+def _literal(name, value):
+    """A header that nobody need remember, without Huffman codes."""
+    return (b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value)
+
+
+def _request(method):
+    return (b"\x83\x86" + _literal(b":path", method)
+            + _literal(b":authority", b"localhost")
+            + _literal(b"content-type", b"application/grpc")
+            + _literal(b"te", b"trailers"))
+
+
+def connect(address, timeout=20):
+    """A connection on which the handshake has been sent."""
+    if address.startswith("unix://"):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout)
+        connection.connect(address[len("unix://"):])
+    else:
+        host, port = address.rsplit(":", 1)
+        connection = socket.create_connection((host, int(port)), timeout)
+    connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0))
+    return connection
+
+
+def reset_calls(connection, count, method=b"/hotline.v1.Broker/Stats",
+                message=None, batch=200):
+    """Begins `count` calls and resets each at once; how many were sent before
+    the other side had enough."""
+    headers = _request(method)
+    sent, stream = 0, 1
+    try:
+        while sent < count:
+            out = []
+            for _ in range(min(batch, count - sent)):
+                out.append(_frame(_HEADERS, _END_HEADERS, stream, headers))
+                if message is not None:
+                    out.append(_frame(
+                        _DATA, _END_STREAM, stream,
+                        b"\x00" + struct.pack(">I", len(message)) + message))
+                out.append(_frame(_RST_STREAM, 0, stream,
+                                  struct.pack(">I", _CANCEL)))
+                stream += 2
+            connection.sendall(b"".join(out))
+            sent += len(out) // (2 if message is None else 3)
+    except OSError:
+        pass
+    return sent
+
+
+def is_closed(connection, seconds=20):
+    """Whether the other side ends it within this time."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(65536):
+            pass
+        return True
+    except socket.timeout:
+        return False
+    except OSError:
+        return True
