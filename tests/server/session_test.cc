@@ -238,9 +238,14 @@ class SessionTest : public BrokerTest {
     stream.session = Session::Start(broker_.get(), context, &stream);
     return stream;
   }
+  static CallContext Now() {
+    CallContext context;
+    context.arrival = MonotonicNow();
+    return context;
+  }
   int64_t Sessions() {
     v1::StatsResponse stats;
-    EXPECT_EQ(broker_->Stats({}, &stats, MonotonicNow()), nullptr);
+    EXPECT_EQ(broker_->Stats({}, &stats, Now()), nullptr);
     return stats.totals().sessions();
   }
   // The id of a lease acquired as item `id`.
@@ -625,13 +630,13 @@ TEST_F(SessionTest, StatsShowWhoseLeaseItIs) {
   v1::StatsRequest request;
   request.set_view(v1::STATS_VIEW_LEASES);
   v1::StatsResponse stats;
-  ASSERT_EQ(broker_->Stats(request, &stats, MonotonicNow()), nullptr);
+  ASSERT_EQ(broker_->Stats(request, &stats, Now()), nullptr);
   ASSERT_EQ(stats.leases_size(), 1);
   EXPECT_EQ(stats.leases(0).session(), 1u);
   stream.session->OnCancel();
   EXPECT_EQ(stream.Outcome(), "CANCELLED");
   v1::StatsResponse after;
-  ASSERT_EQ(broker_->Stats({}, &after, MonotonicNow()), nullptr);
+  ASSERT_EQ(broker_->Stats({}, &after, Now()), nullptr);
   EXPECT_EQ(after.totals().counters().leases_reclaimed(), 1);
   EXPECT_EQ(after.totals().sessions(), 0);
 }
