@@ -60,6 +60,10 @@ KeyHash::KeyHash(const HostPoolKey& key, uint64_t seed)
     pool = HashBytes(options.alpn, pool + 2);
     pool = HashBytes(options.tls_profile, pool + 3);
   }
+  if (!options.remote_ip.empty() || !options.source_ip.empty()) {
+    pool = HashBytes(options.remote_ip, pool + 2);
+    pool = HashBytes(options.source_ip, pool + 3);
+  }
 }
 
 KeyHash::KeyHash(const std::string& target_name, uint64_t seed)

@@ -48,12 +48,15 @@ struct ConnectionOptions {
   // https.
   std::string alpn;
   std::string tls_profile;  // Empty: what the configuration says.
+  std::string remote_ip;    // The address to go to; empty: the name's.
+  std::string source_ip;    // The local address; empty: the transport's choice.
 
   friend bool operator==(const ConnectionOptions&,
                          const ConnectionOptions&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const ConnectionOptions& o) {
-    return H::combine(std::move(h), o.sni, o.pool_group, o.alpn, o.tls_profile);
+    return H::combine(std::move(h), o.sni, o.pool_group, o.alpn, o.tls_profile,
+                      o.remote_ip, o.source_ip);
   }
 };
 

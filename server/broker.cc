@@ -29,6 +29,28 @@ pool::Outcome FromProto(v1::Outcome outcome) {
   }
 }
 
+void FillAddress(const upstream::AddressRow& row, Instant now,
+                 v1::AddressStats* out) {
+  out->set_address(row.address.ToString());
+  out->set_state(std::string(upstream::ToString(row.state)));
+  out->set_why(row.why);
+  if (row.until != kNever) {
+    FillTimestamp(
+        std::chrono::system_clock::now() +
+            std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                row.until - now),
+        out->mutable_until());
+  }
+  if (row.dial_time > Duration(0)) {
+    FillDuration(row.dial_time, out->mutable_dial_time());
+  }
+  out->set_connections(row.connections);
+  out->set_dialing(row.dialing);
+  out->set_dials(row.dials);
+  out->set_failures(row.failures);
+  out->set_failures_in_row(row.failures_in_row);
+}
+
 ErrorPtr BadLeaseId() {
   return FromInput(
       {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
@@ -196,8 +218,14 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
   });
   ErrorPtr error = FillStats(request, wanted.target, snapshot, metrics_->Read(),
                              now, response);
-  if (error == nullptr && response->targets_size() > 0) AddDesyncs(response);
-  return error;
+  if (error != nullptr) return error;
+  if (response->targets_size() > 0) AddDesyncs(response);
+  for (v1::TargetStats& target : *response->mutable_targets()) {
+    for (const auto& row : upstream_->Addresses(target.target())) {
+      FillAddress(row, now, target.add_addresses());
+    }
+  }
+  return nullptr;
 }
 
 // What the upstream knows of the targets that are shown.

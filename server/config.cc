@@ -191,12 +191,38 @@ class Resolver {
               "must be a numeric address, with a port or without");
       }
     }
+    ResolveAddresses(in, &out);
     out.egress_default_public = config_.egress().default_() == "public";
     out.egress_allow = ToVector(config_.egress().allow());
     out.egress_deny = ToVector(config_.egress().deny());
     CheckEgress("egress.allow", out.egress_allow);
     CheckEgress("egress.deny", out.egress_deny);
     tls_.ResolveProfiles(&out);
+  }
+
+  void ResolveAddresses(const v1::Upstream& in, UpstreamSettings* out) {
+    out->eject_after = in.eject_after();
+    out->eject_base = FromProto(in.eject_base());
+    out->eject_max = FromProto(in.eject_max());
+    out->address_grace = FromProto(in.address_grace());
+    out->attempt_stagger = FromProto(in.attempt_stagger());
+    out->source_addresses = ToVector(in.source_addresses());
+    if (out->eject_max < out->eject_base) {
+      Fault("upstream.eject_max",
+            absl::StrCat("must not be shorter than upstream.eject_base (",
+                         FormatDuration(out->eject_base), ")"));
+    }
+    constexpr int kMostSources = 256;
+    if (in.source_addresses_size() > kMostSources) {
+      Fault("upstream.source_addresses",
+            absl::StrCat("must be at most ", kMostSources, ", not ",
+                         in.source_addresses_size()));
+    }
+    for (int i = 0; i < in.source_addresses_size(); ++i) {
+      if (IsIpAddress(in.source_addresses(i))) continue;
+      Fault(absl::StrCat("upstream.source_addresses[", i, "]"),
+            "must be a numeric address");
+    }
   }
 
   void CheckEgress(const std::string& path,
@@ -252,6 +278,7 @@ class Resolver {
     if (in.has_validate())
       ResolveValidation(*in.mutable_validate(), path, &out);
     if (in.has_probe()) ResolveProbe(*in.mutable_probe(), path, &out);
+    if (!in.proxy().empty()) ResolveProxy(in.proxy(), path, &out);
 
     ParsedTarget parsed;
     if (in.target().empty()) return Fault(path + ".target", "is required");
@@ -329,6 +356,16 @@ class Resolver {
     CheckRange(path, in.min_status(), in.max_status());
     out->probe.min_status = in.min_status();
     out->probe.max_status = in.max_status();
+  }
+
+  void ResolveProxy(const std::string& text, const std::string& target_path,
+                    TargetSettings* out) {
+    ParsedTarget proxy;
+    if (ParseTarget(text, &proxy) || proxy.tls || proxy.raw) {
+      return Fault(target_path + ".proxy",
+                   "must be http://host:port, with nothing after it");
+    }
+    out->proxy = proxy.canonical;
   }
 
   void CheckRequestPath(const std::string& path, const std::string& text) {

@@ -75,6 +75,7 @@ struct TargetSettings {
   bool ready_when_warm = false;
   // Names; one for each new connection, in turn. Empty: upstream.tls_profile.
   std::vector<std::string> tls_profiles;
+  std::string proxy;  // "http://host:port"; empty: none.
 
   friend bool operator==(const TargetSettings&,
                          const TargetSettings&) = default;
@@ -92,6 +93,12 @@ struct UpstreamSettings {
   Duration ping_timeout{0};
   int64_t max_header_bytes = 0;
   std::vector<std::string> dns_servers;
+  int eject_after = 0;
+  Duration eject_base{0};
+  Duration eject_max{0};
+  Duration address_grace{0};
+  Duration attempt_stagger{0};
+  std::vector<std::string> source_addresses;
   bool egress_default_public = true;
   std::vector<std::string> egress_allow;
   std::vector<std::string> egress_deny;

@@ -108,6 +108,10 @@ std::string CheckGrpcListener(const std::string& text, bool* reachable) {
   return "";
 }
 
+bool IsIpAddress(const std::string& text) {
+  return ParseIpv4(text).has_value() || ParseIpv6(text).has_value();
+}
+
 std::string CheckEgressRule(const std::string& text) {
   const size_t slash = text.find('/');
   const std::string host = text.substr(0, slash);

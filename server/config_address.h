@@ -24,6 +24,9 @@ std::optional<SocketAddress> ParseSocketAddress(std::string_view text,
 // `reachable`: whether others than this machine may connect.
 std::string CheckGrpcListener(const std::string& text, bool* reachable);
 
+// "192.0.2.1", "2001:db8::1".
+bool IsIpAddress(const std::string& text);
+
 // What is wrong with an entry of egress.allow or egress.deny.
 std::string CheckEgressRule(const std::string& text);
 

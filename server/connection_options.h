@@ -14,6 +14,8 @@ inline pool::ConnectionOptions FromProto(const v1::ConnectionOptions& in) {
   out.pool_group = in.pool_group();
   out.alpn = in.alpn();
   out.tls_profile = in.tls_profile();
+  out.remote_ip = in.remote_ip();
+  out.source_ip = in.source_ip();
   return out;
 }
 
@@ -23,6 +25,8 @@ inline void FillOptions(const pool::ConnectionOptions& in,
   out->set_pool_group(in.pool_group);
   out->set_alpn(in.alpn);
   out->set_tls_profile(in.tls_profile);
+  out->set_remote_ip(in.remote_ip);
+  out->set_source_ip(in.source_ip);
 }
 
 }  // namespace hotline::server

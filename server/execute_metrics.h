@@ -26,7 +26,7 @@ namespace hotline::server {
 
 // How Executes end: "ok", "cancelled" (by the caller), or the ErrorInfo's
 // reason in lower case. The last one takes what is not in the list.
-inline constexpr std::array<std::string_view, 38> kExecuteResults = {
+inline constexpr std::array<std::string_view, 39> kExecuteResults = {
     "ok",
     "alpn_mismatch",
     "bad_header",
@@ -53,6 +53,7 @@ inline constexpr std::array<std::string_view, 38> kExecuteResults = {
     "not_authorized",
     "overloaded",
     "protocol_error",
+    "proxy_refused",
     "queue_full",
     "quota",
     "response_too_large",

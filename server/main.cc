@@ -149,6 +149,12 @@ upstream::Options UpstreamOptionsOf(const Settings& settings,
   out.ping_after = in.ping_after;
   out.ping_timeout = in.ping_timeout;
   out.max_header_bytes = in.max_header_bytes;
+  out.attempt_stagger = in.attempt_stagger;
+  out.source_addresses = in.source_addresses;
+  out.addresses = {.eject_after = in.eject_after,
+                   .eject_base = in.eject_base,
+                   .eject_max = in.eject_max,
+                   .grace = in.address_grace};
   out.dns_servers = in.dns_servers;
   out.egress = {.default_public = in.egress_default_public,
                 .allow = in.egress_allow,
@@ -157,6 +163,7 @@ upstream::Options UpstreamOptionsOf(const Settings& settings,
     const auto settings = current->get();
     const TargetSettings& mine = settings->ForTarget(target);
     upstream::TargetPolicy policy;
+    policy.proxy = mine.proxy;
     policy.validate = CheckOf(mine.validate);
     policy.probe = CheckOf(mine.probe);
     policy.probe_tcp_only = mine.probe_tcp_only;

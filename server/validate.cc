@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 
+#include "server/config_address.h"
+
 namespace hotline::server {
 namespace {
 
@@ -64,6 +66,25 @@ bool IsProtocolName(std::string_view text) {
   return text.size() <= kMaxProtocolBytes;
 }
 
+std::optional<InputError> CheckAddresses(const v1::ConnectionOptions& options) {
+  const std::string& remote = options.remote_ip();
+  const std::string& source = options.source_ip();
+  if (!remote.empty() && !IsIpAddress(remote)) {
+    return BadOption("options.remote_ip", "must be a numeric address");
+  }
+  if (!source.empty() && !IsIpAddress(source)) {
+    return BadOption("options.source_ip", "must be a numeric address");
+  }
+  const auto is_v6 = [](const std::string& text) {
+    return text.find(':') != std::string::npos;
+  };
+  if (!remote.empty() && !source.empty() && is_v6(remote) != is_v6(source)) {
+    return BadOption("options.source_ip",
+                     "must be of the same family as remote_ip");
+  }
+  return std::nullopt;
+}
+
 std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
                                        const ParsedTarget& target) {
   if (!options.sni().empty()) {
@@ -84,15 +105,14 @@ std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
     if (!target.tls) {
       return BadOption("options.alpn", "only with https and tls");
     }
-    if (target.raw) {
-      if (IsProtocolName(options.alpn())) return std::nullopt;
+    if (target.raw && !IsProtocolName(options.alpn())) {
       return BadOption("options.alpn", "at most 64 visible ASCII characters");
     }
-    if (options.alpn() != "h2" && options.alpn() != "http/1.1") {
+    if (!target.raw && options.alpn() != "h2" && options.alpn() != "http/1.1") {
       return BadOption("options.alpn", "\"h2\" or \"http/1.1\"");
     }
   }
-  return std::nullopt;
+  return CheckAddresses(options);
 }
 
 std::optional<InputError> CheckHolder(const v1::Holder& holder) {
@@ -144,7 +164,8 @@ std::optional<InputError> CheckExecuteOptions(const Head& request,
   const v1::ConnectionOptions& options = request.options();
   if (!request.lease_id().empty() &&
       (!options.sni().empty() || !options.pool_group().empty() ||
-       !options.alpn().empty() || !options.tls_profile().empty())) {
+       !options.alpn().empty() || !options.tls_profile().empty() ||
+       !options.remote_ip().empty() || !options.source_ip().empty())) {
     return BadOption("options", "a lease has its connection already");
   }
   return CheckOptions(options, target);

@@ -74,7 +74,7 @@ RULES = [
          never=GRPC + ("google/", "prometheus/", "yaml-cpp/", "CLI/")),
     # BoringSSL is linked into a library of its own: nobody else may see it.
     # OpenSSL, which comes with gRPC, checks what gRPC will be given.
-    Rule(r"^(?!upstream/tls/|server/key_pair\.cc$|tests/)",
+    Rule(r"^(?!upstream/tls/|server/key_pair\.cc$|tests/|bench/dial_bare)",
          never=("openssl/",)),
     Rule(r"^upstream/tls/",
          own=("base/", "upstream/tls/", "upstream/types.h"),

@@ -17,6 +17,8 @@ namespace {
 
 // On HTTP/2, whatever the pool's own limit.
 constexpr int kMostStreams = 1000;
+// An idle connection that ends so soon was never meant to last.
+constexpr Duration kEarly = std::chrono::seconds(1);
 
 std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
                                  const Connection::Options& options) {
@@ -116,6 +118,21 @@ bool Connection::IsSilent() {
   return size > 0 && (engine_ != nullptr || options_.raw);
 }
 
+bool Connection::answered() {
+  MutexLock lock(&mu_);
+  return answered_;
+}
+
+bool Connection::broke_early() {
+  MutexLock lock(&mu_);
+  return broke_early_;
+}
+
+void Connection::NoteBreakLocked() {
+  broke_early_ =
+      !answered_ && (HasCallsLocked() || MonotonicNow() - opened_ < kEarly);
+}
+
 void Connection::Close(pool::CloseReason reason) {
   loop_->Post([self = shared_from_this(), reason] { self->CloseNow(reason); });
 }
@@ -153,6 +170,7 @@ void Connection::Ping(Instant deadline, absl::AnyInvocable<void(bool)> told) {
 }
 
 void Connection::OnPingAck() {
+  NoteAnswerLocked();
   http2_->ping_deadline = kNever;
   http2_->news.pinged = std::move(http2_->pinged);
 }
@@ -177,6 +195,7 @@ void Connection::CheckSilenceLocked(Instant now) {
     return;
   } else {
     why = "the upstream gave no sign of life, nor answered a PING";
+    NoteBreakLocked();
     CloseLocked(pool::CloseReason::kError);
   }
   LoseAllLocked(why);
@@ -247,6 +266,7 @@ bool Connection::TakeNewsLocked(News* news) {
   if (state_ != State::kOpen) return false;
   if (http2_ != nullptr) *news = std::exchange(http2_->news, News());
   if (!stream_news_.empty()) news->streams = TakeStreamNewsLocked();
+  news->answered = std::exchange(tell_answered_, false);
   if (first_.ended) {
     news->first = Ending{first_.handler, std::move(first_.result)};
     first_ = Call();
@@ -274,6 +294,7 @@ void Connection::Settle() {
 }
 
 void Connection::Tell(News* news) {
+  if (news->answered && owner_ != nullptr) owner_->OnAnswered(*this);
   if (http2_ == nullptr) {
     // First of all: the end of the call gives the connection back.
     if (news->keep_alive > Duration(0)) {
@@ -312,10 +333,12 @@ void Connection::CloseLocked(pool::CloseReason reason) {
 void Connection::FinishClose() {
   now_ = MonotonicNow();
   pool::CloseReason reason;
+  bool tell_answered = false;
   {
     MutexLock lock(&mu_);
     if (state_ != State::kClosing) return;
     reason = close_reason_;
+    tell_answered = std::exchange(tell_answered_, false);
     // Which streams are given up, and why.
     if (http2_ != nullptr && sender_.empty()) FlushLocked();
     // A tunnel that was cut off must not look as if it had ended.
@@ -326,7 +349,10 @@ void Connection::FinishClose() {
   loop_->sockets().Remove(watch_);
   close(fd_);
   socket_closed_ = true;
-  if (owner_ != nullptr) owner_->OnConnectionClosed(*this, reason);
+  if (owner_ != nullptr) {
+    if (tell_answered) owner_->OnAnswered(*this);
+    owner_->OnConnectionClosed(*this, reason);
+  }
   News news;
   std::vector<CallHandler*> late;
   {

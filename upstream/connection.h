@@ -34,6 +34,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -42,6 +43,7 @@
 #include "base/mutex.h"
 #include "base/time.h"
 #include "pool/types.h"
+#include "upstream/address_keeper.h"
 #include "upstream/codec.h"
 #include "upstream/loop.h"
 #include "upstream/sender.h"
@@ -72,6 +74,8 @@ class ConnectionOwner {
   virtual void OnGoAway(Connection& connection) = 0;
   // Calls failed whose failure the connection survived.
   virtual void OnErrors(Connection& connection, int count) = 0;
+  // A call was answered in full. Once, for the first one.
+  virtual void OnAnswered(Connection& connection) = 0;
 };
 
 class Connection final : public std::enable_shared_from_this<Connection>,
@@ -81,6 +85,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   struct Options {
     std::string target;
     std::shared_ptr<const ConnectionFacts> facts;
+    AddressTicket ticket;  // Where it counts.
     int64_t max_header_bytes = 65536;
     // See upstream::Options.
     Duration ping_after = std::chrono::seconds(20);
@@ -131,6 +136,12 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Open, and nothing has come that nobody asked for.
   bool IsSilent();
 
+  // Whether a call, or a PING, was answered yet.
+  bool answered();
+  // The peer ended it before that, with a call under way or within a second of
+  // its beginning: its address may be no good. Final once its owner is told.
+  bool broke_early();
+
   // Closes soon, on the loop; a running call ends with kCancelled.
   void Close(pool::CloseReason reason);
   // The same at once. On the loop.
@@ -140,6 +151,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     return options_.facts;
   }
   const std::string& target() const { return options_.target; }
+  const AddressTicket& ticket() const { return options_.ticket; }
   // Of one that was closed as kUnsolicited: the first of those bytes.
   std::string Evidence() {
     MutexLock lock(&mu_);
@@ -200,6 +212,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     std::optional<int> max_streams;
     bool going_away = false;
     int errors = 0;
+    bool answered = false;
     absl::AnyInvocable<void()> changed;
     absl::AnyInvocable<void(bool)> pinged;
   };
@@ -282,6 +295,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndAllLocked(CallError error, const std::string& message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteAnswerLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (!std::exchange(answered_, true)) tell_answered_ = true;
+  }
+  // The peer is about to end the connection.
+  void NoteBreakLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // All fail: the connection has ended.
   void LoseAllLocked(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Its result is final.
@@ -367,10 +385,14 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Sender sender_ ABSL_GUARDED_BY(mu_);
   bool write_armed_ ABSL_GUARDED_BY(mu_) = false;
   bool loop_flushes_ ABSL_GUARDED_BY(mu_) = false;  // It will, very soon.
-  std::string why_ ABSL_GUARDED_BY(mu_);            // It is of no use any more.
+  bool answered_ ABSL_GUARDED_BY(mu_) = false;
+  bool tell_answered_ ABSL_GUARDED_BY(mu_) = false;  // The owner knows not yet.
+  bool broke_early_ ABSL_GUARDED_BY(mu_) = false;
+  std::string why_ ABSL_GUARDED_BY(mu_);  // It is of no use any more.
   // The earliest RunAt that is under way.
   Instant deadline_armed_ ABSL_GUARDED_BY(mu_) = kNever;
 
+  const Instant opened_ = MonotonicNow();
   // On the loop only.
   SocketWatch::Token watch_ = 0;
   bool socket_closed_ = false;

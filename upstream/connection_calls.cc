@@ -145,6 +145,7 @@ void Connection::CancelCall(CallId id) {
 void Connection::FinishCallLocked(Call* call) {
   call->ended = true;
   CallResult& result = call->result;
+  if (result.error == CallError::kNone) NoteAnswerLocked();
   if (call->first_byte != Instant{}) {
     result.first_byte = call->first_byte - call->started;
     result.transfer = now_ - call->first_byte;

@@ -112,6 +112,7 @@ void Connection::TakePlainLocked(std::string_view plain) {
   http2_->heard = now_;
   http2_->asked = kNever;
   if (codec_->Feed(plain)) return;
+  NoteBreakLocked();
   why_ = codec_->error().message;
   CloseLocked(pool::CloseReason::kError);
 }
@@ -130,6 +131,7 @@ void Connection::TakeHttp1Locked(std::string_view plain) {
     more = codec_->Feed(rest);
   }
   if (!more) {
+    NoteBreakLocked();
     CloseLocked(codec_->error().unsolicited ? pool::CloseReason::kUnsolicited
                                             : pool::CloseReason::kError);
   } else if (first_.ended && !codec_->CanSubmit()) {
@@ -139,6 +141,7 @@ void Connection::TakeHttp1Locked(std::string_view plain) {
 
 void Connection::TakeEndLocked(bool clean, std::string why) {
   bool failed = HasCallsLocked();
+  NoteBreakLocked();
   if (http2_ == nullptr && clean) {
     codec_->FeedEof();
     if (codec_->OutlivesEof()) {

@@ -5,17 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "upstream/dial_impl.h"
 #include "upstream/socket_io.h"
 #include "upstream/sockets.h"
 
@@ -25,136 +22,36 @@ namespace {
 namespace asio = boost::asio;
 using pool::DialError;
 using pool::FailureClass;
-template <typename T>
-using Task = asio::awaitable<T>;
-
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-constexpr char kHttp1[] = "http/1.1";
 constexpr char kHttp2[] = "h2";
 // Of targets of which nothing more is known.
 constexpr char kTls[] = "tls";
 constexpr char kTcp[] = "tcp";
 constexpr int64_t kMostValidationBytes = 1 << 20;
 
-int64_t Milliseconds(Duration length) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(length).count();
-}
-
 // Which of two failures says more of what is wrong: the one that got further.
 int Telling(const DialError& error) {
   const std::string_view reason = error.reason;
   if (reason == "EGRESS_DENIED") return 0;
   if (reason == "CONNECT_FAILED") return 1;
-  return 2;
+  if (reason == "PROXY_REFUSED") return 2;
+  return 3;
 }
 
-// Others of the host's addresses may do better.
-bool IsWorthAnotherAddress(const DialError& error) {
-  const std::string_view reason = error.reason;
-  return reason == "EGRESS_DENIED" || reason == "CONNECT_FAILED" ||
-         reason == "TLS_FAILED";
+}  // namespace
+
+void DialImpl::Begin() {
+  asio::co_spawn(loop_->io(), Run(shared_from_this()), asio::detached);
 }
 
-class DialImpl final : public Dial,
-                       public CallHandler,
-                       public std::enable_shared_from_this<DialImpl> {
- public:
-  DialImpl(Loop* loop, Resolver* resolver,
-           std::shared_ptr<const DialSettings> settings, Request request,
-           Done done)
-      : loop_(loop),
-        resolver_(resolver),
-        settings_(std::move(settings)),
-        request_(std::move(request)),
-        done_(std::move(done)),
-        deadline_(MonotonicNow() + settings_->connect_timeout),
-        timer_(loop->io()) {}
-
-  void Begin() override {
-    asio::co_spawn(loop_->io(), Run(shared_from_this()), asio::detached);
+void DialImpl::Abort() {
+  aborted_ = true;
+  timer_.cancel();
+  Interrupt();
+  if (race_ != nullptr) race_->Cancel();
+  if (connection_ != nullptr) {
+    connection_->CloseNow(pool::CloseReason::kShutdown);
   }
-
-  void Abort() override {
-    aborted_ = true;
-    timer_.cancel();
-    Interrupt();
-    if (connection_ != nullptr) {
-      connection_->CloseNow(pool::CloseReason::kShutdown);
-    }
-  }
-
-  // Of the validation request.
-  void OnDone(CallResult result) override {
-    answer_ = std::move(result);
-    timer_.cancel();
-  }
-
- private:
-  // The coroutine's own reference keeps the dial alive.
-  static Task<void> Run(std::shared_ptr<DialImpl> self) {
-    co_await self->Connect();
-    self->Finish();
-  }
-
-  Task<void> Connect();
-  bool ChooseProfile();
-  Task<std::optional<Addresses>> Resolve();
-  Task<bool> Try(const IpAddress& address);
-  Task<bool> ConnectTcp(const IpAddress& address);
-  Task<bool> ShakeHands();
-  Task<bool> Exchange(std::string* out);
-  Task<bool> SendAll(std::string* out);
-  bool FailLate();
-  Task<bool> AwaitSettings();
-  Task<bool> Validate();
-  bool Settle();
-  void TakeFacts();
-  bool TakeProtocol();
-  std::vector<std::string> Offer() const;
-  void MakeConnection();
-
-  // Interrupts what waits for the socket at `when`, or at the dial's deadline.
-  void Watch(Instant when);
-  void Unwatch();
-  void Interrupt() {
-    boost::system::error_code ignored;
-    if (io_ != nullptr) io_->descriptor.cancel(ignored);
-  }
-  Task<bool> Await(SocketIo::Descriptor::wait_type what);
-
-  bool Fail(FailureClass failure_class, const char* reason, std::string what);
-  bool FailHandshake(TlsResult result, const std::string& name);
-  std::string TlsEnd(std::string_view what) const;
-  void Finish();
-
-  Loop* const loop_;
-  Resolver* const resolver_;
-  const std::shared_ptr<const DialSettings> settings_;
-  const Request request_;
-  Done done_;
-  const Instant deadline_;
-
-  TargetParts parts_;
-  std::shared_ptr<const TlsContext> tls_;  // Null without TLS.
-  DialResult result_;
-  std::optional<DialError> worst_;  // The most telling so far.
-  asio::steady_timer timer_;
-  uint64_t watch_ = 0;  // Which Watch the timer belongs to.
-  bool timed_out_ = false;
-  bool aborted_ = false;
-
-  // Of the address being tried.
-  std::string where_;  // "example.com (192.0.2.1:443)".
-  ConnectionFacts facts_;
-  std::string chosen_;  // By ALPN; empty: nothing.
-  std::string early_;   // Received with the handshake's end.
-  std::unique_ptr<SocketIo> io_;
-  std::unique_ptr<TlsEngine> engine_;
-  std::shared_ptr<Connection> connection_;
-
-  std::optional<absl::StatusOr<Addresses>> resolved_;
-  std::optional<CallResult> answer_;
-};
+}
 
 bool DialImpl::Fail(FailureClass failure_class, const char* reason,
                     std::string what) {
@@ -164,58 +61,20 @@ bool DialImpl::Fail(FailureClass failure_class, const char* reason,
 }
 
 void DialImpl::Finish() {
-  io_.reset();
-  engine_.reset();
   if (aborted_) {
-    if (connection_) connection_->CloseNow(pool::CloseReason::kShutdown);
-    connection_ = nullptr;
+    GiveUp();
     worst_ =
         DialError{FailureClass::kNetwork, "CONNECT_FAILED", "shutting down"};
   }
+  io_.reset();
+  engine_.reset();
   result_.connection = std::move(connection_);
-  if (result_.connection == nullptr && worst_) {
-    result_.error = *std::move(worst_);
+  if (result_.connection == nullptr) {
+    result_.error = worst_ ? *std::move(worst_)
+                           : DialError{FailureClass::kNetwork, "CONNECT_FAILED",
+                                       "no time was left to connect"};
   }
   done_(std::move(result_));
-}
-
-Task<void> DialImpl::Connect() {
-  const auto parts = TargetParts::Parse(request_.target);
-  if (!parts) {
-    Fail(FailureClass::kNetwork, "CONNECT_FAILED",
-         absl::StrCat("\"", request_.target, "\" is not a target"));
-    co_return;
-  }
-  parts_ = *parts;
-  if (parts_.tls && !ChooseProfile()) co_return;
-  const std::optional<Addresses> addresses = co_await Resolve();
-  if (!addresses) co_return;
-  int denied = 0;
-  for (const IpAddress& address : *addresses) {
-    if (aborted_) co_return;
-    if (MonotonicNow() >= deadline_) break;
-    where_ =
-        absl::StrCat(parts_.host, " (", address.WithPort(parts_.port), ")");
-    const auto decision = settings_->egress.Check(parts_.host, address);
-    if (!decision.allowed) {
-      ++denied;
-      Fail(FailureClass::kPolicy, "EGRESS_DENIED",
-           absl::StrCat(
-               "connecting to ", where_, " is not allowed: ",
-               absl::string_view(decision.rule.data(), decision.rule.size())));
-      continue;
-    }
-    const bool made = co_await Try(address);
-    if (made) co_return;
-    if (connection_ != nullptr) {
-      std::exchange(connection_, nullptr)->CloseNow(pool::CloseReason::kError);
-    }
-    if (!IsWorthAnotherAddress(*worst_)) break;
-  }
-  if (addresses->size() > 1 && worst_) {
-    absl::StrAppend(&worst_->message, " (the last of ", addresses->size(),
-                    " addresses, ", denied, " of them not allowed)");
-  }
 }
 
 bool DialImpl::ChooseProfile() {
@@ -239,52 +98,18 @@ bool DialImpl::ChooseProfile() {
                                   "\" does not offer ", request_.alpn)));
 }
 
-Task<std::optional<Addresses>> DialImpl::Resolve() {
-  const Instant start = MonotonicNow();
-  if (auto known = resolver_->Lookup(parts_.host, start)) co_return known;
-  resolver_->Resolve(parts_.host, [weak = weak_from_this(), loop = loop_](
-                                      absl::StatusOr<Addresses> result) {
-    loop->Post([weak, result = std::move(result)]() mutable {
-      const auto self = weak.lock();
-      if (self == nullptr || self->resolved_) return;
-      self->resolved_ = std::move(result);
-      self->timer_.cancel();
-    });
-  });
-  timer_.expires_at(deadline_);
-  while (!resolved_ && !aborted_ && MonotonicNow() < deadline_) {
-    co_await timer_.async_wait(kAwait);
-  }
-  result_.timings.resolve = MonotonicNow() - start;
-  if (!resolved_) {
-    // A late answer finds that nobody waits.
-    resolved_ = absl::DeadlineExceededError("");
-    Fail(FailureClass::kNetwork, "DNS_FAILED",
-         absl::StrCat("no answer about ", parts_.host, " within ",
-                      Milliseconds(result_.timings.resolve), " ms"));
-    co_return std::nullopt;
-  }
-  if (!resolved_->ok()) {
-    Fail(FailureClass::kNetwork, "DNS_FAILED",
-         std::string(resolved_->status().message()));
-    co_return std::nullopt;
-  }
-  co_return **resolved_;
-}
-
-Task<bool> DialImpl::Try(const IpAddress& address) {
+Task<bool> DialImpl::Try() {
   timed_out_ = false;
-  engine_.reset();
   early_.clear();
-  facts_ = ConnectionFacts();
   facts_.protocol = !parts_.raw ? kHttp1 : parts_.tls ? kTls : kTcp;
-  facts_.remote_address = address.WithPort(parts_.port);
   Instant start = MonotonicNow();
-  Watch(start + settings_->tcp_timeout);
-  const bool connected = co_await ConnectTcp(address);
-  Unwatch();
-  result_.timings.connect = MonotonicNow() - start;
-  if (!connected) co_return false;
+  if (proxied_) {
+    Watch(start + settings_->tls_timeout);
+    const bool open = co_await OpenTunnel();
+    Unwatch();
+    result_.timings.connect += MonotonicNow() - start;
+    if (!open) co_return false;
+  }
   if (parts_.tls) {
     start = MonotonicNow();
     Watch(start + settings_->tls_timeout);
@@ -304,38 +129,6 @@ Task<bool> DialImpl::Try(const IpAddress& address) {
   const bool valid = co_await Validate();
   result_.timings.validate = MonotonicNow() - start;
   co_return valid;
-}
-
-Task<bool> DialImpl::ConnectTcp(const IpAddress& address) {
-  const auto failed = [this](std::string_view why) {
-    return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
-                absl::StrCat("connecting to ", where_, ": ",
-                             absl::string_view(why.data(), why.size())));
-  };
-  io_ = std::make_unique<SocketIo>(loop_->io());
-  const int fd = OpenTcpSocket(address);
-  if (fd < 0) co_return failed(SocketErrorText(errno));
-  boost::system::error_code error;
-  io_->descriptor.assign(fd, error);
-  if (error) {
-    close(fd);
-    co_return failed(error.message());
-  }
-  int result = BeginConnect(fd, address, parts_.port);
-  if (result == EINPROGRESS) {
-    const bool ready = co_await Await(SocketIo::Descriptor::wait_write);
-    if (!ready) {
-      co_return failed(
-          absl::StrCat("no answer within ",
-                       Milliseconds(std::min(settings_->tcp_timeout,
-                                             settings_->connect_timeout)),
-                       " ms"));
-    }
-    result = ConnectOutcome(fd);
-  }
-  if (result != 0) co_return failed(SocketErrorText(result));
-  facts_.local_address = LocalAddress(fd);
-  co_return true;
 }
 
 std::string DialImpl::TlsEnd(std::string_view what) const {
@@ -509,6 +302,7 @@ void DialImpl::MakeConnection() {
   Connection::Options options{
       .target = request_.target,
       .facts = std::make_shared<const ConnectionFacts>(std::move(facts_)),
+      .ticket = result_.ticket,
       .max_header_bytes = settings_->max_header_bytes,
       .ping_after = settings_->ping_after,
       .ping_timeout = settings_->ping_timeout,
@@ -589,8 +383,6 @@ Task<bool> DialImpl::Await(SocketIo::Descriptor::wait_type what) {
   co_return !error && !timed_out_ && !aborted_;
 }
 
-}  // namespace
-
 bool Passes(const Check& check, const CallResult& result) {
   if (result.error != CallError::kNone) return false;
   if (check.min_status == 0 && check.max_status == 0) return true;
@@ -598,10 +390,10 @@ bool Passes(const Check& check, const CallResult& result) {
          result.response.status <= check.max_status;
 }
 
-std::shared_ptr<Dial> Dial::Make(Loop* loop, Resolver* resolver,
+std::shared_ptr<Dial> Dial::Make(Loop* loop, AddressKeeper* keeper,
                                  std::shared_ptr<const DialSettings> settings,
                                  Request request, Done done) {
-  return std::make_shared<DialImpl>(loop, resolver, std::move(settings),
+  return std::make_shared<DialImpl>(loop, keeper, std::move(settings),
                                     std::move(request), std::move(done));
 }
 

@@ -116,6 +116,13 @@ std::string Lower(std::string_view text) {
   return lower;
 }
 
+// Lower case, without the root's dot.
+std::string Canonical(std::string_view host) {
+  std::string name = Lower(host);
+  if (name.ends_with('.')) name.pop_back();
+  return name;
+}
+
 }  // namespace
 
 absl::Status EgressPolicy::RuleSet::Add(const std::string& rule) {
@@ -182,8 +189,7 @@ EgressPolicy::Decision EgressPolicy::Check(std::string_view host,
   };
   if (any(IsAlwaysDenied)) return {false, "an address that is always denied"};
 
-  std::string name = Lower(host);
-  if (name.ends_with('.')) name.pop_back();
+  const std::string name = Canonical(host);
   if (deny_.HasHost(name) ||
       any([&](const IpAddress& a) { return deny_.HasAddress(a); })) {
     return {false, "egress.deny"};
@@ -193,6 +199,20 @@ EgressPolicy::Decision EgressPolicy::Check(std::string_view host,
   }
   if (!default_public_) return {false, "egress.default: none"};
   if (any(IsNotPublic)) return {false, "egress.default: public"};
+  return {true, "egress.default: public"};
+}
+
+EgressPolicy::Decision EgressPolicy::CheckBehindProxy(
+    std::string_view host) const {
+  if (const auto address = IpAddress::Parse(host)) return Check(host, *address);
+  const std::string name = Canonical(host);
+  if (deny_.HasHost(name)) return {false, "egress.deny"};
+  if (allow_.HasHost(name)) return {true, "egress.allow"};
+  if (!default_public_) return {false, "egress.default: none"};
+  // The proxy's own host, by the one name that needs no DNS.
+  if (name == "localhost" || name.ends_with(".localhost")) {
+    return {false, "egress.default: public"};
+  }
   return {true, "egress.default: public"};
 }
 

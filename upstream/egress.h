@@ -37,6 +37,11 @@ class EgressPolicy {
   // `host` is what the caller asked for, `address` what it resolved to.
   Decision Check(std::string_view host, const IpAddress& address) const;
 
+  // Of what a proxy is asked to connect to. When it is an address it is looked
+  // at like any other. A name's addresses are the proxy's to find: here only
+  // the rules for names count, and the default where none matches.
+  Decision CheckBehindProxy(std::string_view host) const;
+
  private:
   struct RuleSet {
     std::vector<IpRange> ranges;

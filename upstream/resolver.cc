@@ -128,6 +128,9 @@ class Resolver::Channel {
     ares_addrinfo_hints hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
+    // The address book has an order of its own; sorting opens a socket for
+    // each.
+    hints.ai_flags = ARES_AI_NOSORT;
     auto* query = new Pending{resolver_, host};
     ares_getaddrinfo(channel_, host.c_str(), nullptr, &hints,
                      &Channel::OnAnswer, query);
@@ -272,19 +275,21 @@ absl::StatusOr<std::unique_ptr<Resolver>> Resolver::Create(
   return resolver;
 }
 
-std::optional<Addresses> Resolver::Lookup(const std::string& host,
-                                          Instant now) const {
-  if (const auto literal = IpAddress::Parse(host)) return Addresses{*literal};
+std::optional<Resolver::Result> Resolver::Lookup(const std::string& host,
+                                                 Instant now) const {
+  if (const auto literal = IpAddress::Parse(host)) {
+    return Resolution{{*literal}, kNever};
+  }
   const std::string name = Canonical(host);
   if (name == "localhost" || name.ends_with(".localhost")) {
     IpAddress v6_loopback{.v6 = true};
     v6_loopback.bytes[15] = 1;
-    return Addresses{IpAddress::V4(127, 0, 0, 1), v6_loopback};
+    return Resolution{{IpAddress::V4(127, 0, 0, 1), v6_loopback}, kNever};
   }
   MutexLock lock(&mu_);
   const auto it = known_.find(name);
   if (it == known_.end() || it->second.until <= now) return std::nullopt;
-  return it->second.addresses;
+  return it->second.result;
 }
 
 void Resolver::Resolve(const std::string& host, Callback callback) {
@@ -318,19 +323,23 @@ void Resolver::Start(const std::string& host, Callback callback) {
   channel_->Query(host);
 }
 
-void Resolver::Finish(const std::string& host, absl::StatusOr<Addresses> result,
-                      Duration ttl) {
-  if (result.ok()) {
-    const Instant now = MonotonicNow();
+void Resolver::Finish(const std::string& host,
+                      absl::StatusOr<Addresses> addresses, Duration ttl) {
+  const Instant now = MonotonicNow();
+  Result result = addresses.status();
+  if (addresses.ok()) {
+    result = Resolution{*std::move(addresses), now + ttl};
+  }
+  if (!absl::IsCancelled(result.status())) {
     MutexLock lock(&mu_);
-    Keep(host, *result, now + ttl, now);
+    Keep(host, result, result.ok() ? result->until : now + kFailureTtl, now);
   }
   auto node = running_.extract(host);
   if (node.empty()) return;
   for (Callback& callback : node.mapped()) callback(result);
 }
 
-void Resolver::Keep(const std::string& host, const Addresses& addresses,
+void Resolver::Keep(const std::string& host, const Result& result,
                     Instant until, Instant now) {
   if (known_.size() >= kMaxNames) {
     absl::erase_if(
@@ -338,7 +347,7 @@ void Resolver::Keep(const std::string& host, const Addresses& addresses,
   }
   // Still full: any will do, it is asked for again.
   if (known_.size() >= kMaxNames) known_.erase(known_.begin());
-  known_[host] = {addresses, until};
+  known_.insert_or_assign(host, Known{result, until});
 }
 
 void Resolver::Shutdown() { channel_.reset(); }

@@ -7,6 +7,32 @@
 #include <sys/socket.h>
 
 namespace hotline::upstream {
+namespace {
+
+struct SocketName {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+};
+
+SocketName NameOf(const IpAddress& address, uint16_t port) {
+  SocketName name;
+  if (address.v6) {
+    auto* in6 = reinterpret_cast<sockaddr_in6*>(&name.storage);
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(port);
+    memcpy(&in6->sin6_addr, address.bytes.data(), 16);
+    name.length = sizeof *in6;
+  } else {
+    auto* in = reinterpret_cast<sockaddr_in*>(&name.storage);
+    in->sin_family = AF_INET;
+    in->sin_port = htons(port);
+    memcpy(&in->sin_addr, address.bytes.data(), 4);
+    name.length = sizeof *in;
+  }
+  return name;
+}
+
+}  // namespace
 
 std::string SocketErrorText(int error) {
   char buffer[128];
@@ -26,25 +52,18 @@ void ResetOnClose(int fd) {
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
+int BindSource(int fd, const IpAddress& source) {
+  const int on = 1;
+  setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+  const SocketName name = NameOf(source, 0);
+  const auto* generic = reinterpret_cast<const sockaddr*>(&name.storage);
+  return bind(fd, generic, name.length) == 0 ? 0 : errno;
+}
+
 int BeginConnect(int fd, const IpAddress& address, uint16_t port) {
-  sockaddr_storage storage{};
-  socklen_t length = 0;
-  if (address.v6) {
-    auto* in6 = reinterpret_cast<sockaddr_in6*>(&storage);
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons(port);
-    memcpy(&in6->sin6_addr, address.bytes.data(), 16);
-    length = sizeof *in6;
-  } else {
-    auto* in = reinterpret_cast<sockaddr_in*>(&storage);
-    in->sin_family = AF_INET;
-    in->sin_port = htons(port);
-    memcpy(&in->sin_addr, address.bytes.data(), 4);
-    length = sizeof *in;
-  }
-  const int result =
-      connect(fd, reinterpret_cast<const sockaddr*>(&storage), length);
-  return result == 0 ? 0 : errno;
+  const SocketName name = NameOf(address, port);
+  const auto* generic = reinterpret_cast<const sockaddr*>(&name.storage);
+  return connect(fd, generic, name.length) == 0 ? 0 : errno;
 }
 
 int ConnectOutcome(int fd) {

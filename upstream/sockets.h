@@ -15,6 +15,10 @@ std::string SocketErrorText(int error);
 // A TCP socket that neither blocks nor delays. -1: see errno.
 int OpenTcpSocket(const IpAddress& address);
 
+// Binds the local end, leaving the port to connect(), so that all ports serve
+// each of several destinations. 0, or what went wrong.
+int BindSource(int fd, const IpAddress& source);
+
 // 0, EINPROGRESS, or what went wrong.
 int BeginConnect(int fd, const IpAddress& address, uint16_t port);
 

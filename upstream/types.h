@@ -158,8 +158,11 @@ struct Check {
   int max_status = 399;
 };
 
-// How connections to one target are checked.
+// How connections to one target are made and checked.
 struct TargetPolicy {
+  // An HTTP proxy to go through by CONNECT, "http://host:port"; empty: none.
+  std::string proxy;
+
   Check validate;  // Each new one (R10).
   Check probe{.path = "/", .min_status = 0, .max_status = 0};
   bool probe_tcp_only = false;

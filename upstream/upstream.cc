@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <random>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -11,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "upstream/address_keeper.h"
 #include "upstream/connection.h"
 #include "upstream/connection_table.h"
 #include "upstream/dialer.h"
@@ -37,12 +39,34 @@ struct Live {
   std::shared_ptr<const DialSettings> dial;
 };
 
+absl::StatusOr<std::vector<IpAddress>> ParseSources(const Options& options) {
+  std::vector<IpAddress> sources;
+  for (const std::string& text : options.source_addresses) {
+    const auto address = IpAddress::Parse(text);
+    if (!address) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("source address \"", text, "\" is no address"));
+    }
+    sources.push_back(*address);
+  }
+  return sources;
+}
+
+// Bits that need not be secret, from a number that is never given twice.
+uint64_t Mix(uint64_t number) {
+  number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9u;
+  number = (number ^ (number >> 27)) * 0x94d049bb133111ebu;
+  return number ^ (number >> 31);
+}
+
 // Takes over what has not changed since `before`, which may be null.
 absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
     Options options, std::shared_ptr<TlsSessions> sessions,
     const Live* before) {
   auto egress = EgressPolicy::Create(options.egress);
   if (!egress.ok()) return egress.status();
+  auto sources = ParseSources(options);
+  if (!sources.ok()) return sources.status();
   auto tls = TlsProfiles::Create(
       {.profiles = options.tls_profiles,
        .ca_file = options.ca_file,
@@ -58,9 +82,11 @@ absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
       DialSettings{.connect_timeout = options.connect_timeout,
                    .tcp_timeout = options.tcp_timeout,
                    .tls_timeout = options.tls_timeout,
+                   .stagger = options.attempt_stagger,
                    .max_header_bytes = options.max_header_bytes,
                    .ping_after = options.ping_after,
                    .ping_timeout = options.ping_timeout,
+                   .sources = *std::move(sources),
                    .egress = *std::move(egress),
                    .tls = *std::move(tls)});
   return std::make_shared<const Live>(
@@ -106,6 +132,9 @@ class Upstream::Impl final : public ConnectionOwner {
   void OnGoAway(Connection& connection) override {
     events_->GoAway(connection.id(), MonotonicNow());
   }
+  void OnAnswered(Connection& connection) override {
+    keeper_->Answered(connection.target(), connection.ticket());
+  }
   void OnErrors(Connection& connection, int count) override {
     for (int i = 0; i < count; ++i) {
       events_->ErrorCounted(connection.id(), MonotonicNow());
@@ -117,10 +146,12 @@ class Upstream::Impl final : public ConnectionOwner {
     return live_;
   }
   void set_live(std::shared_ptr<const Live> live) {
+    keeper_->Configure(live->options.addresses);
     MutexLock lock(&mu_);
     live_.swap(live);
     profile_turns_.clear();
   }
+  AddressKeeper& keeper() { return *keeper_; }
 
   const std::shared_ptr<TlsSessions> sessions_;
   ConnectionTable table_;
@@ -131,15 +162,31 @@ class Upstream::Impl final : public ConnectionOwner {
  private:
   class ProbeCall;
 
-  // Dials under way on one loop; touched on it only.
+  // Dials under way on one loop, and tests of addresses; touched on it only.
   struct Dials {
     absl::flat_hash_map<pool::ConnId, std::shared_ptr<upstream::Dial>> running;
+    absl::flat_hash_map<uint64_t, std::shared_ptr<upstream::Dial>> tests;
   };
 
   size_t NextLoop() { return next_loop_.fetch_add(1) % loops_.size(); }
-  void StartDial(size_t loop, pool::ConnId id, const pool::HostPoolKey& key);
+  uint64_t Random() { return Mix(random_.fetch_add(0x9e3779b97f4a7c15u)); }
+  upstream::Dial::Request RequestFor(
+      std::shared_ptr<const pool::HostPoolKey> key, const TargetPolicy& policy,
+      const Options& options);
+  TargetPolicy PolicyOf(const Live& live, const std::string& target) const {
+    const auto& ask = live.options.target_policy;
+    return ask ? ask(target) : TargetPolicy();
+  }
+  void StartDial(size_t loop, pool::ConnId id,
+                 std::shared_ptr<const pool::HostPoolKey> key);
+  void TestAddress(std::shared_ptr<const pool::HostPoolKey> key,
+                   const IpAddress& address, AddressKeeper::TestDone done);
+  void StartTest(size_t loop, std::shared_ptr<const pool::HostPoolKey> key,
+                 const IpAddress& address, AddressKeeper::TestDone done);
+  void DrainAddress(const std::string& target, const IpAddress& address);
   void FinishDial(size_t loop, pool::ConnId id, const std::string& target,
                   DialResult result);
+  void CountHandshakes(const std::string& target, const DialResult& result);
   void FailDial(pool::ConnId id, const char* message);
   void NoteUnsolicited(Connection& connection);
   void StopLoop(size_t loop);
@@ -153,7 +200,10 @@ class Upstream::Impl final : public ConnectionOwner {
   // Dials to targets with several TLS profiles; as many as are configured.
   std::map<std::string, size_t> profile_turns_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<Resolver> resolver_;
+  std::unique_ptr<AddressKeeper> keeper_;
   std::vector<Dials> dials_;
+  std::atomic<uint64_t> random_{std::random_device()()};
+  std::atomic<uint64_t> last_test_{0};
   std::atomic<size_t> next_loop_{0};
   pool::TransportEvents* events_ = nullptr;
   std::function<void(int, Instant)> tick_;
@@ -165,13 +215,34 @@ class Upstream::Impl final : public ConnectionOwner {
 };
 
 absl::Status Upstream::Impl::Init() {
-  const Options& options = live()->options;
+  const auto live = this->live();
+  const Options& options = live->options;
   const int loops = std::clamp(options.loops, 1, kMaxLoops);
   for (int i = 0; i < loops; ++i) loops_.push_back(std::make_unique<Loop>());
   dials_.resize(loops_.size());
   auto resolver = Resolver::Create(loops_[0].get(), options.dns_servers);
   if (!resolver.ok()) return resolver.status();
   resolver_ = *std::move(resolver);
+  keeper_ = std::make_unique<AddressKeeper>(
+      loops_[0].get(), resolver_.get(), options.addresses,
+      AddressKeeper::World{
+          .test =
+              [this](std::shared_ptr<const pool::HostPoolKey> key,
+                     const IpAddress& address, AddressKeeper::TestDone done) {
+                TestAddress(std::move(key), address, std::move(done));
+              },
+          .egress =
+              [this](const std::string& host) -> AddressBook::EgressCheck {
+            return [host, dial = this->live()->dial](
+                       const IpAddress& address) -> std::string {
+              const auto decision = dial->egress.Check(host, address);
+              return decision.allowed ? "" : std::string(decision.rule);
+            };
+          },
+          .drain =
+              [this](const std::string& target, const IpAddress& address) {
+                DrainAddress(target, address);
+              }});
   return absl::OkStatus();
 }
 
@@ -184,6 +255,7 @@ void Upstream::Impl::Start(pool::TransportEvents* events,
 
 void Upstream::Impl::Stop() {
   if (stopping_.exchange(true)) return;
+  keeper_->Shutdown();
   for (size_t i = 0; i < loops_.size(); ++i) {
     loops_[i]->Post([this, i] { StopLoop(i); });
   }
@@ -195,6 +267,7 @@ void Upstream::Impl::StopLoop(size_t i) {
   Loop* const loop = loops_[i].get();
   std::vector<std::shared_ptr<upstream::Dial>> dials;
   for (const auto& [id, dial] : dials_[i].running) dials.push_back(dial);
+  for (const auto& [id, dial] : dials_[i].tests) dials.push_back(dial);
   for (const auto& dial : dials) dial->Abort();
   if (i == 0) resolver_->Shutdown();
   for (const auto& connection : table_.All()) {
@@ -211,28 +284,39 @@ void Upstream::Impl::Dial(pool::ConnId id,
   if (stopping_) return FailDial(id, "shutting down");
   const size_t loop = NextLoop();
   loops_[loop]->Post(
-      [this, loop, id, key = std::move(key)] { StartDial(loop, id, *key); });
+      [this, loop, id, key = std::move(key)] { StartDial(loop, id, key); });
+}
+
+upstream::Dial::Request Upstream::Impl::RequestFor(
+    std::shared_ptr<const pool::HostPoolKey> key, const TargetPolicy& policy,
+    const Options& options) {
+  upstream::Dial::Request request;
+  request.target = key->target;
+  request.sni = key->options.sni;
+  request.alpn = key->options.alpn;
+  request.tls_profile = ProfileFor(*key, policy, options);
+  request.tls_scope = absl::StrCat(key->target, "|", key->options.pool_group);
+  request.proxy = policy.proxy;
+  request.remote = IpAddress::Parse(key->options.remote_ip);
+  request.source = IpAddress::Parse(key->options.source_ip);
+  request.random = Random();
+  request.validate = policy.validate;
+  request.key = std::move(key);
+  return request;
 }
 
 void Upstream::Impl::StartDial(size_t loop, pool::ConnId id,
-                               const pool::HostPoolKey& key) {
+                               std::shared_ptr<const pool::HostPoolKey> key) {
   if (stopping_) return FailDial(id, "shutting down");
   const auto now = live();
-  TargetPolicy policy;
-  if (now->options.target_policy) {
-    policy = now->options.target_policy(key.target);
-  }
-  auto dial = upstream::Dial::Make(
-      loops_[loop].get(), resolver_.get(), now->dial,
-      {.target = key.target,
-       .sni = key.options.sni,
-       .alpn = key.options.alpn,
-       .tls_profile = ProfileFor(key, policy, now->options),
-       .tls_scope = absl::StrCat(key.target, "|", key.options.pool_group),
-       .validate = std::move(policy.validate)},
-      [this, loop, id, target = key.target](DialResult result) {
-        FinishDial(loop, id, target, std::move(result));
-      });
+  const TargetPolicy policy = PolicyOf(*now, key->target);
+  const std::string target = key->target;
+  auto dial =
+      upstream::Dial::Make(loops_[loop].get(), keeper_.get(), now->dial,
+                           RequestFor(std::move(key), policy, now->options),
+                           [this, loop, id, target](DialResult result) {
+                             FinishDial(loop, id, target, std::move(result));
+                           });
   dials_[loop].running.emplace(id, dial);
   dial->Begin();
 }
@@ -254,25 +338,33 @@ Upstream::Counters& Upstream::Impl::CountersOf(const std::string& target) {
   return counters_[room ? target : kOtherTargets];
 }
 
+void Upstream::Impl::CountHandshakes(const std::string& target,
+                                     const DialResult& result) {
+  if (result.full_handshakes + result.resumed_handshakes == 0) return;
+  MutexLock lock(&mu_);
+  Counters& counters = CountersOf(target);
+  counters.full_handshakes += result.full_handshakes;
+  counters.resumed_handshakes += result.resumed_handshakes;
+}
+
 void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
                                 const std::string& target, DialResult result) {
   dials_[loop].running.erase(id);
-  if (result.full_handshakes + result.resumed_handshakes > 0) {
-    MutexLock lock(&mu_);
-    Counters& counters = CountersOf(target);
-    counters.full_handshakes += result.full_handshakes;
-    counters.resumed_handshakes += result.resumed_handshakes;
-  }
+  CountHandshakes(target, result);
   if (stopped_) return;
   const auto& connection = result.connection;
   if (connection != nullptr) {
     const pool::Handle handle = table_.NewHandle();
     if (const auto streams = connection->Announce(this, id, handle)) {
       table_.Add(connection);
+      if (connection->answered()) OnAnswered(*connection);
       events_->Dialed(id, {handle, *streams, result.timings}, MonotonicNow());
       return;
     }
     connection->CloseNow(pool::CloseReason::kPeerClosed);
+    keeper_->Broke(connection->target(), connection->ticket(),
+                   "it closed the connection at once", MonotonicNow());
+    keeper_->Closed(connection->target(), connection->ticket());
     // It answered the validation and then closed, or said that it will.
     result.error = {pool::FailureClass::kNetwork, "CONNECT_FAILED",
                     absl::StrCat(connection->target(), " (",
@@ -311,9 +403,72 @@ void Upstream::Impl::NoteUnsolicited(Connection& connection) {
 void Upstream::Impl::OnConnectionClosed(Connection& connection,
                                         pool::CloseReason reason) {
   if (reason == pool::CloseReason::kUnsolicited) NoteUnsolicited(connection);
-  events_->Closed(connection.id(), reason, MonotonicNow());
+  const Instant now = MonotonicNow();
+  if (connection.broke_early()) {
+    keeper_->Broke(connection.target(), connection.ticket(),
+                   "connections end before they have answered anything", now);
+  }
+  keeper_->Closed(connection.target(), connection.ticket());
+  events_->Closed(connection.id(), reason, now);
   // After that: until then a call on it has to wait for the pool's knowing.
   table_.Remove(connection.handle());
+}
+
+// Addresses.
+
+void Upstream::Impl::TestAddress(std::shared_ptr<const pool::HostPoolKey> key,
+                                 const IpAddress& address,
+                                 AddressKeeper::TestDone done) {
+  const size_t loop = NextLoop();
+  loops_[loop]->Post([this, loop, key = std::move(key), address,
+                      done = std::move(done)]() mutable {
+    StartTest(loop, std::move(key), address, std::move(done));
+  });
+}
+
+// A dial like any other, with a request on it where the target's policy knows
+// one. The pool hears nothing of it: it is closed at once.
+void Upstream::Impl::StartTest(size_t loop,
+                               std::shared_ptr<const pool::HostPoolKey> key,
+                               const IpAddress& address,
+                               AddressKeeper::TestDone done) {
+  if (stopping_) return done(false, "shutting down");
+  const auto now = live();
+  const TargetPolicy policy = PolicyOf(*now, key->target);
+  const std::string target = key->target;
+  auto request = RequestFor(std::move(key), policy, now->options);
+  request.test = address;
+  if (request.validate.path.empty() && !policy.probe_tcp_only) {
+    request.validate = policy.probe;
+  }
+  const uint64_t test = ++last_test_;
+  auto dial = upstream::Dial::Make(
+      loops_[loop].get(), keeper_.get(), now->dial, std::move(request),
+      [this, loop, test, target,
+       done = std::move(done)](DialResult result) mutable {
+        dials_[loop].tests.erase(test);
+        CountHandshakes(target, result);
+        if (result.connection != nullptr) {
+          result.connection->CloseNow(pool::CloseReason::kIdle);
+        }
+        // A proxy that does not want to is in good health.
+        const bool passed =
+            result.connection != nullptr ||
+            std::string_view(result.error.reason) == "PROXY_REFUSED";
+        done(passed, std::move(result.error.message));
+      });
+  dials_[loop].tests.emplace(test, dial);
+  dial->Begin();
+}
+
+void Upstream::Impl::DrainAddress(const std::string& target,
+                                  const IpAddress& address) {
+  if (stopped_) return;
+  for (const auto& connection : table_.All()) {
+    const AddressTicket& ticket = connection->ticket();
+    if (ticket.epoch == 0 || !(ticket.address == address)) continue;
+    if (connection->target() == target) OnGoAway(*connection);
+  }
 }
 
 // Probes.
@@ -345,10 +500,7 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
     return events_->Probed(id, false, MonotonicNow());
   }
   const auto settings = live();
-  TargetPolicy policy;
-  if (settings->options.target_policy) {
-    policy = settings->options.target_policy(key->target);
-  }
+  TargetPolicy policy = PolicyOf(*settings, key->target);
   const auto parts = TargetParts::Parse(key->target);
   if (policy.probe_tcp_only || policy.probe.path.empty() || !parts ||
       parts->raw) {
@@ -502,6 +654,15 @@ std::vector<std::pair<std::string, Upstream::Counters>>
 Upstream::TargetCounters() const {
   MutexLock lock(&impl_->mu_);
   return {impl_->counters_.begin(), impl_->counters_.end()};
+}
+
+std::vector<AddressRow> Upstream::Addresses(const std::string& target) const {
+  return impl_->keeper().Rows(target);
+}
+
+bool Upstream::Cool(const std::string& target, const IpAddress& address,
+                    Instant until, std::string_view why, Instant now) {
+  return impl_->keeper().Cool(target, address, until, why, now);
 }
 
 void Upstream::Dial(pool::ConnId id,

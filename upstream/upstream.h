@@ -16,12 +16,14 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "pool/transport.h"
+#include "upstream/address_book.h"
 #include "upstream/tls/tls.h"
 #include "upstream/types.h"
 
@@ -46,6 +48,13 @@ struct Options {
   Duration ping_after = std::chrono::seconds(20);
   Duration ping_timeout = std::chrono::seconds(5);
   int64_t max_header_bytes = 65536;
+  // Between attempts at the addresses of one host, the one before still being
+  // under way.
+  Duration attempt_stagger = std::chrono::milliseconds(250);
+  // Local addresses, taken in turn where the caller names none. Empty: the
+  // system's choice.
+  std::vector<std::string> source_addresses;
+  AddressBookConfig addresses;
   std::vector<std::string> dns_servers;
   EgressRules egress;
   // Asked at each dial and probe. Called from any thread.
@@ -54,8 +63,9 @@ struct Options {
 
 class Upstream final : public pool::Transport {
  public:
-  // Errors: an unreadable CA file, a TLS profile with a fault, an egress rule
-  // or DNS server that does not parse (INVALID_ARGUMENT, naming it).
+  // Errors: an unreadable CA file; a TLS profile with a fault; an egress rule,
+  // source address or DNS server that does not parse (INVALID_ARGUMENT, naming
+  // it).
   static absl::StatusOr<std::unique_ptr<Upstream>> Create(Options options);
   ~Upstream() override;
 
@@ -129,6 +139,16 @@ class Upstream final : public pool::Transport {
     uint64_t resumed_handshakes = 0;
   };
   std::vector<std::pair<std::string, Counters>> TargetCounters() const;
+
+  // The addresses that a target's connections may lead to. Empty: no dial of
+  // late, or none that got that far.
+  std::vector<AddressRow> Addresses(const std::string& target) const;
+
+  // Leaves an address of a target alone until `until`, and then until it has
+  // passed a test (see AddressBook::Cool). False: it is no address of it, or
+  // the last one in service.
+  bool Cool(const std::string& target, const IpAddress& address, Instant until,
+            std::string_view why, Instant now);
 
   // pool::Transport:
   void Dial(pool::ConnId id,

@@ -126,6 +126,14 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
                   "The TLS profile, if not the one configured for the target")
       ->type_name("NAME");
   command
+      .add_option("--remote-ip", get.remote_ip,
+                  "Connect to this address instead of what DNS says")
+      ->type_name("ADDRESS");
+  command
+      .add_option("--source-ip", get.source_ip,
+                  "The broker's local address to connect from")
+      ->type_name("ADDRESS");
+  command
       .add_option("--max-attempts", get.max_attempts,
                   "Attempts in all, 1 to 10; 3 unless given")
       ->type_name("N")

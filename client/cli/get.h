@@ -33,6 +33,8 @@ struct GetOptions {
   std::string pool_group;
   std::string alpn;
   std::string tls_profile;
+  std::string remote_ip;
+  std::string source_ip;
   int64_t max_bytes = 0;
   int max_attempts = 0;
   bool include_head = false;

@@ -94,6 +94,12 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
   if (!get.tls_profile.empty()) {
     request.mutable_options()->set_tls_profile(get.tls_profile);
   }
+  if (!get.remote_ip.empty()) {
+    request.mutable_options()->set_remote_ip(get.remote_ip);
+  }
+  if (!get.source_ip.empty()) {
+    request.mutable_options()->set_source_ip(get.source_ip);
+  }
   const absl::Status status = FillBody(get, in, &request);
   if (!status.ok()) return status;
   return request;

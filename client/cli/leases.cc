@@ -23,6 +23,8 @@ struct AcquireOptions {
   std::string pool_group;
   std::string alpn;
   std::string tls_profile;
+  std::string remote_ip;
+  std::string source_ip;
   std::string output = "text";
   bool exclusive = false;
   bool no_wait = false;
@@ -60,6 +62,12 @@ v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
   if (!acquire.alpn.empty()) request.mutable_options()->set_alpn(acquire.alpn);
   if (!acquire.tls_profile.empty()) {
     request.mutable_options()->set_tls_profile(acquire.tls_profile);
+  }
+  if (!acquire.remote_ip.empty()) {
+    request.mutable_options()->set_remote_ip(acquire.remote_ip);
+  }
+  if (!acquire.source_ip.empty()) {
+    request.mutable_options()->set_source_ip(acquire.source_ip);
   }
   return request;
 }
@@ -170,6 +178,14 @@ void AddConnectionOptions(CLI::App& command, AcquireOptions& acquire) {
       .add_option("--tls-profile", acquire.tls_profile,
                   "The TLS profile, if not the one configured for the target")
       ->type_name("NAME");
+  command
+      .add_option("--remote-ip", acquire.remote_ip,
+                  "Connect to this address instead of what DNS says")
+      ->type_name("ADDRESS");
+  command
+      .add_option("--source-ip", acquire.source_ip,
+                  "The broker's local address to connect from")
+      ->type_name("ADDRESS");
 }
 
 void AddHolderOptions(CLI::App& command, AcquireOptions& acquire) {

@@ -83,6 +83,39 @@ Table Targets(const v1::StatsResponse& stats) {
   return table;
 }
 
+// Of targets that have several addresses, or one that is not as it should be.
+Table Addresses(const v1::StatsResponse& stats, Duration now) {
+  Table table({{"TARGET", kLeft},
+               {"ADDRESS", kLeft},
+               {"STATE", kLeft},
+               {"CONNS", kRight},
+               {"DIALING", kRight},
+               {"DIAL TIME", kRight},
+               {"DIALS", kRight},
+               {"FAILURES", kRight},
+               {"TEST IN", kRight},
+               {"WHY", kLeft}});
+  for (const v1::TargetStats& target : stats.targets()) {
+    if (target.addresses_size() == 1 && target.addresses(0).why().empty()) {
+      continue;
+    }
+    for (const v1::AddressStats& address : target.addresses()) {
+      const Duration until = std::chrono::seconds(address.until().seconds()) +
+                             std::chrono::nanoseconds(address.until().nanos()) -
+                             now;
+      table.Add(
+          {target.target(), address.address(), address.state(),
+           absl::StrCat(address.connections()), absl::StrCat(address.dialing()),
+           address.has_dial_time() ? FormatDuration(address.dial_time()) : "-",
+           absl::StrCat(address.dials()), absl::StrCat(address.failures()),
+           address.has_until() ? FormatDuration(std::max(until, Duration(0)))
+                               : "-",
+           Or(address.why())});
+    }
+  }
+  return table;
+}
+
 Table Connections(const v1::StatsResponse& stats) {
   Table table({{"ID", kRight},
                {"TARGET", kLeft},
@@ -145,8 +178,12 @@ std::string FormatStats(const v1::StatsResponse& stats, v1::StatsView view,
       return absl::StrCat(totals, "\n", Connections(stats).Render(color));
     case v1::STATS_VIEW_LEASES:
       return absl::StrCat(totals, "\n", Leases(stats).Render(color));
-    default:
-      return absl::StrCat(totals, "\n", Targets(stats).Render(color));
+    default: {
+      const Table addresses = Addresses(stats, now);
+      return absl::StrCat(
+          totals, "\n", Targets(stats).Render(color),
+          addresses.empty() ? "" : "\n" + addresses.Render(color));
+    }
   }
 }
 

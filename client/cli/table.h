@@ -25,6 +25,8 @@ class Table {
   // titles are bold.
   std::string Render(bool color) const;
 
+  bool empty() const { return rows_.empty(); }
+
  private:
   std::string Line(const std::vector<std::string>& cells,
                    const std::vector<size_t>& widths) const;

@@ -130,6 +130,38 @@ TEST(FormatStats, SaysWhichSessionALeaseEndsWith) {
   EXPECT_NE(text.find("no          -  -"), std::string::npos) << text;
 }
 
+TEST(FormatStats, ShowsAddressesWhereThereIsSomethingToTell) {
+  v1::StatsResponse stats;
+  v1::TargetStats* plain = stats.add_targets();
+  plain->set_target("https://plain.test");
+  plain->add_addresses()->set_address("192.0.2.9");
+  EXPECT_EQ(FormatStats(stats, v1::STATS_VIEW_TARGETS, seconds(0), false)
+                .find("ADDRESS"),
+            std::string::npos);
+  v1::TargetStats* target = stats.add_targets();
+  target->set_target("https://a.test");
+  v1::AddressStats* good = target->add_addresses();
+  good->set_address("192.0.2.1");
+  good->set_state("ACTIVE");
+  good->set_connections(3);
+  good->mutable_dial_time()->set_nanos(1'500'000);
+  v1::AddressStats* bad = target->add_addresses();
+  bad->set_address("192.0.2.2");
+  bad->set_state("EJECTED");
+  bad->set_failures(5);
+  bad->set_why("5 failures in a row: Connection refused");
+  bad->mutable_until()->set_seconds(1100);
+  const std::string text =
+      FormatStats(stats, v1::STATS_VIEW_TARGETS, seconds(1090), false);
+  const size_t at = text.find("\nTARGET          ADDRESS    STATE");
+  ASSERT_NE(at, std::string::npos) << text;
+  EXPECT_NE(text.find("1.50 ms", at), std::string::npos) << text;
+  EXPECT_NE(text.find("10.0 s  5 failures in a row: Connection refused", at),
+            std::string::npos)
+      << text;
+  EXPECT_EQ(text.find("192.0.2.9", at), std::string::npos) << text;
+}
+
 TEST(ExitCodeFor, TellsOkFromBareErrors) {
   EXPECT_EQ(ExitCodeFor(absl::OkStatus()), kExitOk);
   EXPECT_EQ(ExitCodeFor(absl::UnavailableError("")), kExitUnreachable);

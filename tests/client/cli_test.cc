@@ -217,9 +217,13 @@ TEST_F(CommandLineTest, GetFailsOnAnHttpErrorOnlyWhenAsked) {
 
 TEST_F(CommandLineTest, GetPassesItsLimitsOn) {
   UpstreamAnswers(200, "");
-  Hotline({"get", "--max-time", "5", "--max-bytes", "10", "--max-attempts", "1",
-           "--idempotent", "--sni", "b.test", "--pool-group", "g", "--alpn",
-           "h2", "--tls-profile", "modern", "https://a.test/"});
+  Hotline({"get",         "--max-time",   "5",
+           "--max-bytes", "10",           "--max-attempts",
+           "1",           "--idempotent", "--sni",
+           "b.test",      "--pool-group", "g",
+           "--alpn",      "h2",           "--tls-profile",
+           "modern",      "--remote-ip",  "192.0.2.1",
+           "--source-ip", "192.0.2.2",    "https://a.test/"});
   EXPECT_LE(broker_.execute.remaining_ms().back(), 5100);
   EXPECT_GT(broker_.execute.remaining_ms().back(), 3000);
   EXPECT_EQ(LastExecute().max_response_bytes(), 10);
@@ -229,6 +233,8 @@ TEST_F(CommandLineTest, GetPassesItsLimitsOn) {
   EXPECT_EQ(LastExecute().options().pool_group(), "g");
   EXPECT_EQ(LastExecute().options().alpn(), "h2");
   EXPECT_EQ(LastExecute().options().tls_profile(), "modern");
+  EXPECT_EQ(LastExecute().options().remote_ip(), "192.0.2.1");
+  EXPECT_EQ(LastExecute().options().source_ip(), "192.0.2.2");
 }
 
 TEST_F(CommandLineTest, AcquirePrintsTheLeaseAndKeepsIt) {

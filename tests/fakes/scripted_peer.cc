@@ -234,14 +234,18 @@ int Listen(const std::string& address, int* port) {
   if (v6) {
     auto* in6 = reinterpret_cast<sockaddr_in6*>(&storage);
     in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(static_cast<uint16_t>(*port));
     inet_pton(AF_INET6, address.c_str(), &in6->sin6_addr);
   } else {
     auto* in = reinterpret_cast<sockaddr_in*>(&storage);
     in->sin_family = AF_INET;
+    in->sin_port = htons(static_cast<uint16_t>(*port));
     inet_pton(AF_INET, address.c_str(), &in->sin_addr);
   }
   const int fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   auto* generic = reinterpret_cast<sockaddr*>(&storage);
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (fd < 0 || bind(fd, generic, length) != 0 || listen(fd, 1024) != 0 ||
       getsockname(fd, generic, &length) != 0) {
     Fail("listen");
@@ -257,6 +261,7 @@ ScriptedPeer::Impl::Impl(Options options, Script script)
     : options_(std::move(options)), script_(std::move(script)) {
   // OpenSSL writes without MSG_NOSIGNAL.
   signal(SIGPIPE, SIG_IGN);
+  port_ = options_.port;
   listener_ = Listen(options_.address, &port_);
   stop_fd_ = eventfd(0, EFD_CLOEXEC);
   if (!options_.tls.cert.empty()) Configure();

@@ -45,6 +45,7 @@ class ScriptedPeer {
     CertFiles tls;                  // Empty: plain TCP.
     std::string alpn = "http/1.1";  // What it chooses; empty: none.
     std::string address = "127.0.0.1";
+    int port = 0;                  // 0: a free one.
     bool handshake = true;         // False: accepts, and never handshakes.
     std::string tls_version = "";  // "1.2", "1.3": that alone; empty: both.
     // Asks for a client certificate by this authority, and insists.

@@ -239,10 +239,14 @@ class DialTest(StatusTable):
         upstream = self.start_nginx({"self": foreign, "good": good})
         cut = self.peer(lambda connection: None)  # Hangs up on everybody.
         validated = "https://localhost:%d" % upstream.ports["good"]
+        proxy = self.peer(peers.always(
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"))
         server = self.start_hotlined(
             {"upstream": {"dns_servers": [names.address]},
              "targets": [{"target": validated,
-                          "validate": {"path": "/404"}}]})
+                          "validate": {"path": "/404"}},
+                         {"target": "https://far.example",
+                          "proxy": proxy.target}]})
         acquire = lambda target: lambda: self.acquire(server, target)
         self.expect(Code.UNAVAILABLE, "DNS_FAILED",
                     acquire("http://nobody.example"), "RetryInfo")
@@ -251,6 +255,8 @@ class DialTest(StatusTable):
         self.expect(Code.UNAVAILABLE, "TLS_FAILED", acquire(
             cut.target.replace("http:", "https:").replace(
                 "127.0.0.1", "localhost")), "RetryInfo")
+        self.expect(Code.UNAVAILABLE, "PROXY_REFUSED",
+                    acquire("https://far.example"), "RetryInfo")
         self.expect(Code.FAILED_PRECONDITION, "TLS_VERIFY_FAILED",
                     acquire("https://localhost:%d" % upstream.ports["self"]))
         self.expect(Code.FAILED_PRECONDITION, "VALIDATION_FAILED",

@@ -94,6 +94,13 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.upstream.tls_session_lifetime, seconds(7200));
   EXPECT_TRUE(s.default_target.tls_profiles.empty());
   EXPECT_TRUE(s.upstream.dns_servers.empty());
+  EXPECT_EQ(s.upstream.eject_after, 5);
+  EXPECT_EQ(s.upstream.eject_base, seconds(30));
+  EXPECT_EQ(s.upstream.eject_max, seconds(300));
+  EXPECT_EQ(s.upstream.address_grace, seconds(60));
+  EXPECT_EQ(s.upstream.attempt_stagger, std::chrono::milliseconds(250));
+  EXPECT_TRUE(s.upstream.source_addresses.empty());
+  EXPECT_EQ(s.default_target.proxy, "");
   EXPECT_TRUE(s.upstream.egress_default_public);
   EXPECT_EQ(s.execute.default_deadline, seconds(30));
   EXPECT_EQ(s.execute.max_body_bytes, 3 << 20);
@@ -318,6 +325,31 @@ std::vector<Row> Rows() {
       {"upstream.dns_servers",
        "upstream: {dns_servers: ['1.1.1.1', '[::1]:5353', '::1']}",
        [](const Settings& s) { return s.upstream.dns_servers.size() == 3; }},
+      {"upstream.eject_after", "upstream: {eject_after: 7}",
+       [](const Settings& s) { return s.upstream.eject_after == 7; }},
+      {"upstream.eject_base", "upstream: {eject_base: 7s}",
+       [](const Settings& s) { return s.upstream.eject_base == seconds(7); }},
+      {"upstream.eject_max", "upstream: {eject_max: 77s}",
+       [](const Settings& s) { return s.upstream.eject_max == seconds(77); }},
+      {"upstream.address_grace", "upstream: {address_grace: 7s}",
+       [](const Settings& s) {
+         return s.upstream.address_grace == seconds(7);
+       }},
+      {"upstream.attempt_stagger", "upstream: {attempt_stagger: 7s}",
+       [](const Settings& s) {
+         return s.upstream.attempt_stagger == seconds(7);
+       }},
+      {"upstream.source_addresses",
+       "upstream: {source_addresses: ['192.0.2.1', '2001:db8::1']}",
+       [](const Settings& s) {
+         return s.upstream.source_addresses.size() == 2;
+       }},
+      {"targets.proxy",
+       "targets: [{target: 'https://a.example', "
+       "proxy: 'http://Proxy.example:3128'}]",
+       [](const Settings& s) {
+         return Mine(s).proxy == "http://proxy.example:3128";
+       }},
       {"egress.default", "egress: {default: none}",
        [](const Settings& s) { return !s.upstream.egress_default_public; }},
       {"egress.allow", "egress: {allow: ['10.0.0.0/8', '*.example.com']}",
@@ -885,6 +917,18 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"upstream: {dns_servers: [dns.example]}",
             "t.yaml:1: upstream.dns_servers[0]: must be a numeric address, "
             "with a port or without"},
+        Bad{"upstream: {source_addresses: ['192.0.2.1', 'eth0']}",
+            "t.yaml:1: upstream.source_addresses[1]: must be a numeric "
+            "address"},
+        Bad{"upstream: {eject_max: 29s}",
+            "t.yaml:1: upstream.eject_max: must not be shorter than "
+            "upstream.eject_base (30s)"},
+        Bad{"targets: [{target: 'https://a.example', proxy: 'https://p:1'}]",
+            "t.yaml:1: targets[0].proxy: must be http://host:port, with "
+            "nothing after it"},
+        Bad{"targets: [{target: 'https://a.example', proxy: 'http://p/x'}]",
+            "t.yaml:1: targets[0].proxy: must be http://host:port, with "
+            "nothing after it"},
         Bad{"egress: {allow: ['10.0.0.0/33']}",
             "t.yaml:1: egress.allow[0]: not a CIDR such as 10.0.0.0/8"},
         Bad{"egress: {deny: ['a.example', '10.0.0.300']}",

@@ -65,6 +65,8 @@ TEST(ErrorTest, EveryRejectionHasTheContractsCodeAndReason) {
        StatusCode::kUnavailable, "DNS_FAILED", true},
       {DialFailed(FailureClass::kNetwork, "CONNECT_FAILED"),
        StatusCode::kUnavailable, "CONNECT_FAILED", true},
+      {DialFailed(FailureClass::kNetwork, "PROXY_REFUSED"),
+       StatusCode::kUnavailable, "PROXY_REFUSED", true},
       {DialFailed(FailureClass::kTls, "TLS_FAILED"), StatusCode::kUnavailable,
        "TLS_FAILED", true},
       {DialFailed(FailureClass::kTls, "TLS_VERIFY_FAILED"),

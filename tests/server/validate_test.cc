@@ -412,6 +412,14 @@ TEST(ValidateAcquireTest, FaultsAreNamedWithTheirField) {
       r->mutable_options()->set_tls_profile(name);
     };
   };
+  const auto ends = [](std::string remote, std::string source) {
+    return [=](Acquire* r) {
+      r->mutable_options()->set_remote_ip(remote);
+      r->mutable_options()->set_source_ip(source);
+    };
+  };
+  const std::string bad_remote = "BAD_OPTION options.remote_ip";
+  const std::string bad_source = "BAD_OPTION options.source_ip";
   const std::string bad_ttl = "BAD_OPTION lease_ttl";
   const std::string bad_alpn = "BAD_OPTION options.alpn";
   const std::string bad_wait = "BAD_OPTION max_wait";
@@ -433,6 +441,14 @@ TEST(ValidateAcquireTest, FaultsAreNamedWithTheirField) {
        ""},
       {"reuse 4", [](Acquire* r) { r->set_reuse(static_cast<v1::Reuse>(4)); },
        "BAD_OPTION reuse"},
+      {"remote ip", ends("192.0.2.1", ""), ""},
+      {"source ip", ends("", "2001:db8::1"), ""},
+      {"both ends", ends("192.0.2.1", "192.0.2.2"), ""},
+      {"a name as remote ip", ends("a.example", ""), bad_remote},
+      {"a port with remote ip", ends("192.0.2.1:80", ""), bad_remote},
+      {"brackets around remote ip", ends("[::1]", ""), bad_remote},
+      {"half a source ip", ends("", "192.0.2"), bad_source},
+      {"two families", ends("192.0.2.1", "2001:db8::1"), bad_source},
       {"shortest ttl", ttl(0, 1), ""},
       {"long ttl is for the broker to cut", ttl(86400 * 365, 0), ""},
       {"ttl zero", ttl(0, 0), bad_ttl},
@@ -590,6 +606,18 @@ TEST(ValidateExecuteTest, FaultsAreNamedWithTheirField) {
        [](Execute* r) {
          r->set_lease_id("x");
          r->mutable_options()->set_pool_group("a");
+       },
+       "BAD_OPTION options"},
+      {"remote ip with a lease",
+       [](Execute* r) {
+         r->set_lease_id("x");
+         r->mutable_options()->set_remote_ip("192.0.2.1");
+       },
+       "BAD_OPTION options"},
+      {"source ip with a lease",
+       [](Execute* r) {
+         r->set_lease_id("x");
+         r->mutable_options()->set_source_ip("192.0.2.1");
        },
        "BAD_OPTION options"},
       {"protocol with a lease",

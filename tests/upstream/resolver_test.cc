@@ -15,7 +15,7 @@ namespace {
 using hotline::testing::ScriptedDns;
 using std::chrono::minutes;
 using std::chrono::seconds;
-using Result = absl::StatusOr<Addresses>;
+using Result = Resolver::Result;
 
 class ResolverTest : public ::testing::Test {
  protected:
@@ -47,7 +47,8 @@ class ResolverTest : public ::testing::Test {
   static std::string Text(const Result& result) {
     if (!result.ok()) return std::string(result.status().message());
     std::string text;
-    for (const IpAddress& address : *result) text += address.ToString() + " ";
+    for (const IpAddress& address : result->addresses)
+      text += address.ToString() + " ";
     return text;
   }
   bool Knows(const std::string& host, Duration from_now) {
@@ -77,8 +78,8 @@ TEST_F(ResolverTest, NameIsResolvedAndKept) {
 TEST_F(ResolverTest, BothFamiliesAreResolved) {
   const Result result = Ask("both.test").get();
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(2u, result->size());
-  EXPECT_NE((*result)[0].v6, (*result)[1].v6);
+  ASSERT_EQ(2u, result->addresses.size());
+  EXPECT_NE(result->addresses[0].v6, result->addresses[1].v6);
 }
 
 TEST_F(ResolverTest, TtlIsAtLeastFiveSeconds) {
@@ -93,11 +94,27 @@ TEST_F(ResolverTest, TtlIsAtMostHalfAnHour) {
   EXPECT_FALSE(Knows("long.test", minutes(31)));
 }
 
-TEST_F(ResolverTest, FailureSaysWhyAndIsNotKept) {
+TEST_F(ResolverTest, FailureSaysWhyAndIsKeptForASecond) {
   const std::string message = Addressed("later.test");
   EXPECT_NE(std::string::npos, message.find("later.test")) << message;
+  const Instant failed = MonotonicNow();
   dns_.Set("later.test", {{"192.0.2.9"}, 60});
+  const auto known = resolver_->Lookup("later.test", failed);
+  ASSERT_TRUE(known.has_value());
+  EXPECT_EQ(message, Text(*known));
+  EXPECT_EQ(1, dns_.questions("later.test"));
+  EXPECT_FALSE(Knows("later.test", seconds(1)));
+  while (Knows("later.test", seconds(0))) std::this_thread::yield();
   EXPECT_EQ("192.0.2.9 ", Addressed("later.test"));
+}
+
+TEST_F(ResolverTest, TwoHundredAddressesComeInOneAnswer) {
+  std::vector<std::string> many;
+  for (int i = 0; i < 200; ++i) many.push_back("10.1.0." + std::to_string(i));
+  dns_.Set("many.test", {many, 60});
+  const Result result = Ask("many.test").get();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(200u, result->addresses.size());
 }
 
 TEST_F(ResolverTest, LookUpsAtTheSameTimeAreOneQuestion) {

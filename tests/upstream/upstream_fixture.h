@@ -222,6 +222,8 @@ class UpstreamTest : public ::testing::Test {
     key->options.alpn = alpn_;
     key->options.tls_profile = tls_profile_;
     key->options.pool_group = pool_group_;
+    key->options.remote_ip = remote_ip_;
+    key->options.source_ip = source_ip_;
     keys_[++last_id_] = key;
     upstream().Dial(last_id_, key);
     return last_id_;
@@ -270,6 +272,8 @@ class UpstreamTest : public ::testing::Test {
   std::string alpn_;  // Of the dials from now on, as the next two.
   std::string tls_profile_;
   std::string pool_group_;
+  std::string remote_ip_;
+  std::string source_ip_;
   std::function<void(int, Instant)> tick_;
   NotingPool pool_;
   std::unique_ptr<Upstream> upstream_;
