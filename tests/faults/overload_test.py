@@ -60,9 +60,9 @@ class ResetTest(harness.EndToEnd):
         now, most = resident(server.process)
         print("storm: p99 %.2f ms, then %.2f ms; %d MiB at most, %d now" % (
             quiet * 1e3, p99[0] * 1e3, most // _MIB, now // _MIB))
-        # What the burst costs while all of it is in the air, once; no more than
-        # that the third time.
-        self.assertLess(most, 512 * _MIB)
+        # A burst that is read at once is in memory at once: 20 to 36 KiB for each
+        # of its calls, before anybody can look. That once, not three times.
+        self.assertLess(most, 1024 * _MIB)
         self.assertEqual(server.metrics()[
             'hotline_listen_refused_total{reason="resets"}'], 3)
         self.assertIn("resets calls too fast peer=", server.log())
