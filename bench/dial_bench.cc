@@ -57,6 +57,7 @@ class Dialler final : public pool::TransportEvents {
   void Probed(pool::ConnId, bool, Instant) override {}
   void ConcurrencyChanged(pool::ConnId, int, Instant) override {}
   void GoAway(pool::ConnId, Instant) override {}
+  void KeepAliveSaid(pool::ConnId, Duration, Instant) override {}
   void ErrorCounted(pool::ConnId, Instant) override {}
 
  private:

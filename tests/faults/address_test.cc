@@ -90,7 +90,9 @@ class AddressTest : public BrokerTest {
     v1::StatsRequest request;
     request.set_target("http://" + host());
     v1::StatsResponse response;
-    EXPECT_EQ(nullptr, broker_->Stats(request, &response, MonotonicNow()));
+    CallContext context;
+    context.arrival = MonotonicNow();
+    EXPECT_EQ(nullptr, broker_->Stats(request, &response, context));
     std::map<std::string, v1::AddressStats> rows;
     for (const v1::TargetStats& target : response.targets()) {
       for (const v1::AddressStats& row : target.addresses()) {

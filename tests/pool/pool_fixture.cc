@@ -70,7 +70,8 @@ void PoolTest::Check() { ASSERT_EQ(inspector_->Check(now_), ""); }
 
 Caller& PoolTest::Acquire(const Ask& ask) {
   Caller& caller = callers_.emplace_back();
-  const HostPoolKey key{ask.target, {"", ask.group, "", ""}, ask.mode};
+  HostPoolKey key{ask.target, {}, ask.mode};
+  key.options.pool_group = ask.group;
   AcquireRequest request;
   request.key = &key;
   request.reuse = ask.reuse;
@@ -128,8 +129,9 @@ void PoolTest::Warm(const char* target) {
 }
 
 PrewarmResult PoolTest::Prewarm(int connections, int most, const char* group) {
-  const PrewarmResult result = pool().Prewarm(
-      {kA, {"", group, "", ""}, Mode::kShared}, connections, most, now_);
+  HostPoolKey key{kA, {}, Mode::kShared};
+  key.options.pool_group = group;
+  const PrewarmResult result = pool().Prewarm(key, connections, most, now_);
   Check();
   return result;
 }

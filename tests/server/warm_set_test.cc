@@ -52,7 +52,8 @@ TEST(WarmSetTest, IsWhatIsReadyTheBusiestFirst) {
 
 TEST(WarmSetTest, ComesBackAsItWas) {
   std::vector<WarmEntry> set = {Entry(kA, 4, 1000), Entry(kB, 1, 0)};
-  set[0].key.options = {"other.example", "own", "h2", "modern"};
+  set[0].key.options = {"other.example", "own",       "h2",
+                        "modern",        "192.0.2.1", "192.0.2.2"};
   set[1].key.mode = pool::Mode::kExclusive;
   const auto back = ParseWarmSet(FormatWarmSet(set));
   ASSERT_TRUE(back.ok()) << back.status();
