@@ -326,10 +326,9 @@ void Resolver::Start(const std::string& host, Callback callback) {
 void Resolver::Finish(const std::string& host,
                       absl::StatusOr<Addresses> addresses, Duration ttl) {
   const Instant now = MonotonicNow();
-  Result result = addresses.status();
-  if (addresses.ok()) {
-    result = Resolution{*std::move(addresses), now + ttl};
-  }
+  const Result result =
+      addresses.ok() ? Result(Resolution{*std::move(addresses), now + ttl})
+                     : Result(addresses.status());
   if (!absl::IsCancelled(result.status())) {
     MutexLock lock(&mu_);
     Keep(host, result, result.ok() ? result->until : now + kFailureTtl, now);
