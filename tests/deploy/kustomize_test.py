@@ -4,6 +4,7 @@ itself: kustomize_test.py KUBECTL HOTLINED."""
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import unittest
 
 import yaml
 
+import certs
 import manifests
 
 KUBECTL, HOTLINED = (os.path.abspath(path) for path in sys.argv[1:3])
@@ -106,12 +108,23 @@ class ModelsTest(unittest.TestCase):
 
 class ManifestsTest(unittest.TestCase):
 
+    def setUp(self):
+        # What the Secret hotline-tls would hold.
+        self.certificates = tempfile.mkdtemp(prefix="hl")
+        self.addCleanup(shutil.rmtree, self.certificates)
+        authority = certs.Authority(self.certificates)
+        broker = authority.issue("broker", san="DNS:hotline.hotline.svc")
+        for source, name in ((authority.cert, "ca.crt"),
+                             (broker.cert, "tls.crt"),
+                             (broker.key, "tls.key")):
+            os.rename(source, os.path.join(self.certificates, name))
+
     def assert_broker(self, workload, container):
         """Probes, ports and the rest that is the same in each overlay."""
         pod = workload["spec"]["template"]["spec"]
         self.assertRegex(container["image"], r"^hotline:\d+\.\d+\.\d+$")
-        self.assertEqual(container["ports"],
-                         [{"name": "hotline-http", "containerPort": 19464}])
+        self.assertIn({"name": "hotline-http", "containerPort": 19464},
+                      container["ports"])
         # A new connection and a call, over the socket.
         for probe in ("startupProbe", "livenessProbe"):
             self.assertEqual(container[probe]["exec"]["command"],
@@ -133,7 +146,7 @@ class ManifestsTest(unittest.TestCase):
         """The ConfigMap is mounted whole, and hotlined accepts what it says."""
         pod = workload["spec"]["template"]["spec"]
         name = built["ConfigMap"]["metadata"]["name"]
-        self.assertRegex(name, r"^hotline-[a-z-]+-[a-z0-9]{10}$")
+        self.assertRegex(name, r"^hotline-([a-z-]+-)?[a-z0-9]{10}$")
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         self.assertEqual(volumes["hotline-config"]["configMap"]["name"], name)
@@ -141,7 +154,8 @@ class ManifestsTest(unittest.TestCase):
         self.assertNotIn("subPath", mount)
         self.assertEqual(container["args"],
                          ["--config", mount["mountPath"] + "/hotline.yaml"])
-        text = built["ConfigMap"]["data"]["hotline.yaml"]
+        text = built["ConfigMap"]["data"]["hotline.yaml"].replace(
+            "/etc/hotline-tls", self.certificates)
         code, _, errors = check_config(text)
         self.assertEqual((code, errors), (0, ""))
         config = yaml.safe_load(text)
@@ -242,6 +256,72 @@ class ManifestsTest(unittest.TestCase):
         self.assertIn({"name": "hotline-socket",
                        "hostPath": {"path": "/run/hotline",
                                     "type": "Directory"}}, pod["volumes"])
+
+    def test_shared_is_a_service_for_whom_it_knows(self):
+        built = build("shared")
+        self.assertEqual(set(built), {
+            "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Namespace",
+            "NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "Service"})
+        deployment = built["Deployment"]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        pod = deployment["spec"]["template"]["spec"]
+        (broker,) = pod["containers"]
+        self.assert_broker(deployment, broker)
+        config = self.assert_configured(built, deployment, broker)
+        seconds = broker["lifecycle"]["preStop"]["exec"]["command"][1]
+        self.assert_grace(config, pod, int(seconds))
+        self.assert_monitored(built, deployment)
+
+        # Whoever comes over the network shows a certificate, and is known.
+        listen = config["listen"]
+        self.assertNotIn("insecure", listen)
+        self.assertEqual(set(listen["tls"]),
+                         {"cert_file", "key_file", "client_ca_file"})
+        self.assertEqual(listen["allowed_uids"],
+                         [pod["securityContext"]["runAsUser"]])
+        self.assertEqual(config["policy"]["default"], "deny")
+        self.assertGreater(listen["max_connections_per_peer"], 0)
+
+        service = built["Service"]["spec"]
+        self.assertEqual(service["clusterIP"], "None")
+        self.assertLessEqual(service["selector"].items(), labels.items())
+        self.assertIn({"name": "grpc", "containerPort": 50051},
+                      broker["ports"])
+        self.assertEqual([port["targetPort"] for port in service["ports"]],
+                         ["grpc"])
+        self.assertLessEqual(
+            built["PodDisruptionBudget"]["spec"]["selector"][
+                "matchLabels"].items(), labels.items())
+
+    def test_shared_grows_with_those_who_wait(self):
+        built = build("shared")
+        scaler = built["HorizontalPodAutoscaler"]["spec"]
+        self.assertEqual(
+            scaler["scaleTargetRef"],
+            {"apiVersion": "apps/v1", "kind": "Deployment",
+             "name": built["Deployment"]["metadata"]["name"]})
+        self.assertNotIn("replicas", built["Deployment"]["spec"])
+        (metric,) = scaler["metrics"]
+        self.assertEqual(metric["pods"]["metric"]["name"], "hotline_waiters")
+
+    def test_shared_is_reached_and_reaches_what_it_must(self):
+        built = build("shared")
+        policy = built["NetworkPolicy"]["spec"]
+        labels = built["Deployment"]["spec"]["template"]["metadata"]["labels"]
+        self.assertLessEqual(policy["podSelector"]["matchLabels"].items(),
+                             labels.items())
+        self.assertEqual(policy["policyTypes"], ["Ingress", "Egress"])
+        who = {rule["ports"][0]["port"]: rule["from"]
+               for rule in policy["ingress"]}
+        self.assertEqual(set(who), {"grpc", "hotline-http"})
+        self.assertTrue(all(who.values()))
+        ports = {port["port"] for rule in policy["egress"]
+                 for port in rule["ports"]}
+        self.assertEqual(ports, {53, 80, 443})
+        denied = {block for rule in policy["egress"]
+                  for to in rule.get("to", ())
+                  for block in to["ipBlock"]["except"]}
+        self.assertEqual(denied, {"169.254.0.0/16", "fe80::/10"})
 
     def test_a_change_of_the_configuration_changes_its_name(self):
         names = {build(overlay)["ConfigMap"]["metadata"]["name"][-10:]

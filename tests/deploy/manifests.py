@@ -11,7 +11,7 @@ import yaml
 # Found through this file's own link: npm's packages are no input of Bazel's.
 NODE_MODULES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.realpath(__file__)))), "node_modules")
-OVERLAYS = ("daemonset", "sidecar", "sidecar-classic")
+OVERLAYS = ("daemonset", "shared", "sidecar", "sidecar-classic")
 
 
 def build(kubectl, folder):
