@@ -95,7 +95,11 @@ class ScriptedPeer::Impl {
   mutable std::mutex mu_;
   std::string sni_;
   std::string client_;
-  std::list<std::thread> scripts_;  // Touched by the acceptor, then by ~Impl.
+  struct Running {
+    std::thread thread;
+    std::atomic<bool> over{false};
+  };
+  std::list<Running> scripts_;  // Touched by the acceptor, then by ~Impl.
   std::thread acceptor_;
 };
 
@@ -315,7 +319,7 @@ ScriptedPeer::Impl::~Impl() {
   const uint64_t one = 1;
   if (write(stop_fd_, &one, sizeof one) != sizeof one) Fail("eventfd");
   acceptor_.join();
-  for (std::thread& script : scripts_) script.join();
+  for (Running& script : scripts_) script.thread.join();
   close(listener_);
   close(stop_fd_);
   if (ctx_ != nullptr) SSL_CTX_free(ctx_);
@@ -328,7 +332,17 @@ void ScriptedPeer::Impl::Accept() {
     if (fd < 0) continue;
     ++open_;
     const int index = accepted_++;
-    scripts_.emplace_back([this, fd, index] { Serve(fd, index); });
+    Running& script = scripts_.emplace_back();
+    script.thread = std::thread([this, fd, index, &script] {
+      Serve(fd, index);
+      script.over = true;
+    });
+    // Threads that are over take up room until they are joined.
+    scripts_.remove_if([](Running& one) {
+      if (!one.over) return false;
+      one.thread.join();
+      return true;
+    });
   }
 }
 

@@ -108,15 +108,6 @@ TEST_F(ResolverTest, FailureSaysWhyAndIsKeptForASecond) {
   EXPECT_EQ("192.0.2.9 ", Addressed("later.test"));
 }
 
-TEST_F(ResolverTest, TwoHundredAddressesComeInOneAnswer) {
-  std::vector<std::string> many;
-  for (int i = 0; i < 200; ++i) many.push_back("10.1.0." + std::to_string(i));
-  dns_.Set("many.test", {many, 60});
-  const Result result = Ask("many.test").get();
-  ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(200u, result->addresses.size());
-}
-
 TEST_F(ResolverTest, LookUpsAtTheSameTimeAreOneQuestion) {
   std::vector<std::future<Result>> asked;
   // Held back, so that all of them come before the answer.
