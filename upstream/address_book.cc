@@ -306,12 +306,15 @@ std::optional<IpAddress> AddressBook::NextTest(Instant now) {
 
 void AddressBook::Tested(const IpAddress& address, bool passed,
                          std::string_view why, Instant now,
-                         AddressEvents* events) {
+                         AddressEvents* events, Duration connecting) {
   Member* const m = Find(address);
   if (m == nullptr || !m->testing) return;
   m->testing = false;
   if (passed) {
-    Average(0, &m->failing);
+    // It is as good as it was just now. With what is remembered of worse days
+    // it would never be chosen again, and so never found to be better.
+    m->failing = 0;
+    m->dial_seconds = ToSeconds(connecting);
     if (m->out != Out::kNo) {
       Return(m, "it passed a test", now, events);
     } else {

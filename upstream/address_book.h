@@ -177,10 +177,11 @@ class AddressBook {
             Instant now, AddressEvents* events);
 
   // What is to be tested now, if anything; at most one at a time. Followed by
-  // Tested.
+  // Tested, with the time that connecting took (0: not known).
   std::optional<IpAddress> NextTest(Instant now);
   void Tested(const IpAddress& address, bool passed, std::string_view why,
-              Instant now, AddressEvents* events);
+              Instant now, AddressEvents* events,
+              Duration connecting = Duration(0));
 
   // --- Looks ---
 

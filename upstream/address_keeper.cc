@@ -354,7 +354,7 @@ void AddressKeeper::StartTest(const Work& work) {
   world_.test(work.key, *work.test,
               [this, target = work.target,
                ticket = AddressTicket{work.epoch, *work.test}](
-                  bool passed, std::string why) {
+                  bool passed, std::string why, Duration connecting) {
                 {
                   MutexLock lock(&mu_);
                   --tests_;
@@ -362,7 +362,8 @@ void AddressKeeper::StartTest(const Work& work) {
                 const Instant now = MonotonicNow();
                 Apply(target, ticket, now,
                       [&](AddressBook* book, AddressEvents* events) {
-                        book->Tested(ticket.address, passed, why, now, events);
+                        book->Tested(ticket.address, passed, why, now, events,
+                                     connecting);
                       });
               });
 }

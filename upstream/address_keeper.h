@@ -47,7 +47,9 @@ class AddressKeeper {
   static constexpr size_t kMostTargets = 131'072;
   static constexpr int kMostTests = 16;  // At the same time.
 
-  using TestDone = absl::AnyInvocable<void(bool passed, std::string why)>;
+  // `connecting`: how long TCP took; 0: not known.
+  using TestDone = absl::AnyInvocable<void(bool passed, std::string why,
+                                           Duration connecting)>;
   struct World {
     // Makes a connection to the address, looks whether it works, and closes it.
     // `done` is told once, on any thread.

@@ -432,7 +432,7 @@ void Upstream::Impl::StartTest(size_t loop,
                                std::shared_ptr<const pool::HostPoolKey> key,
                                const IpAddress& address,
                                AddressKeeper::TestDone done) {
-  if (stopping_) return done(false, "shutting down");
+  if (stopping_) return done(false, "shutting down", Duration(0));
   const auto now = live();
   const TargetPolicy policy = PolicyOf(*now, key->target);
   const std::string target = key->target;
@@ -455,7 +455,7 @@ void Upstream::Impl::StartTest(size_t loop,
         const bool passed =
             result.connection != nullptr ||
             std::string_view(result.error.reason) == "PROXY_REFUSED";
-        done(passed, std::move(result.error.message));
+        done(passed, std::move(result.error.message), result.timings.connect);
       });
   dials_[loop].tests.emplace(test, dial);
   dial->Begin();

@@ -152,7 +152,13 @@ TEST_F(AddressTest, BadOnesAreFoundOutAndComeBackWhenTheyHeal) {
   }
   ASSERT_TRUE(CallUntil("ACTIVE ACTIVE ACTIVE ACTIVE ")) << States();
   for (int i = 0; i < 100; ++i) ASSERT_EQ("OK", Get()) << i;
-  for (const auto& peer : healed) EXPECT_GT(peer->accepted(), 1);
+  // One that was slow is found to be quick by its tests, and then has its
+  // share.
+  const Instant end = MonotonicNow() + std::chrono::seconds(60);
+  for (const auto& peer : healed) {
+    while (peer->accepted() < 10 && MonotonicNow() < end) Get();
+    EXPECT_GE(peer->accepted(), 10);
+  }
 }
 
 TEST_F(AddressTest, OneTargetsBadAddressesDoNotSlowAnother) {

@@ -233,6 +233,21 @@ TEST_F(AddressBookTest, WhatPassesItsTestReturnsOnProbation) {
   EXPECT_EQ(now_ + seconds(30), Row(1).until);
 }
 
+TEST_F(AddressBookTest, WhoPassesItsTestIsAsGoodAsItWasThen) {
+  ResolveTo({1, 2});
+  Open(1);
+  Open(2, milliseconds(100));
+  Fail(2, 5);
+  Wait(seconds(30));
+  const auto address = book_.NextTest(now_);
+  ASSERT_EQ(At(2), address);
+  book_.Tested(*address, true, "", now_, &events_, milliseconds(1));
+  // As much is on it as on the other, and it was as quick: with all that it has
+  // done before it would come last for ever.
+  book_.Closed(At(2));
+  EXPECT_EQ("2 1 ", Order());
+}
+
 TEST_F(AddressBookTest, DoubtIsResolvedByTestsWithoutTraffic) {
   ResolveTo({1, 2, 3});
   Fail(1);

@@ -60,7 +60,7 @@ class AddressKeeperTest : public ::testing::Test {
       tested_.insert(target + " " + address.ToString());
       passes = !failing_.contains(address.ToString());
     }
-    done(passes, passes ? "" : "it does not answer");
+    done(passes, passes ? "" : "it does not answer", Duration(0));
   }
 
   static std::shared_ptr<const pool::HostPoolKey> Key(const std::string& host) {
