@@ -1,6 +1,7 @@
 """The policy, end to end: who may do what, how much of it, and what is said."""
 
 import os
+import threading
 import unittest
 
 import grpc
@@ -74,6 +75,12 @@ class PolicyTest(harness.EndToEnd):
             "Execute": lambda: stub.Execute(
                 pb.ExecuteRequest(url=target + "/"), timeout=20),
             "Stats": lambda: stub.Stats(pb.StatsRequest(), timeout=20),
+            "ExecuteStream": lambda: list(stub.ExecuteStream(iter([
+                pb.ExecuteStreamRequest(head=pb.ExecuteStreamHead(
+                    url=target + "/"))]), timeout=20)),
+            "Tunnel": lambda: self.tunnel(stub, pb.TunnelOpen(
+                target=target.replace("http:", "tcp:"))),
+            "Session": lambda: self.in_session(stub),
         }[rpc]
         try:
             answer = request()
@@ -129,6 +136,132 @@ class PolicyTest(harness.EndToEnd):
                    "the policy was reloaded", 30)
         self.assertEqual(self.call("ops", "Execute", self.here), denied)
         self.assertEqual(self.call("nobody", "Execute", self.here), "OK")
+
+    @staticmethod
+    def tunnel(stub, head):
+        """Opened, and ended by us."""
+        opened = threading.Event()
+
+        def requests():
+            yield pb.TunnelRequest(open=head)
+            opened.wait(20)
+
+        responses = stub.Tunnel(requests(), timeout=20)
+        try:
+            for response in responses:
+                if response.WhichOneof("message") == "opened":
+                    opened.set()
+        finally:
+            opened.set()
+
+    @staticmethod
+    def in_session(stub, *items):
+        """How each item of a session ends, by its id: "OK" or its error."""
+        for number, item in enumerate(items, 1):
+            item.id = number
+        outcomes, answered = {}, threading.Event()
+
+        def requests():
+            yield pb.SessionRequest(items=items)
+            if items:
+                answered.wait(20)
+
+        for response in stub.Session(requests(), timeout=30):
+            for result in response.results:
+                outcomes[result.id] = "OK"
+                if result.WhichOneof("outcome") == "error":
+                    info = hotlined.details_of(result.error)["ErrorInfo"]
+                    outcomes[result.id] = info.reason
+            if len(outcomes) == len(items):
+                answered.set()
+        return [outcomes[number] for number in sorted(outcomes)]
+
+    def test_the_matrix_of_streams(self):
+        tcp_here = self.here.replace("http:", "tcp:")
+        server = self.start({"default": "deny", "rules": [
+            {"identities": ["spiffe://prod/*"], "targets": [self.here],
+             "rpcs": ["ExecuteStream"]},
+            {"identities": ["dns:web.test"], "targets": [tcp_here],
+             "rpcs": ["Tunnel"]},
+            {"identities": ["dns:ops.test"]},
+            {"identities": [self.me], "targets": [self.here],
+             "rpcs": ["Session", "Execute"]},
+        ]})
+        denied, unknown = ("PERMISSION_DENIED/NOT_AUTHORIZED",
+                           "UNAUTHENTICATED/NO_IDENTITY")
+        wanted = {  # ExecuteStream here, there; Tunnel here, there; Session.
+            "pay": ["OK", denied, denied, denied, denied],
+            "web": [denied, denied, "OK", denied, denied],
+            "ops": ["OK"] * 5,
+            "me": [denied, denied, denied, denied, "OK"],
+            "nobody": [unknown] * 5,
+        }
+        for name, outcomes in wanted.items():
+            got = [self.call(name, rpc, target) for rpc, target in (
+                ("ExecuteStream", self.here), ("ExecuteStream", self.there),
+                ("Tunnel", self.here), ("Tunnel", self.there),
+                ("Session", ""))]
+            self.assertEqual(got, outcomes, name)
+
+        # An item of a session is the RPC of its name.
+        execute = lambda target: pb.SessionItem(
+            execute=pb.ExecuteRequest(url=target + "/"))
+        acquire = lambda: pb.SessionItem(
+            acquire=pb.AcquireRequest(target=self.here))
+        self.assertEqual(
+            self.in_session(self.stubs["me"], execute(self.here),
+                            execute(self.there), acquire()),
+            ["OK", "NOT_AUTHORIZED", "NOT_AUTHORIZED"])
+        self.assertEqual(
+            self.in_session(self.stubs["ops"], execute(self.here),
+                            execute(self.there), acquire()), ["OK"] * 3)
+        counts = server.metrics()
+        for labels, count in (
+                ('method="ExecuteStream",reason="not_authorized"', 5),
+                ('method="Tunnel",reason="not_authorized"', 5),
+                ('method="Session",reason="not_authorized"', 2),
+                ('method="Execute",reason="not_authorized"', 1),
+                ('method="Acquire",reason="not_authorized"', 1),
+                ('method="Session",reason="no_identity"', 1)):
+            self.assertEqual(
+                counts["hotline_denials_total{%s}" % labels], count, labels)
+        server.check_nothing_held_as(self.stubs["ops"])
+
+    def test_streams_have_no_way_to_anothers_lease(self):
+        server = self.start({"rules": []})
+        ops, web = self.stubs["ops"], self.stubs["web"]
+        lease = ops.Acquire(pb.AcquireRequest(target=self.here),
+                            timeout=20).lease.lease_id
+        own = ops.Acquire(pb.AcquireRequest(
+            target=self.here.replace("http:", "tcp:"),
+            mode=pb.MODE_EXCLUSIVE), timeout=20).lease.lease_id
+        for call in (
+                lambda: list(web.ExecuteStream(iter([pb.ExecuteStreamRequest(
+                    head=pb.ExecuteStreamHead(url=self.here + "/",
+                                              lease_id=lease))]), timeout=20)),
+                lambda: self.tunnel(web, pb.TunnelOpen(lease_id=own))):
+            with self.assertRaises(grpc.RpcError) as caught:
+                call()
+            self.assert_code(caught.exception, Code.PERMISSION_DENIED,
+                             "LEASE_NOT_YOURS")
+        self.assertEqual(self.in_session(
+            web,
+            pb.SessionItem(execute=pb.ExecuteRequest(url=self.here + "/",
+                                                     lease_id=lease)),
+            pb.SessionItem(renew=pb.RenewRequest(lease_id=lease)),
+            pb.SessionItem(release=pb.ReleaseRequest(lease_id=lease))),
+            ["LEASE_NOT_YOURS"] * 3)
+        # The lease has come to no harm, and serves its owner in a session, too.
+        self.assertEqual(self.in_session(
+            ops,
+            pb.SessionItem(renew=pb.RenewRequest(lease_id=lease)),
+            pb.SessionItem(execute=pb.ExecuteRequest(url=self.here + "/",
+                                                     lease_id=lease))),
+            ["OK"] * 2)
+        for held in (lease, own):
+            self.assertFalse(ops.Release(pb.ReleaseRequest(
+                lease_id=held), timeout=20).already_released)
+        server.check_nothing_held_as(ops)
 
     def test_quotas(self):
         server = self.start({"rules": [
