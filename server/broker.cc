@@ -1,9 +1,12 @@
 #include "server/broker.h"
 
 #include <algorithm>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "base/lease_id.h"
 #include "base/log.h"
 #include "server/broker_acquire.h"
@@ -11,9 +14,11 @@
 #include "server/broker_registry.h"
 #include "server/broker_stream.h"
 #include "server/broker_tunnel.h"
+#include "server/cool_down.h"
 #include "server/proto_time.h"
 #include "server/stats_view.h"
 #include "server/validate.h"
+#include "upstream/ip_address.h"
 
 namespace hotline::server {
 namespace {
@@ -49,6 +54,17 @@ void FillAddress(const upstream::AddressRow& row, Instant now,
   out->set_dials(row.dials);
   out->set_failures(row.failures);
   out->set_failures_in_row(row.failures_in_row);
+}
+
+// Of "192.0.2.1:443" or "[2001:db8::1]:443".
+std::optional<upstream::IpAddress> AddressOf(std::string_view with_port) {
+  const size_t colon = with_port.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  std::string_view host = with_port.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return upstream::IpAddress::Parse(host);
 }
 
 ErrorPtr BadLeaseId() {
@@ -226,6 +242,28 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
     }
   }
   return nullptr;
+}
+
+void Broker::CoolDown(const CoolDownSettings& settings,
+                      const std::string& target, pool::Handle handle,
+                      int status, const std::vector<upstream::Header>& headers,
+                      Instant now) {
+  const auto length =
+      CoolFor(settings, status, headers, std::chrono::system_clock::now());
+  if (!length.has_value()) return;
+  const auto facts = upstream_->Describe(handle);
+  if (facts == nullptr) return;  // It closed with its answer.
+  const auto address = AddressOf(facts->remote_address);
+  if (!address.has_value()) return;
+  const bool left = upstream_->Cool(target, *address, now + *length,
+                                    absl::StrCat("answered ", status), now);
+  HOTLINE_LOG(kInfo,
+              left ? "an address cools down"
+                   : "the last address in service asked for a rest",
+              {{"target", target},
+               {"address", facts->remote_address},
+               {"status", status},
+               {"for", *length}});
 }
 
 // What the upstream knows of the targets that are shown.

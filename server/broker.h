@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -24,6 +25,7 @@
 #include "base/time.h"
 #include "hotline/v1/broker.pb.h"
 #include "pool/pool.h"
+#include "server/config.h"
 #include "server/error.h"
 #include "server/execute_metrics.h"
 #include "server/gatekeeper.h"
@@ -61,6 +63,8 @@ struct BrokerSettings {
   // Null: everybody may do everything.
   std::shared_ptr<const Policy> policy;
   OverloadLimits overload;
+  // By canonical target; of those that have any.
+  std::map<std::string, CoolDownSettings, std::less<>> cool_down;
 };
 
 // What comes with a call beside its message.
@@ -247,6 +251,11 @@ class Broker {
   friend class StreamCall;
   class Registry;
 
+  // An answer came on a connection of `target`: maybe its address asks for a
+  // rest.
+  void CoolDown(const CoolDownSettings& settings, const std::string& target,
+                pool::Handle handle, int status,
+                const std::vector<upstream::Header>& headers, Instant now);
   void AddDesyncs(v1::StatsResponse* response) const;
   // Null for kOk. Of the others it may be that somebody tried what is not his.
   ErrorPtr LeaseError(pool::LeaseStatus status, RpcMethod rpc,

@@ -51,6 +51,7 @@ void ExecuteCall::Succeed(upstream::CallResult result, Instant now) {
   upstream::Response& answer = result.response;
   v1::Receipt* receipt = response_->mutable_receipt();
   FillReceiptConnection(now, receipt);
+  NoteAnswer(answer.status, answer.headers, now);
   GiveBack(now);
 
   response_->set_status(answer.status);

@@ -132,6 +132,16 @@ void RequestCall::OnLeaseGone(const LeaseId& lease) {
   CancelAttempt();
 }
 
+void RequestCall::NoteAnswer(int status,
+                             const std::vector<upstream::Header>& headers,
+                             Instant now) {
+  if (settings_->cool_down.empty()) return;
+  const auto found = settings_->cool_down.find(key_.target);
+  if (found == settings_->cool_down.end()) return;
+  broker_->CoolDown(found->second, key_.target, slot_.handle, status, headers,
+                    now);
+}
+
 void RequestCall::GiveBack(Instant now) {
   if (lease_.has_value()) {
     broker_->pool_->EndCall(*lease_, now);

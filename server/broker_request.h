@@ -64,6 +64,10 @@ class RequestCall : public PooledCall {
   void EndAttempt();
   void CancelAttempt();
 
+  // The answer's head has come: its address may ask for a rest. Before the
+  // connection is given back, or it would be lent again.
+  void NoteAnswer(int status, const std::vector<upstream::Header>& headers,
+                  Instant now);
   // Before the answer goes out: the caller's next call should find the
   // connection free.
   void GiveBack(Instant now);

@@ -121,6 +121,7 @@ bool StreamCall::CanRepeat() {
 }
 
 void StreamCall::OnHead(int status, std::vector<upstream::Header> headers) {
+  NoteAnswer(status, headers, MonotonicNow());
   v1::ExecuteStreamResponseHead head;
   head.set_status(status);
   MoveHeaders(&headers, head.mutable_headers());

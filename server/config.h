@@ -64,6 +64,19 @@ struct TlsProfileSettings {
                          const TlsProfileSettings&) = default;
 };
 
+// When an upstream's answer makes us leave its address alone.
+struct CoolDownSettings {
+  // Answers after which the address that gave them is left alone; empty: none.
+  std::vector<int> statuses;
+  // What a 429 or 503 says in `Retry-After` counts, whatever `statuses` has.
+  bool retry_after = false;
+  Duration length{0};      // Where nothing is said.
+  Duration max_length{0};  // Whatever is said.
+
+  friend bool operator==(const CoolDownSettings&,
+                         const CoolDownSettings&) = default;
+};
+
 // How one target is treated.
 struct TargetSettings {
   pool::TargetConfig pool;
@@ -76,6 +89,7 @@ struct TargetSettings {
   // Names; one for each new connection, in turn. Empty: upstream.tls_profile.
   std::vector<std::string> tls_profiles;
   std::string proxy;  // "http://host:port"; empty: none.
+  CoolDownSettings cool_down;
 
   friend bool operator==(const TargetSettings&,
                          const TargetSettings&) = default;

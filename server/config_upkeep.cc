@@ -26,6 +26,14 @@ void ResolveUpkeep(const v1::Target& in, TargetSettings* out) {
     out->pool.probe_rise = in.probe().rise();
   }
   out->pool.deadline_admission = in.deadline_admission();
+  if (in.has_cool_down()) {
+    const v1::CoolDown& cool = in.cool_down();
+    out->cool_down = {
+        .statuses = {cool.statuses().begin(), cool.statuses().end()},
+        .retry_after = cool.retry_after(),
+        .length = FromProto(cool.length()),
+        .max_length = FromProto(cool.max_length())};
+  }
   if (in.has_desync_limit()) out->pool.desync_limit = in.desync_limit();
   if (in.has_breaker_failures()) {
     out->pool.breaker_failures = in.breaker_failures();

@@ -73,6 +73,10 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
     out.policy = std::make_shared<const Policy>(settings.policy);
   }
   out.overload = {MemoryLimitOf(settings), settings.overload_max_calls};
+  for (const auto& [target, mine] : settings.targets) {
+    if (mine.cool_down == CoolDownSettings()) continue;
+    out.cool_down.emplace(target, mine.cool_down);
+  }
   return out;
 }
 

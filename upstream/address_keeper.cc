@@ -94,7 +94,9 @@ void AddressKeeper::SettleLocked(Entry* entry, Instant now, Work* work) {
 void AddressKeeper::Do(Work work) {
   Log(work);
   for (const AddressEvent& event : work.events) {
-    if (event.kind == AddressEvent::Kind::kDrained) {
+    // Who wants a rest does not want what idles there to be used, either.
+    if (event.kind == AddressEvent::Kind::kDrained ||
+        event.kind == AddressEvent::Kind::kCooled) {
       world_.drain(work.target, event.address);
     }
   }

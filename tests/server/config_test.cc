@@ -467,6 +467,30 @@ std::vector<Row> Rows() {
          return Mine(s).probe == CheckSettings{.path = "/p"} &&
                 Mine(s).probe_is_asked_for;
        }},
+      {"targets.cool_down.statuses",
+       "targets: [{target: 'https://a.example', cool_down: {statuses: "
+       "[403, 503]}}]",
+       [](const Settings& s) {
+         return Mine(s).cool_down ==
+                CoolDownSettings{.statuses = {403, 503},
+                                 .retry_after = false,
+                                 .length = minutes(15),
+                                 .max_length = minutes(60)};
+       }},
+      {"targets.cool_down.retry_after",
+       "targets: [{target: 'https://a.example', cool_down: {retry_after: "
+       "true}}]",
+       [](const Settings& s) { return Mine(s).cool_down.retry_after; }},
+      {"targets.cool_down.length",
+       "targets: [{target: 'https://a.example', cool_down: {length: 7s}}]",
+       [](const Settings& s) {
+         return Mine(s).cool_down.length == seconds(7);
+       }},
+      {"targets.cool_down.max_length",
+       "targets: [{target: 'https://a.example', cool_down: {max_length: 8s}}]",
+       [](const Settings& s) {
+         return Mine(s).cool_down.max_length == seconds(8);
+       }},
       {"targets.probe.fall",
        "targets: [{target: 'https://a.example', probe: {fall: 3}}]",
        [](const Settings& s) { return Mine(s).pool.probe_fall == 3; }},
@@ -946,6 +970,14 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"targets:\n  - target: 'https://a.example'\n    warm: 11\n",
             "t.yaml:3: targets[0].warm: must be at most the target's "
             "max_connections (10), not 11"},
+        Bad{"targets:\n  - target: 'https://a.example'\n    cool_down:\n"
+            "      statuses: [429, 299]\n",
+            "t.yaml:4: targets[0].cool_down.statuses[1]: must be 300 to 599, "
+            "not 299"},
+        Bad{"targets:\n  - target: 'https://a.example'\n    cool_down:\n"
+            "      statuses: ['429']\n",
+            "t.yaml:4: targets[0].cool_down.statuses[0]: expected a whole "
+            "number, not the text \"429\""},
         Bad{"targets:\n  - target: 'https://a.example'\n    warm_max: 11\n",
             "t.yaml:3: targets[0].warm_max: must be at most the target's "
             "max_connections (10), not 11"},
