@@ -213,14 +213,6 @@ class Filler {
       return faults_->Add(node.line, path,
                           absl::StrCat(*value, " is out of range"));
     }
-    return value;
-  }
-
-  void FillInteger(const YamlNode& node, const std::string& path,
-                   const FieldDescriptor& field, Message* message) {
-    const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32;
-    const auto value = Integer(node, path, narrow);
-    if (!value) return;
     if (narrow) {
       message->GetReflection()->SetInt32(message, &field,
                                          static_cast<int32_t>(*value));
