@@ -18,7 +18,6 @@
 #include "server/proto_time.h"
 #include "server/stats_view.h"
 #include "server/validate.h"
-#include "upstream/ip_address.h"
 
 namespace hotline::server {
 namespace {
