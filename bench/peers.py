@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,28 @@ def children(pid):
     for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         found += [int(child) for child in task.read_text().split()]
     return found
+
+
+BARS_HEAD = "| bar | what | measured | bar | |\n|---|---|---|---|---|"
+
+
+def bar(name, what, values, relation, limit, unit=""):
+    """The row of one of the speed bars: the median of `values`, one of each
+    round, and how far they reach. Without a limit it is no bar."""
+    middle = statistics.median(values)
+    digits = 1 if middle >= 10 else 2
+    measured = f"{middle:.{digits}f}{unit}"
+    if len(values) > 1:
+        measured += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    if not relation:
+        return f"| {name} | {what} | {measured} | | |"
+    met = middle >= limit if relation == ">=" else middle <= limit
+    return (f"| {name} | {what} | {measured} | {relation} {limit}{unit} "
+            f"| {'met' if met else 'missed'} |")
+
+
+def print_bars(rows):
+    print("\n" + "\n".join([BARS_HEAD] + rows), flush=True)
 
 
 class Bench:

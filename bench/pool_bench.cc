@@ -193,6 +193,21 @@ void KnownTargets(benchmark::State& state) {
 }
 BENCHMARK(KnownTargets)->Arg(1)->Arg(64)->Arg(1000)->Arg(100'000);
 
+// A look at the clock of all shards, with nothing to do: what so many targets
+// cost while nobody calls.
+void IdleTicks(benchmark::State& state) {
+  const int known = static_cast<int>(state.range(0));
+  World world(known + 1);
+  for (int i = 0; i < known; ++i) {
+    world.pool->Release(world.Heat(KeyOf(i)), Outcome::kOk, kNow);
+  }
+  for (auto _ : state) {
+    for (int i = 0; i < world.pool->shards(); ++i) world.pool->Tick(i, kNow);
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(IdleTicks)->Arg(1)->Arg(1000)->Arg(100'000);
+
 void IdleConnections(benchmark::State& state) {
   const int connections = static_cast<int>(state.range(0));
   World world(connections);

@@ -330,6 +330,28 @@ TEST_F(MetricsTest, TargetsPastTheLimitFoldAndStayFolded) {
   EXPECT_EQ(Granted("other"), 5000);
 }
 
+TEST_F(MetricsTest, AHundredThousandTargetsAreNoLongerAPageThanAThousand) {
+  Show(100);
+  const auto add_up_to = [this](size_t count) {
+    while (snapshot_.targets.size() < count) {
+      pool::TargetRow& row = snapshot_.targets.emplace_back();
+      row.target =
+          "https://host-" + std::to_string(snapshot_.targets.size()) + ":443";
+      row.counters.granted = 7;
+    }
+  };
+  add_up_to(1000);
+  const size_t before = metrics_->Render().size();
+  add_up_to(100'000);
+  const size_t after = metrics_->Render().size();
+  // Longer numbers, no more series.
+  EXPECT_LT(after, before + before / 50);
+  Scrape();
+  EXPECT_EQ(Value("hotline_targets"), 100'000);
+  EXPECT_EQ(Value("hotline_folded_targets"), 99'900);
+  EXPECT_EQ(Granted("other"), 99'900 * 7);
+}
+
 TEST_F(MetricsTest, CountersOnlyGrowWhenTargetsAreForgottenAndComeBack) {
   Show(1);
   Row(kA).counters.granted = 10;
