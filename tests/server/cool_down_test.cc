@@ -1,7 +1,6 @@
 // Which answers ask for a rest, and for how long.
-#include "server/cool_down.h"
-
 #include "gtest/gtest.h"
+#include "server/broker_cool_down.h"
 
 namespace hotline::server {
 namespace {

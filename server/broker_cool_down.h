@@ -1,6 +1,6 @@
 // When an upstream's answer asks for a rest, and for how long.
-#ifndef HOTLINE_SERVER_COOL_DOWN_H_
-#define HOTLINE_SERVER_COOL_DOWN_H_
+#ifndef HOTLINE_SERVER_BROKER_COOL_DOWN_H_
+#define HOTLINE_SERVER_BROKER_COOL_DOWN_H_
 
 #include <chrono>
 #include <optional>
@@ -30,4 +30,4 @@ std::optional<Duration> RetryAfter(std::string_view value,
 
 }  // namespace hotline::server
 
-#endif  // HOTLINE_SERVER_COOL_DOWN_H_
+#endif  // HOTLINE_SERVER_BROKER_COOL_DOWN_H_

@@ -1,4 +1,4 @@
-#include "server/cool_down.h"
+#include "server/broker_cool_down.h"
 
 #include <algorithm>
 #include <charconv>
