@@ -14,6 +14,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 namespace {
 
@@ -32,7 +33,7 @@ bool DialOnce(SSL_CTX* context, const sockaddr_in& peer, const char* name) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   SSL* const ssl = SSL_new(context);
   SSL_set_tlsext_host_name(ssl, name);
-  X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), name, 0);
+  X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), name, std::strlen(name));
   SSL_set_fd(ssl, fd);
   const bool made =
       connect(fd, reinterpret_cast<const sockaddr*>(&peer), sizeof peer) == 0 &&

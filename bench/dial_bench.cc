@@ -94,6 +94,8 @@ int Main(int argc, char** argv) {
   Options options;
   options.ca_file = argv[2];
   options.egress.allow = {"127.0.0.0/8", "::1"};
+  // Full handshakes, as those it is compared with.
+  options.max_tls_sessions = 0;
   auto upstream = Upstream::Create(options);
   if (!upstream.ok()) {
     std::fprintf(stderr, "%s\n", upstream.status().ToString().c_str());
