@@ -139,6 +139,7 @@ http {{
   scgi_temp_path {self.folder}/scgi;
   server {{
     listen 127.0.0.1:{port} ssl{' http2' if http2 else ''};
+    ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate {self.folder}/cert.pem;
     ssl_certificate_key {self.folder}/key.pem;
     http2_max_concurrent_streams 128;
