@@ -104,10 +104,14 @@ absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(
 FrontDoor::FrontDoor(FrontDoorOptions options)
     : options_(std::move(options)), next_id_(kFirstListener) {}
 
-FrontDoor::~FrontDoor() {
+void FrontDoor::Stop() {
   stopping_ = true;
   Close();
   if (thread_.joinable()) thread_.join();
+}
+
+FrontDoor::~FrontDoor() {
+  Stop();
   for (const auto& [unused, connection] : connections_) close(connection.fd);
   for (const int fd : {epoll_, wake_, spare_}) {
     if (fd >= 0) close(fd);

@@ -96,6 +96,11 @@ class FrontDoor {
   // Lets nobody in any more; those inside stay. Idempotent.
   void Close();
 
+  // Ends its thread: nobody is delivered any more, and OnTick is not called.
+  // Whoever uses the door in those has to call it before the door goes.
+  // Idempotent; not from the door's thread.
+  void Stop();
+
   // Where it listens, free ports filled in.
   const std::vector<std::string>& addresses() const { return addresses_; }
   bool has(Listener::Kind kind) const;

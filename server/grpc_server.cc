@@ -170,7 +170,8 @@ bool GrpcServer::HasIdentities(const GrpcServerOptions& options) {
 
 GrpcServer::~GrpcServer() {
   Stop(Duration(0));
-  // Its thread delivers to the acceptors.
+  // Its thread delivers to the acceptors, and asks the door itself.
+  if (door_ != nullptr) door_->Stop();
   door_ = nullptr;
 }
 

@@ -115,6 +115,7 @@ class Caller {
 class FrontDoorTest : public ::testing::Test {
  protected:
   void TearDown() override {
+    if (door_ != nullptr) door_->Stop();
     door_ = nullptr;
     for (const int fd : inside_) close(fd);
     inside_.clear();
