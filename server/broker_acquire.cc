@@ -36,7 +36,8 @@ std::shared_ptr<const pool::Holder> HolderIn(const v1::AcquireRequest& request,
 }
 
 // A holder that counts as one of its identity's leases, for as long as the pool
-// keeps it: as long as the lease lives, or is waited for.
+// keeps it: as long as the lease lives, or is waited for. So long its identity
+// lives too, and whoever acquired the lease is still known as its owner.
 struct CountedHolder {
   pool::Holder holder;
   QuotaToken lease;
@@ -127,7 +128,7 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
 }
 
 ErrorPtr AcquireCall::MakeHolder() {
-  if (quota_.max_leases == 0) return nullptr;
+  if (context_.identity == nullptr && quota_.max_leases == 0) return nullptr;
   auto counted = std::make_shared<CountedHolder>();
   Gatekeeper& gatekeeper = broker_->gatekeeper_;
   const IdentityPtr& who = gatekeeper.Accountable(context_.identity);

@@ -30,6 +30,31 @@ TEST_F(BrokerTest, TheSecondCallRunsOnTheFirstOnesConnection) {
   EXPECT_EQ(peer.accepted(), 1);
 }
 
+TEST_F(BrokerTest, AnOwnerIsKnownAgainHoweverManyOthersCame) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
+  IdentityTable table;
+  TestAcquire acquire;
+  acquire.request.set_target(peer.target());
+  CallContext context;
+  context.identity = table.Get("uid:1");
+  context.arrival = MonotonicNow();
+  context.deadline = context.arrival + std::chrono::seconds(20);
+  acquire.call = broker_->NewAcquire(&acquire.request, &acquire.response,
+                                     context, &acquire);
+  acquire.call->Start();
+  ASSERT_EQ(acquire.Wait(), "OK");
+  acquire.call = nullptr;
+  context.identity = nullptr;
+  // So many that the table drops whom nobody holds.
+  for (int i = 0; i < 5000; ++i) table.Get("uid:" + std::to_string(1000 + i));
+  v1::ReleaseRequest request;
+  request.set_lease_id(acquire.response.lease().lease_id());
+  v1::ReleaseResponse response;
+  context.identity = table.Get("uid:1");
+  const ErrorPtr error = broker_->Release(request, &response, context);
+  EXPECT_EQ(error, nullptr) << error->reason;
+}
+
 TEST_F(BrokerTest, AnUpstreamsErrorStatusIsData) {
   ScriptedPeer peer(AlwaysAnswer(
       "HTTP/1.1 503 Busy\r\nContent-Length: 2\r\nX-A: b\r\n\r\nno"));
