@@ -32,6 +32,11 @@ inline double ToSeconds(Duration length) {
   return std::chrono::duration<double>(length).count();
 }
 
+// Whole ones.
+inline int64_t ToMilliseconds(Duration length) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(length).count();
+}
+
 }  // namespace hotline
 
 #endif  // HOTLINE_BASE_TIME_H_

@@ -55,17 +55,6 @@ void FillAddress(const upstream::AddressRow& row, Instant now,
   out->set_failures_in_row(row.failures_in_row);
 }
 
-// Of "192.0.2.1:443" or "[2001:db8::1]:443".
-std::optional<upstream::IpAddress> AddressOf(std::string_view with_port) {
-  const size_t colon = with_port.rfind(':');
-  if (colon == std::string_view::npos) return std::nullopt;
-  std::string_view host = with_port.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[') {
-    host = host.substr(1, host.size() - 2);
-  }
-  return upstream::IpAddress::Parse(host);
-}
-
 ErrorPtr BadLeaseId() {
   return FromInput(
       {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
@@ -250,19 +239,21 @@ void Broker::CoolDown(const CoolDownSettings& settings,
   const auto length =
       CoolFor(settings, status, headers, std::chrono::system_clock::now());
   if (!length.has_value()) return;
-  const auto facts = upstream_->Describe(handle);
-  if (facts == nullptr) return;  // It closed with its answer.
-  const auto address = AddressOf(facts->remote_address);
+  const auto address = upstream_->AddressOf(handle);
+  // It closed with its answer, or its address is no choice of ours.
   if (!address.has_value()) return;
-  const bool left = upstream_->Cool(target, *address, now + *length,
-                                    absl::StrCat("answered ", status), now);
-  HOTLINE_LOG(kInfo,
-              left ? "an address cools down"
-                   : "the last address in service asked for a rest",
-              {{"target", target},
-               {"address", facts->remote_address},
-               {"status", status},
-               {"for", *length}});
+  if (upstream_->Cool(target, *address, now + *length,
+                      absl::StrCat("answered ", status), now)) {
+    return;
+  }
+  static LogLimiter limiter(std::chrono::seconds(10));
+  HOTLINE_LOG_LIMITED(limiter, kInfo,
+                      "the last address in service asked for a rest",
+                      {{"target", target},
+                       {"address", address->ToString()},
+                       {"status", status},
+                       {"for", *length},
+                       {"suppressed", limiter.TakeSuppressed()}});
 }
 
 // What the upstream knows of the targets that are shown.

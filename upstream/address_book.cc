@@ -247,11 +247,15 @@ bool AddressBook::Cool(const IpAddress& address, Instant until,
   Member* const m = Find(address);
   if (m == nullptr || until <= now || !HasOther(*m)) return false;
   if (m->out != Out::kNo && m->until >= until) return true;
+  // Many calls get the same answer at once: that is one rest.
+  const bool is_new = m->out != Out::kCooling;
   m->out = Out::kCooling;
   m->why = std::string(why.substr(0, kMostWhy));
   m->until = m->test_at = until;
-  events->push_back(
-      {AddressEvent::Kind::kCooled, m->address, m->why, until - now});
+  if (is_new) {
+    events->push_back(
+        {AddressEvent::Kind::kCooled, m->address, m->why, until - now});
+  }
   return true;
 }
 

@@ -16,10 +16,6 @@ namespace {
 
 namespace asio = boost::asio;
 
-int64_t Milliseconds(Duration length) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(length).count();
-}
-
 class ConnectRaceImpl final
     : public ConnectRace,
       public std::enable_shared_from_this<ConnectRaceImpl> {
@@ -184,7 +180,7 @@ void ConnectRaceImpl::OnTimeout(const std::shared_ptr<Attempt>& attempt) {
   const Duration waited = MonotonicNow() - attempt->began;
   // Cut short by the dial's own deadline it says little of the address.
   Fail(attempt.get(),
-       absl::StrCat("no answer within ", Milliseconds(waited), " ms"),
+       absl::StrCat("no answer within ", ToMilliseconds(waited), " ms"),
        waited >= options_.attempt_timeout);
   stagger_.cancel();
   StartNext();

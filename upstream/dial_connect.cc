@@ -119,7 +119,7 @@ Task<bool> DialImpl::Resolve() {
     // A late answer finds that nobody waits.
     resolved_ = absl::DeadlineExceededError(
         absl::StrCat("no answer about ", host_, " within ",
-                     Milliseconds(result_.timings.resolve), " ms"));
+                     ToMilliseconds(result_.timings.resolve), " ms"));
   }
   if (resolved_->ok()) co_return true;
   co_return Fail(FailureClass::kNetwork, "DNS_FAILED",

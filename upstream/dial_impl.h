@@ -29,10 +29,6 @@ inline constexpr auto kAwait =
     boost::asio::as_tuple(boost::asio::use_awaitable);
 inline constexpr char kHttp1[] = "http/1.1";
 
-inline int64_t Milliseconds(Duration length) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(length).count();
-}
-
 class DialImpl final : public Dial,
                        public CallHandler,
                        public std::enable_shared_from_this<DialImpl> {

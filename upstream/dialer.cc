@@ -238,7 +238,7 @@ bool DialImpl::FailLate() {
       std::min(settings_->tls_timeout, settings_->connect_timeout);
   return Fail(FailureClass::kTls, "TLS_FAILED",
               TlsEnd(absl::StrCat("the handshake was not finished within ",
-                                  Milliseconds(limit), " ms")));
+                                  ToMilliseconds(limit), " ms")));
 }
 
 // Sends `out`, waits for more and feeds it to the engine.
@@ -328,7 +328,7 @@ Task<bool> DialImpl::AwaitSettings() {
     if (connection_->IsReady(&problem)) co_return true;
     if (problem.empty() && MonotonicNow() >= end) {
       problem = absl::StrCat("its HTTP/2 settings did not come within ",
-                             Milliseconds(end - start), " ms");
+                             ToMilliseconds(end - start), " ms");
     }
     if (!problem.empty() || aborted_) {
       co_return Fail(FailureClass::kTls, "TLS_FAILED", TlsEnd(problem));

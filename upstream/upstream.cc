@@ -660,6 +660,14 @@ std::vector<AddressRow> Upstream::Addresses(const std::string& target) const {
   return impl_->keeper().Rows(target);
 }
 
+std::optional<IpAddress> Upstream::AddressOf(pool::Handle handle) const {
+  const auto connection = impl_->table_.Find(handle);
+  if (connection == nullptr || connection->ticket().epoch == 0) {
+    return std::nullopt;
+  }
+  return connection->ticket().address;
+}
+
 bool Upstream::Cool(const std::string& target, const IpAddress& address,
                     Instant until, std::string_view why, Instant now) {
   return impl_->keeper().Cool(target, address, until, why, now);

@@ -144,6 +144,10 @@ class Upstream final : public pool::Transport {
   // late, or none that got that far.
   std::vector<AddressRow> Addresses(const std::string& target) const;
 
+  // Which of its target's addresses a connection leads to. None: it is gone, or
+  // was not dialed by them (a pinned address, a proxy).
+  std::optional<IpAddress> AddressOf(pool::Handle handle) const;
+
   // Leaves an address of a target alone until `until`, and then until it has
   // passed a test (see AddressBook::Cool). False: it is no address of it, or
   // the last one in service.

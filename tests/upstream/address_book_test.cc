@@ -330,6 +330,7 @@ TEST_F(AddressBookTest, TheLongerRestCounts) {
   EXPECT_TRUE(book_.Cool(At(1), now_ + minutes(12), "c", now_, &events_));
   EXPECT_EQ(now_ + minutes(12), Row(1).until);
   EXPECT_EQ("c", Row(1).why);
+  EXPECT_EQ("joined 1, joined 2, cooled 1", News()) << "one rest, told once";
 }
 
 // DNS.
