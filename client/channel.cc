@@ -6,9 +6,6 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,6 +13,7 @@
 #include "absl/random/random.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/read_file.h"
 
 namespace hotline::client {
 namespace {
@@ -55,16 +53,9 @@ absl::Status CheckAddress(const std::string& address) {
 
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
   constexpr size_t kMostBytes = 1 << 20;
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kMostBytes + 1, '\0');
-  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file && !file.eof()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", std::strerror(errno != 0 ? errno : EIO)));
-  }
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMostBytes || text.find("-----BEGIN") == text.npos) {
+  auto text = ReadFile(path, kMostBytes + 1);
+  if (!text.ok()) return absl::InvalidArgumentError(text.status().message());
+  if (text->size() > kMostBytes || text->find("-----BEGIN") == text->npos) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a PEM file"));
   }
   return text;

@@ -5,11 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/read_file.h"
 #include "grpcpp/security/tls_certificate_provider.h"
 #include "grpcpp/security/tls_credentials_options.h"
 #include "server/key_pair.h"
@@ -20,22 +20,6 @@ namespace {
 // How often gRPC looks at the files in memory.
 constexpr unsigned kLookEverySeconds = 1;
 constexpr size_t kMostBytes = 1 << 20;
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kMostBytes + 1, '\0');
-  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file && !file.eof()) {
-    return absl::ErrnoToStatus(errno != 0 ? errno : EIO,
-                               absl::StrCat(path, " cannot be read"));
-  }
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMostBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is over 1 MiB"));
-  }
-  return text;
-}
 
 absl::Status In(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(),
@@ -107,8 +91,11 @@ absl::StatusOr<Certificates::Contents> Certificates::Read() const {
       {files_.key_file, out.key},
       {files_.client_ca_file, out.authorities}};
   for (const auto& [path, text] : all) {
-    absl::StatusOr<std::string> read = ReadFile(path);
+    absl::StatusOr<std::string> read = ReadFile(path, kMostBytes + 1);
     if (!read.ok()) return read.status();
+    if (read->size() > kMostBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(path, " is over 1 MiB"));
+    }
     text = *std::move(read);
   }
   return out;

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <fstream>
-#include <iterator>
 #include <set>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/read_file.h"
 #include "hotline/v1/config.pb.h"
 #include "server/config_address.h"
 #include "server/config_front.h"
@@ -450,18 +448,10 @@ absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
 
 absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores,
                                     const ConfigChecks& checks) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
   // One byte past the limit is enough to be refused for it.
-  text.resize((1 << 20) + 1);
-  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file && !file.eof()) {
-    return absl::ErrnoToStatus(errno != 0 ? errno : EIO,
-                               absl::StrCat(path, " cannot be read"));
-  }
-  text.resize(static_cast<size_t>(file.gcount()));
-  return ParseConfig(text, path, cores, checks);
+  const auto text = ReadFile(path, (1 << 20) + 1);
+  if (!text.ok()) return text.status();
+  return ParseConfig(*text, path, cores, checks);
 }
 
 Settings DefaultSettings(int cores) {

@@ -7,11 +7,11 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "base/read_file.h"
 #include "google/protobuf/util/json_util.h"
 #include "hotline/v1/warm_set.pb.h"
 #include "server/connection_options.h"
@@ -152,14 +152,9 @@ absl::StatusOr<std::vector<WarmEntry>> ParseWarmSet(std::string_view text) {
 }
 
 absl::StatusOr<std::vector<WarmEntry>> LoadWarmSet(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::ErrnoToStatus(errno != 0 ? errno : EIO, path);
-  std::string text(kMostWarmSetBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return absl::ErrnoToStatus(errno != 0 ? errno : EIO, path);
-  text.resize(static_cast<size_t>(file.gcount()));
-  return ParseWarmSet(text);
+  const auto text = ReadFile(path, kMostWarmSetBytes + 1);
+  if (!text.ok()) return text.status();
+  return ParseWarmSet(*text);
 }
 
 absl::Status ReplaceFile(const std::string& path, const std::string& text) {
