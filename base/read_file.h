@@ -9,8 +9,8 @@
 
 namespace hotline {
 
-// The first `most` bytes of a file, or all of it when it is no longer than that.
-// A caller with a limit asks for one more, and sees that there was one.
+// The first `most` bytes of a file, or all of it when it is no longer than
+// that. A caller with a limit asks for one more, and sees that there was one.
 //
 // Errors: what errno says (NOT_FOUND, PERMISSION_DENIED, …), as "PATH cannot be
 // read: …".

@@ -72,6 +72,13 @@ bool Has(const Values& values, Value value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
+// What has come on a connection that is shut down, and that nobody has read.
+void Discard(int fd) {
+  char scrap[16 << 10];
+  while (recv(fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0) {
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(
@@ -148,7 +155,8 @@ void FrontDoor::Run() {
   std::array<epoll_event, 128> events;
   Instant next_tick = MonotonicNow();
   while (!stopping_) {
-    const bool quiet = connections_.empty() && resume_at_ == kNever;
+    const bool ticking = !connections_.empty() || tick_again_;
+    const bool quiet = !ticking && resume_at_ == kNever;
     const int ready =
         epoll_wait(epoll_, events.data(), events.size(), quiet ? -1 : kTickMs);
     if (closing_) CloseListeners();
@@ -165,8 +173,8 @@ void FrontDoor::Run() {
     }
     const Instant now = MonotonicNow();
     if (now >= resume_at_) SetListening(true);
-    if (on_tick_ != nullptr && now >= next_tick && !connections_.empty()) {
-      on_tick_();
+    if (on_tick_ != nullptr && now >= next_tick && ticking) {
+      tick_again_ = on_tick_();
       next_tick = now + std::chrono::milliseconds(kTickMs);
     }
   }
@@ -319,6 +327,7 @@ bool FrontDoor::CutOff(uint64_t id, std::string_view peer) {
   Count(Refusal::kResets);
   // gRPC's side of it reads the end; so do we, and then forget it.
   shutdown(found->second.fd, SHUT_RDWR);
+  Discard(found->second.fd);
   return true;
 }
 

@@ -76,9 +76,9 @@ class FrontDoor {
  public:
   // Takes the descriptor over. From the door's thread.
   using Deliver = std::function<void(int fd, const Visitor& visitor)>;
-  // Called about ten times a second while there are connections, from the
-  // door's thread. May be null.
-  using OnTick = std::function<void()>;
+  // Called about ten times a second while there are connections, or it has
+  // returned true; from the door's thread. May be null.
+  using OnTick = std::function<bool()>;
 
   // Binds every address. Nobody is let in before Open.
   //
@@ -153,6 +153,7 @@ class FrontDoor {
   OnTick on_tick_;
   int spare_ = -1;
   Instant resume_at_ = kNever;  // Not listening until then.
+  bool tick_again_ = false;     // What OnTick has returned.
   uint64_t next_id_;
   absl::flat_hash_map<uint64_t, Connection> connections_;
   absl::flat_hash_map<std::string, int> groups_;

@@ -1,5 +1,6 @@
 #include "server/grpc_server.h"
 
+#include <malloc.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,7 +34,12 @@ void SetLimits(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
     builder->SetResourceQuota(grpc::ResourceQuota("hotline").Resize(
         static_cast<size_t>(options.max_buffer_bytes)));
   }
-  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1024);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                              kMostConcurrentStreams);
+  // What has been read is worked off whatever happens: a burst of calls that
+  // are reset is not to be read all at once.
+  builder->AddChannelArgument("grpc.experimental.tcp_max_read_chunk_size",
+                              64 << 10);
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   // What a caller may send of one stream before we read it. gRPC would find it
   // out by itself, and hold tens of MiB for a fast caller of a slow upstream.
@@ -143,21 +149,29 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
       [acceptors = server->acceptors_.get()](int fd, const Visitor& visitor) {
         acceptors->Deliver(fd, visitor);
       },
-      [server = server.get()] { server->CutOffResetters(); });
+      [server = server.get()] { return server->CutOffResetters(); });
   return server;
 }
 
-void GrpcServer::CutOffResetters() {
-  for (const ResetWatch::Connection& over : watch_->Look(MonotonicNow())) {
+bool GrpcServer::CutOffResetters() {
+  const Instant now = MonotonicNow();
+  if (now >= trim_at_) {
+    malloc_trim(0);
+    trim_at_ = kNever;
+  }
+  for (const ResetWatch::Connection& over : watch_->Look(now)) {
     const bool done = door_->CutOff(over.id, over.peer);
     const bool is_unix = over.peer.empty();
     if (!done && !(is_unix && over.id == 0)) continue;  // It is on its way out.
+    // What its calls took is free by then, and would stay the allocator's.
+    trim_at_ = now + std::chrono::seconds(1);
     static LogLimiter limiter(std::chrono::seconds(1));
     HOTLINE_LOG_LIMITED(limiter, kWarning, "a caller resets calls too fast",
                         {{"peer", is_unix ? "unix" : over.peer},
                          {"cut_off", done},
                          {"suppressed", limiter.TakeSuppressed()}});
   }
+  return trim_at_ != kNever;
 }
 
 bool GrpcServer::HasIdentities(const GrpcServerOptions& options) {

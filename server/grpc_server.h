@@ -70,12 +70,14 @@ class GrpcServer {
 
  private:
   class Acceptors;
-  void CutOffResetters();
+  // False: there is nothing left to do when there is no connection.
+  bool CutOffResetters();
 
   GrpcServer();
 
   std::unique_ptr<FrontDoor> door_;
   std::unique_ptr<ResetWatch> watch_;
+  Instant trim_at_ = kNever;  // The door's thread's own.
   std::unique_ptr<Acceptors> acceptors_;
   std::unique_ptr<grpc::Server> server_;
 };

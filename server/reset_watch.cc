@@ -26,6 +26,8 @@ constexpr double kMostCredit = 10;
 // only so often, when any have.
 constexpr Duration kAttention = std::chrono::seconds(5);
 constexpr Duration kLookEvery = std::chrono::seconds(1);
+// After a look at many connections there is a rest of so many times as long.
+constexpr int kRest = 9;
 // How long a delivered connection may take to be known by number.
 constexpr Duration kMatchWithin = std::chrono::seconds(1);
 
@@ -103,29 +105,43 @@ std::vector<Socket> Sockets(uint64_t first) {
 
 }  // namespace
 
-bool ResetAccount::Add(uint64_t failed, uint64_t succeeded, int per_second,
+bool ResetAccount::Add(const StreamCounts& counts, int per_second,
                        Instant now) {
   const double fade = 1 / (1 + ToSeconds(now - last_));
-  resets_ = resets_ * fade + static_cast<double>(failed - failed_);
-  answers_ =
-      std::min(answers_ * fade + static_cast<double>(succeeded - succeeded_),
-               kMostCredit * per_second);
+  resets_ = resets_ * fade + static_cast<double>(counts.failed - failed_);
+  answers_ = std::min(
+      answers_ * fade + static_cast<double>(counts.succeeded - succeeded_),
+      kMostCredit * per_second);
   last_ = now;
-  failed_ = failed;
-  succeeded_ = succeeded;
-  return resets_ > kBurst * per_second && resets_ > answers_;
+  failed_ = counts.failed;
+  succeeded_ = counts.succeeded;
+  // Each is read at a moment of its own.
+  const uint64_t accounted =
+      counts.failed + counts.succeeded + kMostConcurrentStreams;
+  const uint64_t doomed = counts.started - std::min(counts.started, accounted);
+  const double resets = resets_ + static_cast<double>(doomed);
+  return resets > kBurst * per_second && resets > answers_;
 }
 
 bool ResetWatch::IsWorthALook(Instant now) {
+  uint64_t started = 0;
   uint64_t failed = 0;
+  uint64_t succeeded = 0;
   for (const uint64_t server : Servers()) {
     const Struct answer = Parse(grpc_channelz_get_server(server));
-    failed += Number(Inside(Inside(answer, "server"), "data"), "callsFailed");
+    const Struct& data = Inside(Inside(answer, "server"), "data");
+    started += Number(data, "callsStarted");
+    failed += Number(data, "callsFailed");
+    succeeded += Number(data, "callsSucceeded");
   }
-  const bool many = failed - std::min(failed, failed_) >
-                    static_cast<uint64_t>(per_second_) / 20;
+  const uint64_t limit = static_cast<uint64_t>(per_second_) / 20;
+  const bool many_failed = failed - std::min(failed, failed_) > limit;
+  const bool many_open = started - std::min(started, started_) > limit &&
+                         started > failed + succeeded + kMostConcurrentStreams;
+  started_ = started;
   failed_ = failed;
-  if (many) attention_until_ = now + kAttention;
+  if (many_failed || many_open) attention_until_ = now + kAttention;
+  if (now < rest_until_) return false;
   // A stream is counted a little later than its call: so attention does not end
   // with the last of them.
   if (now >= attention_until_ &&
@@ -147,9 +163,10 @@ std::vector<ResetWatch::Connection> ResetWatch::Look(Instant now) {
     const Struct answer = Parse(grpc_channelz_get_socket(socket.number));
     const Struct& data = Inside(Inside(answer, "socket"), "data");
     ResetAccount account = accounts_[socket.number];
-    const bool is_over =
-        account.Add(Number(data, "streamsFailed"),
-                    Number(data, "streamsSucceeded"), per_second_, now);
+    const bool is_over = account.Add(
+        {Number(data, "streamsStarted"), Number(data, "streamsFailed"),
+         Number(data, "streamsSucceeded")},
+        per_second_, now);
     accounts.emplace(socket.number, account);
     const auto known = ids_.find(socket.number);
     const uint64_t id = known == ids_.end() ? 0 : known->second;
@@ -158,6 +175,8 @@ std::vector<ResetWatch::Connection> ResetWatch::Look(Instant now) {
   }
   accounts_ = std::move(accounts);
   ids_ = std::move(ids);
+  const Instant end = MonotonicNow();
+  rest_until_ = end + kRest * (end - now);
   return over;
 }
 

@@ -40,10 +40,13 @@ class ResetTest(harness.EndToEnd):
         taken.sort()
         return taken[len(taken) * 99 // 100]
 
-    def storm(self, address_of, message, slowest=0.25):
-        server = self.start_hotlined()
+    def storm(self, address_of, message):
+        limit = 192 * _MIB
+        server = self.start_hotlined({"overload": {"max_memory_bytes": limit}})
         self.p99(server, 0.5)  # Warms up.
         quiet = self.p99(server, 2)
+        # Made before: whoever is busy making them would slow the other caller.
+        resets = http2.resets(20_000, message=message)
         for _ in range(3):
             connection = http2.connect(address_of(server))
             p99 = []
@@ -51,18 +54,21 @@ class ResetTest(harness.EndToEnd):
                 target=lambda: p99.append(self.p99(server, 2)))
             other.start()
             with connection:
-                sent = http2.reset_calls(connection, 20_000, message=message)
-                self.assertTrue(http2.is_closed(connection), "after %d" % sent)
+                sent = http2.send(connection, resets)
+                self.assertTrue(http2.is_closed(connection), "after %d of %d" %
+                                (sent, len(resets)))
             other.join()
-            # Without requests it is one and a half times on a busy machine; a
-            # burst of requests that have come is worked off before the rest.
-            self.assertLess(p99[0], max(10 * quiet, slowest))
-        now, most = resident(server.process)
-        print("storm: p99 %.2f ms, then %.2f ms; %d MiB at most, %d now" % (
-            quiet * 1e3, p99[0] * 1e3, most // _MIB, now // _MIB))
-        # A burst that is read at once is in memory at once: 20 to 36 KiB for each
-        # of its calls, before anybody can look. That once, not three times.
-        self.assertLess(most, 1024 * _MIB)
+            print("storm: p99 %.2f ms, then %.2f ms; %d MiB at most" % (
+                quiet * 1e3, p99[0] * 1e3,
+                resident(server.process)[1] // _MIB))
+            # Twice; or what a machine with other work to do takes as well.
+            self.assertLess(p99[0], max(2 * quiet, 0.01))
+            # It goes back to the system, and the next one finds it there.
+            wait.until(lambda: resident(server.process)[0] < 64 * _MIB,
+                       "what it took is given back", 30)
+        # Each of its calls is 20 KiB until it is worked off: no more than some
+        # thousands of them are, before somebody looks.
+        self.assertLess(resident(server.process)[1], limit)
         self.assertEqual(server.metrics()[
             'hotline_listen_refused_total{reason="resets"}'], 3)
         self.assertIn("resets calls too fast peer=", server.log())
@@ -72,15 +78,16 @@ class ResetTest(harness.EndToEnd):
         self.storm(lambda server: server.address, None)
 
     def test_the_same_with_a_request_in_each(self):
-        self.storm(lambda server: server.address, b"", 10)
+        self.storm(lambda server: server.address, b"")
 
     def test_the_same_over_a_unix_socket(self):
-        self.storm(lambda server: "unix://" + server.socket, b"", 10)
+        self.storm(lambda server: "unix://" + server.socket, b"")
 
     def test_who_cancels_now_and_then_stays(self):
         server = self.start_hotlined()
         connection = http2.connect(server.address)
-        self.assertEqual(http2.reset_calls(connection, 500), 500)
+        resets = http2.resets(500)
+        self.assertEqual(http2.send(connection, resets), len(resets))
         self.assertFalse(http2.is_closed(connection, 2))
         connection.close()
 

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -85,6 +86,11 @@ class Caller {
 
   bool connected() const { return connected_; }
 
+  void Send(const std::string& bytes) const {
+    EXPECT_EQ(send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+
   // Whether the other side has closed, within 20 s.
   bool IsCutOff() const {
     timeval limit{.tv_sec = 20, .tv_usec = 0};
@@ -137,6 +143,8 @@ class FrontDoorTest : public ::testing::Test {
           // It may take itself away.
           const std::function<void()> tick = on_tick_;
           if (tick != nullptr) tick();
+          ++ticks_;
+          return tick_again_.load();
         });
   }
 
@@ -164,6 +172,8 @@ class FrontDoorTest : public ::testing::Test {
   std::vector<int> inside_;
   std::vector<Visitor> visitors_;
   std::function<void()> on_tick_;
+  std::atomic<int> ticks_{0};
+  std::atomic<bool> tick_again_{false};
   std::unique_ptr<FrontDoor> door_;
 };
 
@@ -258,6 +268,41 @@ TEST_F(FrontDoorTest, CutsOffWhomItIsTold) {
   EXPECT_TRUE(a.IsCutOff());
   EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 1; }));
   EXPECT_EQ(Refused(Refusal::kResets), 1u);
+}
+
+TEST_F(FrontDoorTest, WhatACutOffCallerHadSentIsReadByNobody) {
+  const std::string path = SocketPath("c.sock");
+  Open({.addresses = {"127.0.0.1:0", "unix://" + path}});
+  for (const size_t i : {0u, 1u}) {
+    const Caller caller(address(i));
+    ASSERT_TRUE(caller.IsServed());
+    caller.Send(std::string(100'000, 'x'));
+    {
+      std::lock_guard lock(mu_);
+      on_tick_ = [this, i] {
+        EXPECT_TRUE(door_->CutOff(visitors_[i].id, ""));
+        on_tick_ = nullptr;
+      };
+    }
+    EXPECT_TRUE(Eventually([&] { return Refused(Refusal::kResets) == i + 1; }));
+    std::lock_guard lock(mu_);
+    char byte;
+    EXPECT_EQ(recv(inside_[i], &byte, 1, MSG_DONTWAIT), 0);
+  }
+}
+
+TEST_F(FrontDoorTest, TicksWithoutConnectionsForAsLongAsItIsAskedTo) {
+  tick_again_ = true;
+  Open({.addresses = {"127.0.0.1:0"}});
+  {
+    const Caller caller(address());
+    ASSERT_TRUE(caller.IsServed());
+    ASSERT_TRUE(Eventually([&] { return ticks_ > 0; }));
+  }
+  ASSERT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
+  const int then = ticks_;
+  EXPECT_TRUE(Eventually([&] { return ticks_ > then + 1; }));
+  tick_again_ = false;
 }
 
 // The hole that this is all about: see the header.

@@ -39,29 +39,34 @@ def connect(address, timeout=20):
     return connection
 
 
-def reset_calls(connection, count, method=b"/hotline.v1.Broker/Stats",
-                message=None, batch=200):
-    """Begins `count` calls and resets each at once; how many were sent before
-    the other side had enough."""
+def resets(count, method=b"/hotline.v1.Broker/Stats", message=None, batch=200):
+    """The bytes of `count` calls, each begun and reset at once; in pieces of
+    `batch` calls."""
     headers = _request(method)
-    sent, stream = 0, 1
-    try:
-        while sent < count:
-            out = []
-            for _ in range(min(batch, count - sent)):
-                out.append(_frame(_HEADERS, _END_HEADERS, stream, headers))
-                if message is not None:
-                    out.append(_frame(
-                        _DATA, _END_STREAM, stream,
-                        b"\x00" + struct.pack(">I", len(message)) + message))
-                out.append(_frame(_RST_STREAM, 0, stream,
-                                  struct.pack(">I", _CANCEL)))
-                stream += 2
-            connection.sendall(b"".join(out))
-            sent += len(out) // (2 if message is None else 3)
-    except OSError:
-        pass
-    return sent
+    pieces = []
+    for first in range(0, count, batch):
+        frames = []
+        for number in range(first, min(first + batch, count)):
+            stream = 2 * number + 1
+            frames.append(_frame(_HEADERS, _END_HEADERS, stream, headers))
+            if message is not None:
+                frames.append(_frame(
+                    _DATA, _END_STREAM, stream,
+                    b"\x00" + struct.pack(">I", len(message)) + message))
+            frames.append(_frame(_RST_STREAM, 0, stream,
+                                 struct.pack(">I", _CANCEL)))
+        pieces.append(b"".join(frames))
+    return pieces
+
+
+def send(connection, pieces):
+    """How many of them were sent before the other side had enough."""
+    for sent, piece in enumerate(pieces):
+        try:
+            connection.sendall(piece)
+        except OSError:
+            return sent
+    return len(pieces)
 
 
 def is_closed(connection, seconds=20):
