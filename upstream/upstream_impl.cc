@@ -1,0 +1,419 @@
+#include "upstream/upstream_impl.h"
+
+#include <algorithm>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "upstream/egress.h"
+#include "upstream/tls_profiles.h"
+
+namespace hotline::upstream {
+namespace {
+
+constexpr int kMaxLoops = 256;
+// Targets with counters of their own; the rest share one line.
+constexpr size_t kMaxCountedTargets = 4096;
+constexpr char kOtherTargets[] = "other";
+// Of unsolicited bytes per target: so many, and then one in so many.
+constexpr uint64_t kMostLogged = 10;
+constexpr int64_t kMostProbeBytes = 1 << 20;
+
+absl::StatusOr<std::vector<IpAddress>> ParseSources(const Options& options) {
+  std::vector<IpAddress> sources;
+  for (const std::string& text : options.source_addresses) {
+    const auto address = IpAddress::Parse(text);
+    if (!address) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("source address \"", text, "\" is no address"));
+    }
+    sources.push_back(*address);
+  }
+  return sources;
+}
+
+// Bits that need not be secret, from a number that is never given twice.
+uint64_t Mix(uint64_t number) {
+  number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9u;
+  number = (number ^ (number >> 27)) * 0x94d049bb133111ebu;
+  return number ^ (number >> 31);
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
+    Options options, std::shared_ptr<TlsSessions> sessions,
+    const Live* before) {
+  auto egress = EgressPolicy::Create(options.egress);
+  if (!egress.ok()) return egress.status();
+  auto sources = ParseSources(options);
+  if (!sources.ok()) return sources.status();
+  auto tls = TlsProfiles::Create(
+      {.profiles = options.tls_profiles,
+       .ca_file = options.ca_file,
+       .session_lifetime = options.tls_session_lifetime,
+       .sessions = std::move(sessions)},
+      before == nullptr ? nullptr : before->dial->tls.get());
+  if (!tls.ok()) return tls.status();
+  if ((*tls)->Find(options.tls_profile) == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no TLS profile \"", options.tls_profile, "\""));
+  }
+  auto dial = std::make_shared<DialSettings>(
+      DialSettings{.connect_timeout = options.connect_timeout,
+                   .tcp_timeout = options.tcp_timeout,
+                   .tls_timeout = options.tls_timeout,
+                   .stagger = options.attempt_stagger,
+                   .max_header_bytes = options.max_header_bytes,
+                   .ping_after = options.ping_after,
+                   .ping_timeout = options.ping_timeout,
+                   .sources = *std::move(sources),
+                   .egress = *std::move(egress),
+                   .tls = *std::move(tls)});
+  return std::make_shared<const Live>(
+      Live{std::move(options), std::move(dial)});
+}
+
+absl::Status Upstream::Impl::Init() {
+  const auto live = this->live();
+  const Options& options = live->options;
+  const int loops = std::clamp(options.loops, 1, kMaxLoops);
+  for (int i = 0; i < loops; ++i) loops_.push_back(std::make_unique<Loop>());
+  dials_.resize(loops_.size());
+  auto resolver = Resolver::Create(loops_[0].get(), options.dns_servers);
+  if (!resolver.ok()) return resolver.status();
+  resolver_ = *std::move(resolver);
+  keeper_ = std::make_unique<AddressKeeper>(
+      loops_[0].get(), resolver_.get(), options.addresses,
+      AddressKeeper::World{
+          .test =
+              [this](std::shared_ptr<const pool::HostPoolKey> key,
+                     const IpAddress& address, AddressKeeper::TestDone done) {
+                TestAddress(std::move(key), address, std::move(done));
+              },
+          .egress =
+              [this](const std::string& host) -> AddressBook::EgressCheck {
+            return [host, dial = this->live()->dial](
+                       const IpAddress& address) -> std::string {
+              const auto decision = dial->egress.Check(host, address);
+              return decision.allowed ? "" : std::string(decision.rule);
+            };
+          },
+          .drain =
+              [this](const std::string& target, const IpAddress& address) {
+                DrainAddress(target, address);
+              }});
+  return absl::OkStatus();
+}
+
+void Upstream::Impl::Start(pool::TransportEvents* events,
+                           std::function<void(int, Instant)> tick) {
+  events_ = events;
+  tick_ = std::move(tick);
+  for (const auto& loop : loops_) loop->Start();
+}
+
+void Upstream::Impl::Stop() {
+  if (stopping_.exchange(true)) return;
+  keeper_->Shutdown();
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    loops_[i]->Post([this, i] { StopLoop(i); });
+  }
+  for (const auto& loop : loops_) loop->Join();
+  stopped_ = true;
+}
+
+void Upstream::Impl::StopLoop(size_t i) {
+  Loop* const loop = loops_[i].get();
+  std::vector<std::shared_ptr<upstream::Dial>> dials;
+  for (const auto& [id, dial] : dials_[i].running) dials.push_back(dial);
+  for (const auto& [id, dial] : dials_[i].tests) dials.push_back(dial);
+  for (const auto& dial : dials) dial->Abort();
+  if (i == 0) resolver_->Shutdown();
+  for (const auto& connection : table_.All()) {
+    if (&connection->loop() != loop) continue;
+    connection->CloseNow(pool::CloseReason::kShutdown);
+  }
+  loop->Finish();
+}
+
+// Dials.
+
+void Upstream::Impl::Dial(pool::ConnId id,
+                          std::shared_ptr<const pool::HostPoolKey> key) {
+  if (stopping_) return FailDial(id, "shutting down");
+  const size_t loop = NextLoop();
+  loops_[loop]->Post(
+      [this, loop, id, key = std::move(key)] { StartDial(loop, id, key); });
+}
+
+uint64_t Upstream::Impl::Random() {
+  return Mix(random_.fetch_add(0x9e3779b97f4a7c15u));
+}
+
+upstream::Dial::Request Upstream::Impl::RequestFor(
+    std::shared_ptr<const pool::HostPoolKey> key, const TargetPolicy& policy,
+    const Options& options) {
+  upstream::Dial::Request request;
+  request.target = key->target;
+  request.sni = key->options.sni;
+  request.alpn = key->options.alpn;
+  request.tls_profile = ProfileFor(*key, policy, options);
+  request.tls_scope = absl::StrCat(key->target, "|", key->options.pool_group);
+  request.proxy = policy.proxy;
+  request.remote = IpAddress::Parse(key->options.remote_ip);
+  request.source = IpAddress::Parse(key->options.source_ip);
+  request.random = Random();
+  request.validate = policy.validate;
+  request.key = std::move(key);
+  return request;
+}
+
+void Upstream::Impl::StartDial(size_t loop, pool::ConnId id,
+                               std::shared_ptr<const pool::HostPoolKey> key) {
+  if (stopping_) return FailDial(id, "shutting down");
+  const auto now = live();
+  const TargetPolicy policy = PolicyOf(*now, key->target);
+  const std::string target = key->target;
+  auto dial =
+      upstream::Dial::Make(loops_[loop].get(), keeper_.get(), now->dial,
+                           RequestFor(std::move(key), policy, now->options),
+                           [this, loop, id, target](DialResult result) {
+                             FinishDial(loop, id, target, std::move(result));
+                           });
+  dials_[loop].running.emplace(id, dial);
+  dial->Begin();
+}
+
+std::string Upstream::Impl::ProfileFor(const pool::HostPoolKey& key,
+                                       const TargetPolicy& policy,
+                                       const Options& options) {
+  if (!key.options.tls_profile.empty()) return key.options.tls_profile;
+  const auto& profiles = policy.tls_profiles;
+  if (profiles.empty()) return options.tls_profile;
+  if (profiles.size() == 1) return profiles[0];
+  MutexLock lock(&mu_);
+  return profiles[profile_turns_[key.target]++ % profiles.size()];
+}
+
+Upstream::Counters& Upstream::Impl::CountersOf(const std::string& target) {
+  const bool room =
+      counters_.size() < kMaxCountedTargets || counters_.contains(target);
+  return counters_[room ? target : kOtherTargets];
+}
+
+void Upstream::Impl::CountHandshakes(const std::string& target,
+                                     const DialResult& result) {
+  if (result.full_handshakes + result.resumed_handshakes == 0) return;
+  MutexLock lock(&mu_);
+  Counters& counters = CountersOf(target);
+  counters.full_handshakes += result.full_handshakes;
+  counters.resumed_handshakes += result.resumed_handshakes;
+}
+
+void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
+                                const std::string& target, DialResult result) {
+  dials_[loop].running.erase(id);
+  CountHandshakes(target, result);
+  if (stopped_) return;
+  const auto& connection = result.connection;
+  if (connection != nullptr) {
+    const pool::Handle handle = table_.NewHandle();
+    if (const auto streams = connection->Announce(this, id, handle)) {
+      table_.Add(connection);
+      if (connection->answered()) OnAnswered(*connection);
+      events_->Dialed(id, {handle, *streams, result.timings}, MonotonicNow());
+      return;
+    }
+    connection->CloseNow(pool::CloseReason::kPeerClosed);
+    keeper_->Broke(connection->target(), connection->ticket(),
+                   "it closed the connection at once", MonotonicNow());
+    keeper_->Closed(connection->target(), connection->ticket());
+    // It answered the validation and then closed, or said that it will.
+    result.error = {pool::FailureClass::kNetwork, "CONNECT_FAILED",
+                    absl::StrCat(connection->target(), " (",
+                                 connection->facts()->remote_address,
+                                 ") closed the connection at once")};
+  }
+  events_->DialFailed(id, result.error, result.timings, MonotonicNow());
+}
+
+void Upstream::Impl::FailDial(pool::ConnId id, const char* message) {
+  if (stopped_) return;
+  events_->DialFailed(id,
+                      {pool::FailureClass::kNetwork, "CONNECT_FAILED", message},
+                      {}, MonotonicNow());
+}
+
+void Upstream::Impl::NoteUnsolicited(Connection& connection) {
+  const std::string evidence = absl::BytesToHexString(connection.Evidence());
+  uint64_t count = 0;
+  {
+    MutexLock lock(&mu_);
+    Counters& mine = CountersOf(connection.target());
+    count = ++mine.unsolicited_bytes;
+    mine.evidence = evidence;
+  }
+  // One that does it all the time need not fill the log.
+  if (count > kMostLogged && count % kMostLogged != 0) return;
+  HOTLINE_LOG(kWarning, "closed for bytes that nobody had asked for",
+              {{"target", connection.target()},
+               {"connection", connection.id()},
+               {"address", connection.facts()->remote_address},
+               {"bytes", evidence},
+               {"times", count}});
+}
+
+void Upstream::Impl::OnConnectionClosed(Connection& connection,
+                                        pool::CloseReason reason) {
+  if (reason == pool::CloseReason::kUnsolicited) NoteUnsolicited(connection);
+  const Instant now = MonotonicNow();
+  if (connection.broke_early()) {
+    keeper_->Broke(connection.target(), connection.ticket(),
+                   "connections end before they have answered anything", now);
+  }
+  keeper_->Closed(connection.target(), connection.ticket());
+  events_->Closed(connection.id(), reason, now);
+  // After that: until then a call on it has to wait for the pool's knowing.
+  table_.Remove(connection.handle());
+}
+
+// Addresses.
+
+void Upstream::Impl::TestAddress(std::shared_ptr<const pool::HostPoolKey> key,
+                                 const IpAddress& address,
+                                 AddressKeeper::TestDone done) {
+  const size_t loop = NextLoop();
+  loops_[loop]->Post([this, loop, key = std::move(key), address,
+                      done = std::move(done)]() mutable {
+    StartTest(loop, std::move(key), address, std::move(done));
+  });
+}
+
+// A dial like any other, with a request on it where the target's policy knows
+// one. The pool hears nothing of it: it is closed at once.
+void Upstream::Impl::StartTest(size_t loop,
+                               std::shared_ptr<const pool::HostPoolKey> key,
+                               const IpAddress& address,
+                               AddressKeeper::TestDone done) {
+  if (stopping_) return done(false, "shutting down", Duration(0));
+  const auto now = live();
+  const TargetPolicy policy = PolicyOf(*now, key->target);
+  const std::string target = key->target;
+  auto request = RequestFor(std::move(key), policy, now->options);
+  request.test = address;
+  if (request.validate.path.empty() && !policy.probe_tcp_only) {
+    request.validate = policy.probe;
+  }
+  const uint64_t test = ++last_test_;
+  auto dial = upstream::Dial::Make(
+      loops_[loop].get(), keeper_.get(), now->dial, std::move(request),
+      [this, loop, test, target,
+       done = std::move(done)](DialResult result) mutable {
+        dials_[loop].tests.erase(test);
+        CountHandshakes(target, result);
+        if (result.connection != nullptr) {
+          result.connection->CloseNow(pool::CloseReason::kIdle);
+        }
+        // A proxy that does not want to is in good health.
+        const bool passed =
+            result.connection != nullptr ||
+            std::string_view(result.error.reason) == "PROXY_REFUSED";
+        done(passed, std::move(result.error.message), result.timings.connect);
+      });
+  dials_[loop].tests.emplace(test, dial);
+  dial->Begin();
+}
+
+void Upstream::Impl::DrainAddress(const std::string& target,
+                                  const IpAddress& address) {
+  if (stopped_) return;
+  for (const auto& connection : table_.All()) {
+    const AddressTicket& ticket = connection->ticket();
+    if (ticket.epoch == 0 || !(ticket.address == address)) continue;
+    if (connection->target() == target) OnGoAway(*connection);
+  }
+}
+
+// Probes.
+
+class Upstream::Impl::ProbeCall final : public CallHandler {
+ public:
+  ProbeCall(Impl* impl, pool::ConnId id, Check check)
+      : impl_(impl), id_(id), check_(std::move(check)) {}
+
+  void OnDone(CallResult result) override {
+    const bool passed = Passes(check_, result);
+    impl_->events_->Probed(id_, passed, MonotonicNow());
+    delete this;
+  }
+
+  const Check& check() const { return check_; }
+
+ private:
+  Impl* const impl_;
+  const pool::ConnId id_;
+  const Check check_;
+};
+
+void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
+                           std::shared_ptr<const pool::HostPoolKey> key) {
+  if (stopped_) return;
+  const auto connection = table_.Find(handle);
+  if (connection == nullptr) {
+    return events_->Probed(id, false, MonotonicNow());
+  }
+  const auto settings = live();
+  TargetPolicy policy = PolicyOf(*settings, key->target);
+  const auto parts = TargetParts::Parse(key->target);
+  if (policy.probe_tcp_only || policy.probe.path.empty() || !parts ||
+      parts->raw) {
+    return events_->Probed(id, connection->IsSilent(), MonotonicNow());
+  }
+  const Instant now = MonotonicNow();
+  if (connection->http2() && !policy.probe_is_asked_for) {
+    return connection->Ping(
+        SaturatingAdd(now, settings->options.probe_timeout),
+        [this, id](bool alive) { events_->Probed(id, alive, MonotonicNow()); });
+  }
+  auto* const call = new ProbeCall(this, id, std::move(policy.probe));
+  const Check check = call->check();
+  const HeaderView user_agent{"user-agent", "hotline"};
+  connection->StartCall(
+      {.method = check.method,
+       .authority = parts->authority,
+       .path = check.path,
+       .headers = {&user_agent, 1},
+       .max_response_bytes = kMostProbeBytes,
+       .deadline = SaturatingAdd(now, settings->options.probe_timeout)},
+      call, now);
+}
+
+// Time.
+
+void Upstream::Impl::WakeAt(int shard, Instant when) {
+  if (stopping_ || shard < 0 || shard >= kMaxShards || when == kNever) return;
+  const int64_t wanted = std::max<int64_t>(when.time_since_epoch().count(), 1);
+  std::atomic<int64_t>& armed = ticks_[shard];
+  int64_t current = armed.load();
+  do {
+    if (current != 0 && current <= wanted) return;
+  } while (!armed.compare_exchange_weak(current, wanted));
+  // One loop per shard, so that its ticks do not run into each other.
+  loops_[shard % loops_.size()]->RunAt(when, [this, shard, wanted, &armed] {
+    int64_t mine = wanted;
+    // An earlier one has been armed since, and will see to it.
+    if (!armed.compare_exchange_strong(mine, 0)) return;
+    tick_(shard, MonotonicNow());
+  });
+}
+
+void Upstream::Impl::RunAt(Instant when, absl::AnyInvocable<void()> work) {
+  if (stopping_ || when == kNever) return;
+  for (const auto& loop : loops_) {
+    if (loop->RunsHere()) return loop->RunAt(when, std::move(work));
+  }
+  loops_[NextLoop()]->RunAt(when, std::move(work));
+}
+
+}  // namespace hotline::upstream
