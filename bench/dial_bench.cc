@@ -4,7 +4,6 @@
 // against bench/dial_bare.cc, which does the same with BoringSSL alone.
 //
 //   dial_bench TARGET CA_FILE DIALS [AT_ONCE]
-#include <sys/resource.h>
 
 #include <condition_variable>
 #include <cstdio>
@@ -12,20 +11,12 @@
 #include <memory>
 #include <mutex>
 
+#include "bench/cpu_seconds.h"
 #include "pool/transport.h"
 #include "upstream/upstream.h"
 
 namespace hotline::upstream {
 namespace {
-
-double CpuSeconds() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 // Dials again whenever one has ended, until all are done.
 class Dialler final : public pool::TransportEvents {

@@ -134,6 +134,7 @@ worker_rlimit_nofile {connections + 100};
 events {{ worker_connections {connections}; }}
 http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
+  client_header_timeout 600s;
   client_body_temp_path {self.folder}/body; proxy_temp_path {self.folder}/proxy;
   fastcgi_temp_path {self.folder}/fcgi; uwsgi_temp_path {self.folder}/uwsgi;
   scgi_temp_path {self.folder}/scgi;
