@@ -29,6 +29,38 @@ int64_t MemoryLimitOf(const Settings& settings) {
   return CgroupMemoryLimit() / 4 * 3;
 }
 
+BrokerSettings BrokerSettingsOf(const Settings& settings) {
+  BrokerSettings out;
+  out.default_deadline = settings.execute.default_deadline;
+  out.max_body_bytes = settings.execute.max_body_bytes;
+  out.max_attempts = settings.execute.max_attempts;
+  out.retry_budget_percent = settings.execute.retry_budget_percent;
+  out.forward_traceparent = settings.execute.forward_traceparent;
+  out.lease_ttl = settings.lease_ttl;
+  out.max_lease_ttl = settings.max_lease_ttl;
+  out.tunnel_idle_timeout = settings.tunnel_idle_timeout;
+  const SessionSettings& session = settings.session;
+  out.session = {.max_items_per_message = session.max_items_per_message,
+                 .max_items_in_flight = session.max_items_in_flight,
+                 .max_leases = session.max_leases,
+                 .max_buffered_bytes = session.max_buffered_bytes};
+  for (const std::string_view name : kBuiltInTlsProfiles) {
+    out.tls_profiles.emplace(name);
+  }
+  for (const TlsProfileSettings& profile : settings.upstream.tls_profiles) {
+    out.tls_profiles.insert(profile.name);
+  }
+  if (!settings.policy.allow_by_default || !settings.policy.rules.empty()) {
+    out.policy = std::make_shared<const Policy>(settings.policy);
+  }
+  out.overload = {MemoryLimitOf(settings), settings.overload_max_calls};
+  for (const auto& [target, mine] : settings.targets) {
+    if (mine.cool_down == CoolDownSettings()) continue;
+    out.cool_down.emplace(target, mine.cool_down);
+  }
+  return out;
+}
+
 GrpcServerOptions GrpcOptionsOf(const Settings& settings,
                                 const Certificates* certificates) {
   const ListenSettings& in = settings.listen;

@@ -1,4 +1,5 @@
-// Between the configuration, the front and its figures: plain translation.
+// Between the configuration, the use cases, the front and its figures: plain
+// translation.
 #ifndef HOTLINE_SERVER_FRONT_OPTIONS_H_
 #define HOTLINE_SERVER_FRONT_OPTIONS_H_
 
@@ -14,6 +15,8 @@ namespace hotline::server {
 
 // What overload.max_memory_bytes comes to; 0: no limit.
 int64_t MemoryLimitOf(const Settings& settings);
+
+BrokerSettings BrokerSettingsOf(const Settings& settings);
 
 // `certificates` may be null, and must outlive the server.
 GrpcServerOptions GrpcOptionsOf(const Settings& settings,

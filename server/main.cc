@@ -37,6 +37,7 @@
 #include "server/grpc_service.h"
 #include "server/metrics.h"
 #include "server/status_page.h"
+#include "server/upstream_options.h"
 #include "server/warm_keeper.h"
 #include "upstream/upstream.h"
 
@@ -47,75 +48,6 @@ namespace {
 constexpr int kExitOk = 0;
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
-
-BrokerSettings BrokerSettingsOf(const Settings& settings) {
-  BrokerSettings out;
-  out.default_deadline = settings.execute.default_deadline;
-  out.max_body_bytes = settings.execute.max_body_bytes;
-  out.max_attempts = settings.execute.max_attempts;
-  out.retry_budget_percent = settings.execute.retry_budget_percent;
-  out.forward_traceparent = settings.execute.forward_traceparent;
-  out.lease_ttl = settings.lease_ttl;
-  out.max_lease_ttl = settings.max_lease_ttl;
-  out.tunnel_idle_timeout = settings.tunnel_idle_timeout;
-  const SessionSettings& session = settings.session;
-  out.session = {.max_items_per_message = session.max_items_per_message,
-                 .max_items_in_flight = session.max_items_in_flight,
-                 .max_leases = session.max_leases,
-                 .max_buffered_bytes = session.max_buffered_bytes};
-  for (const std::string_view name : kBuiltInTlsProfiles) {
-    out.tls_profiles.emplace(name);
-  }
-  for (const TlsProfileSettings& profile : settings.upstream.tls_profiles) {
-    out.tls_profiles.insert(profile.name);
-  }
-  if (!settings.policy.allow_by_default || !settings.policy.rules.empty()) {
-    out.policy = std::make_shared<const Policy>(settings.policy);
-  }
-  out.overload = {MemoryLimitOf(settings), settings.overload_max_calls};
-  for (const auto& [target, mine] : settings.targets) {
-    if (mine.cool_down == CoolDownSettings()) continue;
-    out.cool_down.emplace(target, mine.cool_down);
-  }
-  return out;
-}
-
-upstream::TlsProfile TlsProfileOf(const TlsProfileSettings& in) {
-  return {.name = in.name,
-          .min_version = in.min_version,
-          .max_version = in.max_version,
-          .ciphers = in.ciphers,
-          .groups = in.groups,
-          .signature_algorithms = in.signature_algorithms,
-          .alpn = in.alpn,
-          .grease = in.grease,
-          .permute_extensions = in.permute_extensions,
-          .certificate_compression = in.certificate_compression,
-          .extra_extensions = in.extra_extensions,
-          .session_tickets = in.session_tickets,
-          .cert_file = in.cert_file,
-          .key_file = in.key_file,
-          .ca_file = in.ca_file,
-          .pins = in.pins};
-}
-
-// What only the upstream's room knows of a configuration.
-ConfigChecks Checks() {
-  return {.tls_profile = [](const TlsProfileSettings& profile) {
-    std::vector<KeyFault> faults;
-    for (auto& fault : upstream::CheckTlsProfile(TlsProfileOf(profile))) {
-      faults.push_back({std::move(fault.key), std::move(fault.text)});
-    }
-    return faults;
-  }};
-}
-
-upstream::Check CheckOf(const CheckSettings& settings) {
-  return {.path = settings.path,
-          .method = settings.method,
-          .min_status = settings.min_status,
-          .max_status = settings.max_status};
-}
 
 // The settings in force: replaced as a whole by a reload, read by any thread.
 class CurrentSettings {
@@ -133,50 +65,6 @@ class CurrentSettings {
   mutable Mutex mu_;
   std::shared_ptr<const Settings> settings_ ABSL_GUARDED_BY(mu_);
 };
-
-upstream::Options UpstreamOptionsOf(const Settings& settings,
-                                    const CurrentSettings* current) {
-  const UpstreamSettings& in = settings.upstream;
-  upstream::Options out;
-  out.loops = in.loops;
-  out.ca_file = in.ca_file;
-  for (const TlsProfileSettings& profile : in.tls_profiles) {
-    out.tls_profiles.push_back(TlsProfileOf(profile));
-  }
-  out.tls_profile = in.tls_profile;
-  out.max_tls_sessions = in.max_tls_sessions;
-  out.tls_session_lifetime = in.tls_session_lifetime;
-  out.connect_timeout = in.connect_timeout;
-  out.tcp_timeout = in.tcp_timeout;
-  out.tls_timeout = in.tls_timeout;
-  out.probe_timeout = in.probe_timeout;
-  out.ping_after = in.ping_after;
-  out.ping_timeout = in.ping_timeout;
-  out.max_header_bytes = in.max_header_bytes;
-  out.attempt_stagger = in.attempt_stagger;
-  out.source_addresses = in.source_addresses;
-  out.addresses = {.eject_after = in.eject_after,
-                   .eject_base = in.eject_base,
-                   .eject_max = in.eject_max,
-                   .grace = in.address_grace};
-  out.dns_servers = in.dns_servers;
-  out.egress = {.default_public = in.egress_default_public,
-                .allow = in.egress_allow,
-                .deny = in.egress_deny};
-  out.target_policy = [current](const std::string& target) {
-    const auto settings = current->get();
-    const TargetSettings& mine = settings->ForTarget(target);
-    upstream::TargetPolicy policy;
-    policy.proxy = mine.proxy;
-    policy.validate = CheckOf(mine.validate);
-    policy.probe = CheckOf(mine.probe);
-    policy.probe_tcp_only = mine.probe_tcp_only;
-    policy.probe_is_asked_for = mine.probe_is_asked_for;
-    policy.tls_profiles = mine.tls_profiles;
-    return policy;
-  };
-  return out;
-}
 
 // When the file was last changed, and which file it is: a ConfigMap is updated
 // by pointing a link elsewhere.
@@ -228,6 +116,9 @@ class Daemon {
   void Drain(const sigset_t& signals);
 
  private:
+  SettingsFn Current() const {
+    return [this] { return current_.get(); };
+  }
   void Reload();
   void RefreshTlsFiles();
   absl::Status Apply(std::shared_ptr<const Settings> settings);
@@ -274,7 +165,7 @@ Daemon::Daemon(std::string config_path,
 absl::Status Daemon::Start() {
   const auto settings = current_.get();
   auto upstream =
-      upstream::Upstream::Create(UpstreamOptionsOf(*settings, &current_));
+      upstream::Upstream::Create(UpstreamOptionsOf(*settings, Current()));
   if (!upstream.ok()) return upstream.status();
   upstream_ = *std::move(upstream);
 
@@ -429,7 +320,7 @@ absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
   // goes first, and is all or nothing itself.
   current_.set(settings);
   absl::Status status =
-      upstream_->Reconfigure(UpstreamOptionsOf(*settings, &current_));
+      upstream_->Reconfigure(UpstreamOptionsOf(*settings, Current()));
   if (!status.ok()) {
     current_.set(before);
     return status;
@@ -464,7 +355,7 @@ void Daemon::Reload() {
     return;
   }
   stamp_ = StampOf(config_path_);
-  auto loaded = LoadConfig(config_path_, /*cores=*/0, Checks());
+  auto loaded = LoadConfig(config_path_, /*cores=*/0, UpstreamChecks());
   absl::Status status = loaded.status();
   if (status.ok()) {
     auto settings = std::make_shared<const Settings>(*std::move(loaded));
@@ -615,8 +506,9 @@ int Main(int argc, char** argv) {
   }
 
   absl::StatusOr<Settings> settings =
-      config_path.empty() ? DefaultSettings()
-                          : LoadConfig(config_path, /*cores=*/0, Checks());
+      config_path.empty()
+          ? DefaultSettings()
+          : LoadConfig(config_path, /*cores=*/0, UpstreamChecks());
   if (!settings.ok()) {
     const std::string message(settings.status().message());
     std::fprintf(stderr, "%s\n", message.c_str());

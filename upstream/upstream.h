@@ -144,8 +144,8 @@ class Upstream final : public pool::Transport {
   // late, or none that got that far.
   std::vector<AddressRow> Addresses(const std::string& target) const;
 
-  // Which of its target's addresses a connection leads to. None: it is gone, or
-  // was not dialed by them (a pinned address, a proxy).
+  // Which of its target's addresses (its proxy's, where it has one) a
+  // connection leads to. None: it is gone, or leads to none of them.
   std::optional<IpAddress> AddressOf(pool::Handle handle) const;
 
   // Leaves an address of a target alone until `until`, and then until it has
