@@ -43,6 +43,9 @@ TEST_F(BrokerTest, AnOwnerIsKnownAgainHoweverManyOthersCame) {
                                      context, &acquire);
   acquire.call->Start();
   ASSERT_EQ(acquire.Wait(), "OK");
+  // Nothing but the lease is left of the call.
+  ASSERT_TRUE(
+      Eventually([&](const auto&) { return acquire.call.use_count() == 1; }));
   acquire.call = nullptr;
   context.identity = nullptr;
   // So many that the table drops whom nobody holds.
