@@ -1,4 +1,5 @@
-// Writes requests in HTTP/1.1. The caller has validated every part.
+// Writes requests in HTTP/1.1. The caller has validated every part; blanks
+// around a header's value are left out.
 #ifndef HOTLINE_UPSTREAM_HTTP1_REQUEST_H_
 #define HOTLINE_UPSTREAM_HTTP1_REQUEST_H_
 
@@ -37,7 +38,8 @@ inline void AppendRequestHead(const Request& request, std::string* out) {
   for (const HeaderView& header : request.headers) {
     // Allowed when it says what the authority says: that is written already.
     if (EqualsIgnoringCase(header.name, "host")) continue;
-    out->append(header.name).append(": ").append(header.value).append("\r\n");
+    out->append(header.name).append(": ").append(Trimmed(header.value));
+    out->append("\r\n");
   }
   if (request.upgrade.empty()) return;
   out->append("Connection: Upgrade\r\nUpgrade: ");
@@ -58,9 +60,9 @@ inline std::optional<uint64_t> LengthAmong(const Request& request) {
   std::optional<uint64_t> length;
   for (const HeaderView& header : request.headers) {
     if (!EqualsIgnoringCase(header.name, "content-length")) continue;
-    const char* const begin = header.value.data();
+    const std::string_view value = Trimmed(header.value);
     length = 0;
-    std::from_chars(begin, begin + header.value.size(), *length);
+    std::from_chars(value.data(), value.data() + value.size(), *length);
   }
   return length;
 }

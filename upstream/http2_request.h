@@ -1,5 +1,5 @@
 // A request as HTTP/2 has it: pseudo-headers first, nothing that belongs to a
-// connection.
+// connection, no blanks around values: peers take those for malformed.
 #ifndef HOTLINE_UPSTREAM_HTTP2_REQUEST_H_
 #define HOTLINE_UPSTREAM_HTTP2_REQUEST_H_
 
@@ -32,7 +32,8 @@ class Http2RequestHead {
   // nghttp2 turns names to lower case as it copies them.
   void AddHeaders(const Request& request, bool with_length) {
     for (const HeaderView& header : request.headers) {
-      if (Belongs(header, with_length)) Add(header.name, header.value);
+      if (!Belongs(header, with_length)) continue;
+      Add(header.name, Trimmed(header.value));
     }
   }
 
@@ -51,7 +52,7 @@ class Http2RequestHead {
       if (EqualsIgnoringCase(name, dropped)) return false;
     }
     if (EqualsIgnoringCase(name, "te")) {
-      return EqualsIgnoringCase(header.value, "trailers");
+      return EqualsIgnoringCase(Trimmed(header.value), "trailers");
     }
     return with_length || !EqualsIgnoringCase(name, "content-length");
   }

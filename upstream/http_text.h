@@ -20,6 +20,15 @@ inline bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
                     [](char a, char b) { return ToLower(a) == b; });
 }
 
+// Without the spaces and tabs at either end, which belong to no field's value
+// (RFC 9110, 5.5).
+inline std::string_view Trimmed(std::string_view value) {
+  constexpr std::string_view kBlank = " \t";
+  const size_t first = value.find_first_not_of(kBlank);
+  if (first == std::string_view::npos) return {};
+  return value.substr(first, value.find_last_not_of(kBlank) - first + 1);
+}
+
 // Whether a request says how long its body is even when there is none.
 inline bool MeantToHaveBody(std::string_view method) {
   return method == "POST" || method == "PUT" || method == "PATCH";
@@ -31,12 +40,10 @@ inline Duration KeepAliveTimeout(std::string_view value) {
   constexpr std::string_view kName = "timeout=";
   while (!value.empty()) {
     const size_t end = std::min(value.find(','), value.size());
-    std::string_view part = value.substr(0, end);
+    std::string_view part = Trimmed(value.substr(0, end));
     value.remove_prefix(std::min(end + 1, value.size()));
-    part.remove_prefix(std::min(part.find_first_not_of(" \t"), part.size()));
     if (!EqualsIgnoringCase(part.substr(0, kName.size()), kName)) continue;
     part.remove_prefix(kName.size());
-    part = part.substr(0, part.find_last_not_of(" \t") + 1);
     int64_t seconds = 0;
     const char* const last = part.data() + part.size();
     const auto read = std::from_chars(part.data(), last, seconds);

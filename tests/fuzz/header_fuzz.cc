@@ -50,8 +50,13 @@ void FuzzHeader(std::string_view input) {
   } else {
     HOTLINE_PROMISE(std::find(std::begin(kOwned), std::end(kOwned), lower) ==
                     std::end(kOwned));
-    // What was one header is one line, wherever the server splits lines.
-    const std::string line = std::string(name) + ": " + std::string(value);
+    // What was one header is one line, wherever the server splits lines, and
+    // its value begins and ends with something.
+    std::string_view kept = value;
+    const auto blank = [](char c) { return c == ' ' || c == '\t'; };
+    while (!kept.empty() && blank(kept.front())) kept.remove_prefix(1);
+    while (!kept.empty() && blank(kept.back())) kept.remove_suffix(1);
+    const std::string line = std::string(name) + ": " + std::string(kept);
     HOTLINE_PROMISE(line.find_first_of("\r\n") == std::string::npos);
     HOTLINE_PROMISE(line.find('\0') == std::string::npos);
     HOTLINE_PROMISE(line.find(':') == name.size());

@@ -7,6 +7,17 @@ namespace {
 
 using std::chrono::seconds;
 
+TEST(TrimmedTest, LeavesOutBlanksAtBothEndsAndNothingElse) {
+  EXPECT_EQ(Trimmed(""), "");
+  EXPECT_EQ(Trimmed(" \t "), "");
+  EXPECT_EQ(Trimmed("a"), "a");
+  EXPECT_EQ(Trimmed(" \ta  b\t"), "a  b");
+  EXPECT_EQ(Trimmed("\xa0"
+                    "a\v"),
+            "\xa0"
+            "a\v");
+}
+
 TEST(KeepAliveTimeoutTest, IsReadWhereverItStands) {
   EXPECT_EQ(KeepAliveTimeout("timeout=5"), seconds(5));
   EXPECT_EQ(KeepAliveTimeout("timeout=5, max=100"), seconds(5));
