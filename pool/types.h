@@ -184,7 +184,7 @@ enum class CloseReason : uint8_t {
   kIdle,         // Unused for idle_timeout.
   kLifetime,     // Older than max_lifetime.
   kProbeFailed,  // Or too many errors.
-  kUnsolicited,  // Bytes nobody asked for.
+  kUnsolicited,  // Bytes nobody asked for, on one that had been used.
   kBroken,       // Released as BROKEN.
   kDiscarded,    // Released as DISCARD.
   kExpired,      // The lease ran out.

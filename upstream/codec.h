@@ -143,8 +143,8 @@ class Codec {
   // first byte was written is no answer to it.
   virtual void OnWritten(size_t bytes) = 0;
 
-  // Why Feed returned false; bytes that nobody had asked for (with no stream
-  // open) are told apart from a broken answer.
+  // Why Feed returned false; bytes that nobody had asked for (before a request
+  // was written, or after its answer) are told apart from a broken answer.
   struct Error {
     bool unsolicited = false;
     std::string message;

@@ -132,8 +132,12 @@ void Connection::TakeHttp1Locked(std::string_view plain) {
   }
   if (!more) {
     NoteBreakLocked();
-    CloseLocked(codec_->error().unsolicited ? pool::CloseReason::kUnsolicited
-                                            : pool::CloseReason::kError);
+    why_ = codec_->error().message;
+    // Before anything was asked of it a peer may say why it is about to close
+    // (408 as a rule). Who does so later has lost count of its answers.
+    CloseLocked(!codec_->error().unsolicited ? pool::CloseReason::kError
+                : answered_                  ? pool::CloseReason::kUnsolicited
+                                             : pool::CloseReason::kPeerClosed);
   } else if (first_.ended && !codec_->CanSubmit()) {
     CloseLocked(pool::CloseReason::kPeerClosed);
   }

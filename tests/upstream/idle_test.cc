@@ -98,13 +98,14 @@ TEST_F(IdleTest, BytesAfterAnAnswerRetireTheConnection) {
   EXPECT_EQ(pool::CloseReason::kUnsolicited, AwaitClosed());
 }
 
-TEST_F(IdleTest, BytesBeforeAnyRequestRetireTheConnection) {
+TEST_F(IdleTest, BytesBeforeAnyRequestRetireTheConnectionAndAreNotCounted) {
   ScriptedPeer peer([](PeerConnection& c) {
     c.Write("220 mail.example ESMTP\r\n");
     c.AwaitClose();
   });
   Connect(peer);
-  EXPECT_EQ(pool::CloseReason::kUnsolicited, AwaitClosed());
+  EXPECT_EQ(pool::CloseReason::kPeerClosed, AwaitClosed());
+  EXPECT_EQ(0u, Unsolicited());
 }
 
 TEST_F(IdleTest, PeerSeesTheCloseOfAnIdleConnection) {
