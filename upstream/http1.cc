@@ -15,7 +15,6 @@
 namespace hotline::upstream {
 namespace {
 
-constexpr int kMaxInterim = 16;
 // Of a streamed request: from there on its sender is asked to wait.
 constexpr size_t kEnoughOutput = 256 << 10;
 
@@ -108,9 +107,8 @@ class Http1Codec final : public Codec {
   std::optional<uint64_t> length_left_;  // Of its body; none: in chunks.
 
   // The answer.
-  std::string pending_;    // Received, of no use without more.
-  bool answered_ = false;  // A byte has come.
-  int interim_ = 0;
+  std::string pending_;         // Received, of no use without more.
+  bool answered_ = false;       // A byte has come.
   size_t head_bytes_ = 0;       // Of all heads so far.
   size_t extension_bytes_ = 0;  // Of all chunk lines so far.
   bool after_chunk_ = false;    // A chunk's CRLF is still to come.
@@ -132,7 +130,6 @@ StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
   owes_sendable_ = false;
   unconsumed_ = 0;
   answered_ = false;
-  interim_ = 0;
   head_bytes_ = 0;
   extension_bytes_ = 0;
   stream_ = next_stream_++;
@@ -279,7 +276,15 @@ size_t Http1Codec::TakeHead(std::string_view rest) {
   const size_t size = scanner_.size();
   head_bytes_ += size;
   parser_.emplace(to_head_, scanner_.lines() - 1, &OnBodyPiece, this);
-  parser_->Put(rest.substr(0, size), /*whole=*/true);
+  std::string_view head = rest.substr(0, size);
+  std::string as_http11;
+  if (const char minor = head[kStart.size()]; minor > '1' && minor <= '9') {
+    // To be read as the highest minor version that we know (RFC 9110, 2.5);
+    // Beast refuses what is above it.
+    as_http11.append(kStart).append("1").append(head.substr(kStart.size() + 1));
+    head = as_http11;
+  }
+  parser_->Put(head, /*whole=*/true);
   if (!parser_->problem().empty()) {
     return Refuse("head: " + parser_->problem());
   }
@@ -294,7 +299,6 @@ size_t Http1Codec::TakeHead(std::string_view rest) {
 
 // A head of `size` bytes that is not the final one, or the last of all.
 size_t Http1Codec::TakeInterim(size_t size) {
-  if (parser_->announces_body()) return Refuse("interim answer with a body");
   if (parser_->status() == 101) {
     if (upgrade_.empty()) return Refuse("101 without being asked");
     if (!parser_->upgrades_to(upgrade_)) {
@@ -304,7 +308,9 @@ size_t Http1Codec::TakeInterim(size_t size) {
     events_->OnHead(stream_, parser_->status(), parser_->TakeFields());
     return size;
   }
-  if (++interim_ > kMaxInterim) return Refuse("too many interim answers");
+  // It ends with its head, whatever that says (RFC 9112, 6.3). Who announces a
+  // body nevertheless is not trusted with another request.
+  closing_ = closing_ || parser_->announces_body();
   ExpectHead();
   return size;
 }

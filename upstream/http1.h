@@ -10,8 +10,10 @@
 //   Answered, and then closed (CanSubmit() turns false before OnComplete): what
 //   asks for it or is HTTP/1.0 without keep-alive, a body that ends with the
 //   connection, an answer that came before the request was all written, a
-//   repeated Content-Length, a 204 that announces a body, bytes after the
-//   answer.
+//   repeated Content-Length, a 204 or an interim answer that announces a body,
+//   bytes after the answer.
+// Interim answers (1xx) may be as many as fit in the limit on heads. A status
+// from 600 to 999 is data like any other; HTTP/1.2 to 1.9 are read as HTTP/1.1.
 #ifndef HOTLINE_UPSTREAM_HTTP1_H_
 #define HOTLINE_UPSTREAM_HTTP1_H_
 

@@ -21,14 +21,8 @@ namespace hotline::upstream {
 inline bool ListHas(std::string_view list, std::string_view token) {
   while (!list.empty()) {
     const size_t comma = std::min(list.find(','), list.size());
-    std::string_view item = list.substr(0, comma);
+    const std::string_view item = Trimmed(list.substr(0, comma));
     list.remove_prefix(std::min(comma + 1, list.size()));
-    while (!item.empty() && (item.front() == ' ' || item.front() == '\t')) {
-      item.remove_prefix(1);
-    }
-    while (!item.empty() && (item.back() == ' ' || item.back() == '\t')) {
-      item.remove_suffix(1);
-    }
     if (EqualsIgnoringCase(item, token)) return true;
   }
   return false;
@@ -99,7 +93,9 @@ class AnswerParser final : public boost::beast::http::basic_parser<false> {
                         ErrorCode& ec) override {
     status_ = status;
     version_ = version;
-    if (status < 100 || status > 599) Refuse("status out of range", ec);
+    // Three digits, so at most 999. What has no class of its own is the
+    // caller's to judge.
+    if (status < 100) Refuse("status out of range", ec);
   }
 
   void on_field_impl(boost::beast::http::field field, BeastView name,
