@@ -15,7 +15,6 @@ namespace {
 // What a request and each frame of its body may draw from the peer: resets,
 // updates of windows, what crosses a reset.
 constexpr int kEarnedByHead = 8;
-constexpr std::string_view kHttp1 = "HTTP/1.";
 // Kept when idle.
 constexpr size_t kSmallBuffer = 1024;
 
@@ -63,10 +62,11 @@ bool Http2Codec::CanSubmit() const {
          nghttp2_session_check_request_allowed(session_) != 0;
 }
 
-Http2Stream* Http2Codec::Open(bool with_body, bool streamed) {
+Http2Stream* Http2Codec::Open(const Request& request, bool with_body,
+                              bool streamed) {
   assert(CanSubmit());
   Pump();  // Resets of cancelled streams make room; and what follows is ours.
-  auto owned = std::make_unique<Http2Stream>();
+  auto owned = std::make_unique<Http2Stream>(request.method == "HEAD");
   Http2Stream* const stream = owned.get();
   nghttp2_data_provider body = {};
   body.read_callback = [](nghttp2_session*, int32_t id, uint8_t*, size_t most,
@@ -101,7 +101,7 @@ StreamId Http2Codec::Submit(const Request& request) {
   if (with_body || MeantToHaveBody(request.method)) {
     head.AddLength(request.body.size());
   }
-  Http2Stream* const stream = Open(with_body, /*streamed=*/false);
+  Http2Stream* const stream = Open(request, with_body, /*streamed=*/false);
   if (with_body) {
     stream->body_ended = true;
     stream->body.Lend(request.body);
@@ -115,7 +115,7 @@ StreamId Http2Codec::Submit(const Request& request) {
 StreamId Http2Codec::OpenStream(const Request& request, bool end) {
   Http2RequestHead head(&fields_, scheme_, request);
   head.AddHeaders(request, /*with_length=*/true);
-  return Open(!end, /*streamed=*/true)->id;
+  return Open(request, !end, /*streamed=*/true)->id;
 }
 
 size_t Http2Codec::Send(StreamId id, std::string_view piece, bool end) {
@@ -222,90 +222,13 @@ void Http2Codec::TellSendable() {
   feeding_ = false;
 }
 
-// Input.
-
-bool Http2Codec::Feed(std::string_view bytes) {
-  if (closed_) return false;
-  feeding_ = true;
-  if (!ready_ && first_bytes_.size() < kHttp1.size()) {
-    first_bytes_.append(bytes.substr(0, kHttp1.size() - first_bytes_.size()));
-  }
-  while (!bytes.empty() && problem_.empty()) {
-    const size_t size = Measure(bytes);
-    if (!problem_.empty()) break;
-    const ssize_t used = nghttp2_session_mem_recv(
-        session_, reinterpret_cast<const uint8_t*>(bytes.data()), size);
-    if (used < 0 && problem_.empty()) {
-      Break(used == NGHTTP2_ERR_FLOODED
-                ? "too many frames that ask for an answer"
-                : nghttp2_strerror(static_cast<int>(used)),
-            NGHTTP2_ENHANCE_YOUR_CALM);
-    }
-    // Resets are told as they go out; and if nghttp2 has given the connection
-    // up, it says so only by the GOAWAY that it sends.
-    Pump();
-    if (frames_.at_end()) CheckAccounts();
-    bytes.remove_prefix(size);
-  }
-  feeding_ = false;
-  if (!problem_.empty()) {
-    const bool http1 = !ready_ && first_bytes_ == kHttp1;
-    Close(CallError::kProtocol,
-          "the upstream does not speak proper HTTP/2: " +
-              (http1 ? "it answers in HTTP/1" : problem_));
-    return false;
-  }
-  TellSendable();
-  return true;
-}
-
-size_t Http2Codec::Measure(std::string_view bytes) {
-  size_t size = 0;
-  do {
-    bool begun = false;
-    size += frames_.Next(bytes.substr(size), &begun);
-    if (begun) PayFor(frames_.head());
-  } while (size < bytes.size() && !frames_.at_end());
-  return size;
-}
-
-void Http2Codec::PayFor(const Http2FrameHead& frame) {
-  if (frame.type == NGHTTP2_DATA && frame.length > 0 &&
-      Find(frame.stream) == nullptr) {
-    // It may have crossed our reset.
-    const auto length = static_cast<int64_t>(frame.length);
-    if (stray_allowance_ >= length) {
-      stray_allowance_ -= length;
-      return;
-    }
-  }
-  --account_;
-  continuations_ = frame.type == NGHTTP2_CONTINUATION ? continuations_ + 1 : 0;
-  if (continuations_ > MaxContinuations(limits_)) {
-    Break("a head in too many parts", NGHTTP2_ENHANCE_YOUR_CALM);
-  }
-}
-
-void Http2Codec::Earn(int frames) {
-  account_ = std::min(account_ + frames, limits_.max_useless_frames);
-}
-
-void Http2Codec::CheckAccounts() {
-  if (!problem_.empty()) return;
-  if (account_ < 0) {
-    Break("too many frames of no use", NGHTTP2_ENHANCE_YOUR_CALM);
-  } else if (unwritten_replies_ > limits_.max_useless_frames) {
-    Break("it does not read what it asks for", NGHTTP2_ENHANCE_YOUR_CALM);
-  }
-}
+// Ends.
 
 void Http2Codec::FeedEof() {
   if (closed_) return;
-  Close(CallError::kReset, "the upstream closed the connection");
+  Close("the upstream closed the connection", /*culprit=*/0);
   output_.clear();
 }
-
-// Ends.
 
 std::unique_ptr<Http2Stream> Http2Codec::Remove(Http2Stream* stream) {
   nghttp2_session_set_stream_user_data(session_, stream->id, nullptr);
@@ -360,7 +283,7 @@ int Http2Codec::Break(std::string problem, uint32_t code) {
   return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-void Http2Codec::Close(CallError error, std::string message) {
+void Http2Codec::Close(std::string message, StreamId culprit) {
   if (problem_code_ != NGHTTP2_NO_ERROR) {
     MustWork(nghttp2_session_terminate_session(session_, problem_code_));
     Pump();
@@ -370,9 +293,11 @@ void Http2Codec::Close(CallError error, std::string message) {
   while (!streams_.empty()) {
     Http2Stream* const stream = streams_.back().get();
     const Verdict verdict = stream->VerdictAt(written_);
-    Fail(stream,
-         verdict == Verdict::kNotSent ? CallError::kConnectionGone : error,
-         verdict, message, NGHTTP2_NO_ERROR);
+    const CallError error = verdict == Verdict::kNotSent
+                                ? CallError::kConnectionGone
+                            : stream->id == culprit ? CallError::kProtocol
+                                                    : CallError::kReset;
+    Fail(stream, error, verdict, message, NGHTTP2_NO_ERROR);
   }
 }
 

@@ -15,7 +15,12 @@
 //
 // What is wrong with one stream (a malformed answer, a limit on headers) resets
 // that stream; what is wrong with the framing, a pushed stream, or a flood ends
-// the connection with GOAWAY, which TakeOutput still gives then.
+// the connection with GOAWAY, which TakeOutput still gives then. The stream
+// whose frame it was fails with kProtocol, the others with kReset, as if the
+// peer had closed the connection: their answers were not at fault.
+//
+// Interim answers (1xx) may be as many as fit in max_header_bytes. A status
+// from 600 to 999 is data like any other.
 #ifndef HOTLINE_UPSTREAM_HTTP2_H_
 #define HOTLINE_UPSTREAM_HTTP2_H_
 
@@ -35,8 +40,8 @@ struct Http2Limits {
   // Of one answer's heads, the interim ones included, by the protocol's own
   // count: name + value + 32 bytes a field. The same again for its trailers.
   int64_t max_header_bytes = 65536;
+  // Of one head, or of the trailers.
   int max_headers = 1000;
-  int max_interim_answers = 16;
 
   // What the peer may send before somebody has consumed it. A stream at 50 ms
   // round trip gets window / 50 ms = 20 MiB/s, and most answers come without
@@ -52,9 +57,9 @@ struct Http2Limits {
   size_t max_unwritten_bytes = 1 << 20;
 
   // Frames in excess of what our own requests explain and of answers' parts:
-  // SETTINGS, PING, PRIORITY, empty DATA, updates of windows, frames for
-  // streams that are over, frames of unknown type. Also of answers to those
-  // that the peer does not read.
+  // SETTINGS, PING, PRIORITY, empty DATA, updates of windows by more than was
+  // sent, frames for streams that are over, frames of unknown type. Also of
+  // answers to those that the peer does not read.
   int max_useless_frames = 1000;
   // Entries of one SETTINGS frame.
   int max_settings = 32;

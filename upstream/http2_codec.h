@@ -1,5 +1,6 @@
 // The class behind MakeHttp2Codec. http2.cc has what its owner calls,
-// http2_events.cc what nghttp2 tells.
+// http2_input.cc what looks at frames before nghttp2, http2_events.cc what
+// nghttp2 tells.
 #ifndef HOTLINE_UPSTREAM_HTTP2_CODEC_H_
 #define HOTLINE_UPSTREAM_HTTP2_CODEC_H_
 
@@ -60,14 +61,13 @@ class Http2Codec final : public Codec {
   int OnField(const nghttp2_frame& frame, std::string_view name,
               std::string_view value);
   int OnFrame(const nghttp2_frame& frame);
-  int OnInvalidFrame(const nghttp2_frame& frame, int error);
   int OnData(StreamId id, std::string_view piece);
   int OnFrameSent(const nghttp2_frame& frame);
   int OnStreamClosed(StreamId id, uint32_t code);
   ssize_t ReadBody(StreamId id, size_t most, uint32_t* flags);
   int SendBody(StreamId id, const uint8_t* frame_head, size_t size);
 
-  void OnHeadWhole(Http2Stream* stream);
+  void OnHeadWhole(Http2Stream* stream, bool last);
   void OnPeerReset(Http2Stream* stream, uint32_t code);
   void OnSettings();
   void OnGoAwayFrame(const nghttp2_goaway& frame);
@@ -75,14 +75,19 @@ class Http2Codec final : public Codec {
   // The stream, while its end has not been told; else null.
   Http2Stream* Find(StreamId id) const;
   // Puts the head in fields_ into the output. `with_body`: DATA will follow.
-  Http2Stream* Open(bool with_body, bool streamed);
+  Http2Stream* Open(const Request& request, bool with_body, bool streamed);
   void Pump();
   bool PumpFrame();
   void TellSendable();
 
   // How many of `bytes` belong to one frame; pays for it.
   size_t Measure(std::string_view bytes);
+  // A frame has begun, of which nghttp2 knows nothing yet.
+  void OnFrameBegun(const Http2FrameHead& frame);
   void PayFor(const Http2FrameHead& frame);
+  void OnWindowUpdate(StreamId id, uint32_t increment);
+  // Gives nghttp2 the bytes of one frame, `held` of whose header came before.
+  void Receive(size_t held, std::string_view bytes);
   // Something of use came or went: so many frames more are all right.
   void Earn(int frames);
   void CheckAccounts();
@@ -97,8 +102,9 @@ class Http2Codec final : public Codec {
   void FailMalformed(Http2Stream* stream, std::string_view problem,
                      uint32_t code = NGHTTP2_PROTOCOL_ERROR);
   int Break(std::string problem, uint32_t code);
-  // Says goodbye, if that is still possible, and fails all streams.
-  void Close(CallError error, std::string message);
+  // Says goodbye, if that is still possible, and fails all streams: `culprit`
+  // with kProtocol, the others as if the peer had closed the connection.
+  void Close(std::string message, StreamId culprit);
 
   CodecEvents* const events_;
   const std::string scheme_;
@@ -128,10 +134,17 @@ class Http2Codec final : public Codec {
 
   // Input.
   Http2FrameReader frames_;
-  std::string first_bytes_;      // Until there are enough to know HTTP/1.
-  bool data_came_ = false;       // In the DATA frame that is being received.
-  int continuations_ = 0;        // Of the head that is being received.
-  int account_ = 0;              // Useless frames that are still all right.
+  std::string first_bytes_;  // Until there are enough to know HTTP/1.
+  bool block_open_ = false;  // CONTINUATION has to follow.
+  bool in_block_ = false;    // It should have been CONTINUATION.
+  bool skipping_ = false;    // The frame is not for nghttp2.
+  bool data_came_ = false;   // In the DATA frame that is being received.
+  int continuations_ = 0;    // Of the head that is being received.
+  int account_ = 0;          // Useless frames that are still all right.
+  // Bytes of bodies that were sent and that no update of a window has made up
+  // for: of the connection's, and of streams' in all.
+  uint64_t connection_debt_ = 0;
+  uint64_t streams_debt_ = 0;
   int64_t stray_allowance_ = 0;  // Bytes that resets may have crossed.
   int unwritten_replies_ = 0;
   uint64_t replies_mark_ = 0;  // Once written_ is there, they are written.

@@ -1,6 +1,5 @@
 // What nghttp2 tells, and what becomes of it.
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -54,17 +53,8 @@ struct Http2Callbacks {
     return Self(self)->OnField(*frame, View(name, name_size),
                                View(value, value_size));
   }
-  static int InvalidField(nghttp2_session*, const nghttp2_frame*,
-                          const uint8_t*, size_t, const uint8_t*, size_t,
-                          uint8_t, void*) {
-    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // Not passed over.
-  }
   static int Frame(nghttp2_session*, const nghttp2_frame* frame, void* self) {
     return Self(self)->OnFrame(*frame);
-  }
-  static int InvalidFrame(nghttp2_session*, const nghttp2_frame* frame,
-                          int error, void* self) {
-    return Self(self)->OnInvalidFrame(*frame, error);
   }
   static int Data(nghttp2_session*, uint8_t, int32_t id, const uint8_t* data,
                   size_t size, void* self) {
@@ -99,17 +89,14 @@ nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits,
   nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks,
                                                           C::BeginHead);
   nghttp2_session_callbacks_set_on_header_callback(callbacks, C::Field);
-  nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks,
-                                                           C::InvalidField);
   nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, C::Frame);
-  nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks,
-                                                               C::InvalidFrame);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, C::Data);
   nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, C::FrameSent);
   nghttp2_session_callbacks_set_send_data_callback(callbacks, C::SendData);
   nghttp2_session_callbacks_set_on_stream_close_callback(callbacks,
                                                          C::StreamClosed);
 
+  nghttp2_option_set_no_http_messaging(option, 1);  // Http2Answer sees to it.
   nghttp2_option_set_no_auto_window_update(option, 1);
   nghttp2_option_set_no_closed_streams(option, 1);
   nghttp2_option_set_max_settings(option, limits.max_settings);
@@ -157,9 +144,11 @@ int Http2Codec::OnField(const nghttp2_frame& frame, std::string_view name,
                   NGHTTP2_ENHANCE_YOUR_CALM);
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
   }
-  if (name == ":status") {  // Three digits: nghttp2 has looked.
-    std::from_chars(value.data(), value.data() + value.size(), stream->status);
-  } else {
+  if (const char* const problem = stream->answer.OnField(name, value)) {
+    FailMalformed(stream, problem);
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+  }
+  if (name != ":status") {
     stream->headers.push_back({std::string(name), std::string(value)});
   }
   return 0;
@@ -170,7 +159,7 @@ int Http2Codec::OnFrame(const nghttp2_frame& frame) {
   const bool last = (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   switch (frame.hd.type) {
     case NGHTTP2_HEADERS:
-      if (Http2Stream* const stream = Find(id)) OnHeadWhole(stream);
+      if (Http2Stream* const stream = Find(id)) OnHeadWhole(stream, last);
       if (Http2Stream* const stream = Find(id); stream && last) {
         Complete(stream);
       }
@@ -178,7 +167,8 @@ int Http2Codec::OnFrame(const nghttp2_frame& frame) {
     case NGHTTP2_DATA:
       if (std::exchange(data_came_, false)) Earn(2);
       if (Http2Stream* const stream = Find(id); stream && last) {
-        Complete(stream);
+        const char* const problem = stream->answer.OnEnd();
+        problem == nullptr ? Complete(stream) : FailMalformed(stream, problem);
       }
       break;
     case NGHTTP2_RST_STREAM:
@@ -209,31 +199,35 @@ int Http2Codec::OnFrame(const nghttp2_frame& frame) {
   return 0;
 }
 
-void Http2Codec::OnHeadWhole(Http2Stream* stream) {
+void Http2Codec::OnHeadWhole(Http2Stream* stream, bool last) {
+  if (const char* const problem = stream->answer.OnFieldsEnd(last)) {
+    return FailMalformed(stream, problem);
+  }
   if (stream->head_given) {
     return events_->OnTrailers(stream->id, std::move(stream->headers));
   }
-  if (stream->status < 100 || stream->status > 599) {
-    return FailMalformed(stream, "status out of range");
-  }
-  if (stream->status < 200) {
+  stream->header_count = 0;
+  if (stream->answer.status() < 200) {
+    // It counts towards header_bytes, which limits how many there can be.
     stream->headers.clear();
-    if (++stream->interim > limits_.max_interim_answers) {
-      FailMalformed(stream, "too many interim answers");
-    }
-    return;
+    return Earn(1);
   }
   stream->head_given = true;
   stream->header_bytes = 0;
-  stream->header_count = 0;
   Earn(2);
-  events_->OnHead(stream->id, stream->status,
+  events_->OnHead(stream->id, stream->answer.status(),
                   std::exchange(stream->headers, {}));
 }
 
 int Http2Codec::OnData(StreamId id, std::string_view piece) {
   data_came_ = true;
-  Http2Stream* const stream = Find(id);
+  Http2Stream* stream = Find(id);
+  if (stream != nullptr) {
+    if (const char* const problem = stream->answer.OnData(piece.size())) {
+      FailMalformed(stream, problem);
+      stream = nullptr;
+    }
+  }
   const bool keep = stream != nullptr && stream->streamed;
   if (keep) stream->unconsumed += piece.size();
   if (stream != nullptr) events_->OnBody(id, piece);
@@ -267,23 +261,18 @@ int Http2Codec::OnStreamClosed(StreamId id, uint32_t code) {
                                               : Verdict::kRefusedByPeer,
          "the upstream took no more streams on this connection",
          NGHTTP2_NO_ERROR);
+  } else if (code == NGHTTP2_FLOW_CONTROL_ERROR &&
+             frames_.head().type == NGHTTP2_SETTINGS) {
+    // INITIAL_WINDOW_SIZE has opened its window past the limit, which is the
+    // connection's mistake (RFC 9113, 6.9.2); nghttp2 makes it the stream's.
+    if (problem_.empty()) problem_ = "SETTINGS that open a window too far";
+    problem_code_ = code;
   } else {  // nghttp2 has reset it.
     FailMalformed(stream,
                   code == NGHTTP2_FLOW_CONTROL_ERROR
                       ? "it does not keep to flow control"
                       : "its parts do not fit together",
                   NGHTTP2_NO_ERROR);
-  }
-  return 0;
-}
-
-int Http2Codec::OnInvalidFrame(const nghttp2_frame& frame, int error) {
-  Http2Stream* const stream = Find(frame.hd.stream_id);
-  if (stream == nullptr) return 0;
-  if (error == NGHTTP2_ERR_HTTP_HEADER) {
-    FailMalformed(stream, "a malformed header");
-  } else if (error == NGHTTP2_ERR_HTTP_MESSAGING) {
-    FailMalformed(stream, "its parts do not fit together");
   }
   return 0;
 }
@@ -333,6 +322,8 @@ int Http2Codec::SendBody(StreamId id, const uint8_t* frame_head, size_t size) {
   output_.append(reinterpret_cast<const char*>(frame_head), kHead);
   stream->body.Take(size, &output_);
   produced_ += kHead + size;
+  connection_debt_ += size;
+  streams_debt_ += size;
   if (stream->body.size() == 0 && std::exchange(stream->owes_sendable, false)) {
     sendable_.push_back(stream->id);
   }

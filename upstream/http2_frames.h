@@ -27,6 +27,11 @@ class Http2FrameReader {
     *begun = false;
     if (payload_left_ > 0) {
       const size_t size = std::min(payload_left_, bytes.size());
+      const size_t done = head_.length - payload_left_;
+      if (done < kNumberBytes) {
+        std::memcpy(number_ + done, bytes.data(),
+                    std::min(size, kNumberBytes - done));
+      }
       payload_left_ -= size;
       return size;
     }
@@ -47,15 +52,28 @@ class Http2FrameReader {
   }
 
   const Http2FrameHead& head() const { return head_; }
+  // The same as it came.
+  std::string_view raw_head() const {
+    return {reinterpret_cast<const char*>(raw_), kHeadBytes};
+  }
+  // How much has come of a header that is not whole yet.
+  size_t pending_head() const { return have_; }
+  // What a whole payload of four bytes says, without its highest bit.
+  uint32_t number() const {
+    return (number_[0] & 0x7fu) << 24 | number_[1] << 16 | number_[2] << 8 |
+           number_[3];
+  }
   // Between two frames.
   bool at_end() const { return have_ == 0 && payload_left_ == 0; }
 
  private:
   static constexpr size_t kHeadBytes = 9;
+  static constexpr size_t kNumberBytes = 4;
 
   uint8_t raw_[kHeadBytes] = {};
   size_t have_ = 0;
   size_t payload_left_ = 0;
+  uint8_t number_[kNumberBytes] = {};  // The payload's beginning.
   Http2FrameHead head_;
 };
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "upstream/codec.h"
+#include "upstream/http2_answer.h"
 
 namespace hotline::upstream {
 
@@ -52,6 +53,8 @@ class Http2Body {
 };
 
 struct Http2Stream {
+  explicit Http2Stream(bool to_head) : answer(to_head) {}
+
   StreamId id = 0;
   size_t index = 0;       // In the codec's list.
   bool streamed = false;  // Begun with OpenStream.
@@ -67,10 +70,9 @@ struct Http2Stream {
   // The answer.
   bool answered = false;    // A part of a head has come.
   bool head_given = false;  // To the events.
-  int status = 0;
-  int interim = 0;
-  int64_t header_bytes = 0;
-  int header_count = 0;
+  Http2Answer answer;
+  int64_t header_bytes = 0;  // Of all heads so far, or of the trailers.
+  int header_count = 0;      // Of the block that is being received.
   std::vector<Header> headers;
   size_t unconsumed = 0;  // Of the body, when streamed.
 

@@ -62,7 +62,6 @@ void FuzzHttp2(std::string_view input) {
   if (flags & 4) {
     exchange.limits = {.max_header_bytes = 200,
                        .max_headers = 4,
-                       .max_interim_answers = 2,
                        .stream_window_bytes = 1000,
                        .connection_window_bytes = 65535,
                        .max_useless_frames = 20};

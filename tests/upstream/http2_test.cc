@@ -500,7 +500,7 @@ TEST_F(Http2Test, ABrokenConnectionSaysGoodbyeAndFailsAll) {
   Exchange();
   const StreamId unsent = Submit();
   EXPECT_FALSE(Feed(DataFrame(0, "x")));
-  EXPECT_EQ(recorder_.Text(sent), "error protocol SENT_UNKNOWN");
+  EXPECT_EQ(recorder_.Text(sent), kSentUnknown);
   EXPECT_EQ(recorder_.Text(unsent), kNotSent);
   EXPECT_THAT(recorder_.streams[sent].message, HasSubstr("stream_id == 0"));
   EXPECT_FALSE(Feed(Frame(NGHTTP2_PING, 0, 0, "12345678")));
