@@ -1,9 +1,10 @@
 // Answers that are allowed, and were refused.
 //
-// More than 16 interim answers, a status above 599, a Content-Length where there
-// is no content, HTTP/1.2: each of them was PROTOCOL_ERROR, though RFC 9110, 9112
-// and 9113 allow them or say how they are to be read. On HTTP/2 some mistakes of
-// one stream ended the connection, and one of the connection did not.
+// More than 16 interim answers, a status above 599, a Content-Length where
+// there is no content, HTTP/1.2: each of them was PROTOCOL_ERROR, though RFC
+// 9110, 9112 and 9113 allow them or say how they are to be read. On HTTP/2 some
+// mistakes of one stream ended the connection, and one of the connection did
+// not.
 //
 // Now interim answers are limited by their bytes and the call's deadline, the
 // status is the caller's to judge, a status without content has none whatever
@@ -34,7 +35,9 @@ using upstream::WindowFrame;
 
 class AllowedAnswersTest : public BrokerTest {
  protected:
-  AllowedAnswersTest() : ca_("allowed") { upstream_options_.ca_file = ca_.cert(); }
+  AllowedAnswersTest() : ca_("allowed") {
+    upstream_options_.ca_file = ca_.cert();
+  }
 
   const TestCa ca_;
 };
@@ -119,7 +122,8 @@ TEST(Http2MistakesTest, EndTheStreamOrTheConnectionTheyBelongTo) {
       {upstream::Frame(NGHTTP2_PRIORITY, 0, 1, "1234")},
       {WindowFrame(0, 0), true},
       {WindowFrame(0, 0x7fffffff), true},
-      {WindowFrame(1, 0x7fffffff - 65535) + upstream::SettingsFrame({{4, 65536}}),
+      {WindowFrame(1, 0x7fffffff - 65535) +
+           upstream::SettingsFrame({{4, 65536}}),
        true},
       {upstream::SettingsFrame({{4, 0x80000000}}), true},
   };

@@ -1,8 +1,9 @@
 // A blank that cost a connection.
 //
-// A caller's header value with a space or a tab at either end was sent as it was.
-// HTTP/1.1 servers drop such blanks. To HTTP/2 servers the request is malformed:
-// some reset its stream, some end the connection, with every other call on it.
+// A caller's header value with a space or a tab at either end was sent as it
+// was. HTTP/1.1 servers drop such blanks. To HTTP/2 servers the request is
+// malformed: some reset its stream, some end the connection, with every other
+// call on it.
 //
 // Blanks around a value are no part of it (RFC 9110, 5.5); they are not sent.
 #include <mutex>
@@ -33,9 +34,10 @@ class HeaderBlanksTest : public BrokerTest {
   void Send(const ScriptedPeer& peer) {
     TestExecute call;
     call.request.set_url(peer.target() + "/");
-    for (const auto& [name, value] :
-         {std::pair{"x-both", " \t a b\t "}, {"x-blank", " \t "},
-          {"x-empty", ""}, {"X-Plain", "c"}}) {
+    for (const auto& [name, value] : {std::pair{"x-both", " \t a b\t "},
+                                      {"x-blank", " \t "},
+                                      {"x-empty", ""},
+                                      {"X-Plain", "c"}}) {
       v1::Header* const header = call.request.add_headers();
       header->set_name(name);
       header->set_value(value);
@@ -72,16 +74,16 @@ TEST_F(HeaderBlanksTest, AreNotSentOverHttp2) {
   std::string got;
   std::mutex mu;
   // This server resets streams with such values.
-  ScriptedPeer peer({.tls = cert, .alpn = "h2"},
-                    ServeHttp2({}, [&](Http2Peer& p, StreamId id,
-                                       const Http2Peer::Asked& request) {
-                      std::lock_guard lock(mu);
-                      for (const char* name :
-                           {"x-both", "x-blank", "x-empty", "x-plain"}) {
-                        got += request.Get(name) + ";";
-                      }
-                      p.Answer(id, {{":status", "200"}});
-                    }));
+  ScriptedPeer peer(
+      {.tls = cert, .alpn = "h2"},
+      ServeHttp2({}, [&](Http2Peer& p, StreamId id,
+                         const Http2Peer::Asked& request) {
+        std::lock_guard lock(mu);
+        for (const char* name : {"x-both", "x-blank", "x-empty", "x-plain"}) {
+          got += request.Get(name) + ";";
+        }
+        p.Answer(id, {{":status", "200"}});
+      }));
   Send(peer);
   std::lock_guard lock(mu);
   EXPECT_EQ("a b;;;c;", got);
@@ -89,7 +91,8 @@ TEST_F(HeaderBlanksTest, AreNotSentOverHttp2) {
 
 // What the codecs themselves read of a request goes by the same values.
 TEST(HeaderBlanksCodecTest, ALengthWithBlanksIsUnderstood) {
-  const HeaderView headers[] = {{"content-length", " 5\t"}, {"te", " trailers"}};
+  const HeaderView headers[] = {{"content-length", " 5\t"},
+                                {"te", " trailers"}};
   const Request head{.method = "PUT", .authority = "h", .headers = headers};
   upstream::Recorder recorder;
   const auto http1 = upstream::MakeHttp1Codec(&recorder);

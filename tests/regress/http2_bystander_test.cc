@@ -1,8 +1,9 @@
 // Calls that paid for what another call's answer did.
 //
-// What breaks HTTP/2's framing ends the connection, and with it every call on it.
-// All of them were told PROTOCOL_ERROR, which is never repeated: a GET whose
-// answer had not even begun failed because the answer to another one was broken.
+// What breaks HTTP/2's framing ends the connection, and with it every call on
+// it. All of them were told PROTOCOL_ERROR, which is never repeated: a GET
+// whose answer had not even begun failed because the answer to another one was
+// broken.
 //
 // Now only the call whose frame it was is told so. To the others the connection
 // has died, and the rule of the verdicts says whether they are repeated.
@@ -61,7 +62,10 @@ const Mishap kMishaps[] = {
      },
      false},
     {"a stream that was not opened",
-     [](StreamId) { return HeadersFrame(4711, {{":status", "200"}}); }, false},
+     [](StreamId) {
+       return HeadersFrame(4711, {{":status", "200"}});
+     },
+     false},
 };
 
 class BystanderTest : public BrokerTest {

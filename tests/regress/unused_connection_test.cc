@@ -1,9 +1,9 @@
 // A server that gave up waiting, taken for one that had lost count.
 //
-// HAProxy, by default, sends "408 Request Timeout" before it closes a connection
-// on which no request came. Those bytes were counted as unsolicited: three of
-// them within five minutes, and no connection to that upstream was used twice
-// for another five.
+// HAProxy, by default, sends "408 Request Timeout" before it closes a
+// connection on which no request came. Those bytes were counted as unsolicited:
+// three of them within five minutes, and no connection to that upstream was
+// used twice for another five.
 //
 // What comes on a connection that has answered nothing yet cannot be the end of
 // an answer: it ends that connection, and nothing more. What comes after an
@@ -63,8 +63,8 @@ TEST_F(UnusedConnectionTest, WhateverComesFirstIsACloseAndReuseGoesOn) {
       ASSERT_TRUE(Eventually([&](const pool::Snapshot& now) {
         for (const pool::TargetRow& row : now.targets) {
           if (row.target != peer.target()) continue;
-          return row.counters.closed[static_cast<int>(
-                     pool::CloseReason::kPeerClosed)] >
+          return row.counters
+                     .closed[static_cast<int>(pool::CloseReason::kPeerClosed)] >
                  static_cast<uint64_t>(i);
         }
         return false;

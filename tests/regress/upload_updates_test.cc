@@ -1,13 +1,14 @@
 // An upload that died of the server's WINDOW_UPDATEs.
 //
 // Every frame that a peer sends is paid for out of a small account, so that a
-// flood ends the connection. An upload earned four frames for each DATA frame, of
-// 16 KiB as a rule. A server that reads 512 bytes at a time, and says so each
-// time for the stream and for the connection, sends sixteen times as many: 1 MiB
-// sent to it was PROTOCOL_ERROR, with all other calls of that connection.
+// flood ends the connection. An upload earned four frames for each DATA frame,
+// of 16 KiB as a rule. A server that reads 512 bytes at a time, and says so
+// each time for the stream and for the connection, sends sixteen times as many:
+// 1 MiB sent to it was PROTOCOL_ERROR, with all other calls of that connection.
 //
-// Now bytes that were sent pay for the updates that make up for them, in however
-// small parts those come. What updates say beyond that is paid for as before.
+// Now bytes that were sent pay for the updates that make up for them, in
+// however small parts those come. What updates say beyond that is paid for as
+// before.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -26,8 +27,8 @@ class UploadUpdatesTest : public ::testing::Test {
   void Connect(uint32_t window) {
     codec_ = MakeHttp2Codec(&recorder_, "https");
     Flush(codec_.get());
-    ASSERT_TRUE(codec_->Feed(SettingsFrame({{4, window}}) +
-                             WindowFrame(0, window)));
+    ASSERT_TRUE(
+        codec_->Feed(SettingsFrame({{4, window}}) + WindowFrame(0, window)));
     bystander_ = codec_->Submit({.authority = "h"});
   }
 
