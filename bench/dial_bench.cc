@@ -44,10 +44,14 @@ class Dialler final : public pool::TransportEvents {
     ++failed_;
     Ended();
   }
-  void Closed(pool::ConnId, pool::CloseReason, Instant) override { Ended(); }
+  void Closed(pool::ConnId, pool::CloseReason, const pool::DialError*,
+              Instant) override {
+    Ended();
+  }
+  void Served(pool::ConnId, Instant) override {}
   void Probed(pool::ConnId, bool, Instant) override {}
   void ConcurrencyChanged(pool::ConnId, int, Instant) override {}
-  void GoAway(pool::ConnId, Instant) override {}
+  void GoAway(pool::ConnId, const pool::DialError*, Instant) override {}
   void KeepAliveSaid(pool::ConnId, Duration, Instant) override {}
   void ErrorCounted(pool::ConnId, Instant) override {}
 

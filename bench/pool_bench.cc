@@ -48,7 +48,7 @@ class InstantTransport final : public Transport {
     events_->Probed(id, true, kNow);
   }
   void Close(ConnId id, Handle, CloseReason reason) override {
-    events_->Closed(id, reason, kNow);
+    events_->Closed(id, reason, nullptr, kNow);
   }
   void WakeAt(int, Instant) override {}
 

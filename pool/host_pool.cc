@@ -7,6 +7,7 @@
 
 #include "pool/hot_path.h"
 #include "pool/target.h"
+#include "pool/transport.h"
 
 namespace hotline::pool {
 namespace {
@@ -214,6 +215,7 @@ void HostPool::BeginDial(Instant now) {
   conn->gone = false;
   conn->multiplexed = false;
   conn->close_asked = false;
+  conn->unproven = false;
   conn->limit = 0;
   conn->active = 0;
   conn->peer_streams = 0;
@@ -237,8 +239,8 @@ void HostPool::Dialed(Connection* conn, const Established& established,
                       Instant now) {
   shard_->shared->dials.Return();
   target_->OnDialed(*key_, established, now);
-  dial_failures_ = 0;
-  backoff_until_ = Instant{};
+  conn->unproven = true;
+  if (!ended_early_) EndFailures();
   const TargetConfig& config = target_->config();
   const double jitter =
       1 + config.lifetime_jitter * (2 * shard_->random.NextDouble() - 1);
@@ -284,6 +286,30 @@ void HostPool::DialFailed(Connection* conn, const DialError& error,
   if (!hope) RejectAll(RejectReason::kDialFailed, now, &error);
 }
 
+void HostPool::EndedEarly(Connection* conn, const DialError& error,
+                          Instant now) {
+  if (!conn->unproven) return;
+  conn->unproven = false;
+  ended_early_ = true;
+  target_->OnEndedEarly(error, conn->dial_began, now);
+  StartBackoff(conn->dial_began, now);
+  // Who waits goes on waiting, for the next dial or the breaker's word: a caller
+  // whose request ended this one must not end the calls of others.
+}
+
+void HostPool::Prove(Connection* conn) {
+  if (!conn->unproven) return;
+  conn->unproven = false;
+  target_->OnProved();
+  if (ended_early_) EndFailures();
+}
+
+void HostPool::EndFailures() {
+  dial_failures_ = 0;
+  backoff_until_ = Instant{};
+  ended_early_ = false;
+}
+
 void HostPool::StartBackoff(Instant dial_began, Instant now) {
   // Dials that ran side by side failed once, not several times in a row.
   if (dial_failures_ > 0 && dial_began < failed_at_) return;
@@ -300,8 +326,10 @@ void HostPool::StartBackoff(Instant dial_began, Instant now) {
   WakeBy(backoff_until_);
 }
 
-void HostPool::Closed(Connection* conn, CloseReason reason, Instant now) {
+void HostPool::Closed(Connection* conn, CloseReason reason,
+                      const DialError* early, Instant now) {
   if (conn->gone || conn->state == ConnState::kDialing) return;
+  early != nullptr ? EndedEarly(conn, *early, now) : Prove(conn);
   const Duration idle = reason == CloseReason::kPeerClosed
                             ? IdleWhenClosed(*conn, now)
                             : Duration(0);
@@ -353,8 +381,9 @@ void HostPool::ConcurrencyChanged(Connection* conn, int max_streams,
   if (has_waiters()) Serve(now);
 }
 
-void HostPool::GoAway(Connection* conn, Instant now) {
+void HostPool::GoAway(Connection* conn, const DialError* early, Instant now) {
   if (conn->gone) return;
+  if (early != nullptr) EndedEarly(conn, *early, now);
   const Duration idle = IdleWhenClosed(*conn, now);
   if (conn->state == ConnState::kReady || conn->state == ConnState::kProbing) {
     Drain(conn, CloseReason::kPeerClosed);
@@ -380,6 +409,7 @@ void HostPool::OnTimer(Connection* conn, Instant now) {
   const bool idle = IsIdle(*conn);
   const bool probing = conn->state == ConnState::kProbing;
   if (conn->gone || (!probing && conn->state != ConnState::kReady)) return;
+  if (now - conn->ready_since >= kProbation) Prove(conn);
   if (now >= conn->retire_at) {
     Drain(conn, CloseReason::kLifetime);
   } else if (idle && !AtFloor() &&

@@ -96,10 +96,13 @@ class HostPool {
   void BeginDial(Instant now);
   void Dialed(Connection* conn, const Established& established, Instant now);
   void DialFailed(Connection* conn, const DialError& error, Instant now);
-  void Closed(Connection* conn, CloseReason reason, Instant now);
+  void Closed(Connection* conn, CloseReason reason, const DialError* early,
+              Instant now);
+  // Its dial has succeeded: the connection served, or stood for long enough.
+  void Prove(Connection* conn);
   void Probed(Connection* conn, bool passed, Instant now);
   void ConcurrencyChanged(Connection* conn, int max_streams, Instant now);
-  void GoAway(Connection* conn, Instant now);
+  void GoAway(Connection* conn, const DialError* early, Instant now);
   void ErrorCounted(Connection* conn);
   void OnTimer(Connection* conn, Instant now);
 
@@ -192,6 +195,9 @@ class HostPool {
   void GrantTo(Waiting* waiting, Connection* conn, Instant now);
   Connection* FirstFit(ConnectionList* list, Instant now);
   void StartBackoff(Instant dial_began, Instant now);
+  void EndFailures();
+  // Its dial has failed after all: see kProbation.
+  void EndedEarly(Connection* conn, const DialError& error, Instant now);
 
   ShardState* const shard_;
   Target* const target_;
@@ -212,6 +218,9 @@ class HostPool {
   int new_line_length_ = 0;
 
   int dial_failures_ = 0;  // In a row.
+  // One of them had made a connection: the next one that is made ends the row
+  // only when it has proved itself.
+  bool ended_early_ = false;
   Instant failed_at_{};
   Instant backoff_until_{};
   PoolTimer timer_{this};

@@ -13,6 +13,7 @@
 #include "pool/records.h"
 #include "pool/shard_state.h"
 #include "pool/target.h"
+#include "pool/transport.h"
 
 namespace hotline::pool {
 
@@ -198,6 +199,8 @@ inline void HostPool::SetTimer(Connection* conn, Instant now) {
   } else if (conn->state == ConnState::kProbing) {
     due = std::min(due, conn->recheck_at);
   }
+  if (conn->unproven) [[unlikely]]
+    due = std::min(due, conn->ready_since + kProbation);
   shard_->FireBy(&conn->timer, due);
 }
 

@@ -27,10 +27,14 @@ void Inspector::ExpectWithin(int value, int limit, Count* seen,
 std::string Inspector::Check(Instant now) {
   problem_.clear();
   Totals totals;
+  unfinished_ = false;
   for (const auto& shard : pool_->impl_->shards()) {
     CheckShard(*shard, now, &totals);
   }
   CheckBudgets(totals);
+  const bool has_turns =
+      pool_->impl_->shared().effects_per_turn < PoolConfig::kNoTurns;
+  Expect(has_turns || !unfinished_, "effects or tokens left undone");
   connections_ = totals.connections;
   return problem_;
 }
@@ -38,7 +42,8 @@ std::string Inspector::Check(Instant now) {
 void Inspector::CheckShard(const Shard& shard, Instant now,
                            Totals* totals) HOTLINE_UNLOCKED {
   const ShardState& state = shard.state_;
-  Expect(state.outbox.empty() && !shard.draining_, "effects left undone");
+  Expect(!shard.draining_, "somebody drains, and nobody is there");
+  if (shard.undone_ || !state.outbox.empty()) unfinished_ = true;
   Expect(state.announced <= state.timers.Earliest(), "a timer without a wake");
   leases_on_.assign(state.connections.slots(), 0);
   size_t pools = 0;
@@ -150,6 +155,8 @@ void Inspector::CheckPool(const Shard& shard, const HostPool& pool,
                           Instant now) HOTLINE_UNLOCKED {
   for (int& count : walked_) count = 0;
   int records = 0;
+  Expect(pool.dial_failures_ > 0 || !pool.BackingOff(now),
+         "backs off for no failure");
   pool.ForEachConnection([&](const Connection& conn) {
     ++records;
     Expect(conn.in_use && conn.pool == &pool, "a stranger in the lists");
@@ -175,6 +182,9 @@ void Inspector::CheckConnection(const HostPool& pool, const Connection& conn) {
   switch (conn.state) {
     case ConnState::kDialing:
       Expect(conn.active == 0 && !conn.gone, "a dial with leases");
+      Expect(conn.dial_began <= pool.failed_at_ ||
+                 conn.dial_began >= pool.backoff_until_,
+             "dialled in spite of the back-off");
       break;
     case ConnState::kReady:
       break;
@@ -251,8 +261,8 @@ void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
   const PoolShared& shared = pool_->impl_->shared();
   const Budget& connections = shared.connections;
   const Budget& dials = shared.dials;
-  Expect(connections.deliveries_.empty() && dials.deliveries_.empty(),
-         "a token was not delivered");
+  unfinished_ = unfinished_ || !connections.deliveries_.empty() ||
+                !dials.deliveries_.empty() || connections.search_wanted();
   Expect(
       connections.used_ == totals.connections + totals.connection_tokens_held,
       "connection tokens are not connections");
@@ -267,7 +277,7 @@ void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
          "a connection token is free while somebody waits");
   Expect(dials.waiting_ == 0 || dials.used_ >= dials.max_,
          "a dial token is free while somebody waits");
-  Expect(connections.pressure() == 0 || !totals.idle_above_floor,
+  Expect(connections.pressure() == 0 || !totals.idle_above_floor || unfinished_,
          "an idle connection is kept while another target waits");
   ExpectWithin(connections.used_, connections.max_, &seen_in_all_.connections,
                "more connections than the pool may have");

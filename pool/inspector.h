@@ -32,6 +32,8 @@ class Inspector {
 
   // As Check saw them: those that count against the limits.
   int connections() const { return connections_; }
+  // Effects or tokens were left for the next tick; never with kNoTurns.
+  bool unfinished() const { return unfinished_; }
 
   // The earliest tick the shard has asked for and not had; kNever: none.
   Instant Announced(int shard) const;
@@ -77,6 +79,7 @@ class Inspector {
   const Pool* const pool_;
   std::string problem_;
   int connections_ = 0;
+  bool unfinished_ = false;
   std::unordered_map<std::string, Seen> seen_;
   Seen seen_in_all_;
   std::unordered_map<std::string, Spell> spells_;

@@ -11,6 +11,7 @@ namespace {
 
 PoolConfig Checked(PoolConfig config) {
   config.shards = std::clamp(config.shards, 1, 65536);
+  config.effects_per_turn = std::max(config.effects_per_turn, 1);
   return config;
 }
 
@@ -167,8 +168,14 @@ void Pool::DialFailed(ConnId id, const DialError& error,
   impl_->Follow(now);
 }
 
-void Pool::Closed(ConnId id, CloseReason reason, Instant now) {
-  if (Shard* shard = impl_->Of(id)) shard->Closed(id, reason, now);
+void Pool::Closed(ConnId id, CloseReason reason, const DialError* early,
+                  Instant now) {
+  if (Shard* shard = impl_->Of(id)) shard->Closed(id, reason, early, now);
+  impl_->Follow(now);
+}
+
+void Pool::Served(ConnId id, Instant now) {
+  if (Shard* shard = impl_->Of(id)) shard->Served(id, now);
   impl_->Follow(now);
 }
 
@@ -184,8 +191,8 @@ void Pool::ConcurrencyChanged(ConnId id, int max_streams, Instant now) {
   impl_->Follow(now);
 }
 
-void Pool::GoAway(ConnId id, Instant now) {
-  if (Shard* shard = impl_->Of(id)) shard->GoAway(id, now);
+void Pool::GoAway(ConnId id, const DialError* early, Instant now) {
+  if (Shard* shard = impl_->Of(id)) shard->GoAway(id, early, now);
   impl_->Follow(now);
 }
 

@@ -7,7 +7,9 @@
 // single-threaded state that takes events with the time in them and appends
 // effects to the shard's outbox (see host_pool.h). The Pool locks, lets the
 // event be decided in one step, unlocks, and carries the effects out in order
-// through the Transport: one drainer per shard at a time, never under a lock.
+// through the Transport: one drainer per shard at a time, never under a lock. A
+// thread carries out PoolConfig::effects_per_turn of them at most, its own or
+// others'; the next thread that comes goes on, or the tick it has asked for.
 //
 // Thread safety: every method may be called from any thread. None blocks but
 // for the shard's mutex, which is held for a bounded number of steps.
@@ -183,7 +185,7 @@ class Pool final : public TransportEvents {
                    AcquireResult* result);
 
   // Leaves the line. True: the waiter will never be told anything. False: it
-  // has been told, or is being told; a grant is then the caller's to release.
+  // has been told, or soon will be; a grant is then the caller's to release.
   bool Cancel(WaiterId waiter, Instant now);
 
   // Ends a lease. While a call runs on it: kOk takes effect at EndCall, the
@@ -238,14 +240,17 @@ class Pool final : public TransportEvents {
   void Dialed(ConnId id, const Established& established, Instant now) override;
   void DialFailed(ConnId id, const DialError& error, const DialTimings& timings,
                   Instant now) override;
-  void Closed(ConnId id, CloseReason reason, Instant now) override;
+  void Closed(ConnId id, CloseReason reason, const DialError* early,
+              Instant now) override;
+  void Served(ConnId id, Instant now) override;
   void Probed(ConnId id, bool passed, Instant now) override;
   void ConcurrencyChanged(ConnId id, int max_streams, Instant now) override;
-  void GoAway(ConnId id, Instant now) override;
+  void GoAway(ConnId id, const DialError* early, Instant now) override;
   void KeepAliveSaid(ConnId id, Duration timeout, Instant now) override;
   void ErrorCounted(ConnId id, Instant now) override;
 
-  // Looks at the shards one after the other: consistent within each.
+  // Looks at the shards one after the other, a page of rows at a time, so that
+  // no lock is held for long. See Snapshot for what that means.
   Snapshot TakeSnapshot(const SnapshotRequest& request, Instant now) const;
 
   int shards() const;

@@ -2,12 +2,12 @@
 #ifndef HOTLINE_POOL_POOL_IMPL_H_
 #define HOTLINE_POOL_POOL_IMPL_H_
 
-#include <atomic>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "pool/budget.h"
+#include "pool/one_at_a_time.h"
 #include "pool/pool.h"
 #include "pool/shard.h"
 #include "pool/shard_state.h"
@@ -52,16 +52,19 @@ class Pool::Impl {
   }
 
   // Carries tokens to those they were reserved for, and finds idle connections
-  // to close for those who still wait. One thread at a time does it; the others
-  // leave it to that one, so that it never nests however deep the calls do.
+  // to close for those who still wait. One thread at a time does it; what it
+  // cannot do in one turn is left to the next event or tick.
   void Follow(Instant now) {
-    while (HasWork()) {
-      if (following_.exchange(true, std::memory_order_acq_rel)) return;
-      Carry(&shared_.connections, now);
-      Carry(&shared_.dials, now);
-      Reclaim(now);
-      following_.store(false, std::memory_order_release);
-    }
+    if (!HasWork()) [[likely]]
+      return;
+    int left = shared_.effects_per_turn;
+    following_.Run([&] { return left > 0 && HasWork(); },
+                   [&] {
+                     Carry(&shared_.connections, now, &left);
+                     Carry(&shared_.dials, now, &left);
+                     Reclaim(now, &left);
+                   });
+    if (left <= 0 && HasWork()) shared_.transport->WakeAt(0, now);
   }
 
   // When it was not simply granted: makes room for a new target at another
@@ -96,16 +99,21 @@ class Pool::Impl {
            shared_.connections.search_wanted();
   }
 
-  void Carry(Budget* budget, Instant now) {
-    while (const auto delivery = budget->TakeDelivery()) {
+  // `*left`: steps of this turn.
+  void Carry(Budget* budget, Instant now, int* left) {
+    while (*left > 0) {
+      const auto delivery = budget->TakeDelivery();
+      if (!delivery) return;
+      --*left;
       shards_[delivery->shard]->BudgetGranted(budget, delivery->target, now);
     }
   }
 
-  void Reclaim(Instant now) {
+  void Reclaim(Instant now, int* left) {
     Budget& budget = shared_.connections;
-    if (!budget.TakeSearch()) return;
+    if (*left <= 0 || !budget.TakeSearch()) return;
     for (int tries = budget.pressure(); tries > 0; --tries) {
+      if (--*left < 0) return budget.SearchAgain();
       const bool floors = budget.over_cap();
       Shard* best = nullptr;
       Instant oldest = kNever;
@@ -122,7 +130,7 @@ class Pool::Impl {
 
   PoolShared shared_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::atomic<bool> following_{false};
+  OneAtATime following_;
 };
 
 }  // namespace hotline::pool

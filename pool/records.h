@@ -49,6 +49,8 @@ struct Connection : SlabEntry, Link<InPool>, Link<InIdleOrder> {
   // others their streams.
   bool multiplexed = false;
   bool close_asked = false;
+  // On probation: whether its dial succeeded is not settled yet.
+  bool unproven = false;
   // Why it drains or closes, once the pool has decided that.
   CloseReason reason = CloseReason::kError;
   int limit = 0;         // Slots: at most as many are lent.

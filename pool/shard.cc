@@ -23,28 +23,48 @@ Shard::~Shard() {
 
 // --- Draining ---
 
-Shard::Visit::Visit(Shard* shard) : shard_(shard) { shard_->mu_.Lock(); }
-
-Shard::Visit::~Visit() {
-  const bool drain = !shard_->state_.outbox.empty() && !shard_->draining_;
-  if (drain) shard_->draining_ = true;
-  shard_->mu_.Unlock();
-  if (drain) shard_->Drain();
+Shard::Visit::Visit(Shard* shard, Instant now) : shard_(shard), now_(now) {
+  shard_->mu_.Lock();
 }
 
-void Shard::Drain() {
-  while (true) {
+Shard::Visit::~Visit() {
+  const bool drain = (!shard_->state_.outbox.empty() || shard_->undone_) &&
+                     !shard_->draining_;
+  if (drain) shard_->draining_ = true;
+  shard_->mu_.Unlock();
+  if (drain) shard_->Drain(now_);
+}
+
+void Shard::Drain(Instant now) {
+  int left = shared_->effects_per_turn;
+  bool more = true;
+  while (more) {
     {
       MutexLock lock(&mu_);
-      if (state_.outbox.empty()) {
-        draining_ = false;
-        return;
+      if (!NextBatchLocked(left > 0)) {
+        more = undone_ || !state_.outbox.empty();
+        break;
       }
-      std::swap(batch_, state_.outbox);
     }
-    for (Effect& effect : batch_) Perform(effect);
+    for (; left > 0 && done_ < batch_.size(); --left) {
+      Perform(batch_[done_++]);
+    }
+    if (done_ < batch_.size()) continue;
     batch_.clear();
+    done_ = 0;
   }
+  if (more) shared_->transport->WakeAt(index_, now);
+}
+
+bool Shard::NextBatchLocked(bool may_go_on) {
+  const bool some_left = done_ < batch_.size();
+  if (may_go_on && (some_left || !state_.outbox.empty())) {
+    if (!some_left) std::swap(batch_, state_.outbox);
+    return true;
+  }
+  undone_ = some_left;
+  draining_ = false;
+  return false;
 }
 
 void Shard::Perform(Effect& effect) {
@@ -119,7 +139,7 @@ Target* Shard::FindOrAddTargetLocked(const std::string& name, uint64_t hash) {
     shared_->targets.fetch_sub(1, std::memory_order_relaxed);
     if (!ForgetOneLocked()) return nullptr;
   }
-  auto target = std::make_unique<Target>(&state_, name, hash,
+  auto target = std::make_unique<Target>(&state_, name, hash, next_arrival_++,
                                          shared_->target_config(name));
   Target* const raw = target.get();
   targets_.emplace(name, std::move(target));
@@ -140,6 +160,13 @@ bool Shard::ForgetOne() {
 bool Shard::ForgetOneLocked() {
   Target* target = empty_.front();
   if (target == nullptr) return false;
+  for (Walk* walk : walks_) {
+    if (walk->next == nullptr) continue;
+    const bool to_come = target->arrival() >= walk->next->arrival() &&
+                         target->arrival() < walk->end;
+    if (to_come) AddCounters(target->counters(), &walk->forgotten);
+    if (walk->next == target) walk->next = known_.Next(target);
+  }
   target->Link<Empties>::Unlink();
   target->Link<Known>::Unlink();
   AddCounters(target->counters(), &forgotten_);
@@ -196,7 +223,7 @@ inline bool Shard::LendLocked(HostPool* pool, const AcquireRequest& request,
 
 bool Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
                     Instant now, AcquireResult* result) {
-  Visit visit(this);
+  Visit visit(this, now);
   HostPool* pool = FindPoolLocked(*request.key, hash.pool);
   if (LendLocked(pool, request, now, result)) [[likely]]
     return state_.outbox.empty();
@@ -206,7 +233,7 @@ bool Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
 
 bool Shard::AcquireIdle(const AcquireRequest& request, const KeyHash& hash,
                         Instant now, AcquireResult* result) {
-  Visit visit(this);
+  Visit visit(this, now);
   return LendLocked(FindPoolLocked(*request.key, hash.pool), request, now,
                     result);
 }
@@ -243,7 +270,7 @@ void Shard::AcquireLocked(HostPool* pool, const AcquireRequest& request,
 
 LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
                            bool* quiet) {
-  Visit visit(this);
+  Visit visit(this, now);
   Target* target = nullptr;
   const LeaseStatus status = leases_.Release(id, outcome, now, &target);
   *quiet = target == nullptr && state_.outbox.empty();
@@ -252,7 +279,7 @@ LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
 }
 
 LeaseStatus Shard::Reclaim(const LeaseId& id, Instant now, bool* busy) {
-  Visit visit(this);
+  Visit visit(this, now);
   Target* target = nullptr;
   const LeaseStatus status = leases_.Reclaim(id, now, busy, &target);
   if (target != nullptr) SettleLocked(target, now);
@@ -260,7 +287,7 @@ LeaseStatus Shard::Reclaim(const LeaseId& id, Instant now, bool* busy) {
 }
 
 LeaseStatus Shard::Look(const LeaseId& id, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   Target* target = nullptr;
   const LeaseStatus status = leases_.Look(id, now, &target);
   if (target != nullptr) SettleLocked(target, now);
@@ -268,7 +295,7 @@ LeaseStatus Shard::Look(const LeaseId& id, Instant now) {
 }
 
 bool Shard::Cancel(WaiterId id, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   Waiting* waiting =
       state_.waiting.Find(state_.ids.Slot(id), state_.ids.Version(id));
   if (waiting == nullptr) return false;
@@ -280,7 +307,7 @@ bool Shard::Cancel(WaiterId id, Instant now) {
 }
 
 CallStart Shard::BeginCall(const LeaseId& id, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   Target* target = nullptr;
   CallStart start = leases_.BeginCall(id, now, &target);
   if (target != nullptr) SettleLocked(target, now);
@@ -288,14 +315,14 @@ CallStart Shard::BeginCall(const LeaseId& id, Instant now) {
 }
 
 void Shard::EndCall(const LeaseId& id, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   Target* target = nullptr;
   leases_.EndCall(id, now, &target);
   if (target != nullptr) SettleLocked(target, now);
 }
 
 RenewResult Shard::Renew(const LeaseId& id, Duration ttl, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   Target* target = nullptr;
   const RenewResult result = leases_.Renew(id, ttl, now, &target);
   if (target != nullptr) SettleLocked(target, now);

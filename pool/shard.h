@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -23,7 +24,8 @@ namespace hotline::pool {
 // A Shard locks, lets HostPool, Target and Leases decide, unlocks, and carries
 // out what they put into the outbox: in the order in which it was decided,
 // because only one thread at a time drains it. A thread that finds another one
-// draining leaves its effects to it and goes.
+// draining leaves its effects to it and goes. One that has carried out its share
+// goes, too, and asks for a tick; whoever comes first takes over.
 //
 // Thread safety: every method may be called from any thread. After each of them
 // the pool must look at the budgets (Pool::Impl::Follow): a token may be
@@ -64,10 +66,12 @@ class alignas(128) Shard {
   void Dialed(ConnId id, const Established& established, Instant now);
   void DialFailed(ConnId id, const DialError& error, const DialTimings& timings,
                   Instant now);
-  void Closed(ConnId id, CloseReason reason, Instant now);
+  void Closed(ConnId id, CloseReason reason, const DialError* early,
+              Instant now);
+  void Served(ConnId id, Instant now);
   void Probed(ConnId id, bool passed, Instant now);
   void ConcurrencyChanged(ConnId id, int max_streams, Instant now);
-  void GoAway(ConnId id, Instant now);
+  void GoAway(ConnId id, const DialError* early, Instant now);
   void KeepAliveSaid(ConnId id, Duration timeout, Instant now);
   void ErrorCounted(ConnId id, Instant now);
 
@@ -82,7 +86,7 @@ class alignas(128) Shard {
   bool ForgetOne();
   void CountRejected(RejectReason reason);
 
-  // Adds to what is there.
+  // Adds to what is there. Holds the lock for a bounded number of rows at a time.
   void AddTo(const SnapshotRequest& request, Instant now,
              Snapshot* snapshot) const;
 
@@ -93,13 +97,22 @@ class alignas(128) Shard {
   // another thread is doing it.
   class ABSL_SCOPED_LOCKABLE Visit {
    public:
-    explicit Visit(Shard* shard) ABSL_EXCLUSIVE_LOCK_FUNCTION(shard->mu_);
+    Visit(Shard* shard, Instant now) ABSL_EXCLUSIVE_LOCK_FUNCTION(shard->mu_);
     ~Visit() ABSL_UNLOCK_FUNCTION();
     Visit(const Visit&) = delete;
     Visit& operator=(const Visit&) = delete;
 
    private:
     Shard* const shard_;
+    const Instant now_;
+  };
+
+  // A walk over the known targets that lets go of the lock in between. A target
+  // that is forgotten before the walk has come to it is counted all the same.
+  struct Walk {
+    const Target* next = nullptr;
+    uint64_t end = 0;  // Targets that arrived later are not walked over.
+    TargetCounters forgotten;
   };
 
   struct PoolRef {
@@ -149,7 +162,12 @@ class alignas(128) Shard {
   Connection* OldestIdleLocked(bool floors) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Connection* FindConnectionLocked(ConnId id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Drain() ABSL_LOCKS_EXCLUDED(mu_);
+  void AddTargets(const SnapshotRequest& request, Instant now,
+                  Snapshot* snapshot) const;
+  void Drain(Instant now) ABSL_LOCKS_EXCLUDED(mu_);
+  // The next effects to carry out are in batch_; false: there are none, or no
+  // more may be (`may_go_on`), and somebody else may drain.
+  bool NextBatchLocked(bool may_go_on) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Perform(Effect& effect) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Runs `event(Connection&, HostPool&)` and all that follows, if `id` still
@@ -174,10 +192,16 @@ class alignas(128) Shard {
       ABSL_GUARDED_BY(mu_);
   mutable std::array<HostPool*, kRecent> recent_ ABSL_GUARDED_BY(mu_){};
   List<Target, Known> known_ ABSL_GUARDED_BY(mu_);
+  uint64_t next_arrival_ ABSL_GUARDED_BY(mu_) = 0;
+  mutable std::vector<Walk*> walks_ ABSL_GUARDED_BY(mu_);
   List<Target, Empties> empty_ ABSL_GUARDED_BY(mu_);
   TargetCounters forgotten_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
-  Outbox batch_;  // Belongs to whoever is draining.
+  // Nobody is draining, and some of batch_ is not carried out yet.
+  bool undone_ ABSL_GUARDED_BY(mu_) = false;
+  // These belong to whoever is draining.
+  Outbox batch_;
+  size_t done_ = 0;  // Of batch_.
 };
 
 }  // namespace hotline::pool

@@ -1,5 +1,8 @@
 // What time, the transport and the budgets bring to a shard, and looking at it.
 #include <algorithm>
+#include <iterator>
+#include <utility>
+#include <vector>
 
 #include "pool/counters.h"
 #include "pool/hot_path.h"
@@ -11,13 +14,40 @@ namespace {
 // Connections of a warm floor that a search for an idle one steps over at most.
 // They move to the end, so that the next search sees others.
 constexpr int kMaxStepsOverFloor = 64;
+// Records that are looked at while the lock is held, for a snapshot.
+constexpr size_t kRowsPerHold = 64;
+constexpr uint32_t kSlotsPerHold = 256;
+
+// Adds rows for the slab's records in use, some slots at a time: a record that
+// is there throughout is looked at exactly once, whatever the others do.
+// `add(record, page)` is called under the lock.
+template <typename T, typename Row, typename Add>
+void AddRows(Mutex* mu, const Slab<T>& slab, std::vector<Row>* rows, Add add)
+    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  std::vector<Row> page;
+  bool more = true;
+  for (uint32_t slot = 0; more;) {
+    page.clear();
+    page.reserve(kSlotsPerHold);
+    {
+      MutexLock lock(mu);
+      const uint32_t end = std::min(slab.slots(), slot + kSlotsPerHold);
+      for (; slot < end; ++slot) {
+        const T& record = *slab.At(slot);
+        if (record.in_use) add(record, &page);
+      }
+      more = slot < slab.slots();
+    }
+    std::move(page.begin(), page.end(), std::back_inserter(*rows));
+  }
+}
 
 }  // namespace
 
 // --- Upkeep ---
 
 void Shard::Warm(const std::string& name, const KeyHash& hash, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   if (state_.shutdown) return;
   Target* target = FindOrAddTargetLocked(name, hash.target);
   if (target == nullptr) return;
@@ -26,7 +56,7 @@ void Shard::Warm(const std::string& name, const KeyHash& hash, Instant now) {
 
 PrewarmResult Shard::Prewarm(const HostPoolKey& key, const KeyHash& hash,
                              int connections, int most, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   if (state_.shutdown) return {0, connections};
   HostPool* pool = FindOrAddPoolLocked(key, hash);
   if (pool == nullptr) return {0, connections};
@@ -48,7 +78,7 @@ int Shard::WarmDeficit(const std::string& name) const {
 }
 
 void Shard::Reconfigure(Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   for (Target* target = known_.front(); target != nullptr;
        target = known_.Next(target)) {
     const TargetConfig config = shared_->target_config(target->name());
@@ -59,7 +89,7 @@ void Shard::Reconfigure(Instant now) {
 }
 
 void Shard::Shutdown(Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   state_.shutdown = true;
   for (Target* target = known_.front(); target != nullptr;
        target = known_.Next(target)) {
@@ -69,7 +99,7 @@ void Shard::Shutdown(Instant now) {
 }
 
 void Shard::Tick(Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   if (now < state_.announced) {
     // Asked for before the last tick, and told after it. The transport may have
     // taken the two for one: it is asked again.
@@ -119,7 +149,7 @@ void Shard::FireLocked(PoolTimer* timer, Instant now) {
 
 template <typename Event>
 void Shard::OnConnection(ConnId id, Instant now, Event&& event) {
-  Visit visit(this);
+  Visit visit(this, now);
   Connection* conn = FindConnectionLocked(id);
   if (conn == nullptr) return;
   HostPool* pool = conn->pool;
@@ -137,17 +167,24 @@ void Shard::Dialed(ConnId id, const Established& established, Instant now) {
 }
 
 void Shard::DialFailed(ConnId id, const DialError& error,
-                       const DialTimings& timings, Instant now) {
+                       const DialTimings& /*timings*/, Instant now) {
   OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
     if (conn.state != ConnState::kDialing) return;
-    pool.target()->OnDialFailed(error, timings, conn.dial_began, now);
+    pool.target()->OnDialFailed(error, conn.dial_began, now);
     pool.DialFailed(&conn, error, now);
   });
 }
 
-void Shard::Closed(ConnId id, CloseReason reason, Instant now) {
+void Shard::Closed(ConnId id, CloseReason reason, const DialError* early,
+                   Instant now) {
   OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
-    pool.Closed(&conn, reason, now);
+    pool.Closed(&conn, reason, early, now);
+  });
+}
+
+void Shard::Served(ConnId id, Instant now) {
+  OnConnection(id, now, [](Connection& conn, HostPool& pool) {
+    if (conn.state != ConnState::kDialing) pool.Prove(&conn);
   });
 }
 
@@ -163,9 +200,9 @@ void Shard::ConcurrencyChanged(ConnId id, int max_streams, Instant now) {
   });
 }
 
-void Shard::GoAway(ConnId id, Instant now) {
-  OnConnection(id, now, [now](Connection& conn, HostPool& pool) {
-    pool.GoAway(&conn, now);
+void Shard::GoAway(ConnId id, const DialError* early, Instant now) {
+  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+    pool.GoAway(&conn, early, now);
   });
 }
 
@@ -184,7 +221,7 @@ void Shard::ErrorCounted(ConnId id, Instant now) {
 // --- Over the budgets ---
 
 void Shard::BudgetGranted(const Budget* budget, Target* target, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   target->BudgetGranted(budget, now);
   SweepLocked(target, now);
 }
@@ -206,7 +243,7 @@ Instant Shard::OldestIdle(bool floors) {
 }
 
 void Shard::ReclaimOldest(bool floors, Instant now) {
-  Visit visit(this);
+  Visit visit(this, now);
   Connection* conn = OldestIdleLocked(floors);
   if (conn == nullptr) return;
   const Budget::Claim claim =
@@ -224,15 +261,64 @@ void Shard::ReclaimOldest(bool floors, Instant now) {
 
 void Shard::AddTo(const SnapshotRequest& request, Instant now,
                   Snapshot* snapshot) const {
-  MutexLock lock(&mu_);
-  AddCounters(forgotten_, &snapshot->forgotten);
-  for (const Target* target = known_.front(); target != nullptr;
-       target = known_.Next(target)) {
-    if (!request.target.empty() && target->name() != request.target) continue;
-    if (request.targets) snapshot->targets.push_back(target->Row(now));
-    if (request.connections) target->AddConnections(now, snapshot);
-    if (request.leases) target->AddLeases(now, snapshot);
+  const auto wanted = [&request](const Connection& conn) {
+    return request.target.empty() ||
+           conn.pool->target()->name() == request.target;
+  };
+  AddTargets(request, now, snapshot);
+  if (request.connections) {
+    AddRows(&mu_, state_.connections, &snapshot->connections,
+            [&](const Connection& conn, std::vector<ConnectionRow>* page) {
+              if (!conn.gone && wanted(conn)) {
+                page->push_back(conn.pool->target()->RowOf(conn, now));
+              }
+            });
   }
+  if (request.leases) {
+    AddRows(&mu_, state_.leases, &snapshot->leases,
+            [&](const Lease& lease, std::vector<LeaseRow>* page) {
+              if (wanted(*lease.conn)) {
+                page->push_back(lease.conn->pool->target()->RowOf(lease, now));
+              }
+            });
+  }
+}
+
+void Shard::AddTargets(const SnapshotRequest& request, Instant now,
+                       Snapshot* snapshot) const {
+  std::vector<TargetRow> page;
+  Walk walk;
+  {
+    MutexLock lock(&mu_);
+    AddCounters(forgotten_, &snapshot->forgotten);
+    if (!request.targets) return;
+    if (!request.target.empty()) {
+      const auto found = targets_.find(request.target);
+      if (found != targets_.end()) {
+        snapshot->targets.push_back(found->second->Row(now));
+      }
+      return;
+    }
+    walk.next = known_.front();
+    walk.end = next_arrival_;
+    walks_.push_back(&walk);
+  }
+  for (bool more = true; more;) {
+    page.clear();
+    page.reserve(kRowsPerHold);
+    {
+      MutexLock lock(&mu_);
+      while (walk.next != nullptr && walk.next->arrival() < walk.end &&
+             page.size() < kRowsPerHold) {
+        page.push_back(walk.next->Row(now));
+        walk.next = known_.Next(walk.next);
+      }
+      more = page.size() == kRowsPerHold;
+      if (!more) std::erase(walks_, &walk);
+    }
+    std::move(page.begin(), page.end(), std::back_inserter(snapshot->targets));
+  }
+  AddCounters(walk.forgotten, &snapshot->forgotten);
 }
 
 }  // namespace hotline::pool

@@ -19,11 +19,12 @@ constexpr Duration kMaxRetry = std::chrono::seconds(1);
 }  // namespace
 
 Target::Target(ShardState* shard, std::string name, uint64_t hash,
-               const TargetConfig& config)
+               uint64_t arrival, const TargetConfig& config)
     : shard_(shard),
       config_(config),
       name_(std::move(name)),
       hash_(hash),
+      arrival_(arrival),
       floor_(config.warm),
       connection_(&shard->shared->connections, shard->index, this),
       dial_(&shard->shared->dials, shard->index, this) {
@@ -362,7 +363,6 @@ void Target::OnDialed(const HostPoolKey& key, const Established& established,
   dial_time_.Add(took.resolve + took.connect + took.tls + took.validate);
   // Each new connection asks again whether what was learned still holds.
   Forget(now);
-  ++counters_.dials_ok;
   ++counters_.opened;
   counters_.dial_resolve.Record(established.timings.resolve);
   counters_.dial_connect.Record(established.timings.connect);
@@ -372,8 +372,7 @@ void Target::OnDialed(const HostPoolKey& key, const Established& established,
   if (key.options.alpn != "http/1.1") {
     known_streams_ = std::max(1, established.max_streams);
   }
-  last_dial_error_.clear();
-  CloseBreaker();
+  if (!ended_early_) EndFailures();
 }
 
 HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key,
@@ -519,40 +518,34 @@ TargetRow Target::Row(Instant now) const {
   return row;
 }
 
-void Target::AddConnections(Instant now, Snapshot* snapshot) const {
-  for (const auto& pool : pools_) {
-    pool->ForEachConnection([&](const Connection& conn) {
-      if (conn.gone) return;
-      ConnectionRow& row = snapshot->connections.emplace_back();
-      row.id = shard_->ids.Encode(conn);
-      row.key = pool->key();
-      row.state = conn.state;
-      row.active = conn.active;
-      row.limit = conn.limit;
-      const bool open = conn.state != ConnState::kDialing;
-      row.age = now - (open ? conn.ready_since : conn.dial_began);
-      if (conn.state == ConnState::kReady && conn.active == 0) {
-        row.idle = now - conn.idle_since;
-      }
-      row.uses = conn.uses;
-      row.errors = conn.errors;
-    });
+ConnectionRow Target::RowOf(const Connection& conn, Instant now) const {
+  ConnectionRow row;
+  row.id = shard_->ids.Encode(conn);
+  row.key = conn.pool->key();
+  row.state = conn.state;
+  row.active = conn.active;
+  row.limit = conn.limit;
+  const bool open = conn.state != ConnState::kDialing;
+  row.age = now - (open ? conn.ready_since : conn.dial_began);
+  if (conn.state == ConnState::kReady && conn.active == 0) {
+    row.idle = now - conn.idle_since;
   }
+  row.uses = conn.uses;
+  row.errors = conn.errors;
+  return row;
 }
 
-void Target::AddLeases(Instant now, Snapshot* snapshot) const {
-  for (const Lease* lease = leases_.front(); lease != nullptr;
-       lease = leases_.Next(lease)) {
-    LeaseRow& row = snapshot->leases.emplace_back();
-    row.target = name_;
-    row.mode = lease->conn->pool->key().mode;
-    row.conn = shard_->ids.Encode(*lease->conn);
-    if (lease->holder != nullptr) row.holder = *lease->holder;
-    row.owner = lease->owner;
-    row.age = now - lease->granted;
-    row.busy = lease->busy;
-    if (lease->expires != kNever) row.remaining = lease->expires - now;
-  }
+LeaseRow Target::RowOf(const Lease& lease, Instant now) const {
+  LeaseRow row;
+  row.target = name_;
+  row.mode = lease.conn->pool->key().mode;
+  row.conn = shard_->ids.Encode(*lease.conn);
+  if (lease.holder != nullptr) row.holder = *lease.holder;
+  row.owner = lease.owner;
+  row.age = now - lease.granted;
+  row.busy = lease.busy;
+  if (lease.expires != kNever) row.remaining = lease.expires - now;
+  return row;
 }
 
 }  // namespace hotline::pool

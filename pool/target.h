@@ -37,7 +37,8 @@ struct Known;    // All targets of a shard, in the order of their arrival.
 // Not thread-safe: guarded by the shard's mutex.
 class Target : public Link<Empties>, public Link<Known> {
  public:
-  Target(ShardState* shard, std::string name, uint64_t hash,
+  // `arrival`: its place in the order in which a shard's targets came.
+  Target(ShardState* shard, std::string name, uint64_t hash, uint64_t arrival,
          const TargetConfig& config);
   ~Target();
   Target(const Target&) = delete;
@@ -45,6 +46,7 @@ class Target : public Link<Empties>, public Link<Known> {
 
   const std::string& name() const { return name_; }
   uint64_t hash() const { return hash_; }
+  uint64_t arrival() const { return arrival_; }
   const TargetConfig& config() const { return config_; }
 
   // --- Events ---
@@ -116,8 +118,12 @@ class Target : public Link<Empties>, public Link<Known> {
   void OnDialBegun(Instant now);
   void OnDialed(const HostPoolKey& key, const Established& established,
                 Instant now);
-  void OnDialFailed(const DialError& error, const DialTimings& timings,
-                    Instant began, Instant now);
+  // The dial that has failed began at `began`.
+  void OnDialFailed(const DialError& error, Instant began, Instant now);
+  // It had made a connection, which has ended early.
+  void OnEndedEarly(const DialError& error, Instant began, Instant now);
+  // A dial that made a connection counts as successful from now on.
+  void OnProved();
   void ForgetRequest(Request* request);
   // The upstream closed a connection that had been idle for so long.
   void OnClosedIdle(Duration idle, Instant now);
@@ -169,8 +175,8 @@ class Target : public Link<Empties>, public Link<Known> {
                                      const Waiting* waiting, Instant now);
   WaitInfo WaitInfoNow(const HostPool& pool, int place, Instant now) const;
   TargetRow Row(Instant now) const;
-  void AddConnections(Instant now, Snapshot* snapshot) const;
-  void AddLeases(Instant now, Snapshot* snapshot) const;
+  ConnectionRow RowOf(const Connection& conn, Instant now) const;
+  LeaseRow RowOf(const Lease& lease, Instant now) const;
 
   HostPool* AddPool(std::shared_ptr<const HostPoolKey> key, uint64_t hash);
   void RemovePool(HostPool* pool);
@@ -217,6 +223,7 @@ class Target : public Link<Empties>, public Link<Known> {
   void MoveFloor();
   void OnBreakerOpened(Instant now);
   void CloseBreaker();
+  void EndFailures();
   void RejectHopeless(Instant now);
   Connection* OldestIdle() const;
   Duration RetryAfter(RejectReason reason, const HostPool& pool,
@@ -241,10 +248,12 @@ class Target : public Link<Empties>, public Link<Known> {
 
   const std::string name_;
   const uint64_t hash_;
+  const uint64_t arrival_;
   std::vector<std::unique_ptr<HostPool>> pools_;
   int known_streams_ = 0;  // Learned; 0: not yet.
   std::string last_dial_error_;
   Breaker breaker_;
+  bool ended_early_ = false;  // As HostPool's.
   IdleLimit idle_limit_;
   Quarantine quarantine_;
   int floor_;

@@ -143,6 +143,11 @@ struct PoolConfig {
   // Seeds jitter; secrets come from the caller of Acquire.
   uint64_t seed = 1;
   Duration leak_after = std::chrono::seconds(60);
+  // What one thread carries out at most before it leaves the rest to the next
+  // one: among it are the grants of others, whose requests it encrypts and
+  // sends. Fixed for the pool's life.
+  int effects_per_turn = 16;
+  static constexpr int kNoTurns = 1 << 30;  // Whoever comes does it all.
 };
 
 // What went wrong with a dial (R13), as the transport reports it.

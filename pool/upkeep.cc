@@ -18,9 +18,7 @@ constexpr Duration kRecheck = std::chrono::seconds(1);
 
 // --- The circuit breaker ---
 
-void Target::OnDialFailed(const DialError& error, const DialTimings& timings,
-                          Instant began, Instant now) {
-  static_cast<void>(timings);
+void Target::OnDialFailed(const DialError& error, Instant began, Instant now) {
   ++counters_.dials_failed[static_cast<int>(error.failure_class)];
   last_dial_error_ = error.message.empty() ? error.reason : error.message;
   if (!Breaker::Counts(error)) {
@@ -30,6 +28,22 @@ void Target::OnDialFailed(const DialError& error, const DialTimings& timings,
                  now)) {
     OnBreakerOpened(now);
   }
+}
+
+void Target::OnEndedEarly(const DialError& error, Instant began, Instant now) {
+  ended_early_ = true;
+  OnDialFailed(error, began, now);
+}
+
+void Target::OnProved() {
+  ++counters_.dials_ok;
+  if (ended_early_) EndFailures();
+}
+
+void Target::EndFailures() {
+  ended_early_ = false;
+  last_dial_error_.clear();
+  CloseBreaker();
 }
 
 void Target::OnBreakerOpened(Instant now) {

@@ -102,9 +102,20 @@ void AddressKeeper::Do(Work work) {
   }
   for (auto& told : work.waiting) told(work.told);
   if (work.arm != kNever) {
-    loop_->RunAt(work.arm,
-                 [this, target = work.target, epoch = work.epoch,
-                  armed = work.arm] { OnTimer(target, epoch, armed); });
+    Loop::Deadline timer =
+        loop_->RunAt(work.arm, [this, target = work.target, epoch = work.epoch,
+                                armed = work.arm] {
+          OnTimer(target, epoch, armed);
+        });
+    {
+      MutexLock lock(&mu_);
+      Entry* const entry = FindLocked(work.target, {work.epoch, {}});
+      if (entry != nullptr && entry->armed == work.arm) {
+        std::swap(timer, entry->timer);
+      }
+    }
+    // The one that is not needed any more, or has run.
+    loop_->Cancel(timer);
   }
   if (work.ask) {
     resolver_->Resolve(work.host,

@@ -124,6 +124,7 @@ class AddressKeeper {
     bool asking = false;
     Instant used{};
     Instant armed = kNever;
+    Loop::Deadline timer;  // For `armed`.
     bool failing = false;  // DNS, the last time.
     std::vector<absl::AnyInvocable<void(absl::Status)>> waiting;
   };

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "pool/transport.h"
 #include "upstream/http1.h"
 #include "upstream/http2.h"
 #include "upstream/raw_codec.h"
@@ -17,8 +19,6 @@ namespace {
 
 // On HTTP/2, whatever the pool's own limit.
 constexpr int kMostStreams = 1000;
-// An idle connection that ends so soon was never meant to last.
-constexpr Duration kEarly = std::chrono::seconds(1);
 
 std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
                                  const Connection::Options& options) {
@@ -52,10 +52,11 @@ Connection::~Connection() {
 
 // The beginning.
 
-void Connection::Open(std::string_view early,
+bool Connection::Open(std::string_view early,
                       absl::AnyInvocable<void()> changed) {
   watch_ = loop_->sockets().Add(
       fd_, std::shared_ptr<SocketWatch::Watcher>(shared_from_this(), this));
+  if (watch_ == 0) return false;
   now_ = MonotonicNow();
   if (http2_ != nullptr) {
     {
@@ -64,12 +65,13 @@ void Connection::Open(std::string_view early,
     }
     FlushOnLoop();
   }
-  if (early.empty()) return;
+  if (early.empty()) return true;
   {
     MutexLock lock(&mu_);
     TakePlainLocked(early);
   }
   Settle();
+  return true;
 }
 
 bool Connection::IsReady(std::string* problem) {
@@ -78,7 +80,8 @@ bool Connection::IsReady(std::string* problem) {
     *problem = why_.empty() ? "the connection was closed" : why_;
     return false;
   }
-  return http2_ == nullptr || http2_->ready;
+  // One that takes no request is of no use; the peer may still change its mind.
+  return http2_ == nullptr || (http2_->ready && codec_->MaxStreams() > 0);
 }
 
 std::optional<int> Connection::Announce(ConnectionOwner* owner, pool::ConnId id,
@@ -89,22 +92,26 @@ std::optional<int> Connection::Announce(ConnectionOwner* owner, pool::ConnId id,
   owner_ = owner;
   id_ = id;
   handle_ = handle;
+  // What a validation heard served nobody.
+  answered_ = tell_answered_ = served_ = false;
+  probation_began_ = MonotonicNow();
   return codec_->MaxStreams();
 }
 
-void Connection::OnReady(int /*max_streams*/) {
+void Connection::OnReady(int max_streams) {
   http2_->ready = true;
-  http2_->news.changed = std::move(http2_->changed);
+  if (max_streams > 0) http2_->news.changed = std::move(http2_->changed);
 }
 
 void Connection::OnConcurrency(int max_streams) {
   http2_->news.max_streams = max_streams;
+  if (http2_->changed) http2_->news.changed = std::move(http2_->changed);
 }
 
 void Connection::OnGoAway(StreamId /*last*/, std::string why) {
   if (std::exchange(http2_->going_away, true)) return;
   http2_->news.going_away = true;
-  why_ = "the upstream takes no more requests: " + why;
+  NoteBreakLocked("the upstream takes no more requests: " + why);
 }
 
 bool Connection::IsSilent() {
@@ -128,9 +135,25 @@ bool Connection::broke_early() {
   return broke_early_;
 }
 
-void Connection::NoteBreakLocked() {
-  broke_early_ =
-      !answered_ && (HasCallsLocked() || MonotonicNow() - opened_ < kEarly);
+std::optional<pool::DialError> Connection::TakeEarlyEnd() {
+  MutexLock lock(&mu_);
+  if (served_ || !std::exchange(ended_on_probation_, false)) {
+    return std::nullopt;
+  }
+  return pool::DialError{
+      tls_failed_ ? pool::FailureClass::kTls : pool::FailureClass::kNetwork,
+      tls_failed_ ? "TLS_FAILED" : "CONNECT_FAILED",
+      absl::StrCat(options_.target, " (", options_.facts->remote_address,
+                   ") ended the connection before it had answered anything: ",
+                   why_)};
+}
+
+void Connection::NoteBreakLocked(std::string why) {
+  const bool on_probation =
+      MonotonicNow() - probation_began_ < pool::kProbation;
+  ended_on_probation_ = ended_on_probation_ || (!served_ && on_probation);
+  broke_early_ = !answered_ && (HasCallsLocked() || on_probation);
+  why_ = std::move(why);
 }
 
 void Connection::Close(pool::CloseReason reason) {
@@ -170,6 +193,7 @@ void Connection::Ping(Instant deadline, absl::AnyInvocable<void(bool)> told) {
 }
 
 void Connection::OnPingAck() {
+  served_ = true;
   NoteAnswerLocked();
   http2_->ping_deadline = kNever;
   http2_->news.pinged = std::move(http2_->pinged);
@@ -195,7 +219,7 @@ void Connection::CheckSilenceLocked(Instant now) {
     return;
   } else {
     why = "the upstream gave no sign of life, nor answered a PING";
-    NoteBreakLocked();
+    NoteBreakLocked(why);
     CloseLocked(pool::CloseReason::kError);
   }
   LoseAllLocked(why);
@@ -219,9 +243,17 @@ Instant Connection::DueLocked() const {
 }
 
 void Connection::ArmDeadline(Instant when) {
-  loop_->RunAt(when, [weak = weak_from_this()] {
+  Loop::Deadline armed = loop_->RunAt(when, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->OnDeadline();
   });
+  {
+    MutexLock lock(&mu_);
+    // Else an earlier one has been armed meanwhile, or this one has run.
+    if (state_ == State::kOpen && deadline_armed_ == when) {
+      std::swap(armed, deadline_);
+    }
+  }
+  loop_->Cancel(armed);
 }
 
 void Connection::OnDeadline() {
@@ -333,17 +365,20 @@ void Connection::CloseLocked(pool::CloseReason reason) {
 void Connection::FinishClose() {
   now_ = MonotonicNow();
   pool::CloseReason reason;
+  Loop::Deadline deadline;
   bool tell_answered = false;
   {
     MutexLock lock(&mu_);
     if (state_ != State::kClosing) return;
     reason = close_reason_;
+    deadline = std::exchange(deadline_, {});
     tell_answered = std::exchange(tell_answered_, false);
     // Which streams are given up, and why.
     if (http2_ != nullptr && sender_.empty()) FlushLocked();
     // A tunnel that was cut off must not look as if it had ended.
     cut_off_ ? ResetOnClose(fd_) : sender_.Finish();
   }
+  loop_->Cancel(deadline);
   // Whoever ends here may have nobody left but this watch.
   const std::shared_ptr<Connection> keep = shared_from_this();
   loop_->sockets().Remove(watch_);

@@ -102,12 +102,13 @@ class Connection final : public std::enable_shared_from_this<Connection>,
 
   // Begins to read. On HTTP/2 it also says what the protocol begins with, and
   // `changed` is told once that IsReady() has an answer. `early`: what has been
-  // received by now. Once, on the loop.
-  void Open(std::string_view early = {},
+  // received by now. Once, on the loop. False: the loop cannot watch the socket
+  // (errno says why), and the connection is to be dropped.
+  bool Open(std::string_view early = {},
             absl::AnyInvocable<void()> changed = nullptr);
 
-  // Whether calls can be made: on HTTP/2 not before the peer's settings came.
-  // When they never will, and on HTTP/2, `*problem` says why.
+  // Whether calls can be made: on HTTP/2 not before the peer's settings came and
+  // allow one. When they never will, and on HTTP/2, `*problem` says why.
   bool IsReady(std::string* problem);
 
   // From now on `owner` is told what happens. Returns how many calls can run
@@ -136,11 +137,14 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Open, and nothing has come that nobody asked for.
   bool IsSilent();
 
-  // Whether a call, or a PING, was answered yet.
+  // Whether a call, or a PING, was answered yet; since Announce, once that was.
   bool answered();
-  // The peer ended it before that, with a call under way or within a second of
-  // its beginning: its address may be no good. Final once its owner is told.
+  // The peer ended it before that, with a call under way or on probation: its
+  // address may be no good. Final once its owner is told.
   bool broke_early();
+  // The peer ended it, or says that it will, on probation (pool::kProbation) and
+  // before any byte of an answer: the error that its dial has failed with. Once.
+  std::optional<pool::DialError> TakeEarlyEnd();
 
   // Closes soon, on the loop; a running call ends with kCancelled.
   void Close(pool::CloseReason reason);
@@ -299,7 +303,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     if (!std::exchange(answered_, true)) tell_answered_ = true;
   }
   // The peer is about to end the connection.
-  void NoteBreakLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteBreakLocked(std::string why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // All fail: the connection has ended.
   void LoseAllLocked(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Its result is final.
@@ -341,7 +345,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Sender::Result EndOutputLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Sends what the codec wants to be sent, as far as the socket takes it.
   Sender::Result FlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Sender::Result FlushTakenLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What of it is written is added to `*total`.
+  Sender::Result FlushTakenLocked(size_t* total)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The same on the loop, which sees to what comes of it.
   void FlushOnLoop();
   // The same on any thread, unless the loop is about to or the socket is full.
@@ -388,11 +394,16 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool answered_ ABSL_GUARDED_BY(mu_) = false;
   bool tell_answered_ ABSL_GUARDED_BY(mu_) = false;  // The owner knows not yet.
   bool broke_early_ ABSL_GUARDED_BY(mu_) = false;
+  // A part of an answer has come since Announce.
+  bool served_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_on_probation_ ABSL_GUARDED_BY(mu_) = false;
+  bool tls_failed_ ABSL_GUARDED_BY(mu_) = false;
+  Instant probation_began_ ABSL_GUARDED_BY(mu_) = MonotonicNow();
   std::string why_ ABSL_GUARDED_BY(mu_);  // It is of no use any more.
-  // The earliest RunAt that is under way.
+  // The earliest RunAt that is under way; deadline_ names it, once it is there.
   Instant deadline_armed_ ABSL_GUARDED_BY(mu_) = kNever;
+  Loop::Deadline deadline_ ABSL_GUARDED_BY(mu_);
 
-  const Instant opened_ = MonotonicNow();
   // On the loop only.
   SocketWatch::Token watch_ = 0;
   bool socket_closed_ = false;

@@ -32,7 +32,16 @@ void Connection::UpdateWatch() {
     read = !read_paused_ && !read_ended_;
     write = write_armed_;
   }
-  loop_->sockets().SetInterest(watch_, read, write);
+  if (loop_->sockets().SetInterest(watch_, read, write)) return;
+  const std::string why = "its socket cannot be watched: " +
+                          std::string(SocketErrorText(errno));
+  {
+    MutexLock lock(&mu_);
+    if (state_ != State::kOpen) return;
+    LoseAllLocked(why);
+    CloseLocked(pool::CloseReason::kError);
+  }
+  FinishClose();
 }
 
 void Connection::OnReadable() {
@@ -94,6 +103,7 @@ void Connection::DecryptLocked(std::string_view bytes) {
     if (result == TlsResult::kClosed) {
       TakeEndLocked(!sender_.broken(), "the upstream closed the connection");
     } else if (result != TlsResult::kWantInput) {
+      tls_failed_ = true;
       TakeEndLocked(false, "TLS: " + engine_->error());
     }
     break;
@@ -112,14 +122,19 @@ void Connection::TakePlainLocked(std::string_view plain) {
   http2_->heard = now_;
   http2_->asked = kNever;
   if (codec_->Feed(plain)) return;
-  NoteBreakLocked();
-  why_ = codec_->error().message;
+  NoteBreakLocked(codec_->error().message);
   CloseLocked(pool::CloseReason::kError);
 }
 
 void Connection::TakeHttp1Locked(std::string_view plain) {
-  if (!options_.raw && first_.stream != 0 && !first_.ended &&
-      first_.result.bytes_written > 0) {
+  const bool called = first_.stream != 0 && !first_.ended;
+  if (options_.raw) {
+    if (called && !plain.empty()) {
+      served_ = true;
+      NoteAnswerLocked();
+    }
+  } else if (called && first_.result.bytes_written > 0) {
+    served_ = true;
     first_.result.bytes_read += plain.size();
     if (first_.first_byte == Instant{}) first_.first_byte = now_;
   }
@@ -131,8 +146,7 @@ void Connection::TakeHttp1Locked(std::string_view plain) {
     more = codec_->Feed(rest);
   }
   if (!more) {
-    NoteBreakLocked();
-    why_ = codec_->error().message;
+    NoteBreakLocked(codec_->error().message);
     // Before anything was asked of it a peer may say why it is about to close
     // (408 as a rule). Who does so later has lost count of its answers.
     CloseLocked(!codec_->error().unsolicited ? pool::CloseReason::kError
@@ -145,7 +159,7 @@ void Connection::TakeHttp1Locked(std::string_view plain) {
 
 void Connection::TakeEndLocked(bool clean, std::string why) {
   bool failed = HasCallsLocked();
-  NoteBreakLocked();
+  NoteBreakLocked(why);
   if (http2_ == nullptr && clean) {
     codec_->FeedEof();
     if (codec_->OutlivesEof()) {
@@ -219,11 +233,14 @@ void Connection::LeaveToLoop(const Rest& rest) {
 
 Sender::Result Connection::FlushLocked() {
   Sender::Result result = Sender::Result::kDone;
-  if (!sender_.empty()) result = FlushTakenLocked();
+  size_t written = 0;
+  if (!sender_.empty()) result = FlushTakenLocked(&written);
   while (result == Sender::Result::kDone && codec_->WantsWrite()) {
+    // Others wait for the lock; the loop goes on when it comes round again.
+    if (written >= Sender::kTurnBytes) return Sender::Result::kBlocked;
     codec_->TakeOutput(sender_.plain());
     if (sender_.empty()) break;
-    result = FlushTakenLocked();
+    result = FlushTakenLocked(&written);
   }
   if (result == Sender::Result::kDone && codec_->WantsEnd()) {
     result = EndOutputLocked();
@@ -238,16 +255,20 @@ Sender::Result Connection::EndOutputLocked() {
   } else {
     // No FIN: TLS may have to answer something yet.
     engine_->Shutdown(sender_.wire());
-    result = FlushTakenLocked();
+    size_t written = 0;
+    result = FlushTakenLocked(&written);
   }
+  // Of a tunnel whose end it is: what the peer has not said it need not say.
+  if (!read_ended_) served_ = true;
   codec_->OnEndWritten();
   if (first_.ended) CloseLocked(pool::CloseReason::kPeerClosed);
   return result;
 }
 
-Sender::Result Connection::FlushTakenLocked() {
+Sender::Result Connection::FlushTakenLocked(size_t* total) {
   size_t written = 0;
   const Sender::Result result = sender_.Flush(&written);
+  *total += written;
   if (written > 0) {
     codec_->OnWritten(written);
     if (http2_ == nullptr) first_.result.bytes_written += written;

@@ -201,7 +201,8 @@ void DialImpl::GiveUp() {
   engine_.reset();
   const AddressTicket ticket = std::exchange(result_.ticket, {});
   // A proxy that does not want to is in good health.
-  if (!aborted_ && std::string_view(worst_->reason) != "PROXY_REFUSED") {
+  if (!aborted_ && !std::exchange(local_failure_, false) &&
+      std::string_view(worst_->reason) != "PROXY_REFUSED") {
     keeper_->Broke(request_.target, ticket, worst_->message, MonotonicNow());
   }
   keeper_->Closed(request_.target, ticket);

@@ -80,7 +80,7 @@ class DialImpl final : public Dial,
   void TakeFacts();
   bool TakeProtocol();
   std::vector<std::string> Offer() const;
-  void MakeConnection();
+  bool MakeConnection();
 
   // Interrupts what waits for the socket at `when`, or at the dial's deadline.
   void Watch(Instant when);
@@ -126,6 +126,7 @@ class DialImpl final : public Dial,
   uint64_t watch_ = 0;  // Which Watch the timer belongs to.
   bool timed_out_ = false;
   bool aborted_ = false;
+  bool local_failure_ = false;  // The last one was no fault of the address.
 
   std::shared_ptr<ConnectRace> race_;
   std::optional<ConnectRace::Result> raced_;

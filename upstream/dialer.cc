@@ -118,7 +118,7 @@ Task<bool> DialImpl::Try() {
     result_.timings.tls = MonotonicNow() - start;
     if (!secured) co_return false;
   }
-  MakeConnection();
+  if (!MakeConnection()) co_return false;
   if (connection_->http2()) {
     const bool ready = co_await AwaitSettings();
     result_.timings.tls = MonotonicNow() - start;
@@ -297,7 +297,7 @@ bool DialImpl::Settle() {
   }
 }
 
-void DialImpl::MakeConnection() {
+bool DialImpl::MakeConnection() {
   const bool http2 = facts_.protocol == kHttp2;
   Connection::Options options{
       .target = request_.target,
@@ -313,9 +313,16 @@ void DialImpl::MakeConnection() {
       new Connection(loop_, io_->descriptor.release(), std::move(engine_),
                      std::move(options)));
   io_ = nullptr;
-  connection_->Open(early_, [weak = weak_from_this()] {
+  const bool watched = connection_->Open(early_, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->timer_.cancel();
   });
+  if (watched) return true;
+  connection_ = nullptr;
+  local_failure_ = true;
+  return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
+              absl::StrCat("connecting to ", where_,
+                           ": its socket cannot be watched: ",
+                           SocketErrorText(errno)));
 }
 
 // Without them nobody knows how many requests the peer takes.
@@ -327,8 +334,8 @@ Task<bool> DialImpl::AwaitSettings() {
     std::string problem;
     if (connection_->IsReady(&problem)) co_return true;
     if (problem.empty() && MonotonicNow() >= end) {
-      problem = absl::StrCat("its HTTP/2 settings did not come within ",
-                             ToMilliseconds(end - start), " ms");
+      problem = absl::StrCat("no HTTP/2 settings that allow a request came ",
+                             "within ", ToMilliseconds(end - start), " ms");
     }
     if (!problem.empty() || aborted_) {
       co_return Fail(FailureClass::kTls, "TLS_FAILED", TlsEnd(problem));

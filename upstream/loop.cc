@@ -62,12 +62,13 @@ void Loop::Join() {
 
 void Loop::Post(Work work) { boost::asio::post(asio_->io, std::move(work)); }
 
-void Loop::RunAt(Instant when, Work work) {
+Loop::Deadline Loop::RunAt(Instant when, Work work) {
+  Deadline deadline;
   {
     MutexLock lock(&mu_);
-    if (finished_) return;
-    deadlines_.Add(when, std::move(work));
-    if (when >= armed_) return;
+    if (finished_) return deadline;
+    deadline = deadlines_.Add(when, std::move(work));
+    if (when >= armed_) return deadline;
     armed_ = when;
   }
   if (RunsHere()) {
@@ -82,6 +83,19 @@ void Loop::RunAt(Instant when, Work work) {
       Arm(earliest);
     });
   }
+  return deadline;
+}
+
+void Loop::Cancel(const Deadline& deadline) {
+  if (!deadline) return;
+  Work dropped;  // What it holds does not end under the lock.
+  MutexLock lock(&mu_);
+  dropped = deadlines_.Remove(deadline);
+}
+
+size_t Loop::deadlines() const {
+  MutexLock lock(&mu_);
+  return deadlines_.size();
 }
 
 bool Loop::RunsHere() const {

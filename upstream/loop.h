@@ -19,11 +19,12 @@ class io_context;
 
 namespace hotline::upstream {
 
-// Thread safety: Post, RunAt, RunsHere and lag from any thread; the rest as
-// they say.
+// Thread safety: Post, RunAt, Cancel, RunsHere and lag from any thread; the rest
+// as they say.
 class Loop {
  public:
   using Work = absl::AnyInvocable<void()>;
+  using Deadline = DeadlineQueue::Token;
   static constexpr size_t kScratchBytes = 64 << 10;
 
   Loop();
@@ -44,9 +45,16 @@ class Loop {
 
   // Does `work` on the loop's thread at `when` or soon after. Wakes the loop
   // only if that is earlier than everything it waits for already.
-  void RunAt(Instant when, Work work);
+  Deadline RunAt(Instant when, Work work);
+
+  // Forgets work that is not due any more, and what it holds. Nothing happens
+  // when it has been done, or is about to be.
+  void Cancel(const Deadline& deadline);
 
   bool RunsHere() const;
+
+  // Work that waits for its time.
+  size_t deadlines() const;
 
   // How late the loop has been of late, or is now; halves every second.
   Duration lag(Instant now) const;

@@ -26,20 +26,21 @@ Sender::Result Sender::Flush(size_t* written) {
   *written = 0;
   if (broken_) return Result::kBroken;
   Result result = Result::kDone;
+  size_t left = kTurnBytes;
   if (engine_ == nullptr) {
     const size_t before = plain_used_;
-    result = Send(plain_, &plain_used_);
+    result = Send(plain_, &plain_used_, &left);
     *written = plain_used_ - before;
   } else {
-    result = FlushEncrypted(written);
+    result = FlushEncrypted(written, &left);
   }
   if (result != Result::kBlocked) Release();
   return result;
 }
 
-Sender::Result Sender::FlushEncrypted(size_t* written) {
+Sender::Result Sender::FlushEncrypted(size_t* written, size_t* left) {
   do {
-    const Result result = Send(wire_, &wire_sent_);
+    const Result result = Send(wire_, &wire_sent_, left);
     if (wire_sent_ > 0 && wire_noted_ < wire_plain_) {
       const size_t share = result == Result::kDone
                                ? wire_plain_
@@ -68,12 +69,16 @@ bool Sender::EncryptNext() {
   return true;
 }
 
-Sender::Result Sender::Send(std::string_view bytes, size_t* sent) {
+Sender::Result Sender::Send(std::string_view bytes, size_t* sent,
+                            size_t* left) {
   while (*sent < bytes.size()) {
-    const ssize_t size = send(fd_, bytes.data() + *sent, bytes.size() - *sent,
-                              MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (*left == 0) return Result::kBlocked;
+    const ssize_t size =
+        send(fd_, bytes.data() + *sent, std::min(*left, bytes.size() - *sent),
+             MSG_NOSIGNAL | MSG_DONTWAIT);
     if (size >= 0) {
       *sent += static_cast<size_t>(size);
+      *left -= static_cast<size_t>(size);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return Result::kBlocked;
     } else if (errno != EINTR) {
@@ -88,7 +93,8 @@ void Sender::Finish() {
   if (engine_ != nullptr && !broken_ && wire_.empty()) {
     engine_->Shutdown(&wire_);
     size_t sent = 0;
-    Send(wire_, &sent);
+    size_t left = kTurnBytes;
+    Send(wire_, &sent, &left);
   }
   Release();
 }

@@ -17,7 +17,7 @@ class Sender {
  public:
   enum class Result {
     kDone,     // Everything has been taken by the kernel.
-    kBlocked,  // The socket takes no more for now.
+    kBlocked,  // The socket takes no more for now, or its turn is over.
     kBroken,   // It never will again; see broken_why().
   };
 
@@ -34,10 +34,13 @@ class Sender {
   // Nothing waits.
   bool empty() const { return waiting() == 0 && wire_.size() == wire_sent_; }
 
-  // Sends what it can without blocking. `*written`: how much plain text was
-  // taken by the kernel just now. Of a TLS record half taken nobody knows what
-  // arrives; some of it counts, never all.
+  // Sends what it can without blocking, about kTurnBytes at most: a socket may
+  // take more for as long as it is given more, and meanwhile the connection's
+  // other users wait for its lock. `*written`: how much plain text was taken by
+  // the kernel just now. Of a TLS record half taken nobody knows what arrives;
+  // some of it counts, never all.
   Result Flush(size_t* written);
+  static constexpr size_t kTurnBytes = 256 << 10;
 
   // Sends the notice of the end, where there is one and nothing is in its way,
   // and forgets the rest.
@@ -47,8 +50,9 @@ class Sender {
   const std::string& broken_why() const { return broken_why_; }
 
  private:
-  Result Send(std::string_view bytes, size_t* sent);
-  Result FlushEncrypted(size_t* written);
+  // `left`: bytes of this turn; less after it.
+  Result Send(std::string_view bytes, size_t* sent, size_t* left);
+  Result FlushEncrypted(size_t* written, size_t* left);
   bool EncryptNext();
   void Release();
   void Break(std::string why);

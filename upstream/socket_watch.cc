@@ -66,15 +66,16 @@ SocketWatch::Token SocketWatch::Add(int fd, std::shared_ptr<Watcher> watcher) {
   Entry& entry = entries_[token];
   entry.fd = fd;
   entry.watcher = std::move(watcher);
-  Control(token, &entry, EPOLLIN);
-  return token;
+  if (Control(token, &entry, EPOLLIN)) return token;
+  entries_.erase(token);
+  return 0;
 }
 
-void SocketWatch::SetInterest(Token token, bool read, bool write) {
+bool SocketWatch::SetInterest(Token token, bool read, bool write) {
   const auto found = entries_.find(token);
   assert(found != entries_.end());
-  Control(token, &found->second,
-          (read ? EPOLLIN : 0u) | (write ? EPOLLOUT : 0u));
+  return Control(token, &found->second,
+                 (read ? EPOLLIN : 0u) | (write ? EPOLLOUT : 0u));
 }
 
 void SocketWatch::Remove(Token token) {
@@ -88,8 +89,8 @@ void SocketWatch::Remove(Token token) {
 
 // Without any event the socket is not in the set: one that failed would be
 // ready for ever.
-void SocketWatch::Control(Token token, Entry* entry, uint32_t events) {
-  if (entry->events == events) return;
+bool SocketWatch::Control(Token token, Entry* entry, uint32_t events) {
+  if (entry->events == events) return true;
   const int operation = events == 0          ? EPOLL_CTL_DEL
                         : entry->events == 0 ? EPOLL_CTL_ADD
                                              : EPOLL_CTL_MOD;
@@ -97,9 +98,10 @@ void SocketWatch::Control(Token token, Entry* entry, uint32_t events) {
   epoll_event event{};
   event.events = events;
   event.data.u64 = token;
-  [[maybe_unused]] const int result =
-      epoll_ctl(epoll_, operation, entry->fd, &event);
-  assert(result == 0);
+  if (epoll_ctl(epoll_, operation, entry->fd, &event) == 0) return true;
+  // As if nothing was asked: it may be in the set no more.
+  entry->events = 0;
+  return false;
 }
 
 }  // namespace hotline::upstream

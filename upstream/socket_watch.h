@@ -42,11 +42,14 @@ class SocketWatch {
   // Watches nothing any more, so that the io_context can come to its end.
   void Finish();
 
-  // Waits until `fd` can be read. Keeps the watcher alive until Remove.
+  // Waits until `fd` can be read. Keeps the watcher alive until Remove. 0: the
+  // kernel does not take it (errno says why: too many watches, no memory), and
+  // nothing is kept.
   Token Add(int fd, std::shared_ptr<Watcher> watcher);
   // What to wait for from now on. With neither, nothing is told, not even that
-  // the socket has failed.
-  void SetInterest(Token token, bool read, bool write);
+  // the socket has failed. False: the kernel does not take it (errno says why);
+  // nothing may be told any more, so the socket is to be given up.
+  [[nodiscard]] bool SetInterest(Token token, bool read, bool write);
   // Before the socket is closed. Nothing is told any more, also of what has
   // been seen already.
   void Remove(Token token);
@@ -61,7 +64,7 @@ class SocketWatch {
 
   void Wait();
   void Tell();
-  void Control(Token token, Entry* entry, uint32_t events);
+  bool Control(Token token, Entry* entry, uint32_t events);
 
   const int epoll_;
   const std::unique_ptr<Asio> asio_;

@@ -105,8 +105,14 @@ std::shared_ptr<const ConnectionFacts> Upstream::Describe(
   return connection == nullptr ? nullptr : connection->facts();
 }
 
-void Upstream::RunAt(Instant when, absl::AnyInvocable<void()> work) {
-  impl_->RunAt(when, std::move(work));
+Upstream::Timer Upstream::RunAt(Instant when,
+                                absl::AnyInvocable<void()> work) {
+  return impl_->RunAt(when, std::move(work));
+}
+
+void Upstream::CancelTimer(const Timer& timer) {
+  if (timer.sequence == 0) return;
+  impl_->loops_[timer.loop]->Cancel({timer.when, timer.sequence});
 }
 
 Duration Upstream::LoopLag() const {

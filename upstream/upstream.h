@@ -125,7 +125,16 @@ class Upstream final : public pool::Transport {
   std::shared_ptr<const ConnectionFacts> Describe(pool::Handle handle) const;
 
   // Runs `work` on a loop's thread at `when` or soon after. Never after Stop.
-  void RunAt(Instant when, absl::AnyInvocable<void()> work);
+  // Returns its name.
+  struct Timer {
+    size_t loop = 0;
+    Instant when = kNever;
+    uint64_t sequence = 0;  // 0: names none.
+  };
+  Timer RunAt(Instant when, absl::AnyInvocable<void()> work);
+  // Forgets it, with all that `work` holds. Nothing happens when it has run, or
+  // is about to.
+  void CancelTimer(const Timer& timer);
 
   // The longest time a loop's thread took to come to a timer that was due, of
   // late (decays); seconds matter, microseconds do not.

@@ -219,9 +219,12 @@ void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
   const auto& connection = result.connection;
   if (connection != nullptr) {
     const pool::Handle handle = table_.NewHandle();
+    const bool validated = connection->answered();
     if (const auto streams = connection->Announce(this, id, handle)) {
       table_.Add(connection);
-      if (connection->answered()) OnAnswered(*connection);
+      if (validated) {
+        keeper_->Answered(connection->target(), connection->ticket());
+      }
       events_->Dialed(id, {handle, *streams, result.timings}, MonotonicNow());
       return;
     }
@@ -273,7 +276,8 @@ void Upstream::Impl::OnConnectionClosed(Connection& connection,
                    "connections end before they have answered anything", now);
   }
   keeper_->Closed(connection.target(), connection.ticket());
-  events_->Closed(connection.id(), reason, now);
+  const auto early = connection.TakeEarlyEnd();
+  events_->Closed(connection.id(), reason, early ? &*early : nullptr, now);
   // After that: until then a call on it has to wait for the pool's knowing.
   table_.Remove(connection.handle());
 }
@@ -393,27 +397,38 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
 
 void Upstream::Impl::WakeAt(int shard, Instant when) {
   if (stopping_ || shard < 0 || shard >= kMaxShards || when == kNever) return;
-  const int64_t wanted = std::max<int64_t>(when.time_since_epoch().count(), 1);
-  std::atomic<int64_t>& armed = ticks_[shard];
-  int64_t current = armed.load();
-  do {
-    if (current != 0 && current <= wanted) return;
-  } while (!armed.compare_exchange_weak(current, wanted));
   // One loop per shard, so that its ticks do not run into each other.
-  loops_[shard % loops_.size()]->RunAt(when, [this, shard, wanted, &armed] {
-    int64_t mine = wanted;
-    // An earlier one has been armed since, and will see to it.
-    if (!armed.compare_exchange_strong(mine, 0)) return;
-    tick_(shard, MonotonicNow());
-  });
+  Loop* const loop = loops_[shard % loops_.size()].get();
+  Loop::Deadline later;
+  {
+    MutexLock lock(&ticks_mu_);
+    Loop::Deadline& armed = ticks_[shard];
+    if (armed && armed.when <= when) return;
+    // The earlier one will see to it.
+    later = std::exchange(
+        armed, loop->RunAt(when, [this, shard, when] { Tick(shard, when); }));
+  }
+  loop->Cancel(later);
 }
 
-void Upstream::Impl::RunAt(Instant when, absl::AnyInvocable<void()> work) {
-  if (stopping_ || when == kNever) return;
-  for (const auto& loop : loops_) {
-    if (loop->RunsHere()) return loop->RunAt(when, std::move(work));
+void Upstream::Impl::Tick(int shard, Instant armed) {
+  {
+    MutexLock lock(&ticks_mu_);
+    Loop::Deadline& deadline = ticks_[shard];
+    if (deadline.when != armed) return;
+    deadline = {};
   }
-  loops_[NextLoop()]->RunAt(when, std::move(work));
+  tick_(shard, MonotonicNow());
+}
+
+Upstream::Timer Upstream::Impl::RunAt(Instant when,
+                                      absl::AnyInvocable<void()> work) {
+  if (stopping_ || when == kNever) return {};
+  size_t loop = 0;
+  while (loop < loops_.size() && !loops_[loop]->RunsHere()) ++loop;
+  if (loop == loops_.size()) loop = NextLoop();
+  const auto deadline = loops_[loop]->RunAt(when, std::move(work));
+  return {loop, deadline.when, deadline.sequence};
 }
 
 }  // namespace hotline::upstream

@@ -40,8 +40,7 @@ class Upstream::Impl final : public ConnectionOwner {
  public:
   Impl(std::shared_ptr<const Live> live, std::shared_ptr<TlsSessions> sessions)
       : sessions_(std::move(sessions)),
-        live_(std::move(live)),
-        ticks_(new std::atomic<int64_t>[kMaxShards]()) {}
+        live_(std::move(live)) {}
 
   absl::Status Init();
   void Start(pool::TransportEvents* events,
@@ -52,7 +51,7 @@ class Upstream::Impl final : public ConnectionOwner {
   void Probe(pool::ConnId id, pool::Handle handle,
              std::shared_ptr<const pool::HostPoolKey> key);
   void WakeAt(int shard, Instant when);
-  void RunAt(Instant when, absl::AnyInvocable<void()> work);
+  Timer RunAt(Instant when, absl::AnyInvocable<void()> work);
 
   void OnConnectionClosed(Connection& connection,
                           pool::CloseReason reason) override;
@@ -63,10 +62,12 @@ class Upstream::Impl final : public ConnectionOwner {
     events_->ConcurrencyChanged(connection.id(), max_streams, MonotonicNow());
   }
   void OnGoAway(Connection& connection) override {
-    events_->GoAway(connection.id(), MonotonicNow());
+    const auto early = connection.TakeEarlyEnd();
+    events_->GoAway(connection.id(), early ? &*early : nullptr, MonotonicNow());
   }
   void OnAnswered(Connection& connection) override {
     keeper_->Answered(connection.target(), connection.ticket());
+    events_->Served(connection.id(), MonotonicNow());
   }
   void OnErrors(Connection& connection, int count) override {
     for (int i = 0; i < count; ++i) {
@@ -125,6 +126,7 @@ class Upstream::Impl final : public ConnectionOwner {
   void FailDial(pool::ConnId id, const char* message);
   void NoteUnsolicited(Connection& connection);
   void StopLoop(size_t loop);
+  void Tick(int shard, Instant armed);
   std::string ProfileFor(const pool::HostPoolKey& key,
                          const TargetPolicy& policy, const Options& options);
   // REQUIRES: mu_ is held. Those of a target, or of all that have no room.
@@ -142,8 +144,9 @@ class Upstream::Impl final : public ConnectionOwner {
   std::atomic<size_t> next_loop_{0};
   pool::TransportEvents* events_ = nullptr;
   std::function<void(int, Instant)> tick_;
-  // Per shard, when it is to be told the time; 0: not at all.
-  const std::unique_ptr<std::atomic<int64_t>[]> ticks_;
+  // Per shard, the work that will tell it the time, if any.
+  Mutex ticks_mu_;
+  absl::flat_hash_map<int, Loop::Deadline> ticks_ ABSL_GUARDED_BY(ticks_mu_);
   // Stopping: what is asked is refused. Stopped: nothing is said any more.
   std::atomic<bool> stopping_{false};
   std::atomic<bool> stopped_{false};

@@ -108,7 +108,7 @@ TEST_F(ErrorThresholdTest, TheEleventhEndsItsServiceAndAnotherIsDialled) {
   ASSERT_EQ(world_.closes.size(), 1u);
   EXPECT_EQ(world_.closes[0].first, first.conn);
   EXPECT_EQ(world_.closes[0].second, CloseReason::kProbeFailed);
-  pool_->Closed(first.conn, CloseReason::kError, now_);
+  pool_->Closed(first.conn, CloseReason::kError, nullptr, now_);
 
   Established established;
   established.handle = 2;

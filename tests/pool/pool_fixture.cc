@@ -27,6 +27,7 @@ void RecordingTransport::WakeAt(int shard, Instant when) {
 PoolTest::PoolTest() {
   config_.shards = 1;
   config_.instance = 7;
+  config_.effects_per_turn = PoolConfig::kNoTurns;
 }
 
 PoolTest::~PoolTest() = default;
@@ -190,12 +191,27 @@ void PoolTest::CloseAll() {
 }
 
 void PoolTest::Closed(ConnId id, CloseReason reason) {
-  pool().Closed(id, reason, now_);
+  pool().Closed(id, reason, nullptr, now_);
+  Check();
+}
+
+void PoolTest::ClosedEarly(ConnId id, CloseReason reason) {
+  pool().Closed(id, reason, &early_, now_);
+  Check();
+}
+
+void PoolTest::GoAwayEarly(ConnId id) {
+  pool().GoAway(id, &early_, now_);
+  Check();
+}
+
+void PoolTest::Served(ConnId id) {
+  pool().Served(id, now_);
   Check();
 }
 
 void PoolTest::GoAway(ConnId id) {
-  pool().GoAway(id, now_);
+  pool().GoAway(id, nullptr, now_);
   Check();
 }
 

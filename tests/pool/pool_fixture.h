@@ -120,6 +120,10 @@ class PoolTest : public ::testing::Test {
   void CloseAll();
   void Closed(ConnId id, CloseReason reason = CloseReason::kPeerClosed);
   void GoAway(ConnId id);
+  // The same on probation.
+  void ClosedEarly(ConnId id, CloseReason reason = CloseReason::kPeerClosed);
+  void GoAwayEarly(ConnId id);
+  void Served(ConnId id);
   void KeepAliveSaid(ConnId id, Duration timeout);
   void ErrorCounted(ConnId id, int times = 1);
   void ConcurrencyChanged(ConnId id, int streams);
@@ -158,6 +162,7 @@ class PoolTest : public ::testing::Test {
   RecordingTransport transport_;
   Instant now_ = Instant{} + hours(1);
   DialTimings timings_;  // Of each dial.
+  DialError early_{FailureClass::kNetwork, "CONNECT_FAILED", "it ended early"};
 
  private:
   TargetConfig ConfigOf(const std::string& target) const;

@@ -36,6 +36,7 @@ void Network::Dial(ConnId id, std::shared_ptr<const pool::HostPoolKey> key) {
   Expect(id != 0 && key != nullptr, "a dial of nothing");
   Expect(connections_.emplace(id, Connection{}).second, "an id is used twice");
   ++live_;
+  ++dials_;
   Answer(options_.max_dial, [this, id, key, address = ChooseAddress()] {
     FinishDial(id, address);
   });
@@ -81,7 +82,39 @@ void Network::FinishDial(ConnId id, size_t address) {
   established.max_streams =
       options_.max_streams == 1 ? 1 : dice_->Between(0, options_.max_streams);
   conn.streams = established.max_streams;
+  const bool ends = !calm_ && dice_->Percent(options_.early_end_percent);
   tell_([&] { pool_->Dialed(id, established, schedule_->now()); });
+  const auto made = connections_.find(id);
+  if (!ends || made == connections_.end()) return;
+  if (made->second.phase == Connection::kOpen) EndByItself(id, /*early=*/true);
+}
+
+const pool::DialError* Network::EarlyError(ConnId id, bool early) {
+  static const pool::DialError errors[] = {
+      {pool::FailureClass::kNetwork, "CONNECT_FAILED", "it ended early"},
+      {pool::FailureClass::kTls, "TLS_FAILED", "it was refused early"}};
+  Connection& conn = connections_[id];
+  if (!early || conn.served || conn.early) return nullptr;
+  conn.early = true;
+  ++early_;
+  return &errors[dice_->Between(0, 1)];
+}
+
+void Network::EndByItself(ConnId id, bool early) {
+  const auto reason = dice_->Percent(50) ? CloseReason::kPeerClosed
+                                         : CloseReason::kUnsolicited;
+  if (early && dice_->Percent(30)) {
+    const pool::DialError* const error = EarlyError(id, true);
+    tell_([&] { pool_->GoAway(id, error, schedule_->now()); });
+    if (!connections_.contains(id) ||
+        connections_[id].phase != Connection::kOpen) {
+      return;
+    }
+  }
+  connections_[id].phase = Connection::kClosed;
+  std::erase(open_, id);
+  Answer(std::chrono::milliseconds(3),
+         [this, id, reason, early] { TellClosed(id, reason, early); });
 }
 
 void Network::Probe(ConnId id, pool::Handle handle,
@@ -120,16 +153,17 @@ void Network::Close(ConnId id, pool::Handle handle, CloseReason reason) {
   conn.phase = Connection::kClosed;
   std::erase(open_, id);
   Answer(std::chrono::milliseconds(5),
-         [this, id] { TellClosed(id, CloseReason::kError); });
+         [this, id] { TellClosed(id, CloseReason::kError, false); });
 }
 
-void Network::TellClosed(ConnId id, CloseReason reason) {
+void Network::TellClosed(ConnId id, CloseReason reason, bool early) {
+  const pool::DialError* const error = EarlyError(id, early);
   connections_.erase(id);
   --live_;
-  tell_([&] { pool_->Closed(id, reason, schedule_->now()); });
+  tell_([&] { pool_->Closed(id, reason, error, schedule_->now()); });
   // A stale word changes nothing.
   if (!calm_ && dice_->Percent(5)) {
-    tell_([&] { pool_->Closed(id, reason, schedule_->now()); });
+    tell_([&] { pool_->Closed(id, reason, error, schedule_->now()); });
   }
 }
 
@@ -179,22 +213,20 @@ void Network::Mischief() {
   const int index = dice_->Between(0, static_cast<int>(open_.size()) - 1);
   const ConnId id = open_[index];
   const Instant now = schedule_->now();
-  const int what = dice_->Between(0, 10);
+  const int what = dice_->Between(0, 11);
   if (what <= 3) {
-    connections_[id].phase = Connection::kClosed;
-    std::erase(open_, id);
-    const auto reason = dice_->Percent(50) ? CloseReason::kPeerClosed
-                                           : CloseReason::kUnsolicited;
-    Answer(std::chrono::milliseconds(3),
-           [this, id, reason] { TellClosed(id, reason); });
+    EndByItself(id, dice_->Percent(30));
   } else if (what <= 5) {
     ++peer_events_.goaways;
-    tell_([&] { pool_->GoAway(id, now); });
+    tell_([&] { pool_->GoAway(id, nullptr, now); });
   } else if (what <= 7 && options_.max_streams > 1) {
     ChangeLimit(id);
   } else if (what <= 8) {
     const Duration timeout = dice_->Millis(20, 600);
     tell_([&] { pool_->KeepAliveSaid(id, timeout, now); });
+  } else if (what <= 9) {
+    connections_[id].served = true;
+    tell_([&] { pool_->Served(id, now); });
   } else {
     tell_([&] { pool_->ErrorCounted(id, now); });
   }

@@ -22,6 +22,7 @@ struct NetworkOptions {
   int inline_percent = 10;  // Answers from inside the call.
   int dial_fails_percent = 10;
   int probe_fails_percent = 20;
+  int early_end_percent = 10;  // Connections that end as soon as they are made.
   int late_tick_percent = 10;
   int max_streams = 1;  // 1: HTTP/1.1.
   // Each may be down for a while. One that failed three dials in a row is not
@@ -56,6 +57,9 @@ class Network final : public pool::Transport {
 
   // Dials and connections that the pool has not been told the end of.
   int live() const { return live_; }
+  // All there were, and connections that ended on probation.
+  uint64_t dials() const { return dials_; }
+  uint64_t early() const { return early_; }
   const PeerEvents& peer_events() const { return peer_events_; }
   bool ProbeOutstanding(pool::ConnId id) const;
   // Empty: the pool kept its side of the conversation.
@@ -78,7 +82,8 @@ class Network final : public pool::Transport {
     int streams = 0;  // Allowed.
     int probes = 0;
     bool close_asked = false;
-    bool end_told = false;
+    bool served = false;
+    bool early = false;  // Told.
   };
 
   struct Address {
@@ -99,7 +104,10 @@ class Network final : public pool::Transport {
   // Whether a dial of it fails; ejects it when it has failed too often.
   bool Fails(Address* address);
   void ChangeLimit(pool::ConnId id);
-  void TellClosed(pool::ConnId id, pool::CloseReason reason);
+  void EndByItself(pool::ConnId id, bool early);
+  // Null, or the error of one that ends on probation.
+  const pool::DialError* EarlyError(pool::ConnId id, bool early);
+  void TellClosed(pool::ConnId id, pool::CloseReason reason, bool early);
   void Expect(bool holds, const char* what);
 
   Schedule* const schedule_;
@@ -116,6 +124,8 @@ class Network final : public pool::Transport {
   size_t next_address_ = 0;
   pool::Handle next_handle_ = 1;
   int live_ = 0;
+  uint64_t dials_ = 0;
+  uint64_t early_ = 0;
   PeerEvents peer_events_;
 };
 

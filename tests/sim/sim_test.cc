@@ -29,6 +29,7 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
   PeerEvents peers;
   uint64_t opened = 0;
   uint64_t barred = 0;
+  uint64_t early = 0;
   for (int i = 0; i < seeds; ++i) {
     Simulation simulation(first_seed + i, trace);
     const std::string problem = simulation.Run(events);
@@ -38,6 +39,7 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
     queued += simulation.queued();
     opened += simulation.opened();
     barred += simulation.barred();
+    early += simulation.early();
     peers.goaways += simulation.peer_events().goaways;
     peers.raised += simulation.peer_events().raised;
     peers.lowered += simulation.peer_events().lowered;
@@ -58,9 +60,13 @@ TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
   // A simulation in which nothing happens proves nothing.
   EXPECT_GT(granted, all_events / 100);
   EXPECT_GT(queued, all_events / 100);
-  std::printf("%llu circuits opened, %llu callers barred\n",
-              static_cast<unsigned long long>(opened),
-              static_cast<unsigned long long>(barred));
+  std::printf(
+      "%llu circuits opened, %llu callers barred; %llu connections ended on "
+      "probation\n",
+      static_cast<unsigned long long>(opened),
+      static_cast<unsigned long long>(barred),
+      static_cast<unsigned long long>(early));
+  EXPECT_GT(early, all_events / 10'000);
   if (seeds < 30) return;  // A few of them may have no HTTP/2.
   EXPECT_GT(peers.goaways, all_events / 1000);
   for (const uint64_t n : {peers.raised, peers.lowered, peers.stopped}) {

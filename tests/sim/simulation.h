@@ -34,6 +34,8 @@ class Simulation {
   uint64_t granted() const { return granted_; }
   uint64_t queued() const { return queued_; }
   const PeerEvents& peer_events() const { return network_->peer_events(); }
+  // Connections that ended on probation.
+  uint64_t early() const { return network_->early(); }
   // Breakers that opened, and callers they turned away.
   uint64_t opened() const { return opened_; }
   uint64_t barred() const { return barred_; }

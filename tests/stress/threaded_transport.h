@@ -112,7 +112,10 @@ class ThreadedTransport final : public Transport {
         // Every second shared one has streams.
         pool_->Dialed(id, {id + 1, random_() % 2 == 0 ? 3 : 1, {}}, now);
         if (random_() % 4 == 0) pool_->ConcurrencyChanged(id, 2, now);
-        if (random_() % 4 == 0) pool_->GoAway(id, now);
+        if (random_() % 4 == 0) pool_->Served(id, now);
+        if (random_() % 4 == 0) {
+          pool_->GoAway(id, random_() % 2 == 0 ? &early_ : nullptr, now);
+        }
         if (random_() % 4 == 0) pool_->ErrorCounted(id, now);
         return;
       case Question::kProbe:
@@ -120,7 +123,8 @@ class ThreadedTransport final : public Transport {
         return;
       case Question::kClose:
         --open_;
-        pool_->Closed(id, CloseReason::kError, now);
+        pool_->Closed(id, CloseReason::kError,
+                      random_() % 8 == 0 ? &early_ : nullptr, now);
         return;
     }
   }
@@ -132,6 +136,7 @@ class ThreadedTransport final : public Transport {
   std::vector<Instant> wakes_;
   bool stopping_ = false;
   std::mt19937_64 random_{17};
+  const DialError early_{FailureClass::kNetwork, "CONNECT_FAILED", "early"};
   int open_ = 0;
   std::thread thread_;
 };

@@ -76,8 +76,10 @@ class NotingPool final : public pool::TransportEvents {
       dials_[id] = {0, error, timings, 0};
     });
   }
-  void Closed(pool::ConnId id, pool::CloseReason reason, Instant) override {
+  void Closed(pool::ConnId id, pool::CloseReason reason,
+              const pool::DialError* early, Instant) override {
     Note([&] {
+      if (early != nullptr) early_[id] = *early;
       ++closes_[id];
       closed_[id] = reason;
     });
@@ -88,8 +90,14 @@ class NotingPool final : public pool::TransportEvents {
   void ConcurrencyChanged(pool::ConnId id, int streams, Instant) override {
     Note([&] { streams_[id] = streams; });
   }
-  void GoAway(pool::ConnId id, Instant) override {
-    Note([&] { ++goaways_[id]; });
+  void GoAway(pool::ConnId id, const pool::DialError* early, Instant) override {
+    Note([&] {
+      if (early != nullptr) early_[id] = *early;
+      ++goaways_[id];
+    });
+  }
+  void Served(pool::ConnId id, Instant) override {
+    Note([&] { ++served_[id]; });
   }
   void ErrorCounted(pool::ConnId id, Instant) override {
     Note([&] { ++errors_[id]; });
@@ -126,6 +134,13 @@ class NotingPool final : public pool::TransportEvents {
   std::vector<Duration> said(pool::ConnId id) {
     return Look([&] { return said_[id]; });
   }
+  // Of one that ended on probation; a message that is empty: of none.
+  pool::DialError early(pool::ConnId id) {
+    return Look([&] { return early_[id]; });
+  }
+  int served(pool::ConnId id) {
+    return Look([&] { return served_[id]; });
+  }
   int answers(pool::ConnId id) {
     return Look([&] { return answers_[id]; });
   }
@@ -146,6 +161,8 @@ class NotingPool final : public pool::TransportEvents {
   std::map<pool::ConnId, int> goaways_;
   std::map<pool::ConnId, std::vector<Duration>> said_;
   std::map<pool::ConnId, int> errors_;
+  std::map<pool::ConnId, int> served_;
+  std::map<pool::ConnId, pool::DialError> early_;
   std::map<pool::ConnId, pool::CloseReason> closed_;
   std::vector<std::pair<pool::ConnId, bool>> probes_;
 };
