@@ -99,8 +99,8 @@ void LogWriter::Run() {
   }
 }
 
-bool LogWriter::TakeBatch(std::string* batch, uint64_t* missing)
-    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+bool LogWriter::TakeBatch(std::string* batch,
+                          uint64_t* missing) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   std::unique_lock<std::mutex> lock(mu_.native());
   while (queued_.empty() && !stopping_) {
     idle_ = true;

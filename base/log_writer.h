@@ -40,8 +40,8 @@ class LogWriter {
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
 
-  // `line` ends in '\n' and is at most PIPE_BUF bytes long, so that a pipe takes
-  // it as a whole. Starts the thread the first time. Never waits for the
+  // `line` ends in '\n' and is at most PIPE_BUF bytes long, so that a pipe
+  // takes it as a whole. Starts the thread the first time. Never waits for the
   // descriptor.
   void Add(std::string_view line);
 

@@ -1,5 +1,6 @@
 // Text that callers, upstreams and files bring, which may be any bytes: made
-// valid UTF-8 for what is sent on, or made harmless for what is shown to people.
+// valid UTF-8 for what is sent on, or made harmless for what is shown to
+// people.
 //
 // Thread safety: pure functions.
 #ifndef HOTLINE_BASE_TEXT_H_

@@ -175,11 +175,7 @@ void TunnelCall::OnHead(int status, std::vector<upstream::Header> headers) {
     FillDialTimings(dial_, timings);
     FillWait(wait_, opened->mutable_wait());
   }
-  for (upstream::Header& header : headers) {
-    v1::Header* const out = opened->add_headers();
-    out->set_name(std::move(header.name));
-    out->set_value(std::move(header.value));
-  }
+  MoveHeaders(&headers, opened->mutable_headers());
   caller_->Write(std::move(message));
   caller_->AskForMore();
 }

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/text.h"
 #include "upstream/dial_impl.h"
 #include "upstream/socket_io.h"
 #include "upstream/sockets.h"
@@ -192,7 +193,8 @@ std::vector<std::string> DialImpl::Offer() const {
 void DialImpl::TakeFacts() {
   const TlsFacts tls = engine_->facts();
   ++(tls.resumed ? result_.resumed_handshakes : result_.full_handshakes);
-  chosen_ = tls.alpn;
+  // It may be any bytes, and becomes part of messages.
+  chosen_ = ToUtf8(tls.alpn);
   facts_.tls_version = tls.version;
   facts_.tls_cipher = tls.cipher;
   facts_.tls_profile = request_.tls_profile;

@@ -68,8 +68,9 @@ TEST_F(LogWriterTest, AReaderThatStandsStillDelaysNobodyAndLearnsWhatItMissed) {
   EXPECT_GT(writer_->dropped(), 0u);
   EXPECT_FALSE(writer_->Flush(milliseconds(20)));
 
-  std::thread reader(
-      [this] { ReadWhile([this] { return !all_.ends_with("afterwards\n"); }); });
+  std::thread reader([this] {
+    ReadWhile([this] { return !all_.ends_with("afterwards\n"); });
+  });
   ASSERT_TRUE(writer_->Flush(seconds(60)));
   writer_->Add("afterwards\n");
   reader.join();

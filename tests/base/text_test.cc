@@ -30,8 +30,8 @@ TEST(TextTest, InvalidBytesAreFoundWhereverTheyAre) {
 }
 
 TEST(TextTest, ValidTextStaysAsItIs) {
-  for (const std::string text :
-       {"", "plain", "h\u00e9\u65e5 \U0001f525", "0123456789\u00e9abcdefghij"}) {
+  for (const std::string text : {"", "plain", "h\u00e9\u65e5 \U0001f525",
+                                 "0123456789\u00e9abcdefghij"}) {
     EXPECT_TRUE(IsUtf8(text));
     EXPECT_EQ(ToUtf8(text), text);
     EXPECT_EQ(Printable(text), text);
@@ -76,13 +76,15 @@ TEST(TextTest, EachUseHasItsEscapes) {
 }
 
 TEST(TextTest, PiecesAreEscapedAsTheWholeIs) {
-  const std::string text = "a\r\n\u00e9\u65e5\U0001f525\x1b\u009b\xffz\rb\xe2\x82";
+  const std::string text =
+      "a\r\n\u00e9\u65e5\U0001f525\x1b\u009b\xffz\rb\xe2\x82";
   std::string whole;
   AppendEscaped(&whole, text, Escape::kLines);
   for (size_t first = 0; first <= text.size(); ++first) {
     std::string out;
     std::string rest;
-    for (const std::string& piece : {text.substr(0, first), text.substr(first)}) {
+    for (const std::string& piece :
+         {text.substr(0, first), text.substr(first)}) {
       const std::string all = rest + piece;
       const size_t end = all.size() - UnfinishedEnd(all);
       AppendEscaped(&out, std::string_view(all).substr(0, end), Escape::kLines);
