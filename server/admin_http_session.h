@@ -138,8 +138,8 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
   bool from_loopback_ = false;
   int requests_ = 0;
   boost::beast::flat_buffer buffer_;
-  std::optional<boost::beast::http::request_parser<
-      boost::beast::http::empty_body>>
+  std::optional<
+      boost::beast::http::request_parser<boost::beast::http::empty_body>>
       parser_;
   using Body = boost::beast::http::span_body<const char>;
   std::shared_ptr<const std::string> body_;

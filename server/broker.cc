@@ -38,7 +38,7 @@ void FillAddress(const upstream::AddressRow& row, Instant now,
                  v1::AddressStats* out) {
   out->set_address(row.address.ToString());
   out->set_state(std::string(upstream::ToString(row.state)));
-  out->set_why(ToUtf8(row.why));
+  out->set_why(Printable(row.why));
   if (row.until != kNever) {
     FillTimestamp(
         std::chrono::system_clock::now() +

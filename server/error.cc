@@ -56,8 +56,8 @@ void AttachWait(const pool::Rejection& rejection, uint64_t owner,
                 Error* error) {
   auto wait = std::make_unique<v1::WaitExplanation>();
   FillWait(rejection.wait, wait.get());
-  wait->set_last_dial_error(ToUtf8(
-      std::string(CutUtf8(rejection.last_dial_error, kMostDialErrorBytes))));
+  wait->set_last_dial_error(
+      Printable(CutUtf8(rejection.last_dial_error, kMostDialErrorBytes)));
   for (const pool::HeldFor& held : rejection.oldest_holders) {
     v1::HolderAge* row = wait->add_oldest_holders();
     // That somebody holds it, and for how long, is why the caller waits; who it
@@ -171,7 +171,8 @@ ErrorPtr FromRejection(const std::string& target,
 
 void FillStatus(const Error& error, google::rpc::Status* out) {
   out->set_code(static_cast<int>(error.code));
-  out->set_message(ToUtf8(error.message));
+  // It may quote an upstream, and callers print it as it comes.
+  out->set_message(Printable(error.message));
   google::rpc::ErrorInfo info;
   info.set_reason(ToUtf8(error.reason));
   info.set_domain("hotline");

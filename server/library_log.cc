@@ -10,11 +10,10 @@ namespace hotline::server {
 namespace {
 
 void OnGrpc(gpr_log_func_args* args) {
-  const LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR
-                             ? LogLevel::kError
-                         : args->severity == GPR_LOG_SEVERITY_INFO
-                             ? LogLevel::kInfo
-                             : LogLevel::kDebug;
+  const LogLevel level =
+      args->severity == GPR_LOG_SEVERITY_ERROR  ? LogLevel::kError
+      : args->severity == GPR_LOG_SEVERITY_INFO ? LogLevel::kInfo
+                                                : LogLevel::kDebug;
   WriteLibraryLog(level, "grpc", args->file, args->line, args->message);
 }
 

@@ -106,7 +106,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
   out->set_leases(row.leases);
   Add(row.counters, out->mutable_counters());
   Add(executes, out->mutable_counters());
-  out->set_last_dial_error(ToUtf8(row.last_dial_error));
+  out->set_last_dial_error(Printable(row.last_dial_error));
   FillBreaker(row, out->mutable_breaker());
   FillKeepAlive(row, out->mutable_keep_alive());
   FillFloor(row, out->mutable_warm_floor());

@@ -143,12 +143,12 @@ REGISTRIES = ["registry." + "npmjs.org", "docker" + ".io", "py" + "pi.org",
 PLACES = re.compile(r"(?<![\w.$}])/(work|root|home/\w+|tmp/w)/")
 
 
-# What is UTF-8 by itself in a reply: words and numbers of ours, and the facts of
-# a connection, which are checked when they are learned.
+# What is UTF-8 in a reply: what these two give, words and numbers of ours, and
+# the facts of a connection, which are checked when they are learned.
 OURS = re.compile(
-    r"ToUtf8\(|EncodeLeaseId\(|InstanceName\(|facts->|limit\.data|name\.data"
-    r"|out->message|page\.next_token|found->second|absl::AsciiStrToUpper"
-    r"|std::string\(upstream|row\.(address|limit)")
+    r"ToUtf8\(|Printable\(|EncodeLeaseId\(|InstanceName\(|facts->|limit\.data"
+    r"|name\.data|out->message|page\.next_token|found->second"
+    r"|absl::AsciiStrToUpper|std::string\(upstream|row\.(address|limit)")
 
 
 def reply_text():

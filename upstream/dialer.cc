@@ -193,8 +193,7 @@ std::vector<std::string> DialImpl::Offer() const {
 void DialImpl::TakeFacts() {
   const TlsFacts tls = engine_->facts();
   ++(tls.resumed ? result_.resumed_handshakes : result_.full_handshakes);
-  // It may be any bytes, and becomes part of messages.
-  chosen_ = ToUtf8(tls.alpn);
+  chosen_ = tls.alpn;
   facts_.tls_version = tls.version;
   facts_.tls_cipher = tls.cipher;
   facts_.tls_profile = request_.tls_profile;
@@ -208,11 +207,12 @@ bool DialImpl::TakeProtocol() {
   const std::string chosen = chosen_.empty() && !parts_.raw ? kHttp1 : chosen_;
   if (!offer.empty() &&
       std::find(offer.begin(), offer.end(), chosen) == offer.end()) {
-    return Fail(FailureClass::kTls, "ALPN_MISMATCH",
-                TlsEnd("the upstream chose \"" + chosen_ + "\", offered " +
-                       "was \"" + absl::StrJoin(offer, "\", \"") + "\""));
+    return Fail(
+        FailureClass::kTls, "ALPN_MISMATCH",
+        TlsEnd("the upstream chose \"" + Printable(chosen_) + "\", offered " +
+               "was \"" + absl::StrJoin(offer, "\", \"") + "\""));
   }
-  if (!parts_.raw) facts_.protocol = chosen;
+  if (!parts_.raw) facts_.protocol = ToUtf8(chosen);
   return true;
 }
 

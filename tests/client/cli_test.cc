@@ -165,7 +165,7 @@ TEST_F(CommandLineTest, StatsShowWhatCallersSayAndObeyNone) {
 
 TEST_F(CommandLineTest, ErrorsAreShownAndNotObeyed) {
   broker_.acquire.Answer([](const auto&, auto*, int) {
-    return Status(StatusCode::kInvalidArgument, "bad\r\nforged " + kNasty);
+    return Status(StatusCode::INVALID_ARGUMENT, "bad\r\nforged " + kNasty);
   });
   const Result result = Hotline({"acquire", "https://a.test"});
   EXPECT_THAT(result.err, HasSubstr("bad\\r\\nforged " + kShown));

@@ -11,7 +11,7 @@ PROBES = 32
 STRANGERS = 1000
 
 
-class ProbeTest(harness.EndToEnd):
+class HoardTest(harness.EndToEnd):
 
     def setUp(self):
         super().setUp()

@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
