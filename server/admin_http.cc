@@ -31,6 +31,7 @@ using tcp = asio::ip::tcp;
 
 // A burst of connections waits here and not for a second SYN.
 constexpr int kBacklog = 1024;
+constexpr int kTurn = 64;  // Connections accepted in a row.
 constexpr std::chrono::milliseconds kPause(20);
 // As many probes at once are answered while no descriptor is left.
 constexpr size_t kSpares = 4;
@@ -111,10 +112,25 @@ class AdminHttp::Impl {
   void Accept() {
     acceptor_.async_accept([this](error_code error, tcp::socket socket) {
       if (!acceptor_.is_open()) return;
-      if (error) return OnAcceptFailed(error);
-      Take(std::move(socket));
-      Accept();
+      if (!error) {
+        Take(std::move(socket));
+        error = AcceptMore();
+      }
+      if (!error || error == asio::error::would_block) return Accept();
+      OnAcceptFailed(error);
     });
+  }
+
+  // Those that wait already, so that a new one does not wait behind a round of
+  // all the others for each of them.
+  error_code AcceptMore() {
+    error_code error;
+    for (int i = 0; i < kTurn && !error; ++i) {
+      tcp::socket socket(io_);
+      acceptor_.accept(socket, error);
+      if (!error) Take(std::move(socket));
+    }
+    return error;
   }
 
   void Take(tcp::socket socket) {
@@ -129,9 +145,11 @@ class AdminHttp::Impl {
     HOTLINE_LOG_LIMITED(
         limiter, kWarning, "http: cannot accept",
         {{"error", error.message()}, {"suppressed", limiter.TakeSuppressed()}});
-    if (error == asio::error::no_descriptors ||
-        error == boost::system::errc::too_many_files_open_in_system) {
-      AcceptOnSpare();
+    if (error == asio::error::connection_aborted) return Accept();
+    if ((error == asio::error::no_descriptors ||
+         error == boost::system::errc::too_many_files_open_in_system) &&
+        AcceptOnSpare()) {
+      return Accept();
     }
     // Trying again at once might spin.
     pause_.expires_after(kPause);
@@ -142,19 +160,20 @@ class AdminHttp::Impl {
 
   // All descriptors are in use, by upstreams and callers most likely: a probe
   // is answered on one that was set aside, or on that of an older connection.
-  // Another thread may be faster; then the next attempt comes soon.
-  void AcceptOnSpare() {
+  // False: another thread was faster.
+  bool AcceptOnSpare() {
     if (!spares_.empty()) {
       close(spares_.back());
       spares_.pop_back();
     } else if (!shared_.sessions.CloseOne()) {
-      return;
+      return false;
     }
     tcp::socket socket(io_);
     error_code error;
     acceptor_.accept(socket, error);
-    if (!error) return Take(std::move(socket));
-    FillSpares();
+    if (!error) Take(std::move(socket));
+    if (error) FillSpares();
+    return !error || error == asio::error::would_block;
   }
 
   void FillSpares() {

@@ -20,6 +20,9 @@ namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 
 constexpr size_t kMaxHeaderBytes = 8192;
+// The kernel would hold megabytes for each reader that reads nothing, until it
+// has none left for any connection.
+constexpr int kSendBytes = 64 << 10;
 
 asio::ip::address Unmapped(const asio::ip::address& address) {
   if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
@@ -152,6 +155,7 @@ AdminSession::AdminSession(tcp::socket socket, AdminShared* shared)
   const asio::ip::address address = Unmapped(remote.address());
   from_loopback_ = !error && address.is_loopback();
   socket_.set_option(tcp::no_delay(true), error);
+  socket_.set_option(tcp::socket::send_buffer_size(kSendBytes), error);
   shared_->sessions.Enter(this, PeerOf(address));
 }
 
