@@ -6,6 +6,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "server/broker_acquire.h"
+#include "server/broker_request.h"
 #include "server/proto_time.h"
 
 namespace hotline::server {
