@@ -1,16 +1,21 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <functional>
 #include <string>
 
+#include "base/log_writer.h"
 #include "base/mutex.h"
+#include "base/text.h"
 
 namespace hotline {
 namespace log_internal {
@@ -37,100 +42,14 @@ LogSink& Sink() {
   return *sink;
 }
 
-// The length of the UTF-8 sequence at the front of `text`, 0 when it is none.
-size_t Utf8Length(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t first = byte(0);
-  if (first < 0x80) return 1;
-  size_t length;
-  uint32_t point;
-  if ((first & 0xe0) == 0xc0) {
-    length = 2, point = first & 0x1f;
-  } else if ((first & 0xf0) == 0xe0) {
-    length = 3, point = first & 0x0f;
-  } else if ((first & 0xf8) == 0xf0) {
-    length = 4, point = first & 0x07;
-  } else {
-    return 0;
-  }
-  if (text.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    point = point << 6 | (byte(i) & 0x3f);
-  }
-  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
-  const bool surrogate = point >= 0xd800 && point <= 0xdfff;
-  if (point < kLeast[length] || surrogate || point > 0x10ffff) return 0;
-  return length;
-}
-
-// Whether the sequence, valid UTF-8 of several bytes, moves a terminal or ends
-// a line: C1 controls (U+0080..9F), U+2028, U+2029, and the marks that turn the
-// direction of text (U+202A..E, U+2066..9).
-bool IsUnsafe(std::string_view sequence) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(sequence[i]); };
-  if (sequence.size() == 2) return byte(0) == 0xc2 && byte(1) < 0xa0;
-  if (sequence.size() != 3 || byte(0) != 0xe2) return false;
-  if (byte(1) == 0x80) return byte(2) >= 0xa8 && byte(2) <= 0xae;
-  return byte(1) == 0x81 && byte(2) >= 0xa6 && byte(2) <= 0xa9;
-}
-
-void AppendHex(std::string& out, const char* prefix, unsigned value,
-               int digits) {
-  char buffer[16];
-  snprintf(buffer, sizeof buffer, "%s%0*x", prefix, digits, value);
-  out += buffer;
-}
-
-// What JSON and our text agree on: JSON's escapes, but \xNN in text for bytes
-// that are no character at all. `quoted`: quotes and backslashes, too.
-void AppendEscaped(std::string& out, std::string_view text, LogFormat format,
-                   bool quoted) {
-  const size_t start = out.size();
-  while (!text.empty()) {
-    if (out.size() - start >= kMaxValue) {
-      out += "...";
-      return;
-    }
-    const size_t length = Utf8Length(text);
-    const char c = text[0];
-    if (length == 0) {
-      if (format == LogFormat::kJson) {
-        out += "\\ufffd";
-      } else {
-        AppendHex(out, "\\x", static_cast<uint8_t>(c), 2);
-      }
-    } else if (length > 1) {
-      const std::string_view sequence = text.substr(0, length);
-      if (!IsUnsafe(sequence)) {
-        out += sequence;
-      } else if (length == 2) {
-        AppendHex(out, "\\u", static_cast<uint8_t>(sequence[1]), 4);
-      } else {
-        AppendHex(out, "\\u20",
-                  (static_cast<uint8_t>(sequence[1]) & 0x03) << 6 |
-                      (static_cast<uint8_t>(sequence[2]) & 0x3f),
-                  2);
-      }
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\r') {
-      out += "\\r";
-    } else if (c == '\t') {
-      out += "\\t";
-    } else if (static_cast<uint8_t>(c) < 0x20 || c == 0x7f) {
-      AppendHex(out, "\\u", static_cast<uint8_t>(c), 4);
-    } else {
-      if (quoted && (c == '"' || c == '\\')) out += '\\';
-      out += c;
-    }
-    text.remove_prefix(length == 0 ? 1 : length);
-  }
+Escape EscapeFor(LogFormat format, bool quoted) {
+  if (format == LogFormat::kJson) return Escape::kJson;
+  return quoted ? Escape::kQuoted : Escape::kLine;
 }
 
 void AppendQuoted(std::string& out, std::string_view text, LogFormat format) {
   out += '"';
-  AppendEscaped(out, text, format, /*quoted=*/true);
+  AppendEscaped(&out, text, EscapeFor(format, /*quoted=*/true), kMaxValue);
   out += '"';
 }
 
@@ -224,7 +143,7 @@ std::string FormatLine(LogLevel level, std::string_view message,
   line += json ? "\",\"level\":\"" : " ";
   line += ToString(level);
   line += json ? "\",\"message\":\"" : " ";
-  AppendEscaped(line, message, format, /*quoted=*/json);
+  AppendEscaped(&line, message, EscapeFor(format, json), kMaxValue);
   if (json) line += '"';
 
   const std::string_view mark = json ? ",\"truncated\":true" : " ...";
@@ -232,7 +151,7 @@ std::string FormatLine(LogLevel level, std::string_view message,
   std::string one;
   for (const LogField& field : fields) {
     one.assign(json ? ",\"" : " ");
-    AppendEscaped(one, field.key, format, /*quoted=*/true);
+    AppendEscaped(&one, field.key, EscapeFor(format, /*quoted=*/true));
     one += json ? "\":" : "=";
     AppendValue(one, field.value, format);
     if (line.size() + one.size() > room) {
@@ -245,13 +164,31 @@ std::string FormatLine(LogLevel level, std::string_view message,
   return line;
 }
 
-void WriteAll(std::string_view line) {
-  while (!line.empty()) {
-    const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;  // Nowhere left to complain.
-    line.remove_prefix(written);
-  }
+std::string DroppedLine(uint64_t count) {
+  return FormatLine(LogLevel::kWarning, "lines of the log were dropped",
+                    {{"count", count}},
+                    g_format.load(std::memory_order_relaxed)) +
+         '\n';
+}
+
+// Made for the first line that goes to standard error; never destroyed, because
+// other threads may log until the process is gone.
+std::atomic<LogWriter*> g_writer{nullptr};
+
+LogWriter& Writer() {
+  static LogWriter* const writer = [] {
+    auto* made =
+        new LogWriter({.fd = STDERR_FILENO, .dropped_line = DroppedLine});
+    g_writer.store(made);
+    std::atexit([] { FlushLog(kLogFlushTime); });
+    return made;
+  }();
+  return *writer;
+}
+
+void OnCrash(int signal) {
+  FlushLog(kLogFlushTime);
+  raise(signal);  // With its default action: see FlushLogOnCrash.
 }
 
 }  // namespace
@@ -305,8 +242,32 @@ void WriteLog(LogLevel level, std::string_view message,
     }
   }
   line += '\n';
-  WriteAll(line);
+  Writer().Add(line);
   errno = saved_errno;
+}
+
+bool FlushLog(Duration bound) {
+  const LogWriter* const writer = g_writer.load();
+  return writer == nullptr || writer->Flush(bound);
+}
+
+void FlushLogOnCrash() {
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE}) {
+    struct sigaction action;
+    if (sigaction(signal, nullptr, &action) != 0) continue;
+    if ((action.sa_flags & SA_SIGINFO) != 0 || action.sa_handler != SIG_DFL) {
+      continue;
+    }
+    action.sa_handler = OnCrash;
+    // Once, and not blocked meanwhile: what it raises itself ends the process.
+    action.sa_flags = SA_RESETHAND | SA_NODEFER;
+    sigaction(signal, &action, nullptr);
+  }
+}
+
+uint64_t LogLinesDropped() {
+  const LogWriter* const writer = g_writer.load();
+  return writer == nullptr ? 0 : writer->dropped();
 }
 
 bool LogLimiter::Admit(Instant now) {
@@ -320,6 +281,25 @@ bool LogLimiter::Admit(Instant now) {
   }
   suppressed_.fetch_add(1, std::memory_order_relaxed);
   return false;
+}
+
+void WriteLibraryLog(LogLevel level, std::string_view library,
+                     std::string_view file, int line, std::string_view text) {
+  if (!LogEnabled(level)) return;
+  struct PlaceLimiter : LogLimiter {
+    PlaceLimiter() : LogLimiter(std::chrono::seconds(1)) {}
+  };
+  // Places that share one are rare, and lose little.
+  static std::array<PlaceLimiter, 256> limiters;
+  const size_t hash = std::hash<std::string_view>()(file) + line;
+  PlaceLimiter& limiter = limiters[hash % limiters.size()];
+  if (!limiter.Admit(MonotonicNow())) return;
+  WriteLog(level, "from a library",
+           {{"library", library},
+            {"file", file.substr(file.rfind('/') + 1)},
+            {"line", line},
+            {"text", text},
+            {"suppressed", limiter.TakeSuppressed()}});
 }
 
 }  // namespace hotline

@@ -6,13 +6,17 @@
 //
 //   2025-01-31T12:00:00.123Z info listening address=127.0.0.1 port=50051
 //
-// A line is one write() of at most kMaxLogLine bytes, which a pipe takes in one
-// piece: lines of different threads never mix, and no lock is held. Control
-// characters, line ends and bytes that are not UTF-8 are escaped, so a value
-// from outside can neither forge a line nor speak to a terminal.
+// Who logs never waits for the reader: lines are written by a thread of the
+// log's own, from a queue of 1 MiB. Lines that do not fit are dropped and
+// counted, and a line says so when the reader is back (log_writer.h). A line is
+// at most kMaxLogLine bytes, which a pipe takes in one piece: lines of
+// different threads and processes never mix. What is queued when the process
+// exits is written within kLogFlushTime, or lost; see FlushLogOnCrash for
+// crashes.
 //
-// A write to a full pipe blocks the caller, as for every program that logs to
-// standard error; so nothing logs while it holds a lock.
+// Control characters, line ends and bytes that are not UTF-8 are escaped
+// (text.h), so a value from outside can neither forge a line nor speak to a
+// terminal.
 //
 // Secrets are the caller's duty: no lease id, header value, body or query of a
 // URL is ever a field.
@@ -55,6 +59,21 @@ LogLevel GetLogLevel();
 
 // Default: kText.
 void SetLogFormat(LogFormat format);
+
+// How long a process that exits or crashes waits for a reader that does not
+// read.
+inline constexpr Duration kLogFlushTime = std::chrono::seconds(1);
+
+// Waits until the lines logged before have been written or lost, for `bound` at
+// most. False: some still wait. May be called from a signal handler.
+bool FlushLog(Duration bound);
+
+// Before the process dies of an abort or a fault, what is queued is written, as
+// at an exit. Leaves alone the signals that have a handler already.
+void FlushLogOnCrash();
+
+// Lines that were dropped or could not be written, since the start.
+uint64_t LogLinesDropped();
 
 // Gets each line, without its line end, instead of standard error; one call at
 // a time. Null: standard error again. The sink must not log.
@@ -146,6 +165,11 @@ class LogLimiter {
   std::atomic<int64_t> next_ns_{INT64_MIN};
   std::atomic<uint64_t> suppressed_{0};
 };
+
+// A line that a library wants to be read: `text`, which its source file says on
+// `line`. For the log hooks of libraries. One line a second from each place.
+void WriteLibraryLog(LogLevel level, std::string_view library,
+                     std::string_view file, int line, std::string_view text);
 
 }  // namespace hotline
 

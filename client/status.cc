@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/cord.h"
+#include "base/text.h"
 #include "client/broker_client.h"
 #include "client/proto_time.h"
 #include "google/rpc/error_details.pb.h"
@@ -34,7 +35,7 @@ absl::Status LocalError(absl::StatusCode code, std::string_view reason,
                         std::string_view message, bool written) {
   google::rpc::Status status;
   status.set_code(static_cast<int>(code));
-  status.set_message(message.data(), message.size());
+  status.set_message(ToUtf8(std::string(message)));
   google::rpc::ErrorInfo info;
   info.set_reason(reason.data(), reason.size());
   info.set_domain(kClientDomain);

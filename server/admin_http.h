@@ -6,10 +6,17 @@
 //   /          a status page, for people on this machine: 404 for others, and
 //              for names other than localhost in Host
 //
-// One thread serves it all, beside the data plane. Bounds: 64 connections at
-// once (further ones are closed as they come), 8 KiB of request headers, no
-// request body, 5 s to send a request, 30 s to take an answer, 100 requests and
-// 60 s of silence on a connection that is kept.
+// One thread serves it all, beside the data plane. Bounds: 256 connections at
+// once, 8 KiB of request headers, no request body, 5 s from the beginning to a
+// whole request, 30 s to take an answer, 100 requests and 60 s of silence on a
+// connection that is kept.
+//
+// A probe is answered whatever else is connected. With 256 connections a new
+// one takes the place of another: of the peer that has the most, the one that
+// has completed no request and taken no answer for longest. However many ask
+// for /metrics, what they ask for is made once for all of them, and other
+// requests come in between. Without a free descriptor a connection is accepted
+// on one of four that are set aside for that.
 //
 // Thread safety: port() and Stop may be called from any thread.
 #ifndef HOTLINE_SERVER_ADMIN_HTTP_H_
@@ -36,7 +43,7 @@ struct AdminHttpOptions {
   // The status page, plain text.
   std::function<std::string()> status_page;
 
-  int max_connections = 64;
+  int max_connections = 256;
   Duration read_timeout = std::chrono::seconds(5);
   Duration write_timeout = std::chrono::seconds(30);
   Duration idle_timeout = std::chrono::seconds(60);

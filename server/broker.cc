@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/lease_id.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "server/broker_acquire.h"
 #include "server/broker_cool_down.h"
 #include "server/broker_execute.h"
@@ -37,7 +38,7 @@ void FillAddress(const upstream::AddressRow& row, Instant now,
                  v1::AddressStats* out) {
   out->set_address(row.address.ToString());
   out->set_state(std::string(upstream::ToString(row.state)));
-  out->set_why(row.why);
+  out->set_why(Printable(row.why));
   if (row.until != kNever) {
     FillTimestamp(
         std::chrono::system_clock::now() +

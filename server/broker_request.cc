@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "base/text.h"
 
 namespace hotline::server {
 namespace {
@@ -33,7 +34,7 @@ void MoveHeaders(std::vector<upstream::Header>* from,
   to->Reserve(static_cast<int>(from->size()));
   for (upstream::Header& header : *from) {
     v1::Header* const out = to->Add();
-    out->set_name(std::move(header.name));
+    out->set_name(ToUtf8(std::move(header.name)));
     out->set_value(std::move(header.value));
   }
 }

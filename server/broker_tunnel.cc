@@ -6,6 +6,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "server/broker_acquire.h"
+#include "server/broker_request.h"
 #include "server/proto_time.h"
 
 namespace hotline::server {
@@ -175,11 +176,7 @@ void TunnelCall::OnHead(int status, std::vector<upstream::Header> headers) {
     FillDialTimings(dial_, timings);
     FillWait(wait_, opened->mutable_wait());
   }
-  for (upstream::Header& header : headers) {
-    v1::Header* const out = opened->add_headers();
-    out->set_name(std::move(header.name));
-    out->set_value(std::move(header.value));
-  }
+  MoveHeaders(&headers, opened->mutable_headers());
   caller_->Write(std::move(message));
   caller_->AskForMore();
 }

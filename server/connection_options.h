@@ -3,6 +3,7 @@
 #ifndef HOTLINE_SERVER_CONNECTION_OPTIONS_H_
 #define HOTLINE_SERVER_CONNECTION_OPTIONS_H_
 
+#include "base/text.h"
 #include "hotline/v1/broker.pb.h"
 #include "pool/types.h"
 
@@ -21,12 +22,12 @@ inline pool::ConnectionOptions FromProto(const v1::ConnectionOptions& in) {
 
 inline void FillOptions(const pool::ConnectionOptions& in,
                         v1::ConnectionOptions* out) {
-  out->set_sni(in.sni);
-  out->set_pool_group(in.pool_group);
-  out->set_alpn(in.alpn);
-  out->set_tls_profile(in.tls_profile);
-  out->set_remote_ip(in.remote_ip);
-  out->set_source_ip(in.source_ip);
+  out->set_sni(ToUtf8(in.sni));
+  out->set_pool_group(ToUtf8(in.pool_group));
+  out->set_alpn(ToUtf8(in.alpn));
+  out->set_tls_profile(ToUtf8(in.tls_profile));
+  out->set_remote_ip(ToUtf8(in.remote_ip));
+  out->set_source_ip(ToUtf8(in.source_ip));
 }
 
 }  // namespace hotline::server

@@ -1,6 +1,7 @@
 #include "server/error.h"
 
 #include "absl/strings/str_cat.h"
+#include "base/text.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/proto_time.h"
@@ -9,6 +10,9 @@ namespace hotline::server {
 namespace {
 
 using absl::StatusCode;
+
+// Details stay under 4 KiB in all: larger ones are lost on the way.
+constexpr size_t kMostDialErrorBytes = 512;
 
 ErrorPtr FromDialError(const std::string& target,
                        const pool::Rejection& rejection) {
@@ -52,8 +56,8 @@ void AttachWait(const pool::Rejection& rejection, uint64_t owner,
                 Error* error) {
   auto wait = std::make_unique<v1::WaitExplanation>();
   FillWait(rejection.wait, wait.get());
-  // Details stay under 4 KiB in all: larger ones are lost on the way.
-  wait->set_last_dial_error(rejection.last_dial_error.substr(0, 512));
+  wait->set_last_dial_error(
+      Printable(CutUtf8(rejection.last_dial_error, kMostDialErrorBytes)));
   for (const pool::HeldFor& held : rejection.oldest_holders) {
     v1::HolderAge* row = wait->add_oldest_holders();
     // That somebody holds it, and for how long, is why the caller waits; who it
@@ -167,12 +171,13 @@ ErrorPtr FromRejection(const std::string& target,
 
 void FillStatus(const Error& error, google::rpc::Status* out) {
   out->set_code(static_cast<int>(error.code));
-  out->set_message(error.message);
+  // It may quote an upstream, and callers print it as it comes.
+  out->set_message(Printable(error.message));
   google::rpc::ErrorInfo info;
-  info.set_reason(error.reason);
+  info.set_reason(ToUtf8(error.reason));
   info.set_domain("hotline");
   for (const auto& [key, value] : error.metadata) {
-    (*info.mutable_metadata())[key] = value;
+    (*info.mutable_metadata())[ToUtf8(key)] = ToUtf8(value);
   }
   out->add_details()->PackFrom(info);
   if (error.retry_after.has_value()) {
@@ -183,8 +188,8 @@ void FillStatus(const Error& error, google::rpc::Status* out) {
   if (!error.field.empty()) {
     google::rpc::BadRequest bad;
     auto* violation = bad.add_field_violations();
-    violation->set_field(error.field);
-    violation->set_description(error.message);
+    violation->set_field(ToUtf8(error.field));
+    violation->set_description(out->message());
     out->add_details()->PackFrom(bad);
   }
   if (error.wait != nullptr) out->add_details()->PackFrom(*error.wait);
@@ -199,9 +204,9 @@ void FillWait(const pool::WaitInfo& wait, v1::WaitExplanation* out) {
 }
 
 void FillHolder(const pool::Holder& holder, v1::Holder* out) {
-  out->set_client_id(holder.client_id);
-  out->set_purpose(holder.purpose);
-  out->set_trace(holder.trace);
+  out->set_client_id(ToUtf8(holder.client_id));
+  out->set_purpose(ToUtf8(holder.purpose));
+  out->set_trace(ToUtf8(holder.trace));
 }
 
 }  // namespace hotline::server

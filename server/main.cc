@@ -35,6 +35,7 @@
 #include "server/front_options.h"
 #include "server/grpc_server.h"
 #include "server/grpc_service.h"
+#include "server/library_log.h"
 #include "server/metrics.h"
 #include "server/status_page.h"
 #include "server/upstream_options.h"
@@ -464,6 +465,8 @@ int Serve(std::string config_path, Settings settings) {
 
   SetLogLevel(settings.log_level);
   SetLogFormat(settings.log_format);
+  FlushLogOnCrash();
+  TakeLibraryLogs();
   for (const std::string& warning : settings.warnings) {
     HOTLINE_LOG(kWarning, warning);
   }

@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <sstream>
 
+#include "base/log.h"
 #include "base/mutex.h"
 #include "prometheus/collectable.h"
 #include "prometheus/text_serializer.h"
@@ -187,6 +188,9 @@ void Metrics::Impl::AddProcess(MetricsPage* page) const {
                 "Whether the certificates, keys and authorities in use are "
                 "those in the files; 0: the files are bad.")
       .Value({}, sources_.tls_files_ok && !sources_.tls_files_ok() ? 0 : 1);
+  MetricsFamily(page, MetricType::Counter, "hotline_log_lines_dropped_total",
+                "Lines of the log that its reader did not take in time.")
+      .Value({}, static_cast<double>(LogLinesDropped()));
   MetricsFamily(page, MetricType::Gauge, "hotline_build_info",
                 "Always 1; the label tells the version.")
       .Value({{"version", options_.version}}, 1);

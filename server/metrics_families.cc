@@ -3,6 +3,8 @@
 #include <limits>
 #include <tuple>
 
+#include "base/text.h"
+
 namespace hotline::server {
 namespace {
 
@@ -315,7 +317,8 @@ ClientMetric& MetricsFamily::Add(Labels labels) {
   ClientMetric& metric = family_.metric.emplace_back();
   metric.label.reserve(labels.size());
   for (const auto& [name, value] : labels) {
-    metric.label.push_back({name, std::string(value)});
+    // One label that is not UTF-8 costs a Prometheus the whole page.
+    metric.label.push_back({name, ToUtf8(std::string(value))});
   }
   return metric;
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/text.h"
 #include "server/connection_options.h"
 #include "server/proto_time.h"
 
@@ -97,7 +98,7 @@ void FillFloor(const pool::TargetRow& row, v1::WarmFloor* out) {
 
 void FillTarget(const pool::TargetRow& row, const Executes& executes,
                 v1::TargetStats* out) {
-  out->set_target(row.target);
+  out->set_target(ToUtf8(row.target));
   Add(row, out->mutable_connections());
   out->set_max_connections(row.max_connections);
   out->set_waiters(row.waiters);
@@ -105,7 +106,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
   out->set_leases(row.leases);
   Add(row.counters, out->mutable_counters());
   Add(executes, out->mutable_counters());
-  out->set_last_dial_error(row.last_dial_error);
+  out->set_last_dial_error(Printable(row.last_dial_error));
   FillBreaker(row, out->mutable_breaker());
   FillKeepAlive(row, out->mutable_keep_alive());
   FillFloor(row, out->mutable_warm_floor());
@@ -122,7 +123,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
 
 void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
   out->set_connection_id(row.id);
-  out->set_target(row.key.target);
+  out->set_target(ToUtf8(row.key.target));
   FillOptions(row.key.options, out->mutable_options());
   out->set_mode(row.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                        : v1::MODE_SHARED);
@@ -137,7 +138,7 @@ void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
 }
 
 void FillLeaseRow(const pool::LeaseRow& row, v1::LeaseStats* out) {
-  out->set_target(row.target);
+  out->set_target(ToUtf8(row.target));
   out->set_connection_id(row.conn);
   out->set_mode(row.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                    : v1::MODE_SHARED);

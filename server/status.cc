@@ -9,7 +9,7 @@ grpc::Status ToStatus(const ErrorPtr& error) {
   google::rpc::Status status;
   FillStatus(*error, &status);
   return grpc::Status(static_cast<grpc::StatusCode>(error->code),
-                      error->message, status.SerializeAsString());
+                      status.message(), status.SerializeAsString());
 }
 
 }  // namespace hotline::server

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "base/text.h"
 
 namespace hotline::server {
 namespace {
@@ -45,8 +46,9 @@ std::string StatusPage(const pool::Snapshot& snapshot,
         &page, "%6d %6d %6d %6d %6d %6.1fms %10d %9d  %s%s%s\n",
         Connections(row), row.max_connections, row.idle, row.leases,
         row.waiters, ToSeconds(row.counters.wait.Quantile(0.99)) * 1e3,
-        row.counters.granted, row.counters.reused, row.target,
-        row.last_dial_error.empty() ? "" : "  ! ", row.last_dial_error);
+        row.counters.granted, row.counters.reused, Printable(row.target),
+        row.last_dial_error.empty() ? "" : "  ! ",
+        Printable(row.last_dial_error));
   }
   if (shown < rows.size()) {
     absl::StrAppendFormat(&page, "… and %d more\n", rows.size() - shown);

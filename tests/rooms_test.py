@@ -143,6 +143,38 @@ REGISTRIES = ["registry." + "npmjs.org", "docker" + ".io", "py" + "pi.org",
 PLACES = re.compile(r"(?<![\w.$}])/(work|root|home/\w+|tmp/w)/")
 
 
+# What is UTF-8 in a reply: what these two give, words and numbers of ours, and
+# the facts of a connection, which are checked when they are learned.
+OURS = re.compile(
+    r"ToUtf8\(|Printable\(|EncodeLeaseId\(|InstanceName\(|facts->|limit\.data"
+    r"|name\.data|out->message|page\.next_token|found->second"
+    r"|absl::AsciiStrToUpper|std::string\(upstream|row\.(address|limit)")
+
+
+def reply_text():
+    """Matches where a string field of a reply, or of an error, is set."""
+    with open(os.path.join(ROOT, "proto/hotline/v1/broker.proto"),
+              encoding="utf-8") as file:
+        fields = set(re.findall(r"^\s+(?:repeated )?string (\w+) = \d+;",
+                                file.read(), re.MULTILINE))
+    fields |= {"message", "reason", "field", "description"}
+    return re.compile(r"\b(?:set|add)_(?:%s)\(\s*(\w[\w:]*(?:->|\.|\()?\w*)"
+                      % "|".join(sorted(fields)))
+
+
+REPLY_TEXT = reply_text()
+
+
+def check_reply_text(path, text):
+    if not path.startswith("server/") or path.startswith(
+            ("server/config", "server/warm_set")):
+        return
+    # With other bytes than UTF-8 the receiver rejects the whole reply.
+    for call in REPLY_TEXT.finditer(COMMENT_OR_STRING.sub(" ", text)):
+        if not OURS.match(call.group(1)):
+            yield f"wants ToUtf8: {call.group()}"
+
+
 def check_places(path, text):
     if not path.startswith("docs/"):
         for name in REGISTRIES:
@@ -161,6 +193,7 @@ def check(path, text):
             problems += rule.check(path, text)
     problems += check_guard(path, text)
     problems += check_columns(path, text)
+    problems += check_reply_text(path, text)
     problems += check_places(path, text)
     return problems
 
@@ -274,6 +307,17 @@ class CheckTest(unittest.TestCase):
         self.assert_caught("pool/a.cc", "x" * 81 + "\n", "81 columns")
         self.assertEqual(check("pool/a.cc", "é" * 80 + "\n"), [])
         self.assert_caught("pool/a.cc", "x \n", "white space")
+
+    def test_text_of_replies_that_may_be_no_utf8_is_caught(self):
+        for call in ["out->set_client_id(holder.client_id)",
+                     "row.set_last_dial_error(\n    row.last_dial_error)",
+                     "receipt->add_failed_attempts(text)",
+                     "status.set_message(error.message)"]:
+            self.assert_caught("server/a.cc", call + ";\n", "ToUtf8")
+        for call in ["out->set_trace(ToUtf8(holder.trace))",
+                     "out->set_tls_cipher(facts->tls_cipher)",
+                     'info.set_domain("hotline")', "out->set_place(wait.place)"]:
+            self.assertEqual(check("server/a.cc", call + ";\n"), [])
 
     def test_places_are_caught(self):
         for name in REGISTRIES:

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/text.h"
 #include "upstream/dial_impl.h"
 #include "upstream/socket_io.h"
 #include "upstream/sockets.h"
@@ -206,11 +207,12 @@ bool DialImpl::TakeProtocol() {
   const std::string chosen = chosen_.empty() && !parts_.raw ? kHttp1 : chosen_;
   if (!offer.empty() &&
       std::find(offer.begin(), offer.end(), chosen) == offer.end()) {
-    return Fail(FailureClass::kTls, "ALPN_MISMATCH",
-                TlsEnd("the upstream chose \"" + chosen_ + "\", offered " +
-                       "was \"" + absl::StrJoin(offer, "\", \"") + "\""));
+    return Fail(
+        FailureClass::kTls, "ALPN_MISMATCH",
+        TlsEnd("the upstream chose \"" + Printable(chosen_) + "\", offered " +
+               "was \"" + absl::StrJoin(offer, "\", \"") + "\""));
   }
-  if (!parts_.raw) facts_.protocol = chosen;
+  if (!parts_.raw) facts_.protocol = ToUtf8(chosen);
   return true;
 }
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/text.h"
 #include "client/cli/format.h"
 
 namespace hotline::client {
@@ -20,10 +21,7 @@ double RateOf(uint64_t count, Duration took) {
 // Reasons are words of ours or of the broker's; still, nothing breaks out.
 std::string Quoted(const std::string& text) {
   std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out.push_back('\\');
-    out.push_back(static_cast<unsigned char>(c) < 0x20 ? ' ' : c);
-  }
+  AppendEscaped(&out, text, Escape::kJson);
   return out + "\"";
 }
 
@@ -84,12 +82,12 @@ std::string BenchJson(const BenchTitle& title, const BenchResult& result) {
                     count);
   }
   return absl::StrFormat(
-      "{\"what\": \"%s\", \"over\": \"%s\", \"concurrency\": %d, "
+      "{\"what\": \"%s\", \"over\": %s, \"concurrency\": %d, "
       "\"connections\": %d, \"wanted_rate\": %.3f, \"seconds\": %.6f, "
       "\"interrupted\": %s, \"ok\": %d, \"failed\": %d, \"rate\": %.3f, "
       "\"latency_us\": {%s}, \"errors\": {%s}}\n",
-      title.what, title.over, title.concurrency, title.connections, title.rate,
-      ToSeconds(result.took), result.interrupted ? "true" : "false",
+      title.what, Quoted(title.over), title.concurrency, title.connections,
+      title.rate, ToSeconds(result.took), result.interrupted ? "true" : "false",
       result.ok(), result.failed(), RateOf(result.ok(), result.took), latency,
       errors);
 }

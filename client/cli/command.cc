@@ -8,6 +8,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/text.h"
 #include "base/version.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
@@ -58,6 +59,22 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
       kExitCodesHelp));
 }
 
+// Nothing but UTF-8 can be sent as text, and no broker would say so as well.
+// Paths and bodies may be any bytes.
+std::string NotUtf8(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string type = option->get_type_name();
+    if (type == "FILE" || type == "DATA" || type == "HEADER") continue;
+    for (const std::string& value : option->results()) {
+      if (!IsUtf8(value)) return option->get_name() + " is not UTF-8";
+    }
+  }
+  for (const CLI::App* command : app.get_subcommands()) {
+    if (std::string fault = NotUtf8(*command); !fault.empty()) return fault;
+  }
+  return "";
+}
+
 }  // namespace
 
 BrokerClientOptions Run::ClientOptions() const {
@@ -85,7 +102,10 @@ int Run::Fail(const absl::Status& status) const {
 }
 
 int Run::FailUsage(const std::string& message) const {
-  Report(*this, message + "\n");
+  // Arguments may be quoted in it.
+  std::string shown;
+  AppendEscaped(&shown, message + "\n", Escape::kLines);
+  Report(*this, shown);
   return kExitUsage;
 }
 
@@ -103,11 +123,11 @@ CLI::Validator IsDuration() {
 bool ParseHeader(const std::string& text, v1::Header* header) {
   const size_t end = text.find(':');
   if (end == std::string::npos) {
-    if (text.size() < 2 || text.back() != ';') return false;
+    if (text.size() < 2 || text.back() != ';' || !IsUtf8(text)) return false;
     header->set_name(text.substr(0, text.size() - 1));
     return true;
   }
-  if (end == 0) return false;
+  if (end == 0 || !IsUtf8(text.substr(0, end))) return false;
   header->set_name(text.substr(0, end));
   header->set_value(
       std::string(absl::StripAsciiWhitespace(text.substr(end + 1))));
@@ -140,6 +160,9 @@ int RunCommandLine(int argc, const char* const* argv, Io io) {
   } catch (const CLI::ParseError& error) {
     return run.FailUsage(
         absl::StrCat(error.what(), "; hotline --help explains the usage"));
+  }
+  if (const std::string fault = NotUtf8(app); !fault.empty()) {
+    return run.FailUsage(fault);
   }
   const int code = run.action();
   io.out.flush();

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "base/text.h"
 #include "client/broker_client.h"
 #include "client/proto_time.h"
 #include "google/protobuf/util/json_util.h"
@@ -22,12 +23,17 @@ constexpr Duration kLongest = std::chrono::hours(24);
 
 // "client (purpose) for 3 s"
 std::string FormatHolder(const v1::HolderAge& holder) {
-  std::string text = holder.holder().client_id();
+  std::string text = Printable(holder.holder().client_id());
   if (text.empty()) text = "somebody";
   if (!holder.holder().purpose().empty()) {
-    absl::StrAppend(&text, " (", holder.holder().purpose(), ")");
+    absl::StrAppend(&text, " (", Printable(holder.holder().purpose()), ")");
   }
   return absl::StrCat(text, " for ", FormatDuration(holder.age()));
+}
+
+// What the broker or another program said, on one line and harmless.
+std::string Text(absl::string_view text) {
+  return Printable({text.data(), text.size()});
 }
 
 // Three significant digits.
@@ -39,10 +45,9 @@ std::string Digits(double value, const char* unit) {
 // gRPC's own words about a failed connection are long; the address says more.
 std::string LibraryMessage(const absl::Status& status,
                            std::string_view address) {
-  const std::string message(status.message());
+  const std::string message = Text(status.message());
   if (!absl::IsUnavailable(status)) return message;
-  return absl::StrCat("no answer from the broker at ",
-                      absl::string_view(address.data(), address.size()), " (",
+  return absl::StrCat("no answer from the broker at ", Printable(address), " (",
                       message, ")");
 }
 
@@ -88,11 +93,15 @@ std::string FormatJson(const google::protobuf::Message& message) {
       google::protobuf::util::MessageToJsonString(message, &json, options);
   if (!status.ok()) return "{}\n";
   if (json.empty() || json.back() != '\n') json += '\n';
-  return json;
+  // Protobuf escapes control characters, but not all that turns text around;
+  // our escapes for those are JSON's.
+  std::string shown;
+  AppendEscaped(&shown, json, Escape::kLines);
+  return shown;
 }
 
 std::string FormatWait(const v1::WaitExplanation& wait) {
-  std::string text = absl::StrCat("waited for ", wait.limit());
+  std::string text = absl::StrCat("waited for ", Printable(wait.limit()));
   if (wait.limit_value() > 0) {
     absl::StrAppend(&text, " (limit ", wait.limit_value(), ")");
   }
@@ -101,7 +110,8 @@ std::string FormatWait(const v1::WaitExplanation& wait) {
   }
   absl::StrAppend(&text, ", ", wait.dials_in_flight(), " dials in flight");
   if (!wait.last_dial_error().empty()) {
-    absl::StrAppend(&text, ", last dial error: ", wait.last_dial_error());
+    absl::StrAppend(&text,
+                    ", last dial error: ", Printable(wait.last_dial_error()));
   }
   if (wait.oldest_holders_size() > 0) {
     absl::StrAppend(&text, ", held by ",
@@ -120,7 +130,7 @@ std::string FormatError(const absl::Status& status, std::string_view address) {
                         LibraryMessage(status, address), "\n");
   }
   std::string text =
-      absl::StrCat(info->reason, ": ", std::string(status.message()), "\n");
+      absl::StrCat(Printable(info->reason), ": ", Text(status.message()), "\n");
   if (info->wait.has_value()) {
     absl::StrAppend(&text, "  ", FormatWait(*info->wait), "\n");
   }
@@ -132,12 +142,12 @@ std::string FormatError(const absl::Status& status, std::string_view address) {
 }
 
 std::string FormatConnection(const v1::ConnectionInfo& connection) {
-  std::string text =
-      absl::StrCat("#", connection.connection_id(), " ", connection.protocol(),
-                   " to ", connection.remote_address());
+  std::string text = absl::StrCat("#", connection.connection_id(), " ",
+                                  Printable(connection.protocol()), " to ",
+                                  Printable(connection.remote_address()));
   if (!connection.tls_version().empty()) {
-    absl::StrAppend(&text, " (", connection.tls_version(), " ",
-                    connection.tls_cipher(), ")");
+    absl::StrAppend(&text, " (", Printable(connection.tls_version()), " ",
+                    Printable(connection.tls_cipher()), ")");
   }
   if (!connection.reused()) return absl::StrCat(text, ", new");
   return absl::StrCat(text, ", reused, ", connection.calls(),
@@ -173,7 +183,8 @@ std::string FormatReceipt(const v1::Receipt& receipt) {
       FormatTimings(receipt.timings()), "attempts   ", receipt.attempts());
   if (receipt.failed_attempts_size() > 0) {
     absl::StrAppend(&text, " (failed: ",
-                    absl::StrJoin(receipt.failed_attempts(), ", "), ")");
+                    Printable(absl::StrJoin(receipt.failed_attempts(), ", ")),
+                    ")");
   }
   text += '\n';
   if (receipt.has_wait()) {

@@ -146,10 +146,12 @@ void AddAnswerOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("-o,--output", get.output,
                   "Write the answer to this file instead of standard output, "
-                  "as it comes")
+                  "as it comes; - for standard output byte for byte, also on "
+                  "a terminal")
       ->type_name("FILE");
   command.add_flag("-i,--include", get.include_head,
-                   "Show the answer's status and headers before its body");
+                   "Show the answer's status and headers before its body; "
+                   "control characters in them are escaped");
   command.add_flag("-I,--head", get.head_only,
                    "Ask with HEAD and show the answer's head");
   command.add_flag("-f,--fail", get.fail,

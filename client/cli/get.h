@@ -27,7 +27,7 @@ struct GetOptions {
   std::vector<std::string> headers;
   std::vector<std::string> data;
   std::string upload;  // A file, "-" for standard input; empty: none.
-  std::string output = "-";
+  std::string output;  // A file, "-" or empty for standard output.
   std::string lease_id;
   std::string sni;
   std::string pool_group;
@@ -66,7 +66,10 @@ class AnswerWriter {
   int Failure() const;
 
  private:
+  bool to_stdout() const { return get_.output.empty() || get_.output == "-"; }
   std::ostream& out();
+  // The next piece of the body, on a terminal; `last`: nothing follows.
+  void Show(std::string_view piece, bool last);
 
   const GetOptions& get_;
   const Run& run_;
@@ -74,6 +77,8 @@ class AnswerWriter {
   std::ofstream file_;
   int status_ = 0;
   uint64_t size_ = 0;
+  const bool escaped_;    // The body: it is shown to a person.
+  std::string unshown_;   // The end of it that depends on what follows.
   bool refused_ = false;  // --fail.
   bool broken_ = false;   // It cannot be written.
 };

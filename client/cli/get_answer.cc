@@ -2,6 +2,7 @@
 #include <charconv>
 #include <optional>
 
+#include "base/text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/get.h"
@@ -29,14 +30,12 @@ std::optional<uint64_t> LengthOf(
 AnswerWriter::AnswerWriter(const GetOptions& get, const Run& run)
     : get_(get),
       run_(run),
-      progress_(run.io.terminal_err &&
-                        (get.output != "-" || !run.io.terminal_out)
+      progress_(run.io.terminal_err && (!to_stdout() || !run.io.terminal_out)
                     ? &run.io.err
-                    : nullptr) {}
+                    : nullptr),
+      escaped_(get.output.empty() && run.io.terminal_out) {}
 
-std::ostream& AnswerWriter::out() {
-  return get_.output == "-" ? run_.io.out : file_;
-}
+std::ostream& AnswerWriter::out() { return to_stdout() ? run_.io.out : file_; }
 
 bool AnswerWriter::OnHead(
     int status, const google::protobuf::RepeatedPtrField<v1::Header>& headers) {
@@ -47,13 +46,14 @@ bool AnswerWriter::OnHead(
     return true;  // For its receipt.
   }
   progress_.Start(LengthOf(headers), MonotonicNow());
-  if (get_.output != "-") {
+  if (!to_stdout()) {
     file_.open(get_.output, std::ios::binary | std::ios::trunc);
   }
   if (get_.include_head || get_.head_only) {
     out() << "HTTP/1.1 " << status << "\r\n";
     for (const v1::Header& header : headers) {
-      out() << header.name() << ": " << header.value() << "\r\n";
+      out() << Printable(header.name()) << ": " << Printable(header.value())
+            << "\r\n";
     }
     out() << "\r\n";
   }
@@ -63,22 +63,37 @@ bool AnswerWriter::OnHead(
 bool AnswerWriter::OnBody(std::string_view piece) {
   size_ += piece.size();
   if (refused_) return true;
-  out().write(piece.data(), static_cast<std::streamsize>(piece.size()));
+  if (escaped_) {
+    Show(piece, /*last=*/false);
+  } else {
+    out().write(piece.data(), static_cast<std::streamsize>(piece.size()));
+  }
   broken_ = !out().good();
   progress_.Update(size_, MonotonicNow());
   return !broken_;
 }
 
+void AnswerWriter::Show(std::string_view piece, bool last) {
+  unshown_ += piece;
+  const size_t end = unshown_.size() - (last ? 0 : UnfinishedEnd(unshown_));
+  std::string shown;
+  AppendEscaped(&shown, std::string_view(unshown_).substr(0, end),
+                Escape::kLines);
+  unshown_.erase(0, end);
+  out() << shown;
+}
+
 int AnswerWriter::Failure() const {
   if (!broken_) return kExitOk;
   run_.io.err << "hotline: cannot write "
-              << (get_.output == "-" ? "the output" : get_.output) << "\n";
+              << (to_stdout() ? "the output" : Printable(get_.output)) << "\n";
   return kExitFailed;
 }
 
 int AnswerWriter::Finish(const v1::Receipt& receipt, bool truncated) {
   progress_.Clear();
-  if (!refused_ && get_.output != "-") {
+  if (escaped_ && !refused_) Show("", /*last=*/true);
+  if (!refused_ && !to_stdout()) {
     file_.close();
     broken_ = broken_ || !file_;
   }

@@ -4,6 +4,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
+#include "base/text.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
@@ -80,7 +81,7 @@ int RunAcquire(const AcquireOptions& acquire, const Run& run) {
   if (acquire.output == "json") {
     run.io.out << FormatJson(lease->answer());
   } else {
-    run.io.out << lease->id() << "\n";
+    run.io.out << Printable(lease->id()) << "\n";
   }
   run.io.out.flush();
   // A lease whose id nobody could read is given back by the destructor.

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "base/text.h"
 #include "client/cli/format.h"
 #include "client/cli/table.h"
 
@@ -31,7 +32,7 @@ std::string Totals(const v1::StatsResponse& stats, Duration now) {
   const Duration up = now - std::chrono::seconds(stats.start_time().seconds()) -
                       std::chrono::nanoseconds(stats.start_time().nanos());
   return absl::StrCat(
-      "broker       ", stats.instance(), ", up ",
+      "broker       ", Printable(stats.instance()), ", up ",
       FormatDuration(std::max(up, Duration(0))), "\n",  //
       "connections  ", All(connections), " of ", totals.max_connections(), ": ",
       connections.idle(), " idle, ", connections.leased(), " leased, ",

@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "base/text.h"
+
 namespace hotline::client {
 namespace {
 
@@ -18,6 +20,7 @@ size_t Width(const std::string& text) {
 
 void Table::Add(std::vector<std::string> cells) {
   assert(cells.size() == columns_.size());
+  for (std::string& cell : cells) cell = Printable(cell);
   rows_.push_back(std::move(cells));
 }
 

@@ -17,6 +17,7 @@ class Table {
 
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
+  // Cells may come from anywhere: they are shown as Printable (base/text.h).
   // REQUIRES: one cell per column.
   void Add(std::vector<std::string> cells);
 

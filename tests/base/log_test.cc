@@ -1,8 +1,12 @@
 #include "base/log.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <set>
 #include <string>
 #include <thread>
@@ -184,6 +188,7 @@ class CapturedStderr {
   }
   // Everything written, once standard error is back.
   std::string Take() {
+    EXPECT_TRUE(FlushLog(seconds(60)));
     dup2(saved_, STDERR_FILENO);
     close(saved_);
     std::string all;
@@ -232,6 +237,62 @@ TEST_F(LogTest, LinesOfManyThreadsDoNotMix) {
   }
   EXPECT_EQ(at, all.size());
   EXPECT_EQ(seen.size(), size_t{kThreads * kEach});
+}
+
+// A process that crashes, with a line that it logged right before.
+std::string StderrOfCrash(int signal) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(ends[1], STDERR_FILENO);
+    const rlimit no_core{0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    for (int other : {SIGABRT, SIGSEGV}) ::signal(other, SIG_DFL);
+    FlushLogOnCrash();
+    HOTLINE_LOG(kError, "last words");
+    if (signal == SIGABRT) abort();
+    raise(signal);
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string all;
+  char buffer[4096];
+  for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) {
+    all.append(buffer, n);
+  }
+  close(ends[0]);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status)) << status;
+  EXPECT_EQ(WTERMSIG(status), signal);
+  return all;
+}
+
+// Before any test of this process logs to standard error: a child has but the
+// thread that forked it.
+const std::string g_abort = StderrOfCrash(SIGABRT);
+const std::string g_fault = StderrOfCrash(SIGSEGV);
+
+TEST_F(LogTest, ACrashLosesNoLine) {
+  EXPECT_NE(g_abort.find(" error last words\n"), std::string::npos) << g_abort;
+  EXPECT_NE(g_fault.find(" error last words\n"), std::string::npos) << g_fault;
+}
+
+TEST_F(LogTest, LinesOfALibraryComeInOurFormatOncePerSecondAndPlace) {
+  SetLogFormat(LogFormat::kJson);
+  for (int i = 0; i < 3; ++i) {
+    WriteLibraryLog(LogLevel::kWarning, "lib", "a/b/wire.cc", 7, "bad \x1b\n");
+  }
+  ASSERT_EQ(lines_.size(), 1u);
+  EXPECT_EQ(Last(),
+            "{\"time\":\"T\",\"level\":\"warning\",\"message\":\"from a "
+            "library\",\"library\":\"lib\",\"file\":\"wire.cc\",\"line\":7,"
+            "\"text\":\"bad \\u001b\\n\",\"suppressed\":0}");
+  WriteLibraryLog(LogLevel::kWarning, "lib", "a/b/wire.cc", 8, "other");
+  EXPECT_EQ(lines_.size(), 2u);
+  WriteLibraryLog(LogLevel::kDebug, "lib", "a/b/wire.cc", 9, "too quiet");
+  EXPECT_EQ(lines_.size(), 2u);
 }
 
 }  // namespace

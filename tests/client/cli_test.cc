@@ -45,7 +45,8 @@ class CommandLineTest : public testing::Test {
   }
 
   static Result Raw(const std::vector<std::string>& words,
-                    const std::string& in = "", bool color = false) {
+                    const std::string& in = "", bool color = false,
+                    bool terminal = false) {
     std::vector<const char*> argv;
     for (const std::string& word : words) argv.push_back(word.c_str());
     std::istringstream input(in);
@@ -54,6 +55,7 @@ class CommandLineTest : public testing::Test {
                                     {.in = input,
                                      .out = out,
                                      .err = err,
+                                     .terminal_out = terminal,
                                      .color_out = color,
                                      .color_err = color});
     return {code, out.str(), err.str()};
@@ -87,6 +89,107 @@ TEST_F(CommandLineTest, GetPrintsTheBodyAndNothingElse) {
   EXPECT_EQ(result.err, "");
   EXPECT_EQ(LastExecute().url(), "https://a.test/x");
   EXPECT_EQ(LastExecute().method(), "GET");
+}
+
+// What a terminal would obey: C0, DEL, C1, marks of direction.
+const std::string kNasty = "\x1b[2J\x7f\u009b31m\u202e\u2066 end";
+const std::string kShown = "\\u001b[2J\\u007f\\u009b31m\\u202e\\u2066 end";
+
+TEST_F(CommandLineTest, OnATerminalTheBodyIsShownAndNotObeyed) {
+  const std::string bytes("line\r\n\xff\0\u00e9", 10);
+  UpstreamAnswers(200, kNasty + bytes);
+  const std::vector<std::string> get = {"hotline", "-a", broker_.address(),
+                                        "get", "https://a.test/"};
+  EXPECT_EQ(Raw(get, "", false, true).out,
+            kShown + "line\r\n\\xff\\u0000\u00e9");
+  EXPECT_EQ(Raw(get).out, kNasty + bytes);
+  std::vector<std::string> raw = get;
+  raw.insert(raw.end(), {"-o", "-"});
+  EXPECT_EQ(Raw(raw, "", false, true).out, kNasty + bytes);
+  std::vector<std::string> cut = get;
+  cut.insert(cut.end(), {"--max-bytes", "1000"});
+  EXPECT_EQ(Raw(cut, "", false, true).out,
+            kShown + "line\r\n\\xff\\u0000\u00e9");
+}
+
+TEST_F(CommandLineTest, TheHeadOfAnAnswerIsShownAndNotObeyed) {
+  broker_.execute.Answer([](const auto&, auto* response, int) {
+    response->set_status(200);
+    v1::Header* header = response->add_headers();
+    header->set_name("x-" + kNasty);
+    header->set_value(kNasty + "\r\n\xff");
+    response->set_body("body");
+    return Status::OK;
+  });
+  EXPECT_EQ(Hotline({"get", "-i", "https://a.test/"}).out,
+            "HTTP/1.1 200\r\nx-" + kShown + ": " + kShown +
+                "\\r\\n\\xff\r\n\r\nbody");
+}
+
+TEST_F(CommandLineTest, StatsShowWhatCallersSayAndObeyNone) {
+  broker_.stats.Answer([](const auto&, auto* response, int) {
+    v1::LeaseStats* lease = response->add_leases();
+    lease->set_target("https://" + kNasty);
+    lease->mutable_holder()->set_client_id("client\r\n" + kNasty);
+    lease->mutable_holder()->set_purpose(kNasty);
+    lease->mutable_holder()->set_trace(kNasty);
+    v1::TargetStats* target = response->add_targets();
+    target->set_target("https://t");
+    target->set_last_dial_error("error\n" + kNasty);
+    target->add_addresses()->set_why("why\n" + kNasty);
+    v1::ConnectionStats* connection = response->add_connections();
+    connection->mutable_options()->set_sni(kNasty);
+    response->set_instance("i\n" + kNasty);
+    return Status::OK;
+  });
+  const std::pair<const char*, std::string> views[] = {
+      {"leases", "client\\r\\n" + kShown},
+      {"targets", "why\\n" + kShown},
+      {"connections", kShown},
+      {"summary", "i\\n" + kShown + ", up"}};
+  for (const auto& [view, part] : views) {
+    for (const char* form : {"table", "json"}) {
+      const Result result =
+          Hotline({"stats", "--view", view, "--output", form});
+      EXPECT_EQ(result.code, kExitOk) << result.err;
+      for (const char* bad :
+           {"\x1b", "\x7f", "\r", "\u009b", "\u202e", "\u2066"}) {
+        EXPECT_THAT(result.out, Not(HasSubstr(bad))) << view << form;
+      }
+      if (form == std::string("table")) {
+        EXPECT_THAT(result.out, HasSubstr(part));
+      }
+    }
+  }
+}
+
+TEST_F(CommandLineTest, ErrorsAreShownAndNotObeyed) {
+  broker_.acquire.Answer([](const auto&, auto*, int) {
+    return Status(StatusCode::INVALID_ARGUMENT, "bad\r\nforged " + kNasty);
+  });
+  const Result result = Hotline({"acquire", "https://a.test"});
+  EXPECT_THAT(result.err, HasSubstr("bad\\r\\nforged " + kShown));
+  EXPECT_THAT(Hotline({"no\x1b[2Jsuch"}).err, Not(HasSubstr("\x1b")));
+}
+
+TEST_F(CommandLineTest, TextThatIsNoUtf8IsWrongUsage) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{
+           {"acquire", "https://a.test", "--client-id", "a\xff"},
+           {"acquire", "https://a.test", "--purpose", "\xc3"},
+           {"get", "https://a.test/\xff"},
+           {"get", "https://a.test/", "-H", "X\xff: y"},
+           {"get", "https://a.test/", "-X", "\xff"},
+           {"release", "\xff"},
+           {"stats", "--target", "\xff"}}) {
+    const Result result = Hotline(words);
+    EXPECT_EQ(result.code, kExitUsage) << testing::PrintToString(words);
+  }
+  UpstreamAnswers(200, "ok");
+  EXPECT_EQ(
+      Hotline({"get", "https://a.test/", "-H", "X: \xff", "-d", "\xff"}).code,
+      kExitOk);
+  EXPECT_EQ(LastExecute().body(), "\xff");
 }
 
 TEST_F(CommandLineTest, GetSendsMethodHeadersAndBody) {

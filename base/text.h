@@ -1,0 +1,50 @@
+// Text that callers, upstreams and files bring, which may be any bytes: made
+// valid UTF-8 for what is sent on, or made harmless for what is shown to
+// people.
+//
+// Thread safety: pure functions.
+#ifndef HOTLINE_BASE_TEXT_H_
+#define HOTLINE_BASE_TEXT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace hotline {
+
+// Valid UTF-8: no overlong form, no surrogate, nothing above U+10FFFF.
+bool IsUtf8(std::string_view text);
+
+// `text` with each byte that belongs to no character replaced by U+FFFD. A
+// `string` field of a protobuf message must be UTF-8: with any other bytes the
+// receiver rejects the whole message. Valid text is moved, not copied.
+std::string ToUtf8(std::string text);
+
+// The first `bytes` bytes at most, cut between two characters.
+std::string_view CutUtf8(std::string_view text, size_t bytes);
+
+enum class Escape : uint8_t {
+  kLine,    // For one line: "\n", "\u001b", "\x80".
+  kLines,   // The same, but \n, \r\n and \t stay as they are.
+  kQuoted,  // kLine for between quotes: " and \ get a backslash, too.
+  kJson,    // The contents of a JSON string: an invalid byte is \ufffd.
+};
+
+// Appends `text` so that it is shown and not obeyed. Escaped are the control
+// characters (C0, DEL, C1), the line and paragraph separators, the marks that
+// set the direction of text, and bytes that are not UTF-8. After about `most`
+// bytes the rest is replaced by "...".
+void AppendEscaped(std::string* out, std::string_view text, Escape how,
+                   size_t most = SIZE_MAX);
+
+// `text` as kLine; for the output of a command, a page, a message.
+std::string Printable(std::string_view text);
+
+// How many bytes at the end of `text` (3 at most) depend on what follows them:
+// the beginning of a character, or a \r. For text that arrives in pieces.
+size_t UnfinishedEnd(std::string_view text);
+
+}  // namespace hotline
+
+#endif  // HOTLINE_BASE_TEXT_H_
