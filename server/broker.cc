@@ -87,6 +87,10 @@ Broker::Broker(const BrokerSettings& settings, uint32_t instance,
       metrics_(metrics),
       registry_(std::make_unique<Registry>()),
       overload_(settings.overload, ResidentBytes),
+      answers_(settings.max_answer_bytes,
+               [upstream](Instant when, absl::AnyInvocable<void()> work) {
+                 upstream->RunAt(when, std::move(work));
+               }),
       settings_(std::make_shared<const BrokerSettings>(settings)) {}
 
 Broker::~Broker() = default;
@@ -315,6 +319,7 @@ ErrorPtr Broker::LeaseError(pool::LeaseStatus status, RpcMethod rpc,
 
 void Broker::Reconfigure(const BrokerSettings& settings) {
   overload_.Reconfigure(settings.overload);
+  answers_.SetLimit(settings.max_answer_bytes);
   auto fresh = std::make_shared<const BrokerSettings>(settings);
   MutexLock lock(&settings_mu_);
   settings_ = std::move(fresh);
@@ -334,6 +339,8 @@ bool Broker::Drained(Instant now) const {
 }
 
 void Broker::AbortCalls() {
+  // Before the look: a call is registered before it looks at this.
+  aborted_ = true;
   for (const std::shared_ptr<Call>& call : registry_->All()) call->Abort();
   for (const auto& session : registry_->Drain()) session->OnAbort();
 }

@@ -9,6 +9,7 @@
 #ifndef HOTLINE_SERVER_BROKER_H_
 #define HOTLINE_SERVER_BROKER_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -25,6 +26,7 @@
 #include "base/time.h"
 #include "hotline/v1/broker.pb.h"
 #include "pool/pool.h"
+#include "server/answer_memory.h"
 #include "server/config.h"
 #include "server/error.h"
 #include "server/execute_metrics.h"
@@ -63,6 +65,8 @@ struct BrokerSettings {
   // Null: everybody may do everything.
   std::shared_ptr<const Policy> policy;
   OverloadLimits overload;
+  // See AnswerMemory; 0: its default.
+  int64_t max_answer_bytes = 0;
   // By canonical target; of those that have any.
   std::map<std::string, CoolDownSettings, std::less<>> cool_down;
 };
@@ -77,6 +81,8 @@ struct CallContext {
   // that all of them are bound to. May be null.
   std::shared_ptr<const pool::Holder> holder;
   IdentityPtr identity;  // Null: nobody in particular.
+  // Where its answers go. Null: the same place as all others that say so.
+  AnswerMemory::CallerPtr answers;
 
   // What the caller's leases are marked with.
   uint64_t owner() const { return identity == nullptr ? 0 : identity->owner; }
@@ -233,13 +239,15 @@ class Broker {
   // For /metrics.
   const Gatekeeper& gatekeeper() const { return gatekeeper_; }
   const Overload& overload() const { return overload_; }
+  AnswerMemory& answers() { return answers_; }
+  const AnswerMemory& answers() const { return answers_; }
 
   // No new leases, and no new calls without one; what runs goes on.
   void StartDrain(Instant now);
   // Nothing runs and nobody holds a lease.
   bool Drained(Instant now) const;
   // Completes every call that still runs, as Call::Abort says, and ends the
-  // sessions.
+  // sessions. A call that starts later completes at once in the same way.
   void AbortCalls();
 
  private:
@@ -271,6 +279,10 @@ class Broker {
   const std::unique_ptr<Registry> registry_;
   Gatekeeper gatekeeper_;
   Overload overload_;
+  AnswerMemory answers_;
+  const AnswerMemory::CallerPtr unknown_caller_ =
+      std::make_shared<AnswerMemory::Caller>();
+  std::atomic<bool> aborted_{false};
 
   mutable Mutex settings_mu_;
   std::shared_ptr<const BrokerSettings> settings_ ABSL_GUARDED_BY(settings_mu_);

@@ -42,6 +42,7 @@ PooledCall::PooledCall(Broker* broker, CallContext context,
 void PooledCall::Start() {
   self_ = shared_from_this();
   broker_->registry_->Add(this);
+  if (broker_->aborted_) Abort();
   ErrorPtr error = broker_->overload_.Enter(request_bytes(), context_.arrival);
   entered_ = error == nullptr;
   if (entered_) error = Prepare(context_.arrival);

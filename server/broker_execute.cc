@@ -53,6 +53,7 @@ void ExecuteCall::Succeed(upstream::CallResult result, Instant now) {
   FillReceiptConnection(now, receipt);
   NoteAnswer(answer.status, answer.headers, now);
   GiveBack(now);
+  answer_.Offer(static_cast<int64_t>(answer.body.size()));
 
   response_->set_status(answer.status);
   MoveHeaders(&answer.headers, response_->mutable_headers());

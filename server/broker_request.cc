@@ -39,7 +39,17 @@ void MoveHeaders(std::vector<upstream::Header>* from,
   }
 }
 
+RequestCall::RequestCall(Broker* broker, CallContext context,
+                         Completion* completion)
+    : PooledCall(broker, std::move(context), completion),
+      answer_(&broker->answers_, context_.answers != nullptr
+                                     ? context_.answers
+                                     : broker->unknown_caller_) {}
+
 ErrorPtr RequestCall::Begin(const std::string& lease_id, Instant now) {
+  if (!broker_->answers_.Admit(*answer_.caller(), now)) {
+    return broker_->overload_.RefuseAnswers(broker_->answers_.limit());
+  }
   if (!lease_id.empty()) return StartOnLease(lease_id, now);
   budget_ = broker_->BudgetOf(key_.target);
   budget_->OnRequest(settings_->retry_budget_percent);
@@ -151,6 +161,26 @@ void RequestCall::GiveBack(Instant now) {
   }
 }
 
+// Room for the answer.
+
+bool RequestCall::Grow(upstream::CallId call, size_t have, size_t want) {
+  starved_handle_ = slot_.handle;
+  starved_call_ = call;
+  answer_.AtLeast(static_cast<int64_t>(have));
+  return answer_.Grow(static_cast<int64_t>(want),
+                      std::shared_ptr<AnswerWaiter>(shared_from_this(), this),
+                      MonotonicNow());
+}
+
+void RequestCall::OnRoom() {
+  broker_->upstream_->ResumeAnswer(starved_handle_, starved_call_);
+}
+
+void RequestCall::OnNoRoom() {
+  broker_->upstream_->CancelCall(starved_handle_, starved_call_,
+                                 CallError::kNoRoom);
+}
+
 // What comes of them.
 
 void RequestCall::FillReceiptConnection(Instant now,
@@ -179,6 +209,7 @@ void RequestCall::FillReceipt(const upstream::CallResult& result, Instant now,
 
 void RequestCall::Fail(upstream::CallResult result, Instant now) {
   GiveBack(now);
+  answer_.Reset();
   failed_.push_back(result.verdict);
   worst_ = any_failed_ ? std::max(worst_, result.verdict) : result.verdict;
   any_failed_ = true;
@@ -240,6 +271,11 @@ ErrorPtr RequestCall::ErrorOf(const upstream::CallResult& result) const {
       error = MakeError(StatusCode::kInternal, "PROTOCOL_ERROR",
                         absl::StrCat(key_.target, ": ", result.message));
       break;
+    case CallError::kNoRoom:
+      error = broker_->overload_.RefuseAnswers(broker_->answers_.limit());
+      // The upstream has processed it: no time to come again.
+      error->retry_after.reset();
+      break;
     case CallError::kResponseTooLarge:
       error = MakeError(StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",
                         absl::StrCat(key_.target, ": the body is longer than ",
@@ -268,7 +304,7 @@ ErrorPtr RequestCall::Judge(ErrorPtr error) {
   if (error->code == StatusCode::kDeadlineExceeded ||
       error->code == StatusCode::kAborted ||
       error->code == StatusCode::kCancelled ||
-      error->reason == "PROTOCOL_ERROR" ||
+      error->reason == "PROTOCOL_ERROR" || error->reason == "OVERLOADED" ||
       error->reason == "RESPONSE_TOO_LARGE") {
     return error;
   }

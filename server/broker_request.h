@@ -17,7 +17,9 @@ namespace hotline::server {
 
 // An attempt is begun by Run and ends with EndAttempt, and then Succeed or Fail
 // of the class that made it.
-class RequestCall : public PooledCall {
+class RequestCall : public PooledCall,
+                    protected upstream::AnswerRoom,
+                    private AnswerWaiter {
  protected:
   using HeaderViews = absl::InlinedVector<upstream::HeaderView, 16>;
 
@@ -30,7 +32,7 @@ class RequestCall : public PooledCall {
     Instant ready_since{};
   };
 
-  using PooledCall::PooledCall;
+  RequestCall(Broker* broker, CallContext context, Completion* completion);
 
   // Takes over what `head` says beside the request: deadline, retries, the kind
   // of connection. url_ is parsed by then.
@@ -44,7 +46,7 @@ class RequestCall : public PooledCall {
   // The request that `head` describes, without its body. The views live as long
   // as `head`, `headers` and this call.
   template <typename Head>
-  upstream::Request RequestOf(const Head& head, HeaderViews* headers) const;
+  upstream::Request RequestOf(const Head& head, HeaderViews* headers);
 
   // Makes an attempt on slot_.
   virtual void Run(Instant now) = 0;
@@ -78,10 +80,18 @@ class RequestCall : public PooledCall {
   // The attempt failed: again, or for good.
   void Fail(upstream::CallResult result, Instant now);
 
+  // upstream::AnswerRoom, for a whole answer; a streamed one has its own.
+  bool Grow(upstream::CallId call, size_t have, size_t want) override;
+
   ParsedUrl url_;
   Slot slot_;
+  AnswerMemory::Hold answer_;  // Until the caller has the answer.
 
  private:
+  // AnswerWaiter:
+  void OnRoom() final;
+  void OnNoRoom() final;
+
   ErrorPtr StartOnLease(const std::string& lease_id, Instant now);
   bool MayRetry(const upstream::CallResult& result, Instant now);
   ErrorPtr ErrorOf(const upstream::CallResult& result) const;
@@ -95,6 +105,10 @@ class RequestCall : public PooledCall {
   upstream::Verdict worst_ = upstream::Verdict::kNotSent;
   bool any_failed_ = false;
   std::vector<upstream::Verdict> failed_;
+
+  // The one whose answer waits for room. Written before it does.
+  pool::Handle starved_handle_ = 0;
+  upstream::CallId starved_call_ = 0;
 
   // The running call's name, for CancelAttempt: 0 before it is known.
   Mutex run_mu_;
@@ -128,7 +142,7 @@ void RequestCall::TakeTerms(const Head& head, Instant now) {
 
 template <typename Head>
 upstream::Request RequestCall::RequestOf(const Head& head,
-                                         HeaderViews* headers) const {
+                                         HeaderViews* headers) {
   constexpr std::string_view kTraceparent = "traceparent";
   headers->reserve(head.headers_size() + 2);
   bool traced = !settings_->forward_traceparent || context_.traceparent.empty();
@@ -144,6 +158,7 @@ upstream::Request RequestCall::RequestOf(const Head& head,
   request.path = url_.path;
   request.headers = *headers;
   request.deadline = deadline_;
+  request.room = this;
   return request;
 }
 

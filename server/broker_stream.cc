@@ -9,6 +9,8 @@ namespace {
 
 // Of the request, given to the upstream at once.
 constexpr size_t kMostSlice = 256 << 10;
+// Of the answer, before AnswerMemory was asked for more; see Request::room.
+constexpr int64_t kLeastBuffered = 64 << 10;
 // Of the request, kept for another attempt.
 constexpr size_t kMostHeld = 256 << 10;
 
@@ -233,6 +235,7 @@ void StreamCall::Run(Instant now) {
     GiveBack(now);
     return Complete(EndedError());  // See Judge.
   }
+  answer_.Offer(kLeastBuffered);
   HeaderViews headers;
   upstream::Request request = RequestOf(head_, &headers);
   const std::string length = absl::StrCat(head_.content_length());
@@ -256,6 +259,10 @@ void StreamCall::Run(Instant now) {
   }
   if (late) CancelAttempt();
   Act();
+}
+
+bool StreamCall::Grow(upstream::CallId, size_t, size_t want) {
+  return answer_.TryGrow(static_cast<int64_t>(want));
 }
 
 // How it ends.

@@ -23,7 +23,7 @@ namespace hotline::server {
 // Memory. One message of the caller's is taken at a time, and the next only
 // when it is with the upstream, which holds some of it (Upstream::SendBody). Of
 // the answer, what was not written to the caller counts as not consumed
-// (Upstream::Consume).
+// (Upstream::Consume): 64 KiB at most, 1 MiB where AnswerMemory has that much.
 class StreamCall final : public RequestCall,
                          public StreamedCall,
                          private upstream::StreamHandler,
@@ -65,6 +65,9 @@ class StreamCall final : public RequestCall,
   bool CanRepeat() override;
   void EndRunning() override;
   ErrorPtr Judge(ErrorPtr error) override;
+
+  // upstream::AnswerRoom, which never waits: with less, less is buffered.
+  bool Grow(upstream::CallId call, size_t have, size_t want) override;
 
   // upstream::StreamHandler:
   void OnHead(int status, std::vector<upstream::Header> headers) override;

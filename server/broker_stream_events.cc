@@ -80,6 +80,7 @@ std::optional<InputError> StreamCall::TakePieceLocked(std::string piece) {
 }
 
 void StreamCall::OnWritten() {
+  answer_.Took(MonotonicNow());
   {
     MutexLock lock(&stream_mu_);
     writing_ = false;

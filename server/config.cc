@@ -22,6 +22,9 @@
 namespace hotline::server {
 namespace {
 
+// An answer of the largest body has to fit, and another beside it.
+constexpr int64_t kLeastAnswerBytes = 8 << 20;
+
 std::vector<std::string> ToVector(
     const google::protobuf::RepeatedPtrField<std::string>& in) {
   return {in.begin(), in.end()};
@@ -59,6 +62,12 @@ class Resolver {
     ResolvePolicy(config_.policy(), report_, &out_.policy);
     out_.overload_max_memory_bytes = config_.overload().max_memory_bytes();
     out_.overload_max_calls = config_.overload().max_calls();
+    out_.overload_max_answer_bytes = config_.overload().max_answer_bytes();
+    if (out_.overload_max_answer_bytes > 0 &&
+        out_.overload_max_answer_bytes < kLeastAnswerBytes) {
+      Fault("overload.max_answer_bytes",
+            absl::StrCat("must be 0, or at least ", kLeastAnswerBytes));
+    }
     for (int i = 0; i < config_.targets_size(); ++i) ResolveTarget(i);
     CheckWarmth();
     out_.log_level =

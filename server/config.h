@@ -195,6 +195,7 @@ struct Settings {
   PolicyRules policy;
   int64_t overload_max_memory_bytes = 0;  // 0: from the memory cgroup.
   int overload_max_calls = 0;
+  int64_t overload_max_answer_bytes = 0;  // 0: from max_memory_bytes.
 
   Duration lease_ttl{0};
   Duration max_lease_ttl{0};

@@ -43,6 +43,7 @@ constexpr NumberRule kNumbers[] = {
     {"policy.rules.requests_per_second", 0, kMillion, 0},
     {"overload.max_memory_bytes", 0, int64_t{1} << 40, 0},
     {"overload.max_calls", 1, kMillion, 10'000},
+    {"overload.max_answer_bytes", 0, int64_t{1} << 40, 0},
     {"pool.max_connections", 1, kMillion, 100},
     {"pool.max_connections_per_target", 1, kMillion, 10},
     {"pool.max_waiters_per_target", 0, kMillion, 1024},

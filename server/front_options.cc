@@ -29,6 +29,17 @@ int64_t MemoryLimitOf(const Settings& settings) {
   return CgroupMemoryLimit() / 4 * 3;
 }
 
+int64_t AnswerLimitOf(const Settings& settings) {
+  if (settings.overload_max_answer_bytes > 0) {
+    return settings.overload_max_answer_bytes;
+  }
+  // One answer has to fit, whatever else there is.
+  const int64_t memory = MemoryLimitOf(settings);
+  return memory == 0
+             ? 0
+             : std::max(memory / 4, 2 * settings.execute.max_body_bytes);
+}
+
 BrokerSettings BrokerSettingsOf(const Settings& settings) {
   BrokerSettings out;
   out.default_deadline = settings.execute.default_deadline;
@@ -54,6 +65,7 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
     out.policy = std::make_shared<const Policy>(settings.policy);
   }
   out.overload = {MemoryLimitOf(settings), settings.overload_max_calls};
+  out.max_answer_bytes = AnswerLimitOf(settings);
   for (const auto& [target, mine] : settings.targets) {
     if (mine.cool_down == CoolDownSettings()) continue;
     out.cool_down.emplace(target, mine.cool_down);
@@ -89,6 +101,8 @@ FrontFigures FiguresOf(const Broker& broker, const GrpcServer* grpc,
     out.refused.emplace_back(kRefusals[i], door.refused[i]);
   }
   out.calls = broker.overload().calls();
+  out.answer_bytes = broker.answers().used();
+  out.answers_waiting = broker.answers().waiting();
   for (size_t i = 0; i < kSheds.size(); ++i) {
     out.shed.emplace_back(kSheds[i],
                           broker.overload().shed(static_cast<Shed>(i)));

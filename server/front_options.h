@@ -16,6 +16,9 @@ namespace hotline::server {
 // What overload.max_memory_bytes comes to; 0: no limit.
 int64_t MemoryLimitOf(const Settings& settings);
 
+// What overload.max_answer_bytes comes to; 0: AnswerMemory's default.
+int64_t AnswerLimitOf(const Settings& settings);
+
 BrokerSettings BrokerSettingsOf(const Settings& settings);
 
 // `certificates` may be null, and must outlive the server.

@@ -1,5 +1,6 @@
 #include "server/grpc_service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -67,7 +68,7 @@ BrokerService::BrokerService(Broker* broker, RpcMetrics* metrics,
     : broker_(broker), metrics_(metrics), identities_(identities) {}
 
 CallContext BrokerService::ContextOf(
-    const grpc::CallbackServerContext& grpc_context) const {
+    const grpc::CallbackServerContext& grpc_context) {
   CallContext context;
   context.arrival = MonotonicNow();
   const auto deadline = grpc_context.deadline();
@@ -84,7 +85,26 @@ CallContext BrokerService::ContextOf(
   if (identities_ != nullptr) {
     context.identity = IdentityOf(*grpc_context.auth_context(), identities_);
   }
+  context.answers = AnswersOf(grpc_context.peer(), context.identity);
   return context;
+}
+
+AnswerMemory::CallerPtr BrokerService::AnswersOf(const std::string& peer,
+                                                 const IdentityPtr& identity) {
+  std::string name = peer;
+  if (identity != nullptr) name += identity->name;
+  MutexLock lock(&callers_mu_);
+  std::weak_ptr<AnswerMemory::Caller>& known = callers_[name];
+  AnswerMemory::CallerPtr caller = known.lock();
+  if (caller != nullptr) return caller;
+  caller = std::make_shared<AnswerMemory::Caller>();
+  known = caller;
+  if (callers_.size() >= sweep_at_) {
+    absl::erase_if(callers_,
+                   [](const auto& entry) { return entry.second.expired(); });
+    sweep_at_ = std::max<size_t>(1024, 2 * callers_.size());
+  }
+  return caller;
 }
 
 grpc::ServerUnaryReactor* BrokerService::Acquire(

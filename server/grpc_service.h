@@ -2,6 +2,11 @@
 #ifndef HOTLINE_SERVER_GRPC_SERVICE_H_
 #define HOTLINE_SERVER_GRPC_SERVICE_H_
 
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/mutex.h"
 #include "hotline/v1/broker.grpc.pb.h"
 #include "server/broker.h"
 #include "server/execute_metrics.h"
@@ -37,11 +42,19 @@ class BrokerService final : public v1::Broker::CallbackService {
       grpc::CallbackServerContext* context) override;
 
  private:
-  CallContext ContextOf(const grpc::CallbackServerContext& context) const;
+  CallContext ContextOf(const grpc::CallbackServerContext& context);
+  // Of the connection that a call came on; on a Unix socket of its user.
+  AnswerMemory::CallerPtr AnswersOf(const std::string& peer,
+                                    const IdentityPtr& identity);
 
   Broker* const broker_;
   RpcMetrics* const metrics_;
   IdentityTable* const identities_;
+
+  Mutex callers_mu_;
+  absl::flat_hash_map<std::string, std::weak_ptr<AnswerMemory::Caller>> callers_
+      ABSL_GUARDED_BY(callers_mu_);
+  size_t sweep_at_ ABSL_GUARDED_BY(callers_mu_) = 1024;
 };
 
 }  // namespace hotline::server

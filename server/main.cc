@@ -3,6 +3,7 @@
 // This is the only place that knows all the rooms. The main thread wires, then
 // waits for signals; it carries no traffic.
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -122,6 +123,8 @@ class Daemon {
   }
   void Reload();
   void RefreshTlsFiles();
+  // After much has been freed.
+  void TrimMemory();
   absl::Status Apply(std::shared_ptr<const Settings> settings);
   void StartWarming(const Settings& settings);
   absl::Status StartGrpc();
@@ -138,6 +141,7 @@ class Daemon {
   std::atomic<bool> config_ok_{true};
   std::atomic<bool> tls_files_ok_{true};
   std::string tls_files_error_;  // As last logged; empty while all is well.
+  int64_t answers_peak_ = 0;     // Since the last trim.
 
   // In the order in which they are made; each needs only those above it.
   RpcMetrics rpc_metrics_;
@@ -374,6 +378,16 @@ void Daemon::Reload() {
   }
 }
 
+void Daemon::TrimMemory() {
+  constexpr int64_t kMuch = 16 << 20;
+  AnswerMemory& answers = broker_->answers();
+  answers_peak_ = std::max(answers_peak_, answers.TakePeak());
+  if (answers_peak_ < kMuch || answers.used() > answers_peak_ / 2) return;
+  // What many large answers took would stay the allocator's.
+  malloc_trim(0);
+  answers_peak_ = 0;
+}
+
 void Daemon::RefreshTlsFiles() {
   const auto changed = upstream_->RefreshTlsFiles();
   tls_files_ok_ = changed.ok();
@@ -411,6 +425,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
     }
     if (signal == SIGHUP || !(StampOf(config_path_) == stamp_)) Reload();
     RefreshTlsFiles();
+    TrimMemory();
     warm_->Save(MonotonicNow());
     RefreshCertificates();
   }

@@ -161,6 +161,11 @@ void Metrics::Impl::AddFront(MetricsPage* page) const {
             front.refused);
   value(MetricType::Gauge, "hotline_calls",
         "Calls under way, waiting or running.", front.calls);
+  value(MetricType::Gauge, "hotline_answer_bytes",
+        "Memory of answers' bodies that callers have not read yet.",
+        front.answer_bytes);
+  value(MetricType::Gauge, "hotline_answers_waiting",
+        "Answers that wait for such memory.", front.answers_waiting);
   by_reason("hotline_shed_total", "Calls refused because of overload.",
             front.shed);
   {

@@ -46,8 +46,10 @@ struct FrontFigures {
 
   int64_t connections = 0;  // Of callers, open.
   uint64_t accepted = 0;
-  ByReason refused;            // Connections.
-  int64_t calls = 0;           // Under way.
+  ByReason refused;          // Connections.
+  int64_t calls = 0;         // Under way.
+  int64_t answer_bytes = 0;  // Of answers that callers have not read yet.
+  int64_t answers_waiting = 0;
   ByReason shed;               // Calls, for overload.
   std::vector<Denied> denied;  // Calls, by the policy.
   // Seconds since 1970; 0: no certificate.

@@ -94,11 +94,13 @@ ErrorPtr Overload::Refuse(Shed why, int64_t limit) {
                        {"limit", limit},
                        {"calls", calls()},
                        {"suppressed", limiter.TakeSuppressed()}});
-  ErrorPtr error = MakeError(
-      absl::StatusCode::kResourceExhausted, "OVERLOADED",
-      absl::StrCat("the broker is overloaded: ",
-                   why == Shed::kMemory ? "memory is above " : "calls are at ",
-                   limit));
+  static constexpr const char* kWhats[kSheds.size()] = {
+      "memory is above ", "calls are at ",
+      "the caller leaves its answers unread; in memory there may be "};
+  ErrorPtr error =
+      MakeError(absl::StatusCode::kResourceExhausted, "OVERLOADED",
+                absl::StrCat("the broker is overloaded: ", kWhats[index], limit,
+                             why == Shed::kCalls ? "" : " bytes"));
   error->metadata.emplace_back("limit", kSheds[index]);
   error->retry_after = kComeAgain;
   return error;

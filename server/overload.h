@@ -2,7 +2,8 @@
 //
 // Two limits, each a number that is looked at when work arrives: the memory of
 // the process, and the calls under way. What runs goes on; who is refused is
-// told when to come again.
+// told when to come again. A third one, on answers that a caller leaves unread,
+// is AnswerMemory's.
 //
 // However short memory is, a few calls may always run: see kAlways.
 //
@@ -25,8 +26,9 @@
 namespace hotline::server {
 
 // Why work was refused: the label of shed_total.
-enum class Shed : uint8_t { kMemory, kCalls };
-inline constexpr std::array<std::string_view, 2> kSheds = {"memory", "calls"};
+enum class Shed : uint8_t { kMemory, kCalls, kAnswers };
+inline constexpr std::array<std::string_view, 3> kSheds = {"memory", "calls",
+                                                           "answers"};
 
 struct OverloadLimits {
   int64_t max_memory_bytes = 0;  // 0: none.
@@ -45,6 +47,10 @@ class Overload {
   // Null: a call whose request has `bytes` may begin; Leave follows. Errors:
   // RESOURCE_EXHAUSTED/OVERLOADED with RetryInfo; nothing follows.
   ErrorPtr Enter(int64_t bytes, Instant now);
+  // The caller does not read its answers, `limit` bytes in all.
+  ErrorPtr RefuseAnswers(int64_t limit) {
+    return Refuse(Shed::kAnswers, limit);
+  }
   void Leave() { calls_.fetch_sub(1, std::memory_order_relaxed); }
 
   int calls() const { return calls_.load(std::memory_order_relaxed); }

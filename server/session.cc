@@ -59,7 +59,10 @@ Session::Session(Broker* broker, CallContext context,
     : broker_(broker),
       transport_(transport),
       limits_(broker->settings()->session),
-      context_(std::move(context)) {}
+      context_(std::move(context)) {
+  context_.answers =
+      std::make_shared<AnswerMemory::Caller>(limits_.max_buffered_bytes);
+}
 
 Session::~Session() {
   broker_->RemoveSession(this);
@@ -286,12 +289,17 @@ Session::Action Session::DecideLocked() {
 // `before`: the state that has led to it.
 void Session::DoFinish(State before) {
   std::vector<LeaseId> leases;
+  std::deque<std::unique_ptr<Outgoing>> unread;
   {
     MutexLock lock(&mu_);
     leases = TakeLeasesLocked();
+    unread.swap(full_);
+    unread.push_back(std::move(open_));
   }
   broker_->Reclaim(leases, MonotonicNow());
   broker_->RemoveSession(this);
+  // Results that nobody will read keep the session, and it keeps them.
+  unread.clear();
   ErrorPtr error;
   if (before == State::kEnding) error = Draining();
   if (before == State::kCancelled) {

@@ -81,8 +81,14 @@ class Codec {
   virtual size_t Send(StreamId stream, std::string_view piece, bool end) = 0;
 
   // So many bytes that OnBody gave are out of the way: the peer may send more.
-  // For streams that were begun with OpenStream.
+  // For streams that were begun with OpenStream or have a Request::room.
   virtual void Consume(StreamId stream, size_t bytes) = 0;
+
+  // So much of the answer may come before it is consumed. A stream with a
+  // Request::room begins with kFirstWindow; others need not be asked for.
+  static constexpr size_t kFirstWindow = 64 << 10;
+  static constexpr size_t kFullWindow = 1 << 20;
+  virtual void Widen(StreamId /*stream*/, size_t /*window*/) {}
 
   // Whether another request may be submitted now. False for ever once the
   // connection has to close.

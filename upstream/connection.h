@@ -120,7 +120,10 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   CallId StartCall(const Request& request, CallHandler* handler, Instant now) {
     return Begin(request, handler, /*streamed=*/nullptr, /*end=*/true, now);
   }
-  void CancelCall(CallId call);
+  // `why`: kCancelled, or kNoRoom.
+  void CancelCall(CallId call, CallError why = CallError::kCancelled);
+  // See Upstream::ResumeAnswer.
+  void ResumeAnswer(CallId call);
 
   // See Upstream::OpenStream.
   CallId OpenStream(const Request& head, bool end, StreamHandler* handler,
@@ -194,6 +197,15 @@ class Connection final : public std::enable_shared_from_this<Connection>,
     int64_t max_response_bytes = 0;
     bool truncate = false;
     bool ended = false;  // `result` is what is to be told.
+    // What of the answer's body may be in memory by its AnswerRoom, if it has
+    // one; how much may come before it is consumed; what is not, for want of
+    // room. While `starved` it waits until `wanted` is granted.
+    AnswerRoom* room = nullptr;
+    bool starved = false;
+    size_t granted = 2 * Codec::kFirstWindow;
+    size_t wanted = 0;
+    size_t window = Codec::kFirstWindow;
+    size_t held_back = 0;
     Instant deadline = kNever;
     Instant started{};
     Instant first_byte{};
@@ -259,6 +271,13 @@ class Connection final : public std::enable_shared_from_this<Connection>,
                 std::string why) override ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void OnPingAck() override ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
+  // Sees to room for what comes after what there is of a body, and consumes the
+  // latter as far as there is.
+  void MeterLocked(Call* call, size_t piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void GrantLocked(Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool WantsReadLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return codec_->WantsRead() && (http2_ != nullptr || !first_.starved);
+  }
   void NoteKeepAlive(const std::vector<Header>& headers)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

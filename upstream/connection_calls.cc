@@ -108,6 +108,7 @@ const Connection::Call& Connection::BeginCallLocked(const Request& request,
   call->streamed = streamed;
   call->max_response_bytes = request.max_response_bytes;
   call->truncate = request.truncate;
+  call->room = request.room;
   call->deadline = request.deadline;
   call->started = now;
   if (http2_ != nullptr) call->request_bytes = BytesOf(request);
@@ -122,16 +123,15 @@ Connection::Call* Connection::FindLocked(StreamId stream) {
   return found == http2_->others.end() ? nullptr : found->second.get();
 }
 
-void Connection::CancelCall(CallId id) {
-  loop_->Post([self = shared_from_this(), id] {
+void Connection::CancelCall(CallId id, CallError why) {
+  loop_->Post([self = shared_from_this(), id, why] {
     self->now_ = MonotonicNow();
     {
       MutexLock lock(&self->mu_);
       if (self->state_ != State::kOpen) return;
       Call* const call = self->FindLocked(static_cast<StreamId>(id));
       if (call == nullptr) return;
-      self->EndCallLocked(call, CallError::kCancelled,
-                          "the call was cancelled");
+      self->EndCallLocked(call, why, "the call was cancelled");
       if (self->http2_ == nullptr) {
         self->CloseLocked(pool::CloseReason::kError);
       }
@@ -211,6 +211,10 @@ void Connection::OnHead(StreamId stream, int status,
     StreamNews* const news = NewsOfLocked(call);
     news->status = status;
     news->headers = std::move(headers);
+    if (call->room != nullptr &&
+        call->room->Grow(stream, 0, Codec::kFullWindow)) {
+      codec_->Widen(stream, Codec::kFullWindow);
+    }
     return;
   }
   Response& response = call->result.response;
@@ -249,7 +253,7 @@ void Connection::OnBody(StreamId stream, std::string_view piece) {
   }
   const size_t room = limit - body.size();
   body.append(piece.substr(0, room));
-  if (piece.size() <= room) return;
+  if (piece.size() <= room) return MeterLocked(call, piece.size());
   if (call->truncate) {
     response.truncated = true;
     codec_->Cancel(stream);
@@ -259,6 +263,53 @@ void Connection::OnBody(StreamId stream, std::string_view piece) {
                   "the answer's body is longer than " +
                       std::to_string(call->max_response_bytes) + " bytes");
   }
+}
+
+void Connection::MeterLocked(Call* call, size_t piece) {
+  if (call->room == nullptr) return;
+  call->held_back += piece;
+  if (call->starved) return;
+  const size_t have = call->result.response.body.size();
+  const size_t announced = AnnouncedLength(call->result.response.headers);
+  // No more can come than that.
+  size_t most =
+      static_cast<size_t>(std::max<int64_t>(call->max_response_bytes, 0));
+  if (announced > 0) most = std::min(most, announced);
+  if (std::min(have + call->window, most) <= call->granted) {
+    return codec_->Consume(call->stream, std::exchange(call->held_back, 0));
+  }
+  call->wanted = announced > 0 ? most : std::min(most, 2 * have + call->window);
+  call->starved = !call->room->Grow(call->stream, have, call->wanted);
+  if (!call->starved) GrantLocked(call);
+}
+
+void Connection::GrantLocked(Call* call) {
+  const size_t have = call->result.response.body.size();
+  call->starved = false;
+  call->granted = call->wanted;
+  const size_t window = call->granted > have
+                            ? std::min(Codec::kFullWindow, call->granted - have)
+                            : 0;
+  if (window > call->window) {
+    call->window = window;
+    codec_->Widen(call->stream, window);
+  }
+  codec_->Consume(call->stream, std::exchange(call->held_back, 0));
+}
+
+void Connection::ResumeAnswer(CallId id) {
+  loop_->Post([self = shared_from_this(), id] {
+    {
+      MutexLock lock(&self->mu_);
+      if (self->state_ != State::kOpen) return;
+      Call* const call = self->FindLocked(static_cast<StreamId>(id));
+      if (call == nullptr || !call->starved) return;
+      self->GrantLocked(call);
+      if (self->read_paused_) self->read_paused_ = !self->WantsReadLocked();
+    }
+    self->FlushOnLoop();
+    self->UpdateWatch();
+  });
 }
 
 void Connection::OnTrailers(StreamId stream, std::vector<Header> trailers) {

@@ -70,7 +70,7 @@ void Connection::OnReadable() {
         TakeEndLocked(false, sender_.broken_why());
       }
       open = TakeNewsLocked(&news);
-      read_paused_ = !codec_->WantsRead();
+      read_paused_ = !WantsReadLocked();
       paused = read_paused_ || read_ended_;
     }
     if (!open) return FinishClose();

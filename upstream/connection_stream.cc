@@ -34,7 +34,7 @@ void Connection::Consume(CallId id, size_t bytes) {
     if (call == nullptr || call->streamed == nullptr) return;
     codec_->Consume(call->stream, bytes);
     if (codec_->WantsWrite()) rest = TryFlushLocked();
-    resume = read_paused_ && codec_->WantsRead();
+    resume = read_paused_ && WantsReadLocked();
     if (resume) read_paused_ = false;
   }
   LeaveToLoop(rest);
@@ -47,7 +47,7 @@ void Connection::TellOpened() {
     MutexLock lock(&mu_);
     if (state_ != State::kOpen) return;
     TakePlainLocked({});
-    read_paused_ = !codec_->WantsRead();
+    read_paused_ = !WantsReadLocked();
   }
   Settle();
   UpdateWatch();

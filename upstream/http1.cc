@@ -31,10 +31,13 @@ class Http1Codec final : public Codec {
   void Consume(StreamId stream, size_t bytes) override {
     if (stream == stream_) unconsumed_ -= std::min(bytes, unconsumed_);
   }
+  void Widen(StreamId stream, size_t window) override {
+    if (stream == stream_) window_ = std::min(window, max_unconsumed_);
+  }
   size_t open_streams() const override { return stream_ != 0 ? 1 : 0; }
   Verdict VerdictOf(StreamId) const override { return VerdictNow(); }
   bool TakeUpgrade(std::string* rest) override;
-  bool WantsRead() const override { return unconsumed_ < max_unconsumed_; }
+  bool WantsRead() const override { return unconsumed_ < window_; }
   bool WantsWrite() const override { return !output_.empty(); }
   bool CanSubmit() const override {
     return phase_ == Phase::kIdle && !closing_ && next_stream_ != 0;
@@ -114,6 +117,7 @@ class Http1Codec final : public Codec {
   bool after_chunk_ = false;    // A chunk's CRLF is still to come.
   uint64_t chunk_left_ = 0;
   size_t unconsumed_ = 0;  // Of a streamed body.
+  size_t window_ = 1;      // What may be unconsumed.
   HeaderScanner scanner_{0};
   std::optional<AnswerParser> parser_;
 };
@@ -129,6 +133,8 @@ StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
   ended_ = true;
   owes_sendable_ = false;
   unconsumed_ = 0;
+  window_ = request.room == nullptr ? max_unconsumed_
+                                    : std::min(kFirstWindow, max_unconsumed_);
   answered_ = false;
   head_bytes_ = 0;
   extension_bytes_ = 0;

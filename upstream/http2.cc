@@ -35,7 +35,8 @@ Http2Codec::Http2Codec(CodecEvents* events, std::string_view scheme,
   const nghttp2_settings_entry settings[] = {
       {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
-       static_cast<uint32_t>(limits_.stream_window_bytes)},
+       static_cast<uint32_t>(
+           std::min(limits_.first_window_bytes, limits_.stream_window_bytes))},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
        static_cast<uint32_t>(
            std::min<int64_t>(limits_.max_header_bytes, UINT32_MAX))},
@@ -63,7 +64,7 @@ bool Http2Codec::CanSubmit() const {
 }
 
 Http2Stream* Http2Codec::Open(const Request& request, bool with_body,
-                              bool streamed) {
+                              bool metered) {
   assert(CanSubmit());
   Pump();  // Resets of cancelled streams make room; and what follows is ours.
   auto owned = std::make_unique<Http2Stream>(request.method == "HEAD");
@@ -78,7 +79,8 @@ Http2Stream* Http2Codec::Open(const Request& request, bool with_body,
                              with_body ? &body : nullptr, stream);
   MustWork(id);
   stream->id = id;
-  stream->streamed = streamed;
+  stream->metered = metered;
+  stream->keeps_window = request.room != nullptr;
   stream->body_ended = !with_body;
   stream->begin = produced_;
   stream->index = streams_.size();
@@ -101,7 +103,8 @@ StreamId Http2Codec::Submit(const Request& request) {
   if (with_body || MeantToHaveBody(request.method)) {
     head.AddLength(request.body.size());
   }
-  Http2Stream* const stream = Open(request, with_body, /*streamed=*/false);
+  Http2Stream* const stream =
+      Open(request, with_body, /*metered=*/request.room != nullptr);
   if (with_body) {
     stream->body_ended = true;
     stream->body.Lend(request.body);
@@ -115,7 +118,7 @@ StreamId Http2Codec::Submit(const Request& request) {
 StreamId Http2Codec::OpenStream(const Request& request, bool end) {
   Http2RequestHead head(&fields_, scheme_, request);
   head.AddHeaders(request, /*with_length=*/true);
-  return Open(request, !end, /*streamed=*/true)->id;
+  return Open(request, !end, /*metered=*/true)->id;
 }
 
 size_t Http2Codec::Send(StreamId id, std::string_view piece, bool end) {
@@ -135,7 +138,17 @@ void Http2Codec::Consume(StreamId id, size_t bytes) {
   if (stream == nullptr) return;
   bytes = std::min(bytes, stream->unconsumed);
   stream->unconsumed -= bytes;
-  MustWork(nghttp2_session_consume(session_, stream->id, bytes));
+  MustWork(nghttp2_session_consume_stream(session_, stream->id, bytes));
+}
+
+void Http2Codec::Widen(StreamId id, size_t window) {
+  Http2Stream* const stream = Find(id);
+  if (stream == nullptr) return;
+  stream->keeps_window = true;
+  MustWork(nghttp2_session_set_local_window_size(
+      session_, NGHTTP2_FLAG_NONE, static_cast<int32_t>(id),
+      static_cast<int32_t>(
+          std::min<size_t>(window, limits_.stream_window_bytes))));
 }
 
 Verdict Http2Codec::VerdictOf(StreamId id) const {

@@ -43,11 +43,13 @@ struct Http2Limits {
   // Of one head, or of the trailers.
   int max_headers = 1000;
 
-  // What the peer may send before somebody has consumed it. A stream at 50 ms
-  // round trip gets window / 50 ms = 20 MiB/s, and most answers come without
-  // any update of the window. A connection holds 16 MiB at most, however many
-  // streams it has; it takes 16 readers that stand still to stop the others.
-  int32_t stream_window_bytes = 1 << 20;
+  // What the peer may send before it is consumed. A stream begins with the
+  // first, which most answers fit in, and gets the second when there is memory
+  // for more (Codec::Widen): at 50 ms round trip 1 MiB is 20 MiB/s. The window
+  // of the connection opens as data arrives, so streams whose data nobody
+  // consumes do not stop the others.
+  int32_t first_window_bytes = Codec::kFirstWindow;
+  int32_t stream_window_bytes = Codec::kFullWindow;
   int32_t connection_window_bytes = 16 << 20;
 
   // What one TakeOutput gives, about: bodies wait at this point, heads and the

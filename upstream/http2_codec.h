@@ -40,6 +40,7 @@ class Http2Codec final : public Codec {
   StreamId OpenStream(const Request& head, bool end) override;
   size_t Send(StreamId id, std::string_view piece, bool end) override;
   void Consume(StreamId id, size_t bytes) override;
+  void Widen(StreamId id, size_t window) override;
   bool CanSubmit() const override;
   int MaxStreams() const override { return max_streams_; }
   size_t open_streams() const override { return streams_.size(); }
@@ -75,7 +76,7 @@ class Http2Codec final : public Codec {
   // The stream, while its end has not been told; else null.
   Http2Stream* Find(StreamId id) const;
   // Puts the head in fields_ into the output. `with_body`: DATA will follow.
-  Http2Stream* Open(const Request& request, bool with_body, bool streamed);
+  Http2Stream* Open(const Request& request, bool with_body, bool metered);
   void Pump();
   bool PumpFrame();
   void TellSendable();

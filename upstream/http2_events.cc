@@ -221,23 +221,29 @@ void Http2Codec::OnHeadWhole(Http2Stream* stream, bool last) {
 
 int Http2Codec::OnData(StreamId id, std::string_view piece) {
   data_came_ = true;
-  Http2Stream* stream = Find(id);
-  if (stream != nullptr) {
-    if (const char* const problem = stream->answer.OnData(piece.size())) {
-      FailMalformed(stream, problem);
-      stream = nullptr;
-    }
+  if (nghttp2_session_consume_connection(session_, piece.size()) < 0) {
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
   }
-  const bool keep = stream != nullptr && stream->streamed;
-  if (keep) stream->unconsumed += piece.size();
-  if (stream != nullptr) events_->OnBody(id, piece);
-  // By now the stream may be over; the connection's window is open again then.
-  const int result =
-      keep ? 0
-      : stream == nullptr
-          ? nghttp2_session_consume_connection(session_, piece.size())
-          : nghttp2_session_consume(session_, id, piece.size());
-  return result < 0 ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+  Http2Stream* const stream = Find(id);
+  if (stream == nullptr) return 0;
+  if (const char* const problem = stream->answer.OnData(piece.size())) {
+    FailMalformed(stream, problem);
+    return 0;
+  }
+  const bool metered = stream->metered;
+  stream->received += piece.size();
+  if (metered) stream->unconsumed += piece.size();
+  if (!stream->keeps_window &&
+      limits_.stream_window_bytes > limits_.first_window_bytes &&
+      stream->received > static_cast<size_t>(limits_.first_window_bytes) / 2) {
+    Widen(id, limits_.stream_window_bytes);
+  }
+  events_->OnBody(id, piece);
+  // By now the stream may be over.
+  if (metered || Find(id) == nullptr) return 0;
+  return nghttp2_session_consume_stream(session_, id, piece.size()) < 0
+             ? NGHTTP2_ERR_CALLBACK_FAILURE
+             : 0;
 }
 
 void Http2Codec::OnPeerReset(Http2Stream* stream, uint32_t code) {

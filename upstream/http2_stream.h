@@ -56,8 +56,10 @@ struct Http2Stream {
   explicit Http2Stream(bool to_head) : answer(to_head) {}
 
   StreamId id = 0;
-  size_t index = 0;       // In the codec's list.
-  bool streamed = false;  // Begun with OpenStream.
+  size_t index = 0;      // In the codec's list.
+  bool metered = false;  // What OnBody gives waits for Consume.
+  // Its window is Widen's affair, or is wide already.
+  bool keeps_window = false;
 
   // The request. Places are counted in bytes of the whole output.
   uint64_t begin = 0;  // The first byte's.
@@ -74,7 +76,8 @@ struct Http2Stream {
   int64_t header_bytes = 0;  // Of all heads so far, or of the trailers.
   int header_count = 0;      // Of the block that is being received.
   std::vector<Header> headers;
-  size_t unconsumed = 0;  // Of the body, when streamed.
+  size_t unconsumed = 0;  // Of the body, when metered.
+  size_t received = 0;    // Of the body.
 
   Verdict VerdictAt(uint64_t written) const {
     if (answered) return Verdict::kResponseStarted;

@@ -31,6 +31,19 @@ struct Header {
   friend bool operator==(const Header&, const Header&) = default;
 };
 
+// Meters the memory that an answer's body takes; see Request::room. Asked on
+// the loop under the connection's lock: must not block, nor call upstream/
+// back.
+class AnswerRoom {
+ public:
+  virtual ~AnswerRoom() = default;
+  // `have` bytes of the body are in memory; may it be `want`? False for a whole
+  // answer: not yet, and the upstream is read no further (on HTTP/2 this stream
+  // is) until Upstream::ResumeAnswer or CancelCall. False for a streamed one:
+  // not yet, and less of it is buffered at a time.
+  virtual bool Grow(CallId call, size_t have, size_t want) = 0;
+};
+
 // One HTTP request. The caller has validated every part; the views need to live
 // during StartCall only.
 struct Request {
@@ -46,6 +59,9 @@ struct Request {
   // with `truncate`, as a success with Response::truncated.
   int64_t max_response_bytes = 3 << 20;
   bool truncate = false;
+  // Asked before more than about 128 KiB of the answer's body is taken in; must
+  // live until OnDone. Null: the limit above is the only one.
+  AnswerRoom* room = nullptr;
   // Absolute; the call ends with kTimeout.
   Instant deadline = kNever;
 };
@@ -77,6 +93,7 @@ enum class CallError : uint8_t {
   kCancelled,         // CancelCall, or the pool closed the connection.
   kProtocol,          // The answer is not HTTP, or breaks a limit on headers.
   kResponseTooLarge,  // Request::max_response_bytes.
+  kNoRoom,            // CancelCall, because Request::room has none.
 };
 
 struct CallResult {

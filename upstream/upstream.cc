@@ -94,9 +94,14 @@ void Upstream::Consume(pool::Handle handle, CallId call, size_t bytes) {
   if (connection != nullptr) connection->Consume(call, bytes);
 }
 
-void Upstream::CancelCall(pool::Handle handle, CallId call) {
+void Upstream::ResumeAnswer(pool::Handle handle, CallId call) {
   const auto connection = impl_->table_.Find(handle);
-  if (connection != nullptr) connection->CancelCall(call);
+  if (connection != nullptr) connection->ResumeAnswer(call);
+}
+
+void Upstream::CancelCall(pool::Handle handle, CallId call, CallError why) {
+  const auto connection = impl_->table_.Find(handle);
+  if (connection != nullptr) connection->CancelCall(call, why);
 }
 
 std::shared_ptr<const ConnectionFacts> Upstream::Describe(

@@ -115,10 +115,15 @@ class Upstream final : public pool::Transport {
   // with this stream alone. Nothing happens when the call is over.
   void Consume(pool::Handle handle, CallId call, size_t bytes);
 
-  // Ends a call with kCancelled, unless it has ended; the handler is told
-  // either way, once. On HTTP/1.1 the connection is closed, on HTTP/2 the
-  // stream reset.
-  void CancelCall(pool::Handle handle, CallId call);
+  // There is room for the answer by now, as much as its AnswerRoom was asked
+  // for last. Nothing happens when the call is over.
+  void ResumeAnswer(pool::Handle handle, CallId call);
+
+  // Ends a call with `why` (kCancelled, kNoRoom), unless it has ended; the
+  // handler is told either way, once. On HTTP/1.1 the connection is closed, on
+  // HTTP/2 the stream reset.
+  void CancelCall(pool::Handle handle, CallId call,
+                  CallError why = CallError::kCancelled);
 
   // Null when the connection is gone. Never changes while it lives, so the
   // answer is shared, not copied.

@@ -55,6 +55,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.policy, PolicyRules());
   EXPECT_EQ(s.overload_max_memory_bytes, 0);
   EXPECT_EQ(s.overload_max_calls, 10'000);
+  EXPECT_EQ(s.overload_max_answer_bytes, 0);
   EXPECT_EQ(s.pool.max_connections, 100);
   EXPECT_EQ(s.pool.max_dials, 64);
   EXPECT_EQ(s.pool.max_targets, 131072);
@@ -260,6 +261,10 @@ std::vector<Row> Rows() {
        [](const Settings& s) { return s.overload_max_memory_bytes == 7; }},
       {"overload.max_calls", "overload: {max_calls: 7}",
        [](const Settings& s) { return s.overload_max_calls == 7; }},
+      {"overload.max_answer_bytes", "overload: {max_answer_bytes: 9000000}",
+       [](const Settings& s) {
+         return s.overload_max_answer_bytes == 9'000'000;
+       }},
       {"pool.max_connections", "pool: {max_connections: 7}",
        [](const Settings& s) { return s.pool.max_connections == 7; }},
       {"pool.max_connections_per_target",

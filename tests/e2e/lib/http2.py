@@ -6,6 +6,8 @@ import struct
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS = 0x0, 0x1, 0x3, 0x4
 _END_STREAM, _END_HEADERS = 0x1, 0x4
+_MAX_FRAME = 16384
+_INITIAL_WINDOW_SIZE = 4
 _CANCEL = 8
 
 
@@ -26,8 +28,9 @@ def _request(method):
             + _literal(b"te", b"trailers"))
 
 
-def connect(address, timeout=20):
-    """A connection on which the handshake has been sent."""
+def connect(address, timeout=20, window=None):
+    """A connection on which the handshake has been sent. `window`: how many
+    bytes of each answer may come."""
     if address.startswith("unix://"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(timeout)
@@ -35,7 +38,9 @@ def connect(address, timeout=20):
     else:
         host, port = address.rsplit(":", 1)
         connection = socket.create_connection((host, int(port)), timeout)
-    connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0))
+    settings = b"" if window is None else struct.pack(
+        ">HI", _INITIAL_WINDOW_SIZE, window)
+    connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, settings))
     return connection
 
 
@@ -56,6 +61,22 @@ def resets(count, method=b"/hotline.v1.Broker/Stats", message=None, batch=200):
             frames.append(_frame(_RST_STREAM, 0, stream,
                                  struct.pack(">I", _CANCEL)))
         pieces.append(b"".join(frames))
+    return pieces
+
+
+def calls(count, method, message, end=True):
+    """The bytes of `count` calls with one message each, one piece a call;
+    `end`: the last one of its request."""
+    body = b"\x00" + struct.pack(">I", len(message)) + message
+    headers = _request(method)
+    pieces = []
+    for stream in range(1, 2 * count, 2):
+        pieces.append(_frame(_HEADERS, _END_HEADERS, stream, headers))
+        for first in range(0, len(body), _MAX_FRAME):
+            piece = body[first:first + _MAX_FRAME]
+            last = end and first + _MAX_FRAME >= len(body)
+            pieces[-1] += _frame(_DATA, _END_STREAM if last else 0, stream,
+                                 piece)
     return pieces
 
 
