@@ -133,7 +133,7 @@ void Connection::CancelCall(CallId id) {
       self->EndCallLocked(call, CallError::kCancelled,
                           "the call was cancelled");
       if (self->http2_ == nullptr) {
-        self->CloseLocked(pool::CloseReason::kError);
+        self->CloseLocked(pool::CloseReason::kCancelled);
       }
     }
     self->Settle();
