@@ -220,8 +220,9 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
   std::erase_if(snapshot.leases, [&](const pool::LeaseRow& row) {
     return !all && row.owner != context.owner();
   });
-  ErrorPtr error = FillStats(request, wanted.target, snapshot, metrics_->Read(),
-                             now, response);
+  ErrorPtr error =
+      FillStats(request, wanted.target, snapshot, metrics_->Read(), response);
+  metrics_->MakeRoom(now);
   if (error != nullptr) return error;
   if (response->targets_size() > 0) AddDesyncs(response);
   for (v1::TargetStats& target : *response->mutable_targets()) {

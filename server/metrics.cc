@@ -72,6 +72,12 @@ class Metrics::Impl : public prometheus::Collectable {
       MutexLock lock(&mu_);
       const pool::Snapshot snapshot =
           sources_.pool ? sources_.pool() : pool::Snapshot();
+      const Instant now = MonotonicNow();
+      std::vector<ExecuteMetrics::Row> executes;
+      if (sources_.executes != nullptr) {
+        executes = sources_.executes->Read();
+        sources_.executes->MakeRoom(now);
+      }
       const std::vector<TargetFigures> targets = fold_.Fold(
           snapshot,
           sources_.executes != nullptr ? sources_.executes->Read()
