@@ -544,12 +544,14 @@ void Target::AddLeases(Instant now, Snapshot* snapshot) const {
   for (const Lease* lease = leases_.front(); lease != nullptr;
        lease = leases_.Next(lease)) {
     LeaseRow& row = snapshot->leases.emplace_back();
+    row.id = shard_->ids.Encode(*lease);
     row.target = name_;
     row.mode = lease->conn->pool->key().mode;
     row.conn = shard_->ids.Encode(*lease->conn);
     if (lease->holder != nullptr) row.holder = *lease->holder;
     row.owner = lease->owner;
-    row.age = now - lease->granted;
+    row.granted = lease->granted;
+    row.age = std::max(Duration(0), now - lease->granted);
     row.busy = lease->busy;
     if (lease->expires != kNever) row.remaining = lease->expires - now;
   }

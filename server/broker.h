@@ -63,6 +63,8 @@ struct BrokerSettings {
   // Null: everybody may do everything.
   std::shared_ptr<const Policy> policy;
   OverloadLimits overload;
+  // Those that the configuration names; canonical.
+  std::set<std::string, std::less<>> targets;
   // By canonical target; of those that have any.
   std::map<std::string, CoolDownSettings, std::less<>> cool_down;
 };

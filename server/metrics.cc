@@ -49,7 +49,7 @@ constexpr uint32_t kExpectedCodes[] = {
     Bits({0, 3, 5, 9}),                          // Renew
     Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Execute
     Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // ExecuteStream
-    Bits({0, 3}),                                // Stats
+    Bits({0, 3, 5}),                             // Stats
     Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Tunnel
     Bits({0, 1, 14}),                            // Session
 };
