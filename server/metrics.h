@@ -66,6 +66,8 @@ struct MetricsSources {
   std::function<FrontFigures()> front;
   // Whether the configuration in force is the one that was last asked for.
   std::function<bool()> config_ok;
+  // Whether the configuration in force has parts that wait for the next start.
+  std::function<bool()> restart_needed;
   // Whether the files of TLS profiles in use are those that are there.
   std::function<bool()> tls_files_ok;
 };
