@@ -84,6 +84,11 @@ struct BrokerClientOptions {
   std::optional<TlsOptions> tls = std::nullopt;
   // For calls that name no timeout of their own. Positive.
   Duration default_timeout = std::chrono::seconds(30);
+  // How long a call waits for a connection to the broker, before it is sent,
+  // when there is none: a broker that restarts is back within that time, and
+  // nothing has been sent that could be processed twice. Never more than half
+  // of the time that the call has left; then the call fails. 0: fails at once.
+  Duration connect_wait = std::chrono::seconds(1);
   // How long a Lease's destructor may try to give the connection back.
   Duration release_timeout = std::chrono::seconds(1);
   RetryOptions retry = {};

@@ -14,7 +14,8 @@
 //   written, not answered   ABORTED/SESSION_LOST: it may have been processed.
 //                           Nothing is ever sent twice
 //   not written yet         goes out on the next stream, within its deadline;
-//                           after max_attempts failures to open one:
+//                           without a connection for connect_wait, or after
+//                           max_attempts failures to open one:
 //                           UNAVAILABLE/SESSION_UNAVAILABLE
 //   on a lease of it        NOT_FOUND/LEASE_LOST: the broker has taken it back
 // A broker that drains has not looked at what it did not answer: that is sent

@@ -7,6 +7,7 @@
 #include <grpcpp/client_context.h>
 
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "client/broker_client.h"
+#include "client/idle_poller.h"
 #include "client/retry.h"
 #include "client/status.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -34,6 +36,9 @@ class Channel {
   Channel(BrokerClientOptions options, std::shared_ptr<grpc::Channel> channel);
 
   const BrokerClientOptions& options() const { return options_; }
+  // Waits, before a stream is begun, as long as options().connect_wait allows.
+  void AwaitConnection(const CallOptions& call);
+
   v1::Broker::Stub& broker() { return *broker_; }
   grpc::health::v1::Health::Stub& health() { return *health_; }
 
@@ -56,9 +61,14 @@ class Channel {
  private:
   static void Prepare(grpc::ClientContext& context, Instant deadline,
                       const CallOptions& call);
+  // Waits until there is a connection, for `*wait` at most and no longer than
+  // half of what remains until `deadline`. Takes what it waited from `*wait`.
+  void AwaitConnection(Instant deadline, Duration* wait);
   static double Random();
 
   const BrokerClientOptions options_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  IdlePoller poller_;
   const std::unique_ptr<v1::Broker::Stub> broker_;
   const std::unique_ptr<grpc::health::v1::Health::Stub> health_;
 };
@@ -68,7 +78,9 @@ absl::StatusOr<Response> Channel::Call(const CallOptions& call, bool harmless,
                                        const Attempt& attempt) {
   const Duration timeout = call.timeout.value_or(options_.default_timeout);
   const Instant deadline = SaturatingAdd(MonotonicNow(), timeout);
+  Duration wait = options_.connect_wait;
   for (int attempts = 1;; ++attempts) {
+    AwaitConnection(deadline, &wait);
     grpc::ClientContext context;
     Prepare(context, deadline, call);
     Response response;

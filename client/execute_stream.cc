@@ -31,6 +31,7 @@ ExecuteStream::ExecuteStream(std::shared_ptr<Channel> channel,
                              const CallOptions& options)
     : rpc_(std::make_unique<Rpc>()) {
   rpc_->channel = std::move(channel);
+  rpc_->channel->AwaitConnection(options);
   rpc_->channel->Prepare(rpc_->context, options);
   rpc_->stream = rpc_->channel->broker().ExecuteStream(&rpc_->context);
   v1::ExecuteStreamRequest message;

@@ -1,7 +1,5 @@
 #include "client/session_core.h"
 
-#include <grpcpp/channel.h>
-
 #include <algorithm>
 #include <chrono>
 #include <iterator>
@@ -45,7 +43,9 @@ Duration Backoff(int failures, const RetryOptions& options) {
 
 SessionCore::SessionCore(BrokerSessionOptions options,
                          const std::shared_ptr<grpc::Channel>& channel)
-    : options_(std::move(options)), stub_(v1::Broker::NewStub(channel)) {}
+    : options_(std::move(options)),
+      channel_(channel),
+      stub_(v1::Broker::NewStub(channel)) {}
 
 void SessionCore::Tell(Endings& endings) {
   for (auto& [done, status] : endings) done(std::move(status), nullptr);
@@ -131,6 +131,7 @@ void SessionCore::Close() {
   });
   lock.unlock();
   stub_.reset();
+  channel_.reset();
 }
 
 // --- Sending ---
@@ -145,8 +146,10 @@ void SessionCore::Pump() {
       if (closed_ || queue_.empty()) return;
       if (state_ == State::kDown) {
         const Instant now = MonotonicNow();
-        if (now < open_after_) return WakeByLocked(open_after_);
-        OpenLocked();
+        // The backoff is for a broker that is there; gRPC has its own for
+        // connecting.
+        if (now < open_after_ && connected()) return WakeByLocked(open_after_);
+        OpenLocked(now);
         open = true;
         stream = stream_;
       } else {
@@ -156,7 +159,7 @@ void SessionCore::Pump() {
       ++stream->users;
     }
     if (open) {
-      stream->Open(stub_.get());
+      stream->Open(stub_.get(), stream->waits);
     } else {
       stream->Write(std::move(batch));
     }
@@ -164,11 +167,23 @@ void SessionCore::Pump() {
   }
 }
 
-void SessionCore::OpenLocked() {
+void SessionCore::OpenLocked(Instant now) {
   state_ = State::kConnecting;
   ++number_;
   stream_ = new SessionStream(shared_from_this());
   ++streams_;
+  give_up_at_ = kNever;
+  if (waited_ || connected()) return;
+  const Duration wait = ConnectWaitLocked(now);
+  if (wait <= Duration(0)) return;
+  waited_ = true;
+  stream_->waits = true;
+  give_up_at_ = now + wait;
+  WakeByLocked(give_up_at_);
+}
+
+bool SessionCore::connected() const {
+  return channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
 }
 
 SessionStream* SessionCore::TakeBatchLocked(SessionStream::Batch* batch) {
@@ -226,9 +241,11 @@ void SessionCore::LetGo(SessionStream* stream) {
 void SessionCore::OnOpened(SessionStream* stream) {
   {
     MutexLock lock(&mu_);
+    if (stream->gave_up) return;  // It is being cancelled.
     stream->opened = true;
     if (state_ == State::kConnecting) state_ = State::kUp;
     failures_ = 0;
+    waited_ = false;
   }
   Pump();
 }
@@ -299,12 +316,16 @@ void SessionCore::OnClosed(SessionStream* stream, const absl::Status& status) {
     stream_ = nullptr;
     state_ = State::kDown;
     writing_ = false;
-    if (!stream->opened) ++failures_;
+    // Once the wait for a connection is over, the next attempt does not wait,
+    // and so tells what is wrong.
+    const bool failed = !stream->opened && !stream->gave_up;
+    if (failed) ++failures_;
     open_after_ = MonotonicNow() + Backoff(failures_, options_.client.retry);
     LoseSentLocked(status, &endings);
     const bool hopeless =
-        !stream->opened &&
+        failed &&
         (!MayPass(status) || failures_ >= options_.client.retry.max_attempts);
+    if (hopeless) waited_ = false;
     LoseQueuedLocked(hopeless ? &status : nullptr, &endings);
   }
   Tell(endings);

@@ -4,6 +4,7 @@
 #define HOTLINE_CLIENT_SESSION_CORE_H_
 
 #include <grpcpp/alarm.h>
+#include <grpcpp/channel.h>
 
 #include <condition_variable>
 #include <cstdint>
@@ -85,7 +86,14 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // Names it, and tells the broker how long it may take. False: too late.
   bool PrepareLocked(SessionEntry* entry, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void OpenLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OpenLocked(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // For how long the next stream may wait for a connection.
+  Duration ConnectWaitLocked(Instant now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The stream, to be cancelled and let go of, if its connection takes too
+  // long; or null.
+  SessionStream* GiveUpLocked(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool connected() const;
   // Lets the stream end, if nobody is about to use it.
   void LetGo(SessionStream* stream);
   void WakeByLocked(Instant when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -98,9 +106,10 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const BrokerSessionOptions options_;
-  // Close() takes it down, when no stream is left that holds the channel: the
+  // Close() takes them down, when no stream is left that holds the channel: the
   // last to let go of a channel may not be one of gRPC's own threads, which
-  // would then have to wait for itself. Until then it is only read.
+  // would then have to wait for itself. Until then they are only read.
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Broker::Stub> stub_;
 
   mutable Mutex mu_;
@@ -116,6 +125,10 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   uint64_t last_id_ ABSL_GUARDED_BY(mu_) = 0;
   int failures_ ABSL_GUARDED_BY(mu_) = 0;  // To open one, in a row.
   Instant open_after_ ABSL_GUARDED_BY(mu_){};
+  // connect_wait has been used up, since there was a stream or calls failed for
+  // want of one.
+  bool waited_ ABSL_GUARDED_BY(mu_) = false;
+  Instant give_up_at_ ABSL_GUARDED_BY(mu_) = kNever;  // While kConnecting.
   std::deque<Entry> queue_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<uint64_t, Entry> sent_ ABSL_GUARDED_BY(mu_);
   Instant alarm_at_ ABSL_GUARDED_BY(mu_) = kNever;

@@ -103,21 +103,44 @@ void SessionCore::WakeByLocked(Instant when) {
       });
 }
 
+Duration SessionCore::ConnectWaitLocked(Instant now) const {
+  Duration wait = options_.client.connect_wait;
+  for (const Entry& entry : queue_) {
+    wait = std::min(wait, (entry->deadline - now) / 2);
+  }
+  return wait;
+}
+
+SessionStream* SessionCore::GiveUpLocked(Instant now) {
+  if (state_ != State::kConnecting || now < give_up_at_) return nullptr;
+  give_up_at_ = kNever;
+  stream_->gave_up = true;
+  ++stream_->users;
+  return stream_;
+}
+
 void SessionCore::OnAlarm(Instant set_for) {
   Endings endings;
+  SessionStream* late = nullptr;
   {
     MutexLock lock(&mu_);
     // A newer one is set.
     if (closed_ || set_for != alarm_at_) return;
     alarm_at_ = kNever;
-    ExpireLocked(MonotonicNow(), &endings);
+    const Instant now = MonotonicNow();
+    late = GiveUpLocked(now);
+    ExpireLocked(now, &endings);
+  }
+  if (late != nullptr) {
+    late->Cancel();
+    LetGo(late);
   }
   Tell(endings);
   Pump();
 }
 
 void SessionCore::ExpireLocked(Instant now, Endings* endings) {
-  Instant next = kNever;
+  Instant next = state_ == State::kConnecting ? give_up_at_ : kNever;
   const auto late = [](bool written) {
     return LocalError(absl::StatusCode::kDeadlineExceeded, "DEADLINE",
                       written ? "no answer within the call's deadline"

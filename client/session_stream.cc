@@ -20,7 +20,8 @@ google::protobuf::ArenaOptions LargeBlocks() {
 SessionStream::SessionStream(std::shared_ptr<SessionCore> core)
     : core_(std::move(core)), arena_(LargeBlocks()) {}
 
-void SessionStream::Open(v1::Broker::Stub* stub) {
+void SessionStream::Open(v1::Broker::Stub* stub, bool wait) {
+  context_.set_wait_for_ready(wait);
   stub->async()->Session(&context_, this);
   AddHold();
   Read();

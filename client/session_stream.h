@@ -24,14 +24,19 @@ class SessionStream final
 
   explicit SessionStream(std::shared_ptr<SessionCore> core);
 
-  void Open(v1::Broker::Stub* stub);
+  // `wait`: until there is a connection, however long that takes; else it fails
+  // when there is none.
+  void Open(v1::Broker::Stub* stub, bool wait);
   // One at a time; OnWritten of the core tells when the next may come.
   void Write(Batch batch);
   void Cancel() { context_.TryCancel(); }
 
   // The core's, under its lock: threads that are about to use the stream;
-  // whether it was ever open; whether it is over.
+  // whether it waits for a connection, and whether that took too long; whether
+  // it was ever open; whether it is over.
   int users = 0;
+  bool waits = false;
+  bool gave_up = false;
   bool opened = false;
   bool ended = false;
 

@@ -31,6 +31,7 @@ class GrpcTunnel final : public Tunnel {
 
   // To be called first, once.
   absl::Status Open(const v1::TunnelOpen& open, const CallOptions& options) {
+    channel_->AwaitConnection(options);
     Channel::PrepareStream(context_, options);
     stream_ = channel_->broker().Tunnel(&context_);
     v1::TunnelRequest request;

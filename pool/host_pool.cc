@@ -338,7 +338,9 @@ void HostPool::Closed(Connection* conn, CloseReason reason,
   if (conn->state == ConnState::kProbing && conn->recheck_at == kNever) {
     // It ended by its check. The check's own answer comes too late to count.
     ++counters.probes_failed;
-    if (counted == CloseReason::kError) counted = CloseReason::kProbeFailed;
+    if (counted == CloseReason::kError || counted == CloseReason::kDeadline) {
+      counted = CloseReason::kProbeFailed;
+    }
   }
   ++counters.closed[static_cast<int>(counted)];
   Uncount(conn);

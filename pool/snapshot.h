@@ -89,10 +89,14 @@ struct ConnectionRow {
 };
 
 struct LeaseRow {
+  // Tells it from all leases that are there at the same time. The same as long
+  // as it lives; no part of what proves its ownership.
+  uint64_t id = 0;
   std::string target;
   Mode mode = Mode::kShared;
   ConnId conn = 0;
   Holder holder;
+  Instant granted{};
   Duration age{0};
   std::optional<Duration> remaining;
   bool busy = false;

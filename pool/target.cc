@@ -537,12 +537,14 @@ ConnectionRow Target::RowOf(const Connection& conn, Instant now) const {
 
 LeaseRow Target::RowOf(const Lease& lease, Instant now) const {
   LeaseRow row;
+  row.id = shard_->ids.Encode(lease);
   row.target = name_;
   row.mode = lease.conn->pool->key().mode;
   row.conn = shard_->ids.Encode(*lease.conn);
   if (lease.holder != nullptr) row.holder = *lease.holder;
   row.owner = lease.owner;
-  row.age = now - lease.granted;
+  row.granted = lease.granted;
+  row.age = std::max(Duration(0), now - lease.granted);
   row.busy = lease.busy;
   if (lease.expires != kNever) row.remaining = lease.expires - now;
   return row;

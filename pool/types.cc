@@ -30,6 +30,10 @@ std::string_view ToString(CloseReason reason) {
       return "shutdown";
     case CloseReason::kNoReuse:
       return "no_reuse";
+    case CloseReason::kDeadline:
+      return "deadline";
+    case CloseReason::kCancelled:
+      return "cancelled";
   }
   return "unknown";
 }

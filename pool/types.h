@@ -185,7 +185,7 @@ struct Established {
 // Why a connection was closed: the label of connections_closed_total.
 enum class CloseReason : uint8_t {
   kPeerClosed,   // FIN or GOAWAY while idle.
-  kError,        // Reset, protocol error, an aborted call.
+  kError,        // Reset, protocol error.
   kIdle,         // Unused for idle_timeout.
   kLifetime,     // Older than max_lifetime.
   kProbeFailed,  // Or too many errors.
@@ -196,9 +196,11 @@ enum class CloseReason : uint8_t {
   kReclaimed,    // Made room for another target or pool.
   kShrunk,       // A lowered limit, or a warm floor given up.
   kShutdown,
-  kNoReuse,  // The target is in quarantine: see quarantine.h.
+  kNoReuse,    // The target is in quarantine: see quarantine.h.
+  kDeadline,   // The deadline of the call on it passed.
+  kCancelled,  // The call on it was cancelled.
 };
-inline constexpr int kCloseReasons = 13;
+inline constexpr int kCloseReasons = 15;
 std::string_view ToString(CloseReason reason);
 
 // Why an Acquire was not served.

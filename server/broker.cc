@@ -56,6 +56,16 @@ void FillAddress(const upstream::AddressRow& row, Instant now,
   out->set_failures_in_row(row.failures_in_row);
 }
 
+ErrorPtr UnknownTarget(const std::string& target) {
+  ErrorPtr error =
+      MakeError(absl::StatusCode::kNotFound, "TARGET_UNKNOWN",
+                absl::StrCat(target,
+                             " is not configured, and nothing was asked of it "
+                             "(or it was forgotten)"));
+  error->metadata.emplace_back("target", target);
+  return error;
+}
+
 ErrorPtr BadLeaseId() {
   return FromInput(
       {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
@@ -218,15 +228,21 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
   response->set_instance(InstanceName(instance_));
   FillTimestamp(start_time_, response->mutable_start_time());
   pool::Snapshot snapshot = pool_->TakeSnapshot(wanted, now);
+  const auto settings = this->settings();
+  if (!wanted.target.empty() && snapshot.targets.empty() &&
+      !settings->targets.contains(wanted.target)) {
+    return UnknownTarget(wanted.target);
+  }
   // Counted they are for everybody; looked at, by their owner alone.
-  const auto policy = settings()->policy;
+  const Policy* const policy = settings->policy.get();
   const bool all =
       policy != nullptr && policy->SeesAllLeases(NameOf(context.identity));
   std::erase_if(snapshot.leases, [&](const pool::LeaseRow& row) {
     return !all && row.owner != context.owner();
   });
-  ErrorPtr error = FillStats(request, wanted.target, snapshot, metrics_->Read(),
-                             now, response);
+  ErrorPtr error =
+      FillStats(request, wanted.target, snapshot, metrics_->Read(), response);
+  metrics_->MakeRoom(now);
   if (error != nullptr) return error;
   if (response->targets_size() > 0) AddDesyncs(response);
   for (v1::TargetStats& target : *response->mutable_targets()) {

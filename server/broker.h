@@ -67,6 +67,8 @@ struct BrokerSettings {
   OverloadLimits overload;
   // See AnswerMemory; 0: its default.
   int64_t max_answer_bytes = 0;
+  // Those that the configuration names; canonical.
+  std::set<std::string, std::less<>> targets;
   // By canonical target; of those that have any.
   std::map<std::string, CoolDownSettings, std::less<>> cool_down;
 };

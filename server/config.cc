@@ -463,6 +463,26 @@ absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores,
   return ParseConfig(*text, path, cores, checks);
 }
 
+std::vector<std::string> WaitingForStart(const Settings& started,
+                                         const Settings& now) {
+  const std::pair<std::string_view, bool> keys[] = {
+      {"listen", started.grpc_listen != now.grpc_listen ||
+                     started.http_listen != now.http_listen ||
+                     started.listen != now.listen},
+      {"pool.shards", started.pool.shards != now.pool.shards},
+      {"upstream.loops", started.upstream.loops != now.upstream.loops},
+      {"upstream.dns_servers",
+       started.upstream.dns_servers != now.upstream.dns_servers},
+      {"metrics.max_targets",
+       started.metrics_max_targets != now.metrics_max_targets},
+  };
+  std::vector<std::string> out;
+  for (const auto& [key, changed] : keys) {
+    if (changed) out.emplace_back(key);
+  }
+  return out;
+}
+
 Settings DefaultSettings(int cores) {
   return *ParseConfig("", "defaults", cores);
 }

@@ -247,6 +247,11 @@ absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
 absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores = 0,
                                     const ConfigChecks& checks = {});
 
+// The keys that take effect at a start only, and say something else in `now`
+// than in what the process was started with.
+std::vector<std::string> WaitingForStart(const Settings& started,
+                                         const Settings& now);
+
 // What holds without a file: ParseConfig of nothing.
 Settings DefaultSettings(int cores = 0);
 

@@ -1,9 +1,16 @@
 // Counters of what the Broker does, for /metrics: calls per target and RPCs per
 // method.
 //
-// Recording takes no lock: a look-up in a table that only grows, then relaxed
-// additions to one of a few stripes, chosen by core. Reading sums the
-// stripes: each figure is right, two of them may be a moment apart.
+// Recording takes no lock: a look-up, then relaxed additions to one of a few
+// stripes, chosen by core. Reading sums the stripes: each figure is right, two
+// of them may be a moment apart.
+//
+// Targets have entries in a table. They leave it again when it fills up, those
+// that are called least first (MakeRoom), so it is not the first names that
+// have it for life. An entry that left is freed when no thread can be recording
+// into it any more: threads note that they are inside, and an entry waits until
+// each stripe has been seen without any. What it had counted goes on counting
+// under the empty name; so no sum ever falls.
 //
 // Thread safety: everything may be called from any thread.
 #ifndef HOTLINE_SERVER_EXECUTE_METRICS_H_
@@ -98,10 +105,18 @@ struct HistogramCounts {
   void Add(const AtomicHistogram& histogram);
 };
 
+// How an Execute ends that was refused before anything was asked for its
+// target. It does not get the target an entry.
+inline constexpr std::array<std::string_view, 13> kRefusedResults = {
+    "bad_header",      "bad_lease_id",   "bad_method", "bad_option",
+    "bad_target",      "bad_url",        "draining",   "egress_denied",
+    "no_identity",     "not_authorized", "overloaded", "quota",
+    "too_many_targets"};
+
 class ExecuteMetrics {
  public:
   // Counts `max_targets` targets (kLeastTargets at least) each on their own,
-  // about 4 KiB apiece; those that come later count together under an empty
+  // about 4 KiB apiece; those that find no room count together under an empty
   // name. It is more than /metrics shows, so that a target that gets series
   // there has figures here.
   static constexpr size_t kLeastTargets = 1024;
@@ -112,7 +127,8 @@ class ExecuteMetrics {
 
   // An Execute on `target` (canonical) ended after `took`. `reason`: empty for
   // success, else the ErrorInfo's ("UPSTREAM_RESET") in either case, or
-  // "cancelled".
+  // "cancelled". One of kRefusedResults counts under the empty name, unless the
+  // target has an entry.
   void RecordExecute(std::string_view target, std::string_view reason,
                      Duration took);
 
@@ -124,7 +140,8 @@ class ExecuteMetrics {
   void RecordStaleReuse(std::string_view target);
 
   struct Row {
-    std::string target;  // Empty: all those past max_targets.
+    std::string target;  // Empty: all those without an entry.
+    uint64_t life = 0;   // Another one each time that the target gets an entry.
     std::array<uint64_t, kExecuteResults.size()> results{};
     std::array<uint64_t, kRetryVerdicts.size()> retries{};
     uint64_t stale_reuse = 0;
@@ -133,20 +150,40 @@ class ExecuteMetrics {
   // In no particular order.
   std::vector<Row> Read() const;
 
+  // If less than an eighth of the table is free, frees a quarter of it. To be
+  // called by whoever looks at the figures; what it does, it does at most every
+  // ten seconds.
+  void MakeRoom(Instant now);
+
  private:
   struct Entry;
   struct Stripe;
+  struct Inside;
 
-  Entry* FindOrAdd(std::string_view target);
-  Stripe& Mine(std::string_view target);
+  // `may_add`: if there is none and there is room. Else rest_.
+  Entry* Find(std::string_view target, bool may_add);
+  Entry* Add(std::string_view target, size_t hash);
+  static Entry* In(const std::atomic<Entry*>& bucket, std::string_view target,
+                   size_t hash);
+  void Unlink(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_);
+  void FreeLeft() ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_);
+  static void AddTo(const Entry& entry, Row* row);
 
   const size_t max_targets_;
-  const size_t mask_;  // Of slots_, whose number is a power of two.
-  // Open addressing; entries are added under `mu_` and never leave.
-  const std::unique_ptr<std::atomic<Entry*>[]> slots_;
+  const size_t mask_;  // Of buckets_, whose number is a power of two.
+  // Chains. They change under `mu_`, and are read without it.
+  const std::unique_ptr<std::atomic<Entry*>[]> buckets_;
   const std::unique_ptr<Entry> rest_;
-  Mutex mu_;
+  const std::unique_ptr<Inside[]> inside_;  // By stripe.
   std::atomic<size_t> used_{0};
+  // Entries leave under it, too; taken before mu_.
+  mutable Mutex read_mu_;
+  Instant make_room_at_ ABSL_GUARDED_BY(read_mu_){};
+  // Out of the table, not yet free.
+  std::vector<std::unique_ptr<Entry>> left_ ABSL_GUARDED_BY(read_mu_);
+  Row gone_ ABSL_GUARDED_BY(read_mu_);  // What those had counted that are free.
+  Mutex mu_;
+  uint64_t last_life_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 enum class RpcMethod : uint8_t {

@@ -67,6 +67,7 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
   out.overload = {MemoryLimitOf(settings), settings.overload_max_calls};
   out.max_answer_bytes = AnswerLimitOf(settings);
   for (const auto& [target, mine] : settings.targets) {
+    out.targets.insert(target);
     if (mine.cool_down == CoolDownSettings()) continue;
     out.cool_down.emplace(target, mine.cool_down);
   }

@@ -20,6 +20,7 @@ namespace {
 
 constexpr char kUnix[] = "unix://";
 constexpr mode_t kSocketMode = 0660;
+constexpr char kPathTooLong[] = "a socket's path has at most 107 bytes";
 
 absl::Status Failed(const std::string& address, const std::string& why) {
   return absl::UnavailableError(
@@ -85,7 +86,7 @@ absl::StatusOr<Listener> Listener::Bind(const std::string& address) {
   const bool is_unix = address.rfind(kUnix, 0) == 0;
   const absl::Status status =
       is_unix ? listener.BindUnix(address.substr(std::strlen(kUnix)))
-              : listener.BindTcp();
+              : listener.BindTcp(/*may_be_in_use=*/false);
   if (!status.ok()) return status;
   if (listen(listener.fd_, SOMAXCONN) != 0) {
     return Failed(address, std::strerror(errno));
@@ -93,7 +94,31 @@ absl::StatusOr<Listener> Listener::Bind(const std::string& address) {
   return listener;
 }
 
-absl::Status Listener::BindTcp() {
+absl::Status Listener::Check(const std::string& address) {
+  if (address.rfind(kUnix, 0) == 0) {
+    return CheckUnix(address, address.substr(std::strlen(kUnix)));
+  }
+  Listener listener;
+  listener.address_ = address;
+  return listener.BindTcp(/*may_be_in_use=*/true);
+}
+
+absl::Status Listener::CheckUnix(const std::string& address,
+                                 const std::string& path) {
+  sockaddr_un unused;
+  if (!Fill(path, &unused)) return Failed(address, kPathTooLong);
+  const std::string directory = path.substr(0, path.rfind('/') + 1);
+  if (access(directory.c_str(), W_OK | X_OK) != 0) {
+    return Failed(address, std::strerror(errno));
+  }
+  struct stat info;
+  if (lstat(path.c_str(), &info) == 0 && !S_ISSOCK(info.st_mode)) {
+    return Failed(address, std::strerror(EADDRINUSE));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Listener::BindTcp(bool may_be_in_use) {
   const auto where = ParseSocketAddress(address_);
   if (!where.has_value()) return Failed(address_, "not a numeric address");
   kind_ = where->loopback ? Kind::kLoopback : Kind::kReachable;
@@ -107,7 +132,9 @@ absl::Status Listener::BindTcp() {
   // What is accepted inherits it.
   setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (v6) setsockopt(fd_, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-  if (BindTo(fd_, *where) != 0) return Failed(address_, std::strerror(errno));
+  if (BindTo(fd_, *where) != 0 && !(may_be_in_use && errno == EADDRINUSE)) {
+    return Failed(address_, std::strerror(errno));
+  }
   address_ =
       absl::StrCat(address_.substr(0, address_.rfind(':')), ":", PortOf(fd_));
   return absl::OkStatus();
@@ -117,7 +144,7 @@ absl::Status Listener::BindUnix(const std::string& path) {
   kind_ = Kind::kUnix;
   sockaddr_un address;
   if (!Fill(path, &address)) {
-    return Failed(address_, "a socket's path has at most 107 bytes");
+    return Failed(address_, kPathTooLong);
   }
   fd_ = NewSocket(AF_UNIX);
   if (fd_ < 0) return Failed(address_, std::strerror(errno));

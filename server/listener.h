@@ -21,6 +21,9 @@ class Listener {
   //
   // Errors: UNAVAILABLE with the address and the system's reason.
   static absl::StatusOr<Listener> Bind(const std::string& address);
+  // What Bind would find, but for an address that is in use. Nothing is
+  // changed.
+  static absl::Status Check(const std::string& address);
 
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&&) = delete;
@@ -33,8 +36,10 @@ class Listener {
 
  private:
   Listener() = default;
-  absl::Status BindTcp();
+  absl::Status BindTcp(bool may_be_in_use);
   absl::Status BindUnix(const std::string& path);
+  static absl::Status CheckUnix(const std::string& address,
+                                const std::string& path);
 
   int fd_ = -1;
   Kind kind_ = Kind::kLoopback;

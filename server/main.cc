@@ -19,6 +19,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/random/random.h"
@@ -38,6 +39,7 @@
 #include "server/grpc_service.h"
 #include "server/library_log.h"
 #include "server/metrics.h"
+#include "server/start_check.h"
 #include "server/status_page.h"
 #include "server/upstream_options.h"
 #include "server/warm_keeper.h"
@@ -118,9 +120,6 @@ class Daemon {
   void Drain(const sigset_t& signals);
 
  private:
-  SettingsFn Current() const {
-    return [this] { return current_.get(); };
-  }
   void Reload();
   void RefreshTlsFiles();
   // After much has been freed.
@@ -135,10 +134,12 @@ class Daemon {
 
   const std::string config_path_;
   FileStamp stamp_;
+  const std::shared_ptr<const Settings> started_;
   CurrentSettings current_;
   uint32_t instance_ = 0;
   std::atomic<bool> draining_{false};
   std::atomic<bool> config_ok_{true};
+  std::atomic<bool> restart_needed_{false};
   std::atomic<bool> tls_files_ok_{true};
   std::string tls_files_error_;  // As last logged; empty while all is well.
   int64_t answers_peak_ = 0;     // Since the last trim.
@@ -163,14 +164,14 @@ Daemon::Daemon(std::string config_path,
                std::shared_ptr<const Settings> settings)
     : config_path_(std::move(config_path)),
       stamp_(StampOf(config_path_)),
+      started_(settings),
       execute_metrics_(settings->metrics_max_targets) {
   current_.set(std::move(settings));
 }
 
 absl::Status Daemon::Start() {
   const auto settings = current_.get();
-  auto upstream =
-      upstream::Upstream::Create(UpstreamOptionsOf(*settings, Current()));
+  auto upstream = upstream::Upstream::Create(UpstreamOptionsOf(settings));
   if (!upstream.ok()) return upstream.status();
   upstream_ = *std::move(upstream);
 
@@ -273,6 +274,7 @@ absl::Status Daemon::StartHttp() {
     return FiguresOf(*broker_, grpc, grpc ? certificates_.get() : nullptr);
   };
   sources.config_ok = [this] { return config_ok_.load(); };
+  sources.restart_needed = [this] { return restart_needed_.load(); };
   sources.tls_files_ok = [this] { return tls_files_ok_.load(); };
   metrics_ = std::make_unique<Metrics>(std::move(options), std::move(sources));
   if (settings->http_listen.empty()) return absl::OkStatus();
@@ -320,16 +322,12 @@ void Daemon::WritePorts() const {
 }
 
 absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
-  const auto before = current_.get();
   // The upstream's part is the one that can still fail (files, addresses): it
-  // goes first, and is all or nothing itself.
+  // goes first, and is all or nothing itself. Until it is through, a target
+  // that comes sees nothing of what may be refused.
+  absl::Status status = upstream_->Reconfigure(UpstreamOptionsOf(settings));
+  if (!status.ok()) return status;
   current_.set(settings);
-  absl::Status status =
-      upstream_->Reconfigure(UpstreamOptionsOf(*settings, Current()));
-  if (!status.ok()) {
-    current_.set(before);
-    return status;
-  }
   pool::PoolConfig pool_config = settings->pool;
   pool_config.instance = instance_;
   pool_->Reconfigure(pool_config, MonotonicNow());
@@ -340,16 +338,19 @@ absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
   for (const auto& [target, target_settings] : settings->targets) {
     if (target_settings.pool.warm > 0) pool_->Warm(target, MonotonicNow());
   }
-  if (before->grpc_listen != settings->grpc_listen ||
-      before->http_listen != settings->http_listen ||
-      before->listen != settings->listen ||
-      before->pool.shards != settings->pool.shards ||
-      before->upstream.loops != settings->upstream.loops ||
-      before->upstream.dns_servers != settings->upstream.dns_servers ||
-      before->metrics_max_targets != settings->metrics_max_targets) {
+  const std::vector<std::string> waiting =
+      WaitingForStart(*started_, *settings);
+  restart_needed_ = !waiting.empty();
+  if (restart_needed_) {
     HOTLINE_LOG(kWarning,
-                "listen, pool.shards, upstream.loops, upstream.dns_servers and "
-                "metrics.max_targets take effect at the next start only");
+                "the file differs from what the process was started with, in "
+                "keys that take effect at the next start only",
+                {{"keys", absl::StrJoin(waiting, ", ")}});
+    std::vector<std::string> unused;
+    if (absl::Status start = CheckStart(settings, &unused); !start.ok()) {
+      HOTLINE_LOG(kError, "the next start would fail",
+                  {{"error", start.message()}});
+    }
   }
   return absl::OkStatus();
 }
@@ -468,7 +469,7 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int Serve(std::string config_path, Settings settings) {
+int Serve(std::string config_path, std::shared_ptr<const Settings> settings) {
   // Blocked before the first thread is made, so that only the main thread ever
   // sees them.
   sigset_t signals;
@@ -478,21 +479,35 @@ int Serve(std::string config_path, Settings settings) {
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
 
-  SetLogLevel(settings.log_level);
-  SetLogFormat(settings.log_format);
+  SetLogLevel(settings->log_level);
+  SetLogFormat(settings->log_format);
   FlushLogOnCrash();
   TakeLibraryLogs();
-  for (const std::string& warning : settings.warnings) {
-    HOTLINE_LOG(kWarning, warning);
-  }
-  Daemon daemon(std::move(config_path),
-                std::make_shared<const Settings>(std::move(settings)));
-  if (absl::Status status = daemon.Start(); !status.ok()) {
+  std::vector<std::string> warnings = settings->warnings;
+  absl::Status status = CheckStart(settings, &warnings);
+  for (const std::string& warning : warnings) HOTLINE_LOG(kWarning, warning);
+  Daemon daemon(std::move(config_path), std::move(settings));
+  if (status.ok()) status = daemon.Start();
+  if (!status.ok()) {
     HOTLINE_LOG(kError, "cannot start", {{"error", status.message()}});
     return kExitFailure;
   }
   daemon.ServeUntilSignalled(signals);
   daemon.Drain(signals);
+  return kExitOk;
+}
+
+int Check(const std::shared_ptr<const Settings>& settings) {
+  std::vector<std::string> warnings = settings->warnings;
+  const absl::Status status = CheckStart(settings, &warnings);
+  for (const std::string& warning : warnings) {
+    std::fprintf(stderr, "%s\n", warning.c_str());
+  }
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+    return kExitFailure;
+  }
+  std::fputs(settings->effective_yaml.c_str(), stdout);
   return kExitOk;
 }
 
@@ -523,21 +538,17 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
 
-  absl::StatusOr<Settings> settings =
+  absl::StatusOr<Settings> loaded =
       config_path.empty()
           ? DefaultSettings()
           : LoadConfig(config_path, /*cores=*/0, UpstreamChecks());
-  if (!settings.ok()) {
-    const std::string message(settings.status().message());
+  if (!loaded.ok()) {
+    const std::string message(loaded.status().message());
     std::fprintf(stderr, "%s\n", message.c_str());
     return kExitFailure;
   }
-  if (!check_only) return Serve(config_path, *std::move(settings));
-  for (const std::string& warning : settings->warnings) {
-    std::fprintf(stderr, "%s\n", warning.c_str());
-  }
-  std::fputs(settings->effective_yaml.c_str(), stdout);
-  return kExitOk;
+  auto settings = std::make_shared<const Settings>(*std::move(loaded));
+  return check_only ? Check(settings) : Serve(config_path, std::move(settings));
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ constexpr uint32_t kExpectedCodes[] = {
     Bits({0, 3, 5, 9}),                          // Renew
     Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Execute
     Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // ExecuteStream
-    Bits({0, 3}),                                // Stats
+    Bits({0, 3, 5}),                             // Stats
     Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Tunnel
     Bits({0, 1, 14}),                            // Session
 };
@@ -73,11 +73,15 @@ class Metrics::Impl : public prometheus::Collectable {
       MutexLock lock(&mu_);
       const pool::Snapshot snapshot =
           sources_.pool ? sources_.pool() : pool::Snapshot();
+      const Instant now = MonotonicNow();
+      std::vector<ExecuteMetrics::Row> executes;
+      if (sources_.executes != nullptr) {
+        executes = sources_.executes->Read();
+        sources_.executes->MakeRoom(now);
+      }
       const std::vector<TargetFigures> targets = fold_.Fold(
-          snapshot,
-          sources_.executes != nullptr ? sources_.executes->Read()
-                                       : std::vector<ExecuteMetrics::Row>(),
-          sources_.upstream ? sources_.upstream() : UpstreamRows());
+          snapshot, executes,
+          sources_.upstream ? sources_.upstream() : UpstreamRows(), now);
       AddTargetFamilies(targets, &page);
       AddTotals(snapshot, fold_.folded(), &page);
     }
@@ -189,6 +193,10 @@ void Metrics::Impl::AddProcess(MetricsPage* page) const {
                 "hotline_config_last_reload_successful",
                 "Whether the configuration that was last read is in force.")
       .Value({}, sources_.config_ok && !sources_.config_ok() ? 0 : 1);
+  MetricsFamily(page, MetricType::Gauge, "hotline_restart_needed",
+                "Whether the configuration differs from the one the process "
+                "was started with in keys that take effect at a start only.")
+      .Value({}, sources_.restart_needed && sources_.restart_needed() ? 1 : 0);
   MetricsFamily(page, MetricType::Gauge, "hotline_tls_files_current",
                 "Whether the certificates, keys and authorities in use are "
                 "those in the files; 0: the files are bad.")

@@ -4,11 +4,9 @@
 // measured but its own counters.
 //
 // The label `target` is bounded. The configured targets have series of their
-// own, then others as they are first seen, until `max_targets` are given away;
-// what comes later counts under target="other". A target once shown stays
-// shown, and one once folded stays folded, until the process ends: so every
-// counter only ever grows, also when the pool forgets a target and meets it
-// again.
+// own, then the busiest others, until `max_targets` are given away; the rest
+// counts under target="other". Who has them follows the load: see TargetFold.
+// Every counter only ever grows, or starts from zero with its series.
 //
 // Thread safety: Render may be called from any thread.
 #ifndef HOTLINE_SERVER_METRICS_H_
@@ -61,7 +59,7 @@ struct FrontFigures {
 struct MetricsSources {
   std::function<pool::Snapshot()> pool;
   // Must outlive the Metrics.
-  const ExecuteMetrics* executes = nullptr;
+  ExecuteMetrics* executes = nullptr;
   const RpcMetrics* rpcs = nullptr;
   // By target.
   std::function<std::vector<std::pair<std::string, UpstreamFigures>>()>
@@ -70,6 +68,8 @@ struct MetricsSources {
   std::function<FrontFigures()> front;
   // Whether the configuration in force is the one that was last asked for.
   std::function<bool()> config_ok;
+  // Whether the configuration in force has parts that wait for the next start.
+  std::function<bool()> restart_needed;
   // Whether the files of TLS profiles in use are those that are there.
   std::function<bool()> tls_files_ok;
 };

@@ -22,7 +22,7 @@ static_assert(std::size(kRejects) == pool::kRejectReasons);
 constexpr std::string_view kCloses[] = {
     "peer_closed", "error",    "idle",      "lifetime", "probe_failed",
     "unsolicited", "broken",   "discarded", "expired",  "reclaimed",
-    "shrunk",      "shutdown", "no_reuse"};
+    "shrunk",      "shutdown", "no_reuse",  "deadline", "cancelled"};
 static_assert(std::size(kCloses) == pool::kCloseReasons);
 
 constexpr std::string_view kFailures[] = {"network", "tls", "validation",

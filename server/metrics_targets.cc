@@ -1,10 +1,23 @@
 #include "server/metrics_targets.h"
 
 #include <algorithm>
-#include <set>
+#include <cmath>
+#include <numeric>
+#include <tuple>
+#include <type_traits>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/hash/hash.h"
 
 namespace hotline::server {
 namespace {
+
+constexpr double kHalfLifeSeconds = 60;
+
+template <typename Array>
+uint64_t Sum(const Array& array) {
+  return std::accumulate(array.begin(), array.end(), uint64_t{0});
+}
 
 HistogramCounts ToCounts(const Histogram& histogram) {
   HistogramCounts out;
@@ -14,6 +27,12 @@ HistogramCounts ToCounts(const Histogram& histogram) {
   out.sum_ns = histogram.sum().count();
   return out;
 }
+
+// Notices a count that has fallen. (A histogram's sum is no count.)
+struct FallWatch {
+  bool fell = false;
+  void operator()(uint64_t now, uint64_t before) { fell |= now < before; }
+};
 
 template <typename F>
 void Pair(uint64_t& a, const uint64_t& b, F& f) {
@@ -26,14 +45,14 @@ void Pair(std::array<uint64_t, n>& a, const std::array<uint64_t, n>& b, F& f) {
 template <typename F>
 void Pair(HistogramCounts& a, const HistogramCounts& b, F& f) {
   Pair(a.counts, b.counts, f);
+  if constexpr (std::is_same_v<F, FallWatch>) return;
   uint64_t sum = static_cast<uint64_t>(a.sum_ns);
   f(sum, static_cast<uint64_t>(b.sum_ns));
   a.sum_ns = static_cast<int64_t>(sum);
 }
 
-// Calls f(x of a, x of b) for every number there is.
 template <typename F>
-void ForEachPair(PoolFigures& a, const PoolFigures& b, F f) {
+void Pair(PoolFigures& a, const PoolFigures& b, F& f) {
   Pair(a.granted, b.granted, f);
   Pair(a.reused, b.reused, f);
   Pair(a.rejected, b.rejected, f);
@@ -57,19 +76,46 @@ void ForEachPair(PoolFigures& a, const PoolFigures& b, F f) {
   Pair(a.dial_tls, b.dial_tls, f);
   Pair(a.dial_validate, b.dial_validate, f);
 }
+template <typename F>
+void Pair(ExecuteMetrics::Row& a, const ExecuteMetrics::Row& b, F& f) {
+  Pair(a.results, b.results, f);
+  Pair(a.retries, b.retries, f);
+  Pair(a.stale_reuse, b.stale_reuse, f);
+  Pair(a.seconds, b.seconds, f);
+}
+template <typename F>
+void Pair(UpstreamFigures& a, const UpstreamFigures& b, F& f) {
+  Pair(a.unsolicited_bytes, b.unsolicited_bytes, f);
+  Pair(a.full_handshakes, b.full_handshakes, f);
+  Pair(a.resumed_handshakes, b.resumed_handshakes, f);
+}
+template <typename F>
+void Pair(TargetCounts& a, const TargetCounts& b, F& f) {
+  Pair(a.pool, b.pool, f);
+  Pair(a.executes, b.executes, f);
+  Pair(a.upstream, b.upstream, f);
+}
 
-void AddRow(const ExecuteMetrics::Row& row, ExecuteMetrics::Row* to) {
-  for (size_t i = 0; i < row.results.size(); ++i) {
-    to->results[i] += row.results[i];
-  }
-  for (size_t i = 0; i < row.retries.size(); ++i) {
-    to->retries[i] += row.retries[i];
-  }
-  to->stale_reuse += row.stale_reuse;
-  for (size_t i = 0; i < row.seconds.counts.size(); ++i) {
-    to->seconds.counts[i] += row.seconds.counts[i];
-  }
-  to->seconds.sum_ns += row.seconds.sum_ns;
+template <typename Counts>
+void Add(const Counts& counts, Counts* to) {
+  auto add = [](uint64_t& a, uint64_t b) { a += b; };
+  Pair(*to, counts, add);
+}
+
+template <typename Counts>
+void Subtract(const Counts& counts, Counts* from) {
+  auto subtract = [](uint64_t& a, uint64_t b) { a -= b; };
+  Pair(*from, counts, subtract);
+}
+
+// What has been added to `before` since. When any count is below it a new life
+// began, and all of it was added.
+template <typename Counts>
+Counts Since(const Counts& before, Counts now) {
+  FallWatch watch;
+  Pair(now, before, watch);
+  if (!watch.fell) Subtract(before, &now);
+  return now;
 }
 
 }  // namespace
@@ -101,23 +147,6 @@ PoolFigures PoolFigures::From(const pool::TargetCounters& in) {
   return out;
 }
 
-void PoolFigures::Add(const PoolFigures& other) {
-  ForEachPair(*this, other, [](uint64_t& a, uint64_t b) { a += b; });
-}
-
-void PoolFigures::Subtract(const PoolFigures& other) {
-  ForEachPair(*this, other,
-              [](uint64_t& a, uint64_t b) { a -= std::min(a, b); });
-}
-
-bool PoolFigures::FellBehind(const PoolFigures& before) const {
-  bool behind = false;
-  PoolFigures mine = *this;
-  ForEachPair(mine, before,
-              [&behind](uint64_t& a, uint64_t b) { behind |= a < b; });
-  return behind;
-}
-
 void TargetGauges::Add(const pool::TargetRow& row) {
   known = true;
   for (size_t i = 0; i < connections.size(); ++i) {
@@ -137,85 +166,179 @@ void TargetGauges::Add(const pool::TargetRow& row) {
 TargetFold::TargetFold(size_t max_targets,
                        const std::vector<std::string>& known)
     : max_targets_(max_targets) {
-  for (const std::string& target : known) Show(target);
-}
-
-size_t TargetFold::IndexOf(const std::string& target) const {
-  const auto found = index_.find(target);
-  return found == index_.end() ? shown_.size() : found->second;
-}
-
-void TargetFold::Show(const std::string& target) {
-  if (target.empty() || shown_.size() >= max_targets_) return;
-  if (!index_.emplace(target, shown_.size()).second) return;
-  shown_.push_back({.target = target, .before = {}, .last = {}});
-}
-
-// Gives the free series away, the busiest first. When none is left nobody gets
-// one any more, so nothing ever moves out of kOther.
-void TargetFold::Admit(const pool::Snapshot& snapshot,
-                       const std::vector<ExecuteMetrics::Row>& executes,
-                       const UpstreamRows& upstream) {
-  if (shown_.size() < max_targets_) {
-    std::vector<std::pair<uint64_t, std::string>> found;
-    for (const pool::TargetRow& row : snapshot.targets) {
-      if (index_.count(row.target) == 0) {
-        found.emplace_back(row.counters.granted, row.target);
-      }
-    }
-    std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
-      return a.first != b.first ? a.first > b.first : a.second < b.second;
-    });
-    for (const auto& [unused, target] : found) Show(target);
-    for (const auto& row : executes) Show(row.target);
-    for (const auto& [target, unused] : upstream) Show(target);
+  for (const std::string& target : known) {
+    if (shown_.size() >= max_targets_) break;
+    shown_.push_back(
+        {.target = target, .pinned = true, .counted = {}, .last = {}});
   }
-  std::set<std::string_view> folded;
-  const auto look = [&](const std::string& target) {
-    if (!target.empty() && index_.count(target) == 0) folded.insert(target);
+}
+
+TargetFold::Sources TargetFold::Gather(
+    const pool::Snapshot& snapshot,
+    const std::vector<ExecuteMetrics::Row>& executes,
+    const UpstreamRows& upstream) {
+  Sources out;
+  out.reserve(snapshot.targets.size());
+  for (const pool::TargetRow& row : snapshot.targets) {
+    out[row.target].pool = &row;
+  }
+  for (const ExecuteMetrics::Row& row : executes) {
+    if (!row.target.empty()) out[row.target].executes = &row;
+  }
+  for (const auto& [target, figures] : upstream) {
+    if (target != kOther) out[target].upstream = &figures;
+  }
+  return out;
+}
+
+TargetCounts TargetFold::CountsOf(const Source& source) {
+  TargetCounts out;
+  if (source.pool != nullptr) {
+    out.pool = PoolFigures::From(source.pool->counters);
+  }
+  if (source.executes != nullptr) out.executes = *source.executes;
+  if (source.upstream != nullptr) out.upstream = *source.upstream;
+  return out;
+}
+
+void TargetFold::Score(Sources* sources, Instant now) {
+  const double kept =
+      std::exp2(-std::max(0.0, ToSeconds(now - scored_at_) / kHalfLifeSeconds));
+  scored_at_ = now;
+  absl::flat_hash_map<size_t, Seen> seen;
+  seen.reserve(sources->size());
+  for (auto& [target, source] : *sources) {
+    uint64_t asked = 0;
+    if (source.pool != nullptr) {
+      const pool::TargetCounters& counters = source.pool->counters;
+      const auto& failed = counters.dials_failed;
+      constexpr auto kPolicy = static_cast<size_t>(pool::FailureClass::kPolicy);
+      asked = counters.granted + Sum(counters.rejected) + counters.cancelled;
+      source.served = counters.granted > 0;
+      source.eligible = source.served || counters.dials_ok > 0 ||
+                        Sum(failed) > failed[kPolicy];
+    } else if (source.executes != nullptr) {
+      asked = Sum(source.executes->results);
+      source.served = source.executes->results[0] > 0;
+    }
+    source.eligible = source.eligible || source.executes != nullptr ||
+                      source.upstream != nullptr;
+    const auto before = seen_.find(absl::HashOf(target));
+    source.was_seen = before != seen_.end();
+    source.score = static_cast<double>(asked);
+    if (source.was_seen) {
+      const Seen& last = before->second;
+      const uint64_t fresh = asked - (asked >= last.asked ? last.asked : 0);
+      source.score = last.score * kept + static_cast<double>(fresh);
+    }
+    seen.emplace(absl::HashOf(target), Seen{asked, source.score});
+  }
+  seen_ = std::move(seen);
+}
+
+TargetFold::Shown TargetFold::Begin(std::string_view target,
+                                    const Source& source) const {
+  Shown shown{.target = std::string(target),
+              .pinned = false,
+              .counted = {},
+              .last = {}};
+  // Else kOther would fall.
+  if (source.was_seen) shown.last = CountsOf(source);
+  return shown;
+}
+
+void TargetFold::Choose(const Sources& sources) {
+  struct Place {
+    std::string_view target;
+    const Source* source;
+    size_t index;  // In shown_.
   };
-  for (const pool::TargetRow& row : snapshot.targets) look(row.target);
-  for (const auto& row : executes) look(row.target);
-  for (const auto& [target, unused] : upstream) look(target);
-  folded_ = folded.size();
+  const Source none;
+  std::vector<Place> quiet;  // With series; the quietest first.
+  absl::flat_hash_set<std::string_view> shown;
+  for (size_t i = 0; i < shown_.size(); ++i) {
+    shown.insert(shown_[i].target);
+    const auto found = sources.find(shown_[i].target);
+    if (shown_[i].pinned) continue;
+    quiet.push_back(
+        {shown_[i].target, found == sources.end() ? &none : &found->second, i});
+  }
+  std::vector<Place> busy;  // Without; the busiest first.
+  folded_ = 0;
+  for (const auto& [target, source] : sources) {
+    if (shown.contains(target)) continue;
+    ++folded_;
+    if (source.eligible) busy.push_back({target, &source, 0});
+  }
+  const auto busier = [](const Place& a, const Place& b) {
+    return std::tuple(a.source->served, a.source->score, b.target) >
+           std::tuple(b.source->served, b.source->score, a.target);
+  };
+  const size_t most = std::min(busy.size(), max_targets_);
+  std::partial_sort(busy.begin(), busy.begin() + most, busy.end(), busier);
+  std::sort(quiet.rbegin(), quiet.rend(), busier);
+  auto next = busy.begin();
+  const auto end = busy.begin() + most;
+  for (; next != end && shown_.size() < max_targets_; ++next, --folded_) {
+    shown_.push_back(Begin(next->target, *next->source));
+  }
+  for (const Place& place : quiet) {
+    if (next == end || !next->source->served) break;
+    // Twice as busy, and by more than a call: else they would take turns.
+    const bool takes = !place.source->served ||
+                       next->source->score > 2 * place.source->score + 1;
+    if (!takes) break;
+    if (place.source != &none) ++folded_;
+    shown_[place.index] = Begin(next->target, *next->source);
+    ++next;
+    --folded_;
+  }
+}
+
+void TargetFold::Count(const Source& source, Shown* shown) {
+  TargetCounts now = CountsOf(source);
+  // A source that has forgotten it will begin with zero.
+  Add(Since(shown->last.pool, now.pool), &shown->counted.pool);
+  Add(Since(shown->last.upstream, now.upstream), &shown->counted.upstream);
+  const bool same_life = shown->last.executes.life == now.executes.life;
+  Add(same_life ? Since(shown->last.executes, now.executes) : now.executes,
+      &shown->counted.executes);
+  shown->last = std::move(now);
 }
 
 std::vector<TargetFigures> TargetFold::Fold(
-    const pool::Snapshot& snapshot, std::vector<ExecuteMetrics::Row> executes,
-    const UpstreamRows& upstream) {
-  Admit(snapshot, executes, upstream);
+    const pool::Snapshot& snapshot,
+    const std::vector<ExecuteMetrics::Row>& executes,
+    const UpstreamRows& upstream, Instant now) {
+  Sources sources = Gather(snapshot, executes, upstream);
+  Score(&sources, now);
+  Choose(sources);
 
   std::vector<TargetFigures> out(shown_.size() + 1);
   TargetFigures& other = out.back();
   other.label = kOther;
-  // Forgotten targets count under kOther, but for what shown ones still show.
+  // First what happened to all.
   other.pool = PoolFigures::From(snapshot.forgotten);
   for (const pool::TargetRow& row : snapshot.targets) {
-    const size_t index = IndexOf(row.target);
-    const PoolFigures figures = PoolFigures::From(row.counters);
-    out[index].gauges.Add(row);
-    if (index == shown_.size()) {
-      other.pool.Add(figures);
-      continue;
-    }
-    Shown& shown = shown_[index];
-    if (figures.FellBehind(shown.last)) shown.before.Add(shown.last);
-    shown.last = figures;
+    Add(PoolFigures::From(row.counters), &other.pool);
   }
+  for (const auto& row : executes) Add(row, &other.executes);
+  for (const auto& [target, figures] : upstream) Add(figures, &other.upstream);
+
+  const Source none;
+  absl::flat_hash_set<std::string_view> shown;
   for (size_t i = 0; i < shown_.size(); ++i) {
+    const auto found = sources.find(shown_[i].target);
+    const Source& source = found == sources.end() ? none : found->second;
+    Count(source, &shown_[i]);
+    static_cast<TargetCounts&>(out[i]) = shown_[i].counted;
     out[i].label = shown_[i].target;
-    out[i].pool = shown_[i].before;
-    out[i].pool.Add(shown_[i].last);
-    other.pool.Subtract(out[i].gauges.known ? shown_[i].before : out[i].pool);
+    if (source.pool != nullptr) out[i].gauges.Add(*source.pool);
+    shown.insert(shown_[i].target);
+    Subtract(shown_[i].counted, static_cast<TargetCounts*>(&other));
   }
-  for (const auto& row : executes) {
-    AddRow(row, &out[IndexOf(row.target)].executes);
-  }
-  for (const auto& [target, figures] : upstream) {
-    UpstreamFigures& to = out[IndexOf(target)].upstream;
-    to.unsolicited_bytes += figures.unsolicited_bytes;
-    to.full_handshakes += figures.full_handshakes;
-    to.resumed_handshakes += figures.resumed_handshakes;
+  for (const pool::TargetRow& row : snapshot.targets) {
+    if (!shown.contains(row.target)) other.gauges.Add(row);
   }
   return out;
 }

@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/time.h"
 #include "pool/snapshot.h"
 #include "server/execute_metrics.h"
@@ -44,11 +44,6 @@ struct PoolFigures {
   HistogramCounts dial_validate;
 
   static PoolFigures From(const pool::TargetCounters& counters);
-  void Add(const PoolFigures& other);
-  // Stops at zero.
-  void Subtract(const PoolFigures& other);
-  // Whether any figure is below `before`'s: a new life began.
-  bool FellBehind(const PoolFigures& before) const;
 };
 
 // The present state, added up over the targets of one label.
@@ -68,29 +63,47 @@ struct TargetGauges {
   void Add(const pool::TargetRow& row);
 };
 
-struct TargetFigures {
+// All that is counted of a target, or of several.
+struct TargetCounts {
+  PoolFigures pool;
+  ExecuteMetrics::Row executes;  // Without `target`.
+  UpstreamFigures upstream;
+};
+
+struct TargetFigures : TargetCounts {
   std::string label;
   TargetGauges gauges;
-  PoolFigures pool;
-  ExecuteMetrics::Row executes;
-  UpstreamFigures upstream;
 };
 
 using UpstreamRows = std::vector<std::pair<std::string, UpstreamFigures>>;
 
-// Remembers who is shown, from scrape to scrape, so that every counter only
-// grows. Not thread-safe.
+// Decides who is shown, and remembers it from scrape to scrape, so that every
+// counter only grows.
+//
+// The series of a target count what has happened since it got them; kOther has
+// the rest of what happened to all. So when a target loses its series, what
+// they showed goes on counting in kOther; when it gets some again they start
+// from zero, which is what a counter's reader takes for a restart.
+//
+// A free series goes to the busiest target without one. Once there is none
+// left, a target that is served takes the series of one that is not, or of one
+// that is less than half as busy; "busy" are acquires of late, with a half-life
+// of a minute. One of which nothing is known but that egress forbids it gets
+// none.
+//
+// Not thread-safe.
 class TargetFold {
  public:
   static constexpr std::string_view kOther = "other";
 
-  // `known` are shown from the start, as far as they fit.
+  // `known` are always shown, as far as they fit.
   TargetFold(size_t max_targets, const std::vector<std::string>& known);
 
   // One row per label; the last is kOther.
-  std::vector<TargetFigures> Fold(const pool::Snapshot& snapshot,
-                                  std::vector<ExecuteMetrics::Row> executes,
-                                  const UpstreamRows& upstream);
+  std::vector<TargetFigures> Fold(
+      const pool::Snapshot& snapshot,
+      const std::vector<ExecuteMetrics::Row>& executes,
+      const UpstreamRows& upstream, Instant now);
 
   // Of the last Fold: how many targets the sources know that are not shown.
   size_t folded() const { return folded_; }
@@ -99,20 +112,40 @@ class TargetFold {
   // A target with series of its own.
   struct Shown {
     std::string target;
-    PoolFigures before;  // Of the lives the pool has forgotten.
-    PoolFigures last;    // As last seen, in the present or latest life.
+    bool pinned = false;
+    TargetCounts counted;  // What its series show.
+    TargetCounts last;     // What its sources had counted when last seen.
   };
+  // How busy a target was, when last seen. By the hash of its name.
+  struct Seen {
+    uint64_t asked = 0;
+    double score = 0;
+  };
+  // What the sources say of a target now. Null: nothing.
+  struct Source {
+    const pool::TargetRow* pool = nullptr;
+    const ExecuteMetrics::Row* executes = nullptr;
+    const UpstreamFigures* upstream = nullptr;
+    double score = 0;
+    bool eligible = false;  // For series.
+    bool served = false;    // It was of use to somebody.
+    bool was_seen = false;  // The last time, so kOther has counted it.
+  };
+  using Sources = absl::flat_hash_map<std::string_view, Source>;
 
-  // The index in shown_, or shown_.size(): kOther.
-  size_t IndexOf(const std::string& target) const;
-  void Show(const std::string& target);
-  void Admit(const pool::Snapshot& snapshot,
-             const std::vector<ExecuteMetrics::Row>& executes,
-             const UpstreamRows& upstream);
+  static Sources Gather(const pool::Snapshot& snapshot,
+                        const std::vector<ExecuteMetrics::Row>& executes,
+                        const UpstreamRows& upstream);
+  static TargetCounts CountsOf(const Source& source);
+  void Score(Sources* sources, Instant now);
+  void Choose(const Sources& sources);
+  Shown Begin(std::string_view target, const Source& source) const;
+  static void Count(const Source& source, Shown* shown);
 
   const size_t max_targets_;
   std::vector<Shown> shown_;
-  std::unordered_map<std::string, size_t> index_;
+  absl::flat_hash_map<size_t, Seen> seen_;
+  Instant scored_at_{};
   size_t folded_ = 0;
 };
 

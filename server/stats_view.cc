@@ -119,6 +119,7 @@ void FillTarget(const pool::TargetRow& row, const Executes& executes,
   FillDuration(row.counters.wait.Quantile(0.5), wait->mutable_p50());
   FillDuration(row.counters.wait.Quantile(0.9), wait->mutable_p90());
   FillDuration(row.counters.wait.Quantile(0.99), wait->mutable_p99());
+  FillDuration(Histogram::Bound(0), wait->mutable_least());
 }
 
 void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
@@ -238,7 +239,7 @@ void FillTotals(const pool::Snapshot& snapshot, const std::string& target,
 
 ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
                    const pool::Snapshot& snapshot,
-                   const std::vector<ExecuteMetrics::Row>& rows, Instant now,
+                   const std::vector<ExecuteMetrics::Row>& rows,
                    v1::StatsResponse* response) {
   ExecutesByTarget executes;
   for (const ExecuteMetrics::Row& row : rows) {
@@ -259,10 +260,10 @@ ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
     case v1::STATS_VIEW_LEASES:
       return FillPage(
           request, snapshot.leases,
-          [now](const auto& row) {
-            const Instant start = now - row.age;
-            return absl::StrFormat("%016x%016x",
-                                   start.time_since_epoch().count(), row.conn);
+          // Leases that one message asked for have begun at one time.
+          [](const auto& row) {
+            return absl::StrFormat(
+                "%016x%016x", row.granted.time_since_epoch().count(), row.id);
           },
           [response](const auto& row) {
             FillLeaseRow(row, response->add_leases());

@@ -17,12 +17,13 @@ namespace hotline::server {
 // all. The request has been validated but for its page token.
 //
 // Pages are cut by key (the target's name, the connection's id, the lease's
-// start), not by position: rows that come or go between two pages move no
-// others.
+// start and id), not by position: rows that come or go between two pages move
+// no others. No two rows have the same key, and none changes while its row
+// lives: so what lives through the whole listing is listed once.
 ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
                    const pool::Snapshot& snapshot,
                    const std::vector<ExecuteMetrics::Row>& executes,
-                   Instant now, v1::StatsResponse* response);
+                   v1::StatsResponse* response);
 
 // Eight hexadecimal digits.
 std::string InstanceName(uint32_t instance);

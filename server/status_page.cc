@@ -12,6 +12,14 @@ namespace {
 
 constexpr size_t kMostRows = 200;
 
+// Below the histogram's first bound nothing is known but that.
+std::string WaitQuantile(const Histogram& waits, double quantile) {
+  const Duration wait = waits.Quantile(quantile);
+  if (wait == Duration(0)) return "-";
+  if (wait == Histogram::Bound(0)) return "<0.05ms";
+  return absl::StrFormat("%.1fms", ToSeconds(wait) * 1e3);
+}
+
 int Connections(const pool::TargetRow& row) {
   return std::accumulate(row.connections.begin(), row.connections.end(), 0);
 }
@@ -43,10 +51,10 @@ std::string StatusPage(const pool::Snapshot& snapshot,
   for (size_t i = 0; i < shown; ++i) {
     const pool::TargetRow& row = *rows[i];
     absl::StrAppendFormat(
-        &page, "%6d %6d %6d %6d %6d %6.1fms %10d %9d  %s%s%s\n",
-        Connections(row), row.max_connections, row.idle, row.leases,
-        row.waiters, ToSeconds(row.counters.wait.Quantile(0.99)) * 1e3,
-        row.counters.granted, row.counters.reused, Printable(row.target),
+        &page, "%6d %6d %6d %6d %6d %8s %10d %9d  %s%s%s\n", Connections(row),
+        row.max_connections, row.idle, row.leases, row.waiters,
+        WaitQuantile(row.counters.wait, 0.99), row.counters.granted,
+        row.counters.reused, Printable(row.target),
         row.last_dial_error.empty() ? "" : "  ! ",
         Printable(row.last_dial_error));
   }

@@ -45,9 +45,8 @@ ConfigChecks UpstreamChecks() {
   }};
 }
 
-upstream::Options UpstreamOptionsOf(const Settings& settings,
-                                    SettingsFn current) {
-  const UpstreamSettings& in = settings.upstream;
+upstream::Options UpstreamOptionsOf(std::shared_ptr<const Settings> settings) {
+  const UpstreamSettings& in = settings->upstream;
   upstream::Options out;
   out.loops = in.loops;
   out.ca_file = in.ca_file;
@@ -74,9 +73,8 @@ upstream::Options UpstreamOptionsOf(const Settings& settings,
   out.egress = {.default_public = in.egress_default_public,
                 .allow = in.egress_allow,
                 .deny = in.egress_deny};
-  out.target_policy = [current =
-                           std::move(current)](const std::string& target) {
-    const auto settings = current();
+  out.target_policy = [settings =
+                           std::move(settings)](const std::string& target) {
     const TargetSettings& mine = settings->ForTarget(target);
     upstream::TargetPolicy policy;
     policy.proxy = mine.proxy;

@@ -2,7 +2,6 @@
 #ifndef HOTLINE_SERVER_UPSTREAM_OPTIONS_H_
 #define HOTLINE_SERVER_UPSTREAM_OPTIONS_H_
 
-#include <functional>
 #include <memory>
 
 #include "server/config.h"
@@ -10,13 +9,9 @@
 
 namespace hotline::server {
 
-// The settings in force now. Thread-safe.
-using SettingsFn = std::function<std::shared_ptr<const Settings>()>;
-
-// Of `settings`; what is asked for each target comes from `current`, at each
-// dial and probe.
-upstream::Options UpstreamOptionsOf(const Settings& settings,
-                                    SettingsFn current);
+// What is asked for each target, at each dial and probe, comes from the same
+// `settings`, which it keeps.
+upstream::Options UpstreamOptionsOf(std::shared_ptr<const Settings> settings);
 
 // What only the upstream's room knows of a configuration.
 ConfigChecks UpstreamChecks();

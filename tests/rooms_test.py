@@ -98,7 +98,8 @@ RULES = [
               "pool/snapshot.h", "pool/transport.h", "upstream/upstream.h",
               "upstream/types.h", "upstream/tls/") + PROTO),
     # Only the use cases and the wiring see upstream.
-    Rule(r"^server/(?!main\.cc$|broker|upstream_options)", never=("upstream/",)),
+    Rule(r"^server/(?!main\.cc$|broker|upstream_options|start_check)",
+         never=("upstream/",)),
     # No use case knows that gRPC exists.
     Rule(r"^server/(front_door|listener|identity|key_pair|policy|gatekeeper|"
          r"overload|broker|error|validate|url|http_head|retry_budget|stats_view|"

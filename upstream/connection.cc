@@ -280,7 +280,7 @@ void Connection::ExpireCallsLocked(Instant now) {
   };
   if (first_.stream != 0 && first_.deadline <= now) {
     expire(&first_);
-    if (http2_ == nullptr) return CloseLocked(pool::CloseReason::kError);
+    if (http2_ == nullptr) return CloseLocked(pool::CloseReason::kDeadline);
     ++http2_->news.errors;
   }
   if (http2_ == nullptr) return;

@@ -133,7 +133,7 @@ void Connection::CancelCall(CallId id, CallError why) {
       if (call == nullptr) return;
       self->EndCallLocked(call, why, "the call was cancelled");
       if (self->http2_ == nullptr) {
-        self->CloseLocked(pool::CloseReason::kError);
+        self->CloseLocked(pool::CloseReason::kCancelled);
       }
     }
     self->Settle();

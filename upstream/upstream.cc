@@ -23,6 +23,12 @@ CallResult Gone() {
 Upstream::Upstream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Upstream::~Upstream() { Stop(); }
 
+absl::Status Upstream::CheckOptions(Options options) {
+  return MakeLive(std::move(options), TlsSessions::Create(0),
+                  /*before=*/nullptr)
+      .status();
+}
+
 absl::StatusOr<std::unique_ptr<Upstream>> Upstream::Create(Options options) {
   auto sessions = TlsSessions::Create(options.max_tls_sessions);
   auto live = MakeLive(std::move(options), sessions, /*before=*/nullptr);

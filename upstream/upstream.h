@@ -67,6 +67,8 @@ class Upstream final : public pool::Transport {
   // source address or DNS server that does not parse (INVALID_ARGUMENT, naming
   // it).
   static absl::StatusOr<std::unique_ptr<Upstream>> Create(Options options);
+  // Whether Create would take them: files are read, nothing is kept.
+  static absl::Status CheckOptions(Options options);
   ~Upstream() override;
 
   // Starts the loops. `events` and `tick` (Pool::Tick) must outlive Stop.

@@ -12,7 +12,7 @@ namespace hotline::upstream {
 namespace {
 
 constexpr int kMaxLoops = 256;
-// Targets with counters of their own; the rest share one line.
+// Targets with counters of their own, about; the rest share one line.
 constexpr size_t kMaxCountedTargets = 4096;
 constexpr char kOtherTargets[] = "other";
 // Of unsolicited bytes per target: so many, and then one in so many.
@@ -30,6 +30,14 @@ absl::StatusOr<std::vector<IpAddress>> ParseSources(const Options& options) {
     sources.push_back(*address);
   }
   return sources;
+}
+
+// What makes a target's counters worth their place; those of the rest have it
+// for good.
+uint64_t SumOf(const std::pair<const std::string, Upstream::Counters>& row) {
+  if (row.first == kOtherTargets) return UINT64_MAX;
+  return row.second.unsolicited_bytes + row.second.full_handshakes +
+         row.second.resumed_handshakes;
 }
 
 // Bits that need not be secret, from a number that is never given twice.
@@ -199,7 +207,20 @@ std::string Upstream::Impl::ProfileFor(const pool::HostPoolKey& key,
 Upstream::Counters& Upstream::Impl::CountersOf(const std::string& target) {
   const bool room =
       counters_.size() < kMaxCountedTargets || counters_.contains(target);
-  return counters_[room ? target : kOtherTargets];
+  if (!room) {
+    // The one with the least makes room, and counts with the others from now
+    // on.
+    const auto least = std::min_element(
+        counters_.begin(), counters_.end(),
+        [](const auto& a, const auto& b) { return SumOf(a) < SumOf(b); });
+    const Upstream::Counters counts = least->second;
+    counters_.erase(least);
+    Upstream::Counters& others = counters_[kOtherTargets];
+    others.unsolicited_bytes += counts.unsolicited_bytes;
+    others.full_handshakes += counts.full_handshakes;
+    others.resumed_handshakes += counts.resumed_handshakes;
+  }
+  return counters_[target];
 }
 
 void Upstream::Impl::CountHandshakes(const std::string& target,

@@ -167,6 +167,8 @@ absl::StatusOr<std::unique_ptr<BenchDriver>> UnaryDriver(
   if (absl::Status status = CheckOptions(client); !status.ok()) return status;
   auto channel = MakeChannel(client);
   if (!channel.ok()) return channel.status();
+  // As a client's first call does; what comes of it the calls will tell.
+  (*channel)->WaitForConnected(InFuture(client.connect_wait));
   return std::unique_ptr<BenchDriver>(new Unary(*channel, options));
 }
 

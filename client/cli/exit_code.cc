@@ -42,7 +42,7 @@ ExitCode ExitCodeFor(const absl::Status& status) {
     case absl::StatusCode::kInternal:
       return info.has_value() ? kExitUpstream : kExitFailed;
     case absl::StatusCode::kNotFound:
-      return kExitNoLease;
+      return kExitNotFound;
     default:
       return kExitFailed;
   }

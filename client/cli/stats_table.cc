@@ -51,6 +51,21 @@ std::string Totals(const v1::StatsResponse& stats, Duration now) {
       " leases taken back\n");
 }
 
+Duration Length(const google::protobuf::Duration& in) {
+  return std::chrono::seconds(in.seconds()) +
+         std::chrono::nanoseconds(in.nanos());
+}
+
+// Below the histogram's first bound nothing is known but that.
+std::string Quantile(const v1::Quantiles& all,
+                     const google::protobuf::Duration& quantile) {
+  if (all.count() == 0) return "-";
+  if (all.has_least() && Length(quantile) <= Length(all.least())) {
+    return absl::StrCat("< ", Length(all.least()).count() / 1000, " us");
+  }
+  return FormatDuration(quantile);
+}
+
 Table Targets(const v1::StatsResponse& stats) {
   Table table({{"TARGET", kLeft},
                {"CONNS", kRight},
@@ -67,7 +82,7 @@ Table Targets(const v1::StatsResponse& stats) {
                {"LAST DIAL ERROR", kLeft}});
   for (const v1::TargetStats& target : stats.targets()) {
     const v1::Counters& counters = target.counters();
-    const bool waited = target.acquire_wait().count() > 0;
+    const v1::Quantiles& wait = target.acquire_wait();
     table.Add(
         {target.target(), absl::StrCat(All(target.connections())),
          absl::StrCat(target.max_connections()),
@@ -76,10 +91,8 @@ Table Targets(const v1::StatsResponse& stats) {
          absl::StrCat(target.waiters()),
          target.waiters() > 0 ? FormatDuration(target.oldest_wait()) : "-",
          absl::StrCat(counters.acquires()), absl::StrCat(counters.reused()),
-         absl::StrCat(counters.acquire_failures()),
-         waited ? FormatDuration(target.acquire_wait().p50()) : "-",
-         waited ? FormatDuration(target.acquire_wait().p99()) : "-",
-         Or(target.last_dial_error())});
+         absl::StrCat(counters.acquire_failures()), Quantile(wait, wait.p50()),
+         Quantile(wait, wait.p99()), Or(target.last_dial_error())});
   }
   return table;
 }

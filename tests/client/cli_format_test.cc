@@ -116,6 +116,24 @@ TEST(FormatStats, ShowsARowPerTarget) {
             std::string::npos);
 }
 
+TEST(FormatStats, QuantilesInTheLowestBucketAreBelowItsBound) {
+  v1::StatsResponse stats;
+  v1::Quantiles* wait = stats.add_targets()->mutable_acquire_wait();
+  const auto row = [&] {
+    return FormatStats(stats, v1::STATS_VIEW_TARGETS, seconds(0), false);
+  };
+  EXPECT_EQ(row().find("50.0 us"), std::string::npos) << "none waited";
+  wait->set_count(2);
+  wait->mutable_p50()->set_nanos(50'000);
+  wait->mutable_p99()->set_nanos(100'000);
+  // A broker that does not say how far down it can tell them apart.
+  EXPECT_EQ(row().find("<"), std::string::npos) << row();
+  wait->mutable_least()->set_nanos(50'000);
+  EXPECT_NE(row().find("< 50 us"), std::string::npos) << row();
+  EXPECT_NE(row().find(" 100 us"), std::string::npos) << row();
+  EXPECT_EQ(row().find("< 100 us"), std::string::npos) << row();
+}
+
 TEST(FormatStats, SaysWhichSessionALeaseEndsWith) {
   v1::StatsResponse stats;
   stats.mutable_totals()->set_sessions(3);

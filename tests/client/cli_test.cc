@@ -445,7 +445,8 @@ TEST_F(CommandLineTest, EachErrorHasItsExitCodeAndItsLine) {
       {StatusCode::UNAVAILABLE, "CONNECT_FAILED", kExitUpstream},
       {StatusCode::ABORTED, "UPSTREAM_RESET", kExitUpstream},
       {StatusCode::INTERNAL, "PROTOCOL_ERROR", kExitUpstream},
-      {StatusCode::NOT_FOUND, "LEASE_EXPIRED", kExitNoLease},
+      {StatusCode::NOT_FOUND, "LEASE_EXPIRED", kExitNotFound},
+      {StatusCode::NOT_FOUND, "TARGET_UNKNOWN", kExitNotFound},
   };
   for (const ErrorCase& c : cases) {
     broker_.execute.Answer([&c](const auto&, auto*, int) {

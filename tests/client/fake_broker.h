@@ -89,17 +89,18 @@ class FakeMethod {
 class FakeBroker final : public v1::Broker::Service,
                          public grpc::health::v1::Health::Service {
  public:
-  FakeBroker() {
+  // `address`: "127.0.0.1:0", a free port; an earlier one's; "unix:///path".
+  explicit FakeBroker(const std::string& address = "127.0.0.1:0") {
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
-                             &port);
+    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
     builder.RegisterService(static_cast<v1::Broker::Service*>(this));
     builder.RegisterService(
         static_cast<grpc::health::v1::Health::Service*>(this));
     builder.SetMaxReceiveMessageSize(8 << 20);
     server_ = builder.BuildAndStart();
-    address_ = "127.0.0.1:" + std::to_string(port);
+    const bool is_unix = address.compare(0, 5, "unix:") == 0;
+    address_ = is_unix ? address : "127.0.0.1:" + std::to_string(port);
   }
 
   ~FakeBroker() override { Stop(); }

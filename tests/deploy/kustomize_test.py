@@ -156,7 +156,9 @@ class ManifestsTest(unittest.TestCase):
                          ["--config", mount["mountPath"] + "/hotline.yaml"])
         text = built["ConfigMap"]["data"]["hotline.yaml"].replace(
             "/etc/hotline-tls", self.certificates)
-        code, _, errors = check_config(text)
+        # Here there is no directory for the socket, which is a fault.
+        code, _, errors = check_config(
+            text.replace("unix:///run/hotline/", "unix:///tmp/"))
         self.assertEqual((code, errors), (0, ""))
         config = yaml.safe_load(text)
         self.assertIn(SOCKET, config["listen"]["grpc"])

@@ -80,7 +80,8 @@ class CapTest(IsolationTest):
         running, waiting = self.fill()
         eleventh = self.server.broker.Execute.future(
             pb.ExecuteRequest(url=self.url), timeout=60)
-        wait.until(lambda: self.server.stats(target=self.url[:-1]).targets,
+        wait.until(lambda: self.url[:-1] in [
+            target.target for target in self.server.stats().targets],
                    "it is known")
         self.assertFalse(eleventh.done())
         # One connection comes free; thirty callers were there before.

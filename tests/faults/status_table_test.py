@@ -121,6 +121,13 @@ class InputTest(StatusTable):
             server, other + "/", lease_id=lease))
         self.release(server, lease)
 
+    def test_a_target_that_is_not_known(self):
+        server = self.start_hotlined()
+        found = self.expect(Code.NOT_FOUND, "TARGET_UNKNOWN",
+                            lambda: server.stats(target="https://Never.test"))
+        self.assertEqual(found["ErrorInfo"].metadata["target"],
+                         "https://never.test:443")
+
 
 class LeaseTest(StatusTable):
 

@@ -1151,6 +1151,27 @@ TEST(ConfigTest, AFileIsReadAndNamedInItsFaults) {
             path + ":1: larger than 1048576 bytes");
 }
 
+TEST(ConfigTest, KeysThatWaitForAStartAreNamed) {
+  const Settings started = DefaultSettings(2);
+  const auto waiting = [&](const std::string& yaml) {
+    const auto now = ParseConfig(yaml, "test", 2);
+    EXPECT_TRUE(now.ok()) << now.status();
+    std::string keys;
+    for (const auto& key : WaitingForStart(started, *now)) keys += key + " ";
+    return keys;
+  };
+  EXPECT_EQ(waiting(""), "");
+  EXPECT_EQ(waiting("pool: {max_connections: 7}"), "");
+  EXPECT_EQ(waiting("listen: {grpc: ['127.0.0.1:1']}"), "listen ");
+  EXPECT_EQ(waiting("listen: {http: ''}"), "listen ");
+  EXPECT_EQ(waiting("listen: {max_connections: 7}"), "listen ");
+  EXPECT_EQ(waiting("pool: {shards: 3}\nupstream: {loops: 3}"),
+            "pool.shards upstream.loops ");
+  EXPECT_EQ(waiting("upstream: {dns_servers: ['127.0.0.1']}\n"
+                    "metrics: {max_targets: 7}"),
+            "upstream.dns_servers metrics.max_targets ");
+}
+
 TEST(ConfigTest, AFileThatCannotBeReadIsNamed) {
   const std::string missing = testing::TempDir() + "/no-such-file.yaml";
   const auto status = LoadConfig(missing).status();

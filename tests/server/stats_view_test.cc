@@ -31,6 +31,8 @@ pool::Snapshot Leases(int n) {
     pool::LeaseRow row;
     row.target = "https://a:443";
     row.conn = i + 1;
+    row.id = i + 1;
+    row.granted = kNow - std::chrono::seconds(i);
     row.age = std::chrono::seconds(i);
     row.holder.session = i;
     snapshot.leases.push_back(row);
@@ -42,14 +44,14 @@ TEST(StatsViewTest, ALeaseNamesItsSession) {
   v1::StatsRequest request;
   request.set_view(v1::STATS_VIEW_LEASES);
   v1::StatsResponse response;
-  ASSERT_EQ(FillStats(request, "", Leases(3), {}, kNow, &response), nullptr);
+  ASSERT_EQ(FillStats(request, "", Leases(3), {}, &response), nullptr);
   ASSERT_EQ(response.leases_size(), 3);
   EXPECT_EQ(response.leases(0).session(), 2u) << "the oldest one";
 }
 
 TEST(StatsViewTest, TotalsAddUp) {
   v1::StatsResponse response;
-  ASSERT_EQ(FillStats({}, "", Targets(4), {}, kNow, &response), nullptr);
+  ASSERT_EQ(FillStats({}, "", Targets(4), {}, &response), nullptr);
   EXPECT_EQ(response.totals().targets(), 4);
   EXPECT_EQ(response.totals().connections().idle(), 8);
   EXPECT_EQ(response.totals().connections().leased(), 4);
@@ -62,7 +64,7 @@ TEST(StatsViewTest, WarmthAndRecoveryArrive) {
   pool::Snapshot snapshot = Targets(1);
   pool::TargetRow& row = snapshot.targets[0];
   v1::StatsResponse before;
-  ASSERT_EQ(FillStats({}, "", snapshot, {}, kNow, &before), nullptr);
+  ASSERT_EQ(FillStats({}, "", snapshot, {}, &before), nullptr);
   EXPECT_EQ(before.targets(0).breaker().state(), "CLOSED");
   EXPECT_FALSE(before.targets(0).breaker().has_open_for());
   EXPECT_FALSE(before.targets(0).keep_alive().has_said());
@@ -82,7 +84,7 @@ TEST(StatsViewTest, WarmthAndRecoveryArrive) {
   row.dial_time = std::chrono::seconds(1);
   row.no_reuse_for = std::chrono::seconds(9);
   v1::StatsResponse after;
-  ASSERT_EQ(FillStats({}, "", snapshot, {}, kNow, &after), nullptr);
+  ASSERT_EQ(FillStats({}, "", snapshot, {}, &after), nullptr);
   const v1::TargetStats& target = after.targets(0);
   EXPECT_EQ(target.breaker().state(), "OPEN");
   EXPECT_EQ(target.breaker().failures(), 10);
@@ -104,8 +106,7 @@ TEST(StatsViewTest, PagesShowEachRowOnceAndInOrder) {
   std::vector<std::string> seen;
   for (int pages = 0; pages < 10; ++pages) {
     v1::StatsResponse response;
-    ASSERT_EQ(FillStats(request, "", Targets(30), {}, kNow, &response),
-              nullptr);
+    ASSERT_EQ(FillStats(request, "", Targets(30), {}, &response), nullptr);
     for (const auto& row : response.targets()) seen.push_back(row.target());
     if (response.next_page_token().empty()) break;
     request.set_page_token(response.next_page_token());
@@ -120,14 +121,14 @@ TEST(StatsViewTest, ARowThatLeavesBetweenPagesMovesNoOther) {
   request.set_page_size(10);
   v1::StatsResponse first;
   pool::Snapshot snapshot = Targets(20);
-  ASSERT_EQ(FillStats(request, "", snapshot, {}, kNow, &first), nullptr);
+  ASSERT_EQ(FillStats(request, "", snapshot, {}, &first), nullptr);
   // The last row of the first page is gone when the second one is asked for.
   std::erase_if(snapshot.targets, [&first](const pool::TargetRow& row) {
     return row.target == first.targets(9).target();
   });
   request.set_page_token(first.next_page_token());
   v1::StatsResponse second;
-  ASSERT_EQ(FillStats(request, "", snapshot, {}, kNow, &second), nullptr);
+  ASSERT_EQ(FillStats(request, "", snapshot, {}, &second), nullptr);
   EXPECT_EQ(second.targets_size(), 10);
   EXPECT_TRUE(second.next_page_token().empty());
 }
@@ -136,7 +137,7 @@ TEST(StatsViewTest, LeasesComeOldestFirst) {
   v1::StatsRequest request;
   request.set_view(v1::STATS_VIEW_LEASES);
   v1::StatsResponse response;
-  ASSERT_EQ(FillStats(request, "", Leases(12), {}, kNow, &response), nullptr);
+  ASSERT_EQ(FillStats(request, "", Leases(12), {}, &response), nullptr);
   ASSERT_EQ(response.leases_size(), 12);
   EXPECT_EQ(response.leases(0).age().seconds(), 11);
   EXPECT_EQ(response.leases(11).age().seconds(), 0);
@@ -146,7 +147,7 @@ TEST(StatsViewTest, ATokenOfAnotherViewOrNoneIsRefused) {
   v1::StatsRequest request;
   request.set_page_size(1);
   v1::StatsResponse response;
-  ASSERT_EQ(FillStats(request, "", Targets(3), {}, kNow, &response), nullptr);
+  ASSERT_EQ(FillStats(request, "", Targets(3), {}, &response), nullptr);
   const std::string token = response.next_page_token();
   ASSERT_FALSE(token.empty());
 
@@ -154,8 +155,7 @@ TEST(StatsViewTest, ATokenOfAnotherViewOrNoneIsRefused) {
   for (const std::string& bad : {token, std::string("x"), std::string("4."),
                                  std::string("4.zz"), std::string("4.abc")}) {
     request.set_page_token(bad);
-    const ErrorPtr error =
-        FillStats(request, "", Leases(3), {}, kNow, &response);
+    const ErrorPtr error = FillStats(request, "", Leases(3), {}, &response);
     ASSERT_NE(error, nullptr) << bad;
     EXPECT_EQ(error->reason, "BAD_PAGE_TOKEN");
     EXPECT_EQ(error->field, "page_token");
@@ -171,7 +171,7 @@ TEST(StatsViewTest, AConnectionsStateIsWrittenAsTheContractWritesIt) {
   v1::StatsRequest request;
   request.set_view(v1::STATS_VIEW_CONNECTIONS);
   v1::StatsResponse response;
-  ASSERT_EQ(FillStats(request, "", snapshot, {}, kNow, &response), nullptr);
+  ASSERT_EQ(FillStats(request, "", snapshot, {}, &response), nullptr);
   ASSERT_EQ(response.connections_size(), 1);
   EXPECT_EQ(response.connections(0).state(), "PROBING");
 }
@@ -180,7 +180,7 @@ TEST(StatsViewTest, SummaryHasNoRows) {
   v1::StatsRequest request;
   request.set_view(v1::STATS_VIEW_SUMMARY);
   v1::StatsResponse response;
-  ASSERT_EQ(FillStats(request, "", Targets(3), {}, kNow, &response), nullptr);
+  ASSERT_EQ(FillStats(request, "", Targets(3), {}, &response), nullptr);
   EXPECT_EQ(response.targets_size(), 0);
   EXPECT_EQ(response.totals().targets(), 3);
 }

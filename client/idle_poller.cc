@@ -1,0 +1,55 @@
+#include "client/idle_poller.h"
+
+#include <chrono>
+#include <utility>
+
+namespace hotline::client {
+namespace {
+
+constexpr Duration kInterval = std::chrono::milliseconds(200);
+// How long one look takes when there is nothing to see.
+constexpr Duration kLook = std::chrono::milliseconds(1);
+constexpr Duration kLookWhileConnecting = std::chrono::milliseconds(100);
+
+}  // namespace
+
+gpr_timespec InFuture(Duration length) {
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                      gpr_time_from_nanos(length.count(), GPR_TIMESPAN));
+}
+
+IdlePoller::IdlePoller(std::shared_ptr<grpc::Channel> channel)
+    : channel_(std::move(channel)) {}
+
+IdlePoller::~IdlePoller() {
+  {
+    std::lock_guard lock(mu_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void IdlePoller::StartOnce() {
+  std::call_once(started_,
+                 [this] { thread_ = std::thread([this] { Run(); }); });
+}
+
+void IdlePoller::Run() {
+  std::unique_lock lock(mu_);
+  while (!stopping_) {
+    lock.unlock();
+    const grpc_connectivity_state state =
+        channel_->GetState(/*try_to_connect=*/false);
+    const bool connecting = state == GRPC_CHANNEL_CONNECTING ||
+                            state == GRPC_CHANNEL_TRANSIENT_FAILURE;
+    // Waiting for a change is what makes gRPC look.
+    channel_->WaitForStateChange(
+        state, InFuture(connecting ? kLookWhileConnecting : kLook));
+    lock.lock();
+    if (connecting) continue;
+    changed_.wait_for(lock, kInterval, [this] { return stopping_; });
+  }
+}
+
+}  // namespace hotline::client

@@ -1,0 +1,211 @@
+"""What a start and a reload find, before callers do.
+
+--check-config once said yes to a file with which hotlined did not start: it had
+not looked at the listener's certificates, at addresses, or at a socket's
+directory. A reload showed what it was about to refuse to targets that came
+meanwhile, and those kept it. And the warning that something waits for the next
+start compared with the file before, so the next change of anything else
+silenced it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import unittest
+
+import grpc
+from hotline.v1 import broker_pb2 as pb
+
+import certs
+import harness
+import wait
+
+
+class StartTest(harness.EndToEnd):
+
+    def run_hotlined(self, config, *words):
+        path = os.path.join(self.directory, "checked.yaml")
+        with open(path, "w", encoding="utf-8") as out:
+            json.dump(config, out)
+        return wait.start(["server/hotlined", *words, "--config", path],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def both(self, config):
+        """(exit code, standard error) of the check; of the start."""
+        found = []
+        for words in (("--check-config",), ()):
+            process = self.run_hotlined(config, *words)
+            _, errors = process.communicate(timeout=60)
+            found.append((process.returncode, errors.decode()))
+        return found
+
+    def listen(self, **more):
+        return {"listen": {"grpc": ["127.0.0.1:0"], "http": "127.0.0.1:0",
+                           **more},
+                "upstream": {"ca_file": self.authority.cert}}
+
+    def with_tls(self, cert, key, authority):
+        return self.listen(grpc=["0.0.0.0:0"], tls={
+            "cert_file": cert, "key_file": key, "client_ca_file": authority})
+
+    def test_the_check_finds_what_the_start_finds(self):
+        good = self.authority.issue("good")
+        other = self.authority.issue("other")
+        missing = os.path.join(self.directory, "missing.pem")
+        garbage = os.path.join(self.directory, "garbage.pem")
+        with open(garbage, "w", encoding="ascii") as out:
+            out.write("-----BEGIN CERTIFICATE-----\nno\n")
+        plain = os.path.join(self.directory, "plain")
+        with open(plain, "w", encoding="ascii"):
+            pass
+        ca = self.authority.cert
+        no_ca = self.listen()
+        no_ca["upstream"]["ca_file"] = missing
+        for what, config, named in [
+                ("no certificate", self.with_tls(missing, good.key, ca),
+                 missing),
+                ("no key", self.with_tls(good.cert, missing, ca), missing),
+                ("another's key", self.with_tls(good.cert, other.key, ca),
+                 other.key),
+                ("no certificate in it", self.with_tls(garbage, good.key, ca),
+                 garbage),
+                ("no authorities", self.with_tls(good.cert, good.key, missing),
+                 missing),
+                ("a directory", self.with_tls(good.cert, good.key,
+                                              self.directory), self.directory),
+                ("no directory for the socket",
+                 self.listen(grpc=["unix:///no/such/directory/h.sock"]),
+                 "/no/such/directory/h.sock"),
+                ("a file where the socket goes",
+                 self.listen(grpc=["unix://" + plain]), plain),
+                ("a foreign address",
+                 self.listen(grpc=["192.0.2.1:0"], insecure=True),
+                 "192.0.2.1:0"),
+                ("a foreign address for HTTP",
+                 self.listen(http="192.0.2.1:0"), "192.0.2.1:0"),
+                ("no authorities for upstreams", no_ca, missing)]:
+            with self.subTest(what):
+                for code, errors in self.both(config):
+                    self.assertEqual(code, 1, errors)
+                    self.assertIn(named, errors)
+
+    def test_the_check_names_all_faults_at_once(self):
+        config = self.listen(grpc=["unix:///no/such/directory/h.sock"],
+                             http="192.0.2.1:0")
+        config["upstream"]["ca_file"] = "/no/such/ca.pem"
+        (_, errors), _ = self.both(config)
+        for named in ("/no/such/directory/h.sock", "192.0.2.1:0",
+                      "/no/such/ca.pem"):
+            self.assertIn(named, errors)
+
+    def test_what_is_probably_not_meant_is_a_warning(self):
+        expired = self.authority.issue("expired", days=-1)
+        config = self.with_tls(expired.cert, expired.key, self.authority.cert)
+        config["upstream"]["source_addresses"] = ["192.0.2.7"]
+        process = self.run_hotlined(config, "--check-config")
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertIn(expired.cert + " has expired", errors.decode())
+        self.assertIn("192.0.2.7 is no address of this machine",
+                      errors.decode())
+
+    def test_the_check_may_run_beside_the_process(self):
+        server = self.start_hotlined()
+        config = self.listen(grpc=[server.address, "unix://" + server.socket],
+                             http=server.http)
+        process = self.run_hotlined(config, "--check-config")
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, errors.decode()), (0, ""))
+        self.assertEqual(server.health(), "SERVING")
+
+
+class ReloadTest(harness.EndToEnd):
+
+    def reload(self, server, line):
+        """Takes the configuration; waits for one more such line in the log."""
+        before = server.log().count(line)
+        server.write_config()
+        wait.until(lambda: server.log().count(line) > before, line, 30)
+
+    def test_restart_needed_compares_with_what_was_started(self):
+        server = self.start_hotlined()
+        needed = "hotline_restart_needed"
+        self.assertEqual(server.metrics()[needed], 0)
+        server.config["metrics"] = {"max_targets": 7}
+        self.reload(server, "configuration reloaded")
+        self.assertEqual(server.metrics()[needed], 1)
+        self.assertIn("metrics.max_targets", server.log())
+        # Another change does not make that one forgotten.
+        server.config["pool"] = {"max_connections": 50}
+        self.reload(server, "take effect at the next start only")
+        self.assertEqual(server.metrics()[needed], 1)
+        # What is refused changes nothing.
+        server.config["pool"] = {"max_connections": -1}
+        self.reload(server, "configuration refused")
+        self.assertEqual(server.metrics()[needed], 1)
+        # Back at what was started.
+        server.config["pool"] = {"max_connections": 50}
+        del server.config["metrics"]
+        self.reload(server, "configuration reloaded")
+        self.assertEqual(server.metrics()[needed], 0)
+
+    def test_a_start_that_would_fail_is_told_at_the_reload(self):
+        server = self.start_hotlined()
+        server.config["listen"]["tls"] = {
+            "cert_file": "/no/such/cert.pem", "key_file": "/no/such/key.pem",
+            "client_ca_file": self.authority.cert}
+        self.reload(server, "the next start would fail")
+        self.assertIn("/no/such/cert.pem", server.log())
+
+    def test_what_is_refused_is_seen_by_no_target(self):
+        server = self.start_hotlined(
+            {"pool": {"max_connections_per_target": 10, "max_targets": 100000}})
+        # Each has to be read before the last one is found to be missing.
+        many = []
+        for i in range(40):
+            own = certs.self_signed(self.directory, "own%d" % i)
+            many.append({"name": "p%d" % i, "client_certificate": {
+                "cert_file": own.cert, "key_file": own.key}})
+        server.config["tls_profiles"] = many
+        server.config["pool"]["max_connections_per_target"] = 3
+        server.config["upstream"]["ca_file"] = "/no/such/ca.pem"
+        stop = threading.Event()
+
+        def ask():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                # Refused at once; the target is known from then on.
+                with self.assertRaises(grpc.RpcError):
+                    server.broker.Acquire(pb.AcquireRequest(
+                        target="http://new-%d.test" % number,
+                        reuse=pb.REUSE_REQUIRE_WARM), timeout=10)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            self.reload(server, "configuration refused")
+            for _ in range(10):
+                before = server.log().count("configuration refused")
+                server.process.send_signal(signal.SIGHUP)
+                wait.until(
+                    lambda n=before:
+                    server.log().count("configuration refused") > n,
+                    "refused again", 30)
+        finally:
+            stop.set()
+            thread.join()
+        limits, token = set(), ""
+        while True:
+            page = server.stats(page_size=1000, page_token=token)
+            limits |= {target.max_connections for target in page.targets}
+            token = page.next_page_token
+            if not token:
+                break
+        self.assertEqual(limits, {10})
+
+
+if __name__ == "__main__":
+    unittest.main()
