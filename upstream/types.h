@@ -31,8 +31,8 @@ struct Header {
   friend bool operator==(const Header&, const Header&) = default;
 };
 
-// One HTTP request. The caller has validated every part; the views need to live
-// during StartCall only.
+// One HTTP request. What has control characters, or is otherwise no HTTP, is
+// not sent: kBadRequest. The views need to live during StartCall only.
 struct Request {
   std::string_view method = "GET";
   std::string_view authority;  // For Host: "example.com" or "example.com:8443".
@@ -77,6 +77,7 @@ enum class CallError : uint8_t {
   kCancelled,         // CancelCall, or the pool closed the connection.
   kProtocol,          // The answer is not HTTP, or breaks a limit on headers.
   kResponseTooLarge,  // Request::max_response_bytes.
+  kBadRequest,        // Not to be written as HTTP (FaultOf); nothing was sent.
 };
 
 struct CallResult {
