@@ -30,6 +30,8 @@ inline const char* NameOf(CallError error) {
       return "protocol";
     case CallError::kResponseTooLarge:
       return "too large";
+    case CallError::kBadRequest:
+      return "bad request";
   }
   return "?";
 }
