@@ -1,5 +1,8 @@
 #include "client/broker_client.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 #include <exception>
 #include <memory>
 #include <optional>
@@ -15,6 +18,11 @@ namespace hotline::client {
 namespace {
 
 // 128 random bits.
+// "program:4711".
+std::string ProcessName() {
+  return absl::StrFormat("%.100s:%d", program_invocation_short_name, getpid());
+}
+
 std::string RandomId() {
   static thread_local absl::BitGen random;
   return absl::StrFormat("%016x%016x", absl::Uniform<uint64_t>(random),
@@ -156,7 +164,13 @@ BrokerClient::~BrokerClient() = default;
 
 absl::StatusOr<Lease> BrokerClient::Acquire(v1::AcquireRequest request,
                                             CallOptions options) {
-  if (request.request_id().empty()) request.set_request_id(RandomId());
+  if (request.request_id().empty()) {
+    request.set_request_id(RandomId());
+    // A caller without an identity has to say whose request it is.
+    if (request.holder().client_id().empty()) {
+      request.mutable_holder()->set_client_id(ProcessName());
+    }
+  }
   absl::StatusOr<v1::AcquireResponse> answer =
       channel_->Call<v1::AcquireResponse>(
           options, /*harmless=*/true, [&](auto* context, auto* response) {

@@ -182,7 +182,8 @@ class BrokerClient {
 
   // Borrows a connection. A request without a request_id gets a random one, so
   // that repeating it after a lost answer finds the lease instead of leaking
-  // it.
+  // it; and, where it names no holder.client_id, this process's name as that. A
+  // request_id of your own needs a client_id where callers have no identity.
   absl::StatusOr<Lease> Acquire(v1::AcquireRequest request,
                                 CallOptions options = {});
 

@@ -78,7 +78,7 @@ struct CallContext {
   Instant arrival{};
   // The caller's, on our clock; kNever when it gave none.
   Instant deadline = kNever;
-  std::string traceparent;  // From the metadata; may be empty.
+  std::string traceparent;  // From the metadata, W3C's form; may be empty.
   // Holds the leases of requests that name no holder, and names the session
   // that all of them are bound to. May be null.
   std::shared_ptr<const pool::Holder> holder;

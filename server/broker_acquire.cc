@@ -116,14 +116,30 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
   }
   if (ErrorPtr refused = Authorize()) return refused;
   if (ErrorPtr refused = MakeHolder()) return refused;
-  if (context_.identity != nullptr && !request_.request_id().empty()) {
-    // The same word of two callers means two things.
-    request_id_ =
-        absl::StrCat(context_.identity->name, "\n", request_.request_id());
-    acquire_.request_id = request_id_;
-  }
+  if (ErrorPtr refused = MakeRequestId()) return refused;
   max_attempts_ = settings_->max_attempts;
   Seek(now);
+  return nullptr;
+}
+
+// The same word of two callers means two things.
+ErrorPtr AcquireCall::MakeRequestId() {
+  const std::string& word = request_.request_id();
+  if (word.empty()) return nullptr;
+  const std::string& client = request_.holder().client_id();
+  if (context_.identity != nullptr) {
+    request_id_ = absl::StrCat(context_.identity->name, "\n", word);
+  } else if (!client.empty()) {
+    request_id_ = absl::StrCat("\n", client.size(), "\n", client, word);
+  } else if (context_.holder != nullptr) {
+    // Its leases end with the session: no other one has a use for them.
+    request_id_ = absl::StrCat("\n\n", context_.holder->session, "\n", word);
+  } else {
+    return FromInput({"BAD_OPTION", "holder.client_id",
+                      "required with request_id where callers have no "
+                      "identity: nothing else tells them apart"});
+  }
+  acquire_.request_id = request_id_;
   return nullptr;
 }
 

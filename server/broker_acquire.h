@@ -15,6 +15,8 @@ class AcquireCall final : public PooledCall {
  private:
   RpcMethod rpc() const override { return RpcMethod::kAcquire; }
   ErrorPtr Prepare(Instant now) override;
+  // Sets what names the request in the pool, if the caller named it.
+  ErrorPtr MakeRequestId();
   // What will be known of the lease's holder; null when there is nothing. Holds
   // one of the caller's leases, where those are counted.
   ErrorPtr MakeHolder();
@@ -23,7 +25,7 @@ class AcquireCall final : public PooledCall {
 
   const v1::AcquireRequest& request_;
   v1::AcquireResponse* const response_;
-  std::string request_id_;  // With the caller's identity before it.
+  std::string request_id_;  // With whose it is before it.
 };
 
 // Who `holder`, which may be empty, says that it is; the caller's trace where

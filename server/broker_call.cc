@@ -52,9 +52,10 @@ void PooledCall::Start() {
 ErrorPtr PooledCall::Authorize() {
   if (authorized_ || settings_->policy == nullptr) return nullptr;
   authorized_ = true;
-  return broker_->gatekeeper_.Check(*settings_->policy, rpc(),
-                                    context_.identity, key_.target,
-                                    context_.arrival, &quota_);
+  return broker_->gatekeeper_.Check(
+      *settings_->policy, rpc(), context_.identity,
+      {key_.target, key_.options.sni, key_.options.remote_ip}, context_.arrival,
+      &quota_);
 }
 
 bool PooledCall::MayWait() {

@@ -52,8 +52,8 @@ class PooledCall : public Call, protected pool::Waiter {
   virtual void OnCompleting(const ErrorPtr& error) = 0;
 
   // Whether the policy allows it; asks once. Seek and BeginRunning do it, so
-  // nothing can be begun without; a call may do it before, when key_.target is
-  // set. Sets quota_.
+  // nothing can be begun without; a call may do it before, when key_ says where
+  // it goes. Sets quota_.
   ErrorPtr Authorize();
   // Gets in line for a slot. `acquire_` says which.
   void Seek(Instant now);

@@ -74,6 +74,8 @@ ErrorPtr RequestCall::StartOnLease(const std::string& lease_id, Instant now) {
                                    ", the URL for ", key_.target)});
   }
   slot_ = {*lease_, start.conn, start.handle, start.uses, start.ready_since};
+  // The policy is asked about where the lease's connection leads.
+  if (settings_->policy != nullptr) key_.options = start.key->options;
   if (ErrorPtr error = BeginRunning()) {
     broker_->pool_->EndCall(*lease_, now);
     return error;
@@ -261,6 +263,9 @@ bool RequestCall::MayRetry(const upstream::CallResult& result, Instant now) {
 ErrorPtr RequestCall::ErrorOf(const upstream::CallResult& result) const {
   ErrorPtr error;
   switch (result.error) {
+    case CallError::kBadRequest:
+      error = FromInput({"BAD_HEADER", "headers", result.message});
+      break;
     case CallError::kTimeout:
       error = MakeError(
           StatusCode::kDeadlineExceeded, "UPSTREAM_TIMEOUT",

@@ -10,6 +10,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "server/broker_call.h"
+#include "server/http_head.h"
 #include "server/proto_time.h"
 #include "server/validate.h"
 
@@ -145,7 +146,8 @@ upstream::Request RequestCall::RequestOf(const Head& head,
                                          HeaderViews* headers) {
   constexpr std::string_view kTraceparent = "traceparent";
   headers->reserve(head.headers_size() + 2);
-  bool traced = !settings_->forward_traceparent || context_.traceparent.empty();
+  bool traced =
+      !settings_->forward_traceparent || !IsTraceparent(context_.traceparent);
   for (const v1::Header& header : head.headers()) {
     headers->push_back({header.name(), header.value()});
     traced = traced || EqualsIgnoringCase(header.name(), kTraceparent);

@@ -85,6 +85,8 @@ ErrorPtr TunnelCall::CheckLease(const pool::CallStart& start) {
                       absl::StrCat("the lease is for ", start.key->target)});
   }
   key_.target = start.key->target;
+  // The policy is asked about where the lease's connection leads.
+  key_.options = start.key->options;
   if (start.key->mode != pool::Mode::kExclusive) {
     return MakeError(StatusCode::kFailedPrecondition, "LEASE_NOT_EXCLUSIVE",
                      "a tunnel needs a lease with MODE_EXCLUSIVE");
@@ -283,6 +285,8 @@ ErrorPtr TunnelCall::ErrorOf(const upstream::CallResult& result) const {
                   absl::StrCat(key_.target, ": the tunnel was not ",
                                late_ ? "open" : "over", " after ",
                                ToSeconds(deadline_ - context_.arrival), " s"));
+  } else if (result.error == CallError::kBadRequest) {
+    error = FromInput({"BAD_HEADER", "upgrade.headers", result.message});
   } else if (result.error == CallError::kProtocol) {
     error = MakeError(StatusCode::kInternal, "PROTOCOL_ERROR",
                       absl::StrCat(key_.target, ": ", result.message));

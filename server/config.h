@@ -59,6 +59,7 @@ struct TlsProfileSettings {
   std::string key_file;
   std::string ca_file;  // Empty: upstream.ca_file.
   std::vector<std::string> pins;
+  bool allow_weak_certificates = false;
 
   friend bool operator==(const TlsProfileSettings&,
                          const TlsProfileSettings&) = default;

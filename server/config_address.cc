@@ -48,6 +48,28 @@ bool AllDigits(std::string_view text) {
   return text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
+// A block of addresses, all of them as IPv6: IPv4 ones are mapped.
+struct Block {
+  in6_addr base{};
+  int prefix = 128;
+
+  bool v4() const { return IN6_IS_ADDR_V4MAPPED(&base) && prefix >= 96; }
+};
+
+std::optional<Block> ParseBlock(const std::string& text) {
+  const size_t slash = text.find('/');
+  const std::string host = text.substr(0, slash);
+  const auto v4 = ParseIpv4(host);
+  const auto v6 = ParseIpv6(v4 ? "::ffff:" + host : host);
+  if (!v6) return std::nullopt;
+  Block block{*v6};
+  if (slash == std::string::npos) return block;
+  const auto bits = ParseDecimal(text.substr(slash + 1), v4 ? 32 : 128);
+  if (!bits) return std::nullopt;
+  block.prefix = v4 ? 96 + *bits : *bits;
+  return block;
+}
+
 }  // namespace
 
 std::optional<SocketAddress> ParseSocketAddress(std::string_view text,
@@ -110,6 +132,32 @@ std::string CheckGrpcListener(const std::string& text, bool* reachable) {
 
 bool IsIpAddress(const std::string& text) {
   return ParseIpv4(text).has_value() || ParseIpv6(text).has_value();
+}
+
+std::string CheckAddressRange(const std::string& text) {
+  return ParseBlock(text) ? "" : "not a CIDR (10.0.0.0/8) or an address";
+}
+
+bool RangeHolds(const std::string& range, const std::string& address) {
+  const auto block = ParseBlock(range);
+  const auto one = ParseBlock(address);
+  if (!block || !one || block->v4() != one->v4()) return false;
+  for (int bit = 0; bit < block->prefix; ++bit) {
+    const int differ =
+        block->base.s6_addr[bit / 8] ^ one->base.s6_addr[bit / 8];
+    if ((differ >> (7 - bit % 8) & 1) != 0) return false;
+  }
+  return true;
+}
+
+std::string CanonicalAddress(const std::string& text) {
+  const auto one = ParseBlock(text);
+  if (!one) return text;
+  char out[INET6_ADDRSTRLEN];
+  if (one->v4()) {
+    return inet_ntop(AF_INET, one->base.s6_addr + 12, out, sizeof out);
+  }
+  return inet_ntop(AF_INET6, &one->base, out, sizeof out);
 }
 
 std::string CheckEgressRule(const std::string& text) {

@@ -30,6 +30,18 @@ bool IsIpAddress(const std::string& text);
 // What is wrong with an entry of egress.allow or egress.deny.
 std::string CheckEgressRule(const std::string& text);
 
+// What is wrong with a CIDR or an address; empty: nothing.
+std::string CheckAddressRange(const std::string& text);
+
+// Whether a range that passes that check holds `address`, a numeric one. An
+// IPv4 address in the form of an IPv6 one (::ffff:10.0.0.1) is that IPv4
+// address.
+bool RangeHolds(const std::string& range, const std::string& address);
+
+// The shortest form of a numeric address, IPv4 for what RangeHolds takes for
+// it.
+std::string CanonicalAddress(const std::string& text);
+
 }  // namespace hotline::server
 
 #endif  // HOTLINE_SERVER_CONFIG_ADDRESS_H_

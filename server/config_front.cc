@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/config_address.h"
 #include "server/config_rules.h"
 #include "server/proto_time.h"
 
@@ -78,6 +79,8 @@ void ResolvePolicy(const v1::Policy& policy, const ConfigReport& report,
     PolicyRule& out = rules->rules.emplace_back();
     out.identities = ToVector(in.identities());
     out.targets = ToVector(in.targets());
+    out.snis = ToVector(in.snis());
+    out.remote_ips = ToVector(in.remote_ips());
     out.rpcs = ToVector(in.rpcs());
     out.quota = {in.max_leases(), in.max_waiters(), in.requests_per_second()};
     out.all_leases = in.all_leases();
@@ -86,7 +89,14 @@ void ResolvePolicy(const v1::Policy& policy, const ConfigReport& report,
     CheckWords(report, path + ".identities", out.identities,
                CheckIdentityPattern);
     CheckWords(report, path + ".targets", out.targets, CheckTargetPattern);
+    CheckWords(report, path + ".snis", out.snis, CheckSniPattern);
+    CheckWords(report, path + ".remote_ips", out.remote_ips, CheckAddressRange);
     CheckWords(report, path + ".rpcs", out.rpcs, CheckRpcName);
+    if (!out.targets.empty()) continue;
+    constexpr char kIdle[] =
+        "has no meaning without targets: without them every one is allowed";
+    if (!out.snis.empty()) report.Fault(path + ".snis", kIdle);
+    if (!out.remote_ips.empty()) report.Fault(path + ".remote_ips", kIdle);
   }
 }
 

@@ -46,6 +46,7 @@ TlsProfileSettings ToSettings(const v1::TlsProfile& in) {
   out.key_file = in.client_certificate().key_file();
   out.ca_file = in.ca_file();
   out.pins = ToVector(in.pins());
+  out.allow_weak_certificates = in.allow_weak_certificates();
   return out;
 }
 
@@ -101,6 +102,10 @@ void TlsProfileRules::ResolveProfile(int i, UpstreamSettings* out) {
   if (in.min_version() < "1.2") {
     warn_(path + ".min_version",
           "TLS 1.0 and 1.1 are broken in known ways (RFC 8996)");
+  }
+  if (in.allow_weak_certificates()) {
+    warn_(path + ".allow_weak_certificates",
+          "SHA-1 signatures and short RSA keys can be forged");
   }
   if (named) out->tls_profiles.push_back(std::move(settings));
 }

@@ -13,12 +13,14 @@ std::string_view NameOf(RpcMethod rpc) {
   return kRpcMethods[static_cast<size_t>(rpc)];
 }
 
-// "uid:1000 may not call Execute on https://…".
+// "uid:1000 may not call Execute on https://… with the SNI …".
 std::string Described(std::string_view who, RpcMethod rpc,
-                      std::string_view target) {
+                      const Destination& to) {
   std::string out(who.empty() ? "a caller without an identity" : who);
   out.append(" may not call ").append(NameOf(rpc));
-  if (!target.empty()) out.append(" on ").append(target);
+  if (!to.target.empty()) out.append(" on ").append(to.target);
+  if (!to.remote_ip.empty()) out.append(" at ").append(to.remote_ip);
+  if (!to.sni.empty()) out.append(" with the SNI ").append(to.sni);
   return out;
 }
 
@@ -54,18 +56,17 @@ bool QuotaToken::Take(const IdentityPtr& identity, std::atomic<int>* counter,
 }
 
 ErrorPtr Gatekeeper::Check(const Policy& policy, RpcMethod rpc,
-                           const IdentityPtr& who, std::string_view target,
+                           const IdentityPtr& who, const Destination& to,
                            Instant now, Quota* quota) {
   const std::string_view name = NameOf(who);
-  const Decision decision = policy.Decide(name, rpc, target);
+  const Decision decision = policy.Decide(name, rpc, to);
   if (!decision.allowed) {
     const bool nobody = who == nullptr;
-    Audit(nobody ? Denial::kNoIdentity : Denial::kNotAuthorized, rpc, who,
-          target);
+    Audit(nobody ? Denial::kNoIdentity : Denial::kNotAuthorized, rpc, who, to);
     return MakeError(nobody ? absl::StatusCode::kUnauthenticated
                             : absl::StatusCode::kPermissionDenied,
                      nobody ? "NO_IDENTITY" : "NOT_AUTHORIZED",
-                     Described(name, rpc, target));
+                     Described(name, rpc, to));
   }
   *quota = decision.quota;
   // Giving back is never too much.
@@ -75,14 +76,14 @@ ErrorPtr Gatekeeper::Check(const Policy& policy, RpcMethod rpc,
   const Duration wait =
       WaitForRate(*Accountable(who), quota->requests_per_second, now);
   if (wait <= Duration(0)) return nullptr;
-  return OverQuota(rpc, who, target, "requests_per_second",
+  return OverQuota(rpc, who, to, "requests_per_second",
                    quota->requests_per_second, wait);
 }
 
 ErrorPtr Gatekeeper::OverQuota(RpcMethod rpc, const IdentityPtr& who,
-                               std::string_view target, std::string_view limit,
+                               const Destination& to, std::string_view limit,
                                int64_t most, Duration retry_after) {
-  Audit(Denial::kQuota, rpc, who, target);
+  Audit(Denial::kQuota, rpc, who, to);
   ErrorPtr error = MakeError(
       absl::StatusCode::kResourceExhausted, "QUOTA",
       absl::StrCat("the policy's ", std::string(limit), " is ", most));
@@ -98,15 +99,17 @@ void Gatekeeper::Note(RpcMethod rpc, const IdentityPtr& who,
 }
 
 void Gatekeeper::Audit(Denial denial, RpcMethod rpc, const IdentityPtr& who,
-                       std::string_view target) {
+                       const Destination& to) {
   denials_[static_cast<size_t>(rpc)][static_cast<size_t>(denial)].fetch_add(
       1, std::memory_order_relaxed);
   static LogLimiter limiter(std::chrono::milliseconds(100));
   HOTLINE_LOG_LIMITED(limiter, kWarning, "denied",
                       {{"identity", NameOf(who)},
                        {"method", NameOf(rpc)},
-                       {"target", target},
+                       {"target", to.target},
                        {"reason", kDenials[static_cast<size_t>(denial)]},
+                       {"sni", to.sni},
+                       {"remote_ip", to.remote_ip},
                        {"suppressed", limiter.TakeSuppressed()}});
 }
 

@@ -54,11 +54,11 @@ class Gatekeeper {
   // Errors: PERMISSION_DENIED/NOT_AUTHORIZED, UNAUTHENTICATED/NO_IDENTITY,
   // RESOURCE_EXHAUSTED/QUOTA with RetryInfo. Each is audited.
   ErrorPtr Check(const Policy& policy, RpcMethod rpc, const IdentityPtr& who,
-                 std::string_view target, Instant now, Quota* quota);
+                 const Destination& to, Instant now, Quota* quota);
 
   // RESOURCE_EXHAUSTED/QUOTA for one of a quota's other limits; audited.
   ErrorPtr OverQuota(RpcMethod rpc, const IdentityPtr& who,
-                     std::string_view target, std::string_view limit,
+                     const Destination& to, std::string_view limit,
                      int64_t most, Duration retry_after);
 
   // An error that was made elsewhere: audited if it is LEASE_NOT_YOURS.
@@ -76,7 +76,7 @@ class Gatekeeper {
 
  private:
   void Audit(Denial denial, RpcMethod rpc, const IdentityPtr& who,
-             std::string_view target);
+             const Destination& to);
 
   const IdentityPtr nobody_ = std::make_shared<const Identity>();
   std::array<std::array<std::atomic<uint64_t>, kDenials.size()>,

@@ -2,22 +2,22 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "grpcpp/server_context.h"
 #include "server/caller.h"
 #include "server/grpc_session.h"
 #include "server/grpc_stream.h"
+#include "server/http_head.h"
 #include "server/status.h"
 #include "server/tunnel_reactor.h"
 
 namespace hotline::server {
 namespace {
-
-// Long enough for every W3C traceparent; what is longer is not one.
-constexpr size_t kMaxTraceparent = 128;
 
 // One call under way: lives from the RPC's arrival until gRPC is done with it.
 class CallReactor final : public grpc::ServerUnaryReactor, public Completion {
@@ -78,9 +78,11 @@ CallContext BrokerService::ContextOf(
                              deadline - std::chrono::system_clock::now()));
   }
   const auto& metadata = grpc_context.client_metadata();
-  const auto trace = metadata.find("traceparent");
-  if (trace != metadata.end() && trace->second.size() <= kMaxTraceparent) {
-    context.traceparent.assign(trace->second.data(), trace->second.size());
+  const auto [trace, others] = metadata.equal_range("traceparent");
+  if (trace != others && std::next(trace) == others) {
+    // What is no traceparent, and more than one, is ignored.
+    const std::string_view text(trace->second.data(), trace->second.size());
+    if (IsTraceparent(text)) context.traceparent = text;
   }
   if (identities_ != nullptr) {
     context.identity = IdentityOf(*grpc_context.auth_context(), identities_);

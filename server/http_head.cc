@@ -1,6 +1,6 @@
 #include "server/http_head.h"
 
-#include <cstring>
+#include <algorithm>
 
 namespace hotline::server {
 namespace {
@@ -40,11 +40,14 @@ bool IsSameHost(std::string_view host, const ParsedUrl& url) {
   return EqualsIgnoringCase(host, canonical.substr(canonical.find("//") + 2));
 }
 
-bool HasLineBreakOrNul(std::string_view value) {
-  const auto has = [value](char c) {
-    return std::memchr(value.data(), c, value.size()) != nullptr;
-  };
-  return !value.empty() && (has('\r') || has('\n') || has('\0'));
+bool IsLowerHex(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+  });
+}
+
+bool IsZero(std::string_view text) {
+  return text.find_first_not_of('0') == std::string_view::npos;
 }
 
 }  // namespace
@@ -56,12 +59,35 @@ std::optional<HeaderFault> CheckHeader(std::string_view name,
   if (IsOwned(name)) {
     return HeaderFault{false, "Hotline or the connection sets this header"};
   }
-  if (HasLineBreakOrNul(value)) return HeaderFault{true, "has CR, LF or NUL"};
+  if (!IsFieldValue(value)) {
+    return HeaderFault{true, "has a control character other than a tab"};
+  }
   if (name.size() == 4 && EqualsIgnoringCase(name, "host") &&
       !IsSameHost(value, url)) {
     return HeaderFault{true, "Host must be what the URL says"};
   }
   return std::nullopt;
+}
+
+bool IsTraceparent(std::string_view text) {
+  // version "-" trace-id "-" parent-id "-" trace-flags
+  constexpr size_t kSize = 55;
+  constexpr size_t kMost = 128;
+  if (text.size() < kSize || text.size() > kMost) return false;
+  const std::string_view version = text.substr(0, 2);
+  const std::string_view trace = text.substr(3, 32);
+  const std::string_view parent = text.substr(36, 16);
+  const std::string_view flags = text.substr(53, 2);
+  if (text[2] != '-' || text[35] != '-' || text[52] != '-' ||
+      !IsLowerHex(version) || !IsLowerHex(trace) || !IsLowerHex(parent) ||
+      !IsLowerHex(flags) || version == "ff" || IsZero(trace) ||
+      IsZero(parent)) {
+    return false;
+  }
+  const std::string_view rest = text.substr(kSize);
+  if (rest.empty()) return true;
+  // What later versions append is not known.
+  return version != "00" && rest[0] == '-' && IsVisibleAscii(rest);
 }
 
 std::optional<InputError> ValidateMethod(std::string_view method) {

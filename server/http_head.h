@@ -19,6 +19,10 @@ std::optional<HeaderFault> CheckHeader(std::string_view name,
                                        std::string_view value,
                                        const ParsedUrl& url);
 
+// Whether `text` is a W3C Trace Context `traceparent`: version 00, or a later
+// one as far as it can be read, of 128 bytes at most.
+bool IsTraceparent(std::string_view text);
+
 // A token other than CONNECT, at most 64 bytes. Empty means GET.
 std::optional<InputError> ValidateMethod(std::string_view method);
 

@@ -8,25 +8,65 @@ namespace {
 // Longer than any name that is meant.
 constexpr size_t kMostName = 2048;
 
-bool Fits(std::string_view name) {
-  return !name.empty() && name.size() <= kMostName &&
-         std::all_of(name.begin(), name.end(),
-                     [](unsigned char c) { return c > 0x20 && c != 0x7f; });
+constexpr size_t kMostTrustDomain = 255;
+constexpr std::string_view kSpiffe = "spiffe://";
+
+bool IsAlphanumeric(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+         (c >= '0' && c <= '9');
+}
+
+bool IsSpiffeChar(char c) {
+  return IsAlphanumeric(c) || c == '.' || c == '_' || c == '-';
+}
+
+bool IsDnsChar(char c) { return IsSpiffeChar(c) || c == '*'; }
+
+template <typename Test>
+bool IsMadeOf(std::string_view text, Test test) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), test);
+}
+
+bool IsTrustDomain(std::string_view text) {
+  return text.size() <= kMostTrustDomain && IsMadeOf(text, [](char c) {
+           return IsSpiffeChar(c) && !(c >= 'A' && c <= 'Z');
+         });
 }
 
 }  // namespace
 
+bool IsSpiffeId(std::string_view uri) {
+  if (!uri.starts_with(kSpiffe) || uri.size() > kMostName) return false;
+  uri.remove_prefix(kSpiffe.size());
+  size_t slash = uri.find('/');
+  if (slash == std::string_view::npos) return false;
+  if (!IsTrustDomain(uri.substr(0, slash))) return false;
+  while (slash != std::string_view::npos) {
+    uri.remove_prefix(slash + 1);
+    slash = uri.find('/');
+    const std::string_view segment = uri.substr(0, slash);
+    if (!IsMadeOf(segment, IsSpiffeChar) || segment == "." || segment == "..") {
+      return false;
+    }
+  }
+  return true;
+}
+
 std::string NameOfCertificate(const std::vector<std::string_view>& uris,
                               const std::vector<std::string_view>& dns_names,
                               std::string_view common_name) {
-  for (const std::string_view uri : uris) {
-    if (uri.starts_with("spiffe://") && Fits(uri)) return std::string(uri);
-  }
+  if (uris.size() == 1 && IsSpiffeId(uris[0])) return std::string(uris[0]);
   for (const std::string_view name : dns_names) {
-    if (Fits(name)) return "dns:" + std::string(name);
+    if (name.size() <= kMostName && IsMadeOf(name, IsDnsChar)) {
+      return "dns:" + std::string(name);
+    }
   }
   // Common names are for people, and may have blanks in them.
-  if (common_name.empty() || common_name.size() > kMostName) return "";
+  const bool fits = common_name.size() <= kMostName &&
+                    IsMadeOf(common_name, [](unsigned char c) {
+                      return c >= 0x20 && c != 0x7f;
+                    });
+  if (!fits) return "";
   return "cn:" + std::string(common_name);
 }
 

@@ -37,8 +37,16 @@ inline std::string_view NameOf(const IdentityPtr& identity) {
   return identity == nullptr ? std::string_view() : identity->name;
 }
 
-// The names of a verified certificate; the best one is who it is: a SPIFFE URI,
-// else the first DNS name, else the common name, else none.
+// Whether `uri` is the SPIFFE ID of a workload, by the SPIFFE specification:
+// "spiffe://", a trust domain of [a-z0-9._-], 255 bytes at most, and a path of
+// one or more segments of [A-Za-z0-9._-], none empty, "." or "..". 2048 bytes
+// at most, and nothing else: no port, query, fragment or percent-encoding. So a
+// pattern such as "spiffe://prod/ns/pay/*" means what it looks like.
+bool IsSpiffeId(std::string_view uri);
+
+// The names of a verified certificate; the best one is who it is: a SPIFFE ID,
+// else the first DNS name, else the common name, else none. A certificate with
+// two URIs has no SPIFFE ID, as the specification (X.509-SVID) has it.
 std::string NameOfCertificate(const std::vector<std::string_view>& uris,
                               const std::vector<std::string_view>& dns_names,
                               std::string_view common_name);

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/config_address.h"
 
 namespace hotline::server {
 namespace {
@@ -54,6 +55,26 @@ TargetPattern Split(const std::string& text) {
   out.host = rest.substr(0, host_end);
   out.port = host_end == std::string::npos ? DefaultPort(out.scheme)
                                            : rest.substr(host_end + 1);
+  return out;
+}
+
+// "scheme://host:port" with another host.
+std::string WithHost(std::string_view target, std::string_view host) {
+  std::string out(target.substr(0, target.find("://") + 3));
+  const bool brackets = host.find(':') != std::string_view::npos;
+  if (brackets) out.push_back('[');
+  out.append(host);
+  if (brackets) out.push_back(']');
+  return out.append(target.substr(target.rfind(':')));
+}
+
+// The dot of an absolute name is no part of a target.
+std::string WithoutRoot(std::string_view target) {
+  std::string out(target);
+  const size_t port = out.rfind(":");
+  if (port != std::string::npos && port > 0 && out[port - 1] == '.') {
+    out.erase(port - 1, 1);
+  }
   return out;
 }
 
@@ -106,6 +127,17 @@ std::string CheckTargetPattern(const std::string& text) {
   return parts.host.find_first_of("/?#@ ") == std::string::npos ? "" : kForm;
 }
 
+std::string CheckSniPattern(const std::string& text) {
+  if (text.size() > 253) return "is too long";
+  const bool fine = std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.' ||
+           c == '*';
+  });
+  return fine && !text.empty()
+             ? ""
+             : "must be a DNS name, \"*\" in it for any characters";
+}
+
 std::string CheckRpcName(const std::string& text) {
   if (RpcNamed(text).has_value()) return "";
   std::vector<std::string> names(kRpcMethods.begin(), kRpcMethods.end());
@@ -122,6 +154,10 @@ Policy::Policy(const PolicyRules& rules)
       out.targets.push_back(
           absl::StrCat(parts.scheme, "://", parts.host, ":", parts.port));
     }
+    for (const std::string& text : in.snis) {
+      out.snis.push_back(absl::AsciiStrToLower(text));
+    }
+    out.remote_ips = in.remote_ips;
     for (const std::string& name : in.rpcs) {
       if (const auto rpc = RpcNamed(name)) out.rpcs |= BitOf(*rpc);
     }
@@ -142,23 +178,52 @@ bool Policy::Rule::Names(std::string_view identity) const {
       });
 }
 
-bool Policy::Rule::Allows(RpcMethod rpc, std::string_view target) const {
+bool Policy::Rule::Allows(RpcMethod rpc, const Destination& to) const {
   if (rpc == RpcMethod::kRelease) return true;
   if ((rpcs & BitOf(rpc)) == 0) return false;
-  if (target.empty() || targets.empty()) return true;
+  if (to.target.empty() || targets.empty()) return true;
+  return HasTarget(to.target) && (to.sni.empty() || HasSni(to)) &&
+         (to.remote_ip.empty() || HasAddress(to));
+}
+
+bool Policy::Rule::HasTarget(std::string_view target) const {
   return std::any_of(targets.begin(), targets.end(),
                      [&](const std::string& pattern) {
                        return MatchesPattern(pattern, target);
                      });
 }
 
+bool Policy::Rule::HasSni(const Destination& to) const {
+  const std::string sni =
+      absl::AsciiStrToLower(absl::string_view(to.sni.data(), to.sni.size()));
+  return HasTarget(WithHost(to.target, sni)) ||
+         std::any_of(snis.begin(), snis.end(), [&](const std::string& pattern) {
+           return MatchesPattern(pattern, sni);
+         });
+}
+
+bool Policy::Rule::HasAddress(const Destination& to) const {
+  const std::string address = CanonicalAddress(std::string(to.remote_ip));
+  return HasTarget(WithHost(to.target, address)) ||
+         std::any_of(remote_ips.begin(), remote_ips.end(),
+                     [&](const std::string& range) {
+                       return RangeHolds(range, address);
+                     });
+}
+
 Decision Policy::Decide(std::string_view identity, RpcMethod rpc,
-                        std::string_view target) const {
+                        const Destination& where) const {
+  Destination to = where;
+  std::string rootless;
+  if (to.target.find(".:") != std::string_view::npos) {
+    rootless = WithoutRoot(to.target);
+    to.target = rootless;
+  }
   bool named = false;
   for (const Rule& rule : rules_) {
     if (!rule.Names(identity)) continue;
     named = true;
-    if (rule.Allows(rpc, target)) return {true, rule.quota};
+    if (rule.Allows(rpc, to)) return {true, rule.quota};
   }
   return {!named && allow_by_default_, {}};
 }

@@ -6,6 +6,7 @@
 #ifndef HOTLINE_SERVER_POLICY_H_
 #define HOTLINE_SERVER_POLICY_H_
 
+#include <concepts>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -29,8 +30,14 @@ struct PolicyRule {
   // "anonymous" is who has none, and the only word for it.
   std::vector<std::string> identities;
   // Targets; in the host "*" stands for any characters, as a port for any, as a
-  // scheme for any. Empty: all.
+  // scheme for any. Empty: all. What a call sets in the place of the target's
+  // host (an SNI, an address) must be one of them as well, unless the next two
+  // have it.
   std::vector<std::string> targets;
+  // Server names, "*" in them for any characters.
+  std::vector<std::string> snis;
+  // CIDRs and addresses.
+  std::vector<std::string> remote_ips;
   // Names of RPCs. Empty: all.
   std::vector<std::string> rpcs;
   Quota quota;
@@ -49,7 +56,22 @@ struct PolicyRules {
 // What is wrong with a rule's words; empty when nothing is.
 std::string CheckIdentityPattern(const std::string& text);
 std::string CheckTargetPattern(const std::string& text);
+std::string CheckSniPattern(const std::string& text);
 std::string CheckRpcName(const std::string& text);
+
+// Where a call would go. Views.
+struct Destination {
+  Destination() = default;
+  template <std::convertible_to<std::string_view> Text>
+  Destination(const Text& where) : target(where) {}
+  Destination(std::string_view where, std::string_view server_name,
+              std::string_view address)
+      : target(where), sni(server_name), remote_ip(address) {}
+
+  std::string_view target;     // Canonical; empty where an RPC has none.
+  std::string_view sni;        // Empty: the target's host.
+  std::string_view remote_ip;  // A numeric address; empty: the host's.
+};
 
 struct Decision {
   bool allowed = false;
@@ -62,14 +84,13 @@ class Policy {
   // REQUIRES: the words pass the checks above.
   explicit Policy(const PolicyRules& rules);
 
-  // `identity` empty: the caller has none. `target` canonical, or empty where
-  // an RPC has none. Of several rules that allow it the first one's quota
-  // holds.
+  // `identity` empty: the caller has none. Of several rules that allow it the
+  // first one's quota holds; none is made up of two.
   //
   // Renew goes with Acquire. Release is for everybody who may do anything: what
   // was borrowed can be given back.
   Decision Decide(std::string_view identity, RpcMethod rpc,
-                  std::string_view target) const;
+                  const Destination& where) const;
 
   bool SeesAllLeases(std::string_view identity) const;
 
@@ -77,12 +98,17 @@ class Policy {
   struct Rule {
     std::vector<std::string> identities;
     std::vector<std::string> targets;  // "scheme://host:port" with "*"s.
-    uint64_t rpcs = 0;                 // Bits by RpcMethod.
+    std::vector<std::string> snis;     // Lower case.
+    std::vector<std::string> remote_ips;
+    uint64_t rpcs = 0;  // Bits by RpcMethod.
     Quota quota;
     bool all_leases = false;
 
     bool Names(std::string_view identity) const;
-    bool Allows(RpcMethod rpc, std::string_view target) const;
+    bool Allows(RpcMethod rpc, const Destination& to) const;
+    bool HasTarget(std::string_view target) const;
+    bool HasSni(const Destination& to) const;
+    bool HasAddress(const Destination& to) const;
   };
 
   const bool allow_by_default_;

@@ -23,7 +23,8 @@ upstream::TlsProfile TlsProfileOf(const TlsProfileSettings& in) {
           .cert_file = in.cert_file,
           .key_file = in.key_file,
           .ca_file = in.ca_file,
-          .pins = in.pins};
+          .pins = in.pins,
+          .allow_weak_certificates = in.allow_weak_certificates};
 }
 
 upstream::Check CheckOf(const CheckSettings& settings) {

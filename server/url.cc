@@ -12,11 +12,10 @@ namespace {
 
 // Classes of characters, as bits.
 enum : uint8_t {
-  kName = 1,   // Of a label of a DNS name.
-  kDigit = 2,  // Decimal.
-  kHex = 4,    // Hexadecimal.
-  kTokenChar = 8,
-  kPathChar = 16,  // Of path and query; "%" needs more.
+  kName = 1,      // Of a label of a DNS name.
+  kDigit = 2,     // Decimal.
+  kHex = 4,       // Hexadecimal.
+  kPathChar = 8,  // Of path and query; "%" needs more.
 };
 
 constexpr std::array<uint8_t, 256> MakeClasses() {
@@ -27,14 +26,10 @@ constexpr std::array<uint8_t, 256> MakeClasses() {
     const bool letter = lower >= 'a' && lower <= 'z';
     uint8_t bits = 0;
     if (c != '#' && c != '%') bits |= kPathChar;
-    if (digit || letter) bits |= kTokenChar;
     if (digit || letter || c == '-' || c == '_') bits |= kName;
     if (digit) bits |= kDigit;
     if (digit || (lower >= 'a' && lower <= 'f')) bits |= kHex;
     classes[c] = bits;
-  }
-  for (char c : std::string_view("!#$%&'*+-.^_`|~")) {
-    classes[static_cast<unsigned char>(c)] |= kTokenChar;
   }
   return classes;
 }
@@ -291,10 +286,6 @@ std::optional<InputError> ParseUrl(std::string_view text, ParsedUrl* url) {
 bool IsDnsName(std::string_view text) {
   return CheckName(text) == nullptr &&
          !IsNumeric(text.substr(text.rfind('.') + 1));
-}
-
-bool IsToken(std::string_view text) {
-  return !text.empty() && AllAre(text, kTokenChar);
 }
 
 bool EqualsIgnoringCase(std::string_view a, std::string_view b) {

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/http_chars.h"
+
 namespace hotline::server {
 
 // What is wrong with something a caller sent.
@@ -53,9 +55,6 @@ std::optional<InputError> ParseUrl(std::string_view text, ParsedUrl* url);
 
 // Whether `text` is a DNS name by the rules above, without a dot at its end.
 bool IsDnsName(std::string_view text);
-
-// RFC 9110's token: what methods and header names are made of.
-bool IsToken(std::string_view text);
 
 bool EqualsIgnoringCase(std::string_view a, std::string_view b);
 

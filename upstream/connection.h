@@ -312,7 +312,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   const Call& BeginCallLocked(const Request& request, CallHandler* handler,
                               StreamHandler* streamed, bool end, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  static CallResult NeverSent(const char* why);
+  static CallResult NeverSent(const char* why,
+                              CallError error = CallError::kConnectionGone);
   // Gives the call up, with the verdict it has by now.
   void EndCallLocked(Call* call, CallError error, std::string message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

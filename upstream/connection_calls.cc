@@ -5,6 +5,7 @@
 
 #include "upstream/connection.h"
 #include "upstream/http_text.h"
+#include "upstream/request_fault.h"
 
 namespace hotline::upstream {
 namespace {
@@ -47,9 +48,9 @@ size_t BytesOf(const std::vector<Header>& headers) {
 
 // Calls: begun by whoever was lent the connection.
 
-CallResult Connection::NeverSent(const char* why) {
+CallResult Connection::NeverSent(const char* why, CallError error) {
   CallResult result;
-  result.error = CallError::kConnectionGone;
+  result.error = error;
   result.verdict = Verdict::kNotSent;
   result.message = why;
   return result;
@@ -57,6 +58,12 @@ CallResult Connection::NeverSent(const char* why) {
 
 CallId Connection::Begin(const Request& request, CallHandler* handler,
                          StreamHandler* streamed, bool end, Instant now) {
+  // Behind tls:// and tcp:// nothing of it is written.
+  const char* const fault = options_.raw ? nullptr : FaultOf(request);
+  if (fault != nullptr) {
+    handler->OnDone(NeverSent(fault, CallError::kBadRequest));
+    return 0;
+  }
   Rest rest;
   Instant arm = kNever;
   CallId id = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/http_chars.h"
 #include "upstream/dial_impl.h"
 #include "upstream/proxy.h"
 #include "upstream/sockets.h"
@@ -66,6 +67,10 @@ bool DialImpl::FindRoute() {
   parts_ = *parts;
   host_ = parts_.host;
   port_ = parts_.port;
+  const EgressPolicy& egress = settings_->egress;
+  if (!request_.sni.empty() && egress.DeniesName(request_.sni)) {
+    return FailDenied(request_.sni, "egress.deny");
+  }
   if (request_.proxy.empty()) return true;
   const auto proxy = ProxyAddress::Parse(request_.proxy);
   if (!proxy) {
@@ -75,14 +80,20 @@ bool DialImpl::FindRoute() {
   proxied_ = true;
   host_ = proxy->host;
   port_ = proxy->port;
+  const auto decision = egress.CheckBehindProxy(parts_.host, request_.remote);
+  if (decision.allowed) return true;
   const std::string behind =
-      request_.remote ? request_.remote->ToString() : parts_.host;
-  const auto decision = settings_->egress.CheckBehindProxy(behind);
-  return decision.allowed || FailDenied(behind, decision.rule);
+      request_.remote
+          ? absl::StrCat(parts_.host, " (", request_.remote->ToString(), ")")
+          : parts_.host;
+  return FailDenied(behind, decision.rule);
 }
 
 std::string DialImpl::Forbidden(const IpAddress& address) const {
-  const auto decision = settings_->egress.Check(host_, address);
+  const EgressPolicy& egress = settings_->egress;
+  const auto decision = request_.remote && !proxied_
+                            ? egress.CheckChosen(host_, address)
+                            : egress.Check(host_, address);
   return decision.allowed ? "" : std::string(decision.rule);
 }
 
@@ -214,6 +225,10 @@ Task<bool> DialImpl::OpenTunnel() {
       request_.remote ? request_.remote->WithPort(parts_.port)
                       : absl::StrCat(brackets ? "[" : "", parts_.host,
                                      brackets ? "]:" : ":", parts_.port);
+  if (!IsVisibleAscii(where)) {
+    co_return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
+                   "the target's host cannot be written as HTTP");
+  }
   std::string problem;
   const bool open = co_await AskProxy(ConnectRequest(where), &problem);
   if (open) co_return true;

@@ -22,17 +22,52 @@ bool Contains(const std::vector<IpRange>& ranges, const IpAddress& address) {
   });
 }
 
-bool IsAlwaysDenied(const IpAddress& address) {
-  static const auto* const ranges = new std::vector<IpRange>(Ranges({
-      "169.254.0.0/16",   // Link-local, and most metadata services.
-      "100.100.100.200",  // A metadata service.
-      "224.0.0.0/4",      // Multicast.
-      "255.255.255.255",  // Broadcast.
-      "fe80::/10",        // Link-local.
-      "fd00:ec2::254",    // A metadata service.
-      "ff00::/8",         // Multicast.
-  }));
-  return Contains(*ranges, address);
+// What no configuration opens. From a cloud's own services a machine gets its
+// credentials, and so would everybody who can have it send a request there.
+struct AlwaysDenied {
+  const char* what;
+  const char* rule;
+};
+constexpr AlwaysDenied kAlwaysDenied[] = {
+    // AWS, Azure, Google Cloud, Oracle Cloud, DigitalOcean, OpenStack and most
+    // others have their metadata service here, by IPv6 in fe80::/10.
+    {"169.254.0.0/16", "always denied: link-local, with most clouds' metadata"},
+    {"fe80::/10", "always denied: link-local"},
+    {"fd00:ec2::254", "always denied: AWS (instance metadata)"},
+    {"fd00:ec2::23", "always denied: AWS (EKS Pod Identity)"},
+    {"168.63.129.16", "always denied: Azure (WireServer)"},
+    {"fd20:ce::254", "always denied: Google Cloud (metadata)"},
+    {"192.0.0.192", "always denied: Oracle Cloud (metadata)"},
+    {"fd00:c1::a9fe:a9fe", "always denied: Oracle Cloud (metadata)"},
+    {"100.100.100.200", "always denied: Alibaba Cloud (metadata)"},
+    {"fd00:42::42", "always denied: Scaleway (metadata)"},
+    {"224.0.0.0/4", "always denied: multicast"},
+    {"ff00::/8", "always denied: multicast"},
+    {"255.255.255.255", "always denied: broadcast"},
+};
+
+// The names of those that have one, for a proxy that would look them up.
+constexpr AlwaysDenied kAlwaysDeniedNames[] = {
+    {"instance-data.ec2.internal", "always denied: AWS (instance metadata)"},
+    {"metadata.google.internal", "always denied: Google Cloud (metadata)"},
+    {"metadata.goog", "always denied: Google Cloud (metadata)"},
+    {"api.metadata.cloud.ibm.com", "always denied: IBM Cloud (metadata)"},
+    {"metadata.tencentyun.com", "always denied: Tencent Cloud (metadata)"},
+};
+
+// The row that denies it; null: none does.
+const AlwaysDenied* FindAlwaysDenied(const IpAddress& address) {
+  static const auto* const ranges = [] {
+    auto* const parsed = new std::vector<IpRange>;
+    for (const AlwaysDenied& row : kAlwaysDenied) {
+      parsed->push_back(*IpRange::Parse(row.what));
+    }
+    return parsed;
+  }();
+  for (size_t i = 0; i < ranges->size(); ++i) {
+    if ((*ranges)[i].Contains(address)) return &kAlwaysDenied[i];
+  }
+  return nullptr;
 }
 
 bool IsNotPublic(const IpAddress& address) {
@@ -82,10 +117,18 @@ std::vector<IpAddress> Inside(const IpAddress& address) {
   std::vector<IpAddress> found;
   if (unspecified_or_loopback.Contains(address)) return found;
   if (Contains(*at_end, address)) found.push_back(V4At(address, 12));
+  const auto& b = address.bytes;
   if (local_nat64.Contains(address)) {
-    // RFC 6052 with a prefix of 48 bits: around the byte that must be zero.
-    const auto& b = address.bytes;
+    // RFC 6052 with prefixes of 48, 56 and 64 bits: around the byte that must
+    // be zero.
     found.push_back(IpAddress::V4(b[6], b[7], b[9], b[10]));
+    found.push_back(IpAddress::V4(b[7], b[9], b[10], b[11]));
+    found.push_back(IpAddress::V4(b[9], b[10], b[11], b[12]));
+  }
+  // ISATAP: ::[02]00:5efe:a.b.c.d below any prefix.
+  if (address.v6 && (b[8] & ~2) == 0 && b[9] == 0 && b[10] == 0x5e &&
+      b[11] == 0xfe) {
+    found.push_back(V4At(address, 12));
   }
   if (six_to_four.Contains(address)) found.push_back(V4At(address, 2));
   if (teredo.Contains(address)) {
@@ -180,21 +223,37 @@ absl::StatusOr<EgressPolicy> EgressPolicy::Create(const EgressRules& rules) {
 }
 
 EgressPolicy::Decision EgressPolicy::Check(std::string_view host,
-                                           const IpAddress& raw) const {
+                                           const IpAddress& address) const {
+  return Decide(host, address, /*vouched=*/true);
+}
+
+EgressPolicy::Decision EgressPolicy::CheckChosen(
+    std::string_view host, const IpAddress& address) const {
+  return Decide(host, address, /*vouched=*/false);
+}
+
+bool EgressPolicy::DeniesName(std::string_view name) const {
+  return deny_.HasHost(Canonical(name));
+}
+
+EgressPolicy::Decision EgressPolicy::Decide(std::string_view host,
+                                            const IpAddress& raw,
+                                            bool vouched) const {
   const IpAddress address = Unmap(raw);
   std::vector<IpAddress> seen = Inside(address);
   seen.push_back(address);
   const auto any = [&](auto&& matches) {
     return std::any_of(seen.begin(), seen.end(), matches);
   };
-  if (any(IsAlwaysDenied)) return {false, "an address that is always denied"};
-
+  for (const IpAddress& each : seen) {
+    if (const auto* row = FindAlwaysDenied(each)) return {false, row->rule};
+  }
   const std::string name = Canonical(host);
   if (deny_.HasHost(name) ||
       any([&](const IpAddress& a) { return deny_.HasAddress(a); })) {
     return {false, "egress.deny"};
   }
-  if (allow_.HasHost(name) || allow_.HasAddress(address)) {
+  if ((vouched && allow_.HasHost(name)) || allow_.HasAddress(address)) {
     return {true, "egress.allow"};
   }
   if (!default_public_) return {false, "egress.default: none"};
@@ -203,9 +262,13 @@ EgressPolicy::Decision EgressPolicy::Check(std::string_view host,
 }
 
 EgressPolicy::Decision EgressPolicy::CheckBehindProxy(
-    std::string_view host) const {
+    std::string_view host, const std::optional<IpAddress>& chosen) const {
+  if (chosen) return CheckChosen(host, *chosen);
   if (const auto address = IpAddress::Parse(host)) return Check(host, *address);
   const std::string name = Canonical(host);
+  for (const AlwaysDenied& row : kAlwaysDeniedNames) {
+    if (name == row.what) return {false, row.rule};
+  }
   if (deny_.HasHost(name)) return {false, "egress.deny"};
   if (allow_.HasHost(name)) return {true, "egress.allow"};
   if (!default_public_) return {false, "egress.default: none"};

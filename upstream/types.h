@@ -44,8 +44,8 @@ class AnswerRoom {
   virtual bool Grow(CallId call, size_t have, size_t want) = 0;
 };
 
-// One HTTP request. The caller has validated every part; the views need to live
-// during StartCall only.
+// One HTTP request. What has control characters, or is otherwise no HTTP, is
+// not sent: kBadRequest. The views need to live during StartCall only.
 struct Request {
   std::string_view method = "GET";
   std::string_view authority;  // For Host: "example.com" or "example.com:8443".
@@ -94,6 +94,7 @@ enum class CallError : uint8_t {
   kProtocol,          // The answer is not HTTP, or breaks a limit on headers.
   kResponseTooLarge,  // Request::max_response_bytes.
   kNoRoom,            // CancelCall, because Request::room has none.
+  kBadRequest,        // Not to be written as HTTP (FaultOf); nothing was sent.
 };
 
 struct CallResult {

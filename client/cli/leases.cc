@@ -1,9 +1,12 @@
 // `hotline acquire`, `release`, `renew`.
+#include <unistd.h>
+
 #include <memory>
 #include <string>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
@@ -17,7 +20,7 @@ struct AcquireOptions {
   std::string target;
   std::string ttl;
   std::string max_wait;
-  std::string client_id = "hotline-cli";
+  std::string client_id;
   std::string purpose;
   std::string request_id;
   std::string sni;
@@ -40,11 +43,21 @@ struct LeaseOptions {
   std::string ttl;
 };
 
+// Whose request_id it is has to be told from another user's.
+std::string ClientId(const AcquireOptions& acquire) {
+  constexpr char kName[] = "hotline-cli";
+  if (acquire.request_id.empty()) return kName;
+  char host[65] = "";
+  gethostname(host, sizeof host - 1);
+  return absl::StrCat(kName, "/", getuid(), "@", host);
+}
+
 v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
   v1::AcquireRequest request;
   request.set_target(acquire.target);
   request.set_request_id(acquire.request_id);
-  request.mutable_holder()->set_client_id(acquire.client_id);
+  request.mutable_holder()->set_client_id(
+      acquire.client_id.empty() ? ClientId(acquire) : acquire.client_id);
   request.mutable_holder()->set_purpose(acquire.purpose);
   if (acquire.exclusive) request.set_mode(v1::MODE_EXCLUSIVE);
   if (acquire.force_new) request.set_reuse(v1::REUSE_FORCE_NEW);
@@ -192,9 +205,9 @@ void AddConnectionOptions(CLI::App& command, AcquireOptions& acquire) {
 void AddHolderOptions(CLI::App& command, AcquireOptions& acquire) {
   command
       .add_option("--client-id", acquire.client_id,
-                  "Who holds the lease, as Stats shows it")
-      ->type_name("NAME")
-      ->capture_default_str();
+                  "Who holds the lease, as Stats shows it; hotline-cli unless "
+                  "given")
+      ->type_name("NAME");
   command.add_option("--purpose", acquire.purpose, "What for")
       ->type_name("TEXT");
 }

@@ -9,7 +9,10 @@ from hotline.v1 import broker_pb2 as pb
 
 import harness
 import hotlined
+import http2
+import peers
 import sessions
+import wait
 
 # What is sent, and what must come back. `field` is BadRequest's; "" where the
 # error is not about one.
@@ -64,7 +67,8 @@ def headers():
              "content-length", "TRANSFER-ENCODING"]
     names = ["", " ", "a b", "a:", ":path", "a\r\nb", "a\x00", "a\nb", "\u00e9",
              "a(b)", "a/b", "a=b"]
-    values = [b"a\rb", b"a\nb", b"a\r\nX: y", b"a\x00b", b"\r", b"\n"]
+    values = [b"a\rb", b"a\nb", b"a\r\nX: y", b"a\x00b", b"\r", b"\n",
+              b"\x1b[2J", b"\x01", b"a\x7f", b"a\x0bb"]
     return ([(name, b"x", "name") for name in owned + names]
             + [("X-A", value, "value") for value in values]
             + [("Host", b"elsewhere.test", "value"),
@@ -338,6 +342,46 @@ class BadInputTest(harness.EndToEnd):
         self.assertEqual(self.picture(), before)
         self.server.broker.Release(pb.ReleaseRequest(lease_id=self.lease),
                                    timeout=10)
+
+
+class TraceTest(harness.EndToEnd):
+
+    def test_no_metadata_is_a_request(self):
+        seen = []
+
+        def script(connection):
+            while request := connection.read_request():
+                seen.append((request.path, request.headers))
+                connection.send(peers.ok(request.path.encode()))
+
+        peer = peers.Peer(script)
+        self.addCleanup(peer.stop)
+        server = self.start_hotlined({"execute": {"forward_traceparent": True}})
+        trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        stolen = b"\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n"
+
+        def send(*traces):
+            """By hand: a library would not."""
+            before = len(seen)
+            message = pb.ExecuteRequest(url=peer.target + "/first")
+            with http2.connect(server.address) as connection:
+                connection.sendall(http2.call(
+                    b"/hotline.v1.Broker/Execute", message.SerializeToString(),
+                    [(b"traceparent", trace) for trace in traces]))
+                wait.until(lambda: len(seen) > before, "the request comes", 30)
+            # The next caller's answer is its own.
+            answer = server.broker.Execute(
+                pb.ExecuteRequest(url=peer.target + "/mine"), timeout=20)
+            self.assertEqual(answer.body, b"/mine")
+            self.assertEqual([path for path, _ in seen[before:]],
+                             ["/first", "/mine"])
+            return seen[before][1].get("traceparent")
+
+        for bad in (trace + stolen, stolen, trace + b"\n", b"x", trace.upper()):
+            with self.subTest(bad):
+                self.assertIsNone(send(bad))
+        self.assertIsNone(send(trace, trace))
+        self.assertEqual(send(trace), trace.decode())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import wait
 Code = grpc.StatusCode
 
 _NOW = duration_pb2.Duration()
+_ME = pb.Holder(client_id="me")
 
 # Shown by the tests below, as (code, reason).
 _SHOWN = set()
@@ -114,9 +115,12 @@ class InputTest(StatusTable):
         bad("BAD_LEASE_ID", lambda: self.release(server, "x"))
         bad("BAD_PAGE_TOKEN", lambda: broker.Stats(
             pb.StatsRequest(page_token="x"), timeout=10))
-        lease = self.acquire(server, target, request_id="r").lease.lease_id
+        bad("BAD_OPTION", lambda: self.acquire(server, target, request_id="r"))
+        lease = self.acquire(server, target, request_id="r",
+                             holder=_ME).lease.lease_id
         bad("REQUEST_ID_CONFLICT", lambda: self.acquire(
-            server, target, request_id="r", mode=pb.MODE_EXCLUSIVE))
+            server, target, request_id="r", holder=_ME,
+            mode=pb.MODE_EXCLUSIVE))
         bad("LEASE_TARGET_MISMATCH", lambda: self.execute(
             server, other + "/", lease_id=lease))
         self.release(server, lease)
@@ -187,14 +191,16 @@ class LineTest(StatusTable):
                                          reuse=pb.REUSE_REQUIRE_WARM),
                     "RetryInfo")
         first = server.broker.Acquire.future(
-            pb.AcquireRequest(target=target, request_id="r"), timeout=30)
+            pb.AcquireRequest(target=target, request_id="r", holder=_ME),
+            timeout=30)
         wait.until(lambda: server.stats().totals.waiters == 1, "it waits")
         self.expect(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL",
                     lambda: self.acquire(server, target), "RetryInfo",
                     "WaitExplanation")
         # The same call again takes the first one's place.
         second = server.broker.Acquire.future(
-            pb.AcquireRequest(target=target, request_id="r"), timeout=30)
+            pb.AcquireRequest(target=target, request_id="r", holder=_ME),
+            timeout=30)
         self.expect(Code.ABORTED, "SUPERSEDED", first.result)
         self.release(server, held)
         held = second.result().lease.lease_id

@@ -397,6 +397,8 @@ TEST_F(BrokerTest, AtTheEndOfTheGraceWhatMayHaveArrivedIsAborted) {
 }
 
 TEST_F(BrokerTest, ATraceGoesUpstreamWhenConfiguredAndNeverTwice) {
+  const std::string kTrace =
+      "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   std::mutex mu;
   std::vector<std::string> seen;
   ScriptedPeer peer([&](PeerConnection& connection) {
@@ -418,7 +420,7 @@ TEST_F(BrokerTest, ATraceGoesUpstreamWhenConfiguredAndNeverTwice) {
       header->set_name("Traceparent");
       header->set_value("mine");
     }
-    Go(&call, std::chrono::seconds(20), "00-trace-from-metadata");
+    Go(&call, std::chrono::seconds(20), kTrace);
     EXPECT_EQ(call.Wait(), "OK");
     std::lock_guard lock(mu);
     return seen.back();
@@ -426,11 +428,11 @@ TEST_F(BrokerTest, ATraceGoesUpstreamWhenConfiguredAndNeverTwice) {
   EXPECT_EQ(traced(false).find("traceparent"), std::string::npos);
   settings_.forward_traceparent = true;
   broker_->Reconfigure(settings_);
-  EXPECT_NE(traced(false).find("traceparent: 00-trace-from-metadata\r\n"),
+  EXPECT_NE(traced(false).find("traceparent: " + kTrace + "\r\n"),
             std::string::npos);
   const std::string own = traced(true);
   EXPECT_NE(own.find("Traceparent: mine\r\n"), std::string::npos);
-  EXPECT_EQ(own.find("00-trace-from-metadata"), std::string::npos);
+  EXPECT_EQ(own.find(kTrace), std::string::npos);
 }
 
 TEST_F(BrokerTest, ReleaseAsOkLetsTheRunningCallEndFirst) {

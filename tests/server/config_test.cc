@@ -240,6 +240,18 @@ std::vector<Row> Rows() {
       {"policy.rules.targets",
        "policy: {rules: [{identities: ['*'], targets: ['https://*.a:*']}]}",
        [](const Settings& s) { return Rule(s).targets.size() == 1; }},
+      {"policy.rules.snis",
+       "policy: {rules: [{identities: ['*'], targets: ['https://a'], snis: "
+       "['*.b']}]}",
+       [](const Settings& s) {
+         return Rule(s).snis == std::vector<std::string>{"*.b"};
+       }},
+      {"policy.rules.remote_ips",
+       "policy: {rules: [{identities: ['*'], targets: ['https://a'], "
+       "remote_ips: ['10.0.0.0/8']}]}",
+       [](const Settings& s) {
+         return Rule(s).remote_ips == std::vector<std::string>{"10.0.0.0/8"};
+       }},
       {"policy.rules.rpcs",
        "policy: {rules: [{identities: ['*'], rpcs: [Execute, Stats]}]}",
        [](const Settings& s) { return Rule(s).rpcs.size() == 2; }},
@@ -597,6 +609,9 @@ std::vector<Row> Rows() {
        [](const Settings& s) { return OurProfile(s).ca_file == "/ca"; }},
       {"tls_profiles.pins", "tls_profiles: [{name: a, pins: [x]}]",
        [](const Settings& s) { return OurProfile(s).pins.size() == 1; }},
+      {"tls_profiles.allow_weak_certificates",
+       "tls_profiles: [{name: a, allow_weak_certificates: true}]",
+       [](const Settings& s) { return OurProfile(s).allow_weak_certificates; }},
       {"log.level", "log: {level: debug}",
        [](const Settings& s) { return s.log_level == LogLevel::kDebug; }},
       {"log.format", "log: {format: json}",
@@ -909,6 +924,20 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"listen: {allowed_uids: [1000, -1]}",
             "t.yaml:1: listen.allowed_uids[1]: must be 0 to 4294967294, not "
             "-1"},
+        Bad{"policy: {rules: [{identities: ['*'], snis: [a.b]}]}",
+            "t.yaml:1: policy.rules[0].snis: has no meaning without targets: "
+            "without them every one is allowed"},
+        Bad{"policy: {rules: [{identities: ['*'], remote_ips: ['::/0']}]}",
+            "t.yaml:1: policy.rules[0].remote_ips: has no meaning without "
+            "targets: without them every one is allowed"},
+        Bad{"policy: {rules: [{identities: ['*'], targets: ['https://a'], "
+            "snis: ['a b']}]}",
+            "t.yaml:1: policy.rules[0].snis[0]: must be a DNS name, \"*\" in "
+            "it for any characters"},
+        Bad{"policy: {rules: [{identities: ['*'], targets: ['https://a'], "
+            "remote_ips: ['10.0.0.0/33']}]}",
+            "t.yaml:1: policy.rules[0].remote_ips[0]: not a CIDR (10.0.0.0/8) "
+            "or an address"},
         Bad{"policy: {rules: [{rpcs: [Execute]}]}",
             "t.yaml:1: policy.rules[0].identities: is required"},
         Bad{"policy: {rules: [{identities: [root]}]}",

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <ostream>
 
 #include "upstream/ip_address.h"
@@ -69,14 +70,16 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"169.254.255.255", kAlwaysDenied}, Row{"169.255.0.0", kPublic},
         Row{"172.15.255.255", kPublic}, Row{"172.16.0.0", kNotPublic},
         Row{"172.31.255.255", kNotPublic}, Row{"172.32.0.0", kPublic},
-        Row{"191.255.255.255", kPublic}, Row{"192.0.0.192", kNotPublic},
-        Row{"192.0.1.0", kPublic}, Row{"192.167.255.255", kPublic},
-        Row{"192.168.0.0", kNotPublic}, Row{"192.168.255.255", kNotPublic},
-        Row{"192.169.0.0", kPublic}, Row{"198.17.255.255", kPublic},
-        Row{"198.18.0.0", kNotPublic}, Row{"198.20.0.0", kPublic},
-        Row{"223.255.255.255", kPublic}, Row{"224.0.0.0", kAlwaysDenied},
-        Row{"239.255.255.255", kAlwaysDenied}, Row{"240.0.0.0", kNotPublic},
-        Row{"255.255.255.254", kNotPublic},
+        Row{"191.255.255.255", kPublic}, Row{"192.0.0.191", kNotPublic},
+        Row{"192.0.0.192", kAlwaysDenied}, Row{"192.0.0.193", kNotPublic},
+        Row{"168.63.129.15", kPublic}, Row{"168.63.129.16", kAlwaysDenied},
+        Row{"168.63.129.17", kPublic}, Row{"192.0.1.0", kPublic},
+        Row{"192.167.255.255", kPublic}, Row{"192.168.0.0", kNotPublic},
+        Row{"192.168.255.255", kNotPublic}, Row{"192.169.0.0", kPublic},
+        Row{"198.17.255.255", kPublic}, Row{"198.18.0.0", kNotPublic},
+        Row{"198.20.0.0", kPublic}, Row{"223.255.255.255", kPublic},
+        Row{"224.0.0.0", kAlwaysDenied}, Row{"239.255.255.255", kAlwaysDenied},
+        Row{"240.0.0.0", kNotPublic}, Row{"255.255.255.254", kNotPublic},
         Row{"255.255.255.255", kAlwaysDenied}));
 
 INSTANTIATE_TEST_SUITE_P(
@@ -86,6 +89,11 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"2001:db8::1", kPublic}, Row{"2606:4700::1111", kPublic},
         Row{"fbff:ffff::1", kPublic}, Row{"fc00::", kNotPublic},
         Row{"fd00:ec2::253", kNotPublic}, Row{"fd00:ec2::254", kAlwaysDenied},
+        Row{"fd00:ec2::23", kAlwaysDenied}, Row{"fd00:ec2::24", kNotPublic},
+        Row{"fd20:ce::254", kAlwaysDenied}, Row{"fd20:ce::253", kNotPublic},
+        Row{"fd00:c1::a9fe:a9fe", kAlwaysDenied},
+        Row{"fd00:c1::a9fe:a9fd", kNotPublic},
+        Row{"fd00:42::42", kAlwaysDenied}, Row{"fd00:42::43", kNotPublic},
         Row{"fdff::1", kNotPublic}, Row{"fe00::1", kPublic},
         Row{"fe7f:ffff::1", kPublic}, Row{"fe80::1", kAlwaysDenied},
         Row{"febf:ffff::1", kAlwaysDenied}, Row{"fec0::1", kNotPublic},
@@ -110,6 +118,8 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"64:ff9b::8.8.8.8", kPublic},
         Row{"64:ff9b:1::169.254.169.254", kAlwaysDenied},
         Row{"64:ff9b:1:a9fe:a9:fe00::", kAlwaysDenied},
+        Row{"64:ff9b:1:a9:fe:a9fe::", kAlwaysDenied},
+        Row{"64:ff9b:1:0:a9:fea9:fe00::", kAlwaysDenied},
         Row{"64:ff9a::169.254.169.254", kPublic},
         // 6to4.
         Row{"2002:a9fe:a9fe::1", kAlwaysDenied},
@@ -121,6 +131,43 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"2001:0:808:808:0:0:5601:5601", kAlwaysDenied},
         Row{"2001:0:808:808:0:0:f7f7:f7f7", kNotPublic},
         Row{"2001:1:a9fe:a9fe::", kPublic}));
+
+// In every form that leads to it.
+TEST(Egress, NoDisguiseLeadsToAMetadataService) {
+  const EgressPolicy everything = Policy(
+      {.default_public = true, .allow = {"0.0.0.0/0", "::/0"}, .deny = {}});
+  for (const char* address :
+       {"169.254.169.254", "168.63.129.16", "192.0.0.192", "100.100.100.200"}) {
+    const IpAddress v4 = At(address);
+    const auto with = [&](const char* prefix, int at) {
+      IpAddress out = At(prefix);
+      std::copy_n(v4.bytes.begin(), 4, out.bytes.begin() + at);
+      return out;
+    };
+    const IpAddress disguises[] = {
+        v4,
+        with("::ffff:0:0", 12),
+        with("::", 12),
+        with("::ffff:0:0:0", 12),
+        with("64:ff9b::", 12),
+        with("64:ff9b:1::", 12),
+        with("64:ff9b:1:ffff:ffff:ffff::", 12),
+        with("2002::1", 2),
+        with("2001:0:808:808::", 4),
+        with("2001:db8::5efe:0:0", 12),
+        with("2001:db8::200:5efe:0:0", 12),
+    };
+    for (const IpAddress& disguise : disguises) {
+      const auto found = everything.Check("host", disguise);
+      EXPECT_FALSE(found.allowed) << disguise.ToString();
+      EXPECT_EQ(0u, found.rule.find("always denied: ")) << found.rule;
+      EXPECT_FALSE(everything.CheckChosen("host", disguise).allowed);
+      EXPECT_FALSE(everything.CheckBehindProxy(disguise.ToString()).allowed);
+    }
+  }
+  EXPECT_EQ("always denied: Azure (WireServer)",
+            everything.Check("host", At("168.63.129.16")).rule);
+}
 
 TEST(Egress, DenyGoesBeforeAllow) {
   const EgressPolicy policy = Policy({.default_public = true,

@@ -28,8 +28,12 @@ inline const char* NameOf(CallError error) {
       return "cancelled";
     case CallError::kProtocol:
       return "protocol";
+    case CallError::kNoRoom:
+      return "no room";
     case CallError::kResponseTooLarge:
       return "too large";
+    case CallError::kBadRequest:
+      return "bad request";
   }
   return "?";
 }

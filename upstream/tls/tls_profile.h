@@ -45,6 +45,8 @@ struct TlsProfile {
   // "sha256/BASE64" of public keys (SubjectPublicKeyInfo), one of which must be
   // in the verified chain. Empty: any. In addition to all other checks.
   std::vector<std::string> pins;
+  // Accept chains that are signed with SHA-1, or hold RSA keys below 2048 bits.
+  bool allow_weak_certificates = false;
 
   friend bool operator==(const TlsProfile&, const TlsProfile&) = default;
 };

@@ -3,7 +3,10 @@
 #include <arpa/inet.h>
 #include <openssl/asn1.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/mem.h>
+#include <openssl/nid.h>
+#include <openssl/obj.h>
 #include <openssl/pool.h>
 #include <openssl/sha.h>
 #include <openssl/stack.h>
@@ -83,6 +86,74 @@ bool HasPinnedKey(const Context& context, X509_STORE_CTX* check) {
   return false;
 }
 
+constexpr int kLeastRsaBits = 2048;
+
+// NID_undef: it is not told by a digest's name, as in Ed25519.
+int DigestOfSignature(const X509* certificate) {
+  const int algorithm = X509_get_signature_nid(certificate);
+  if (algorithm != NID_rsassaPss) {
+    int digest = NID_undef;
+    OBJ_find_sigid_algs(algorithm, &digest, nullptr);
+    return digest;
+  }
+  const X509_ALGOR* pss = nullptr;
+  X509_get0_signature(nullptr, &pss, certificate);
+  const ASN1_OBJECT* object = nullptr;
+  int type = V_ASN1_UNDEF;
+  const void* value = nullptr;
+  X509_ALGOR_get0(&object, &type, &value, pss);
+  if (type != V_ASN1_SEQUENCE) return NID_sha1;  // What stands for nothing.
+  const bssl::UniquePtr<RSA_PSS_PARAMS> params(static_cast<RSA_PSS_PARAMS*>(
+      ASN1_item_unpack(static_cast<const ASN1_STRING*>(value),
+                       ASN1_ITEM_rptr(RSA_PSS_PARAMS))));
+  if (params == nullptr || params->hashAlgorithm == nullptr) return NID_sha1;
+  X509_ALGOR_get0(&object, nullptr, nullptr, params->hashAlgorithm);
+  return OBJ_obj2nid(object);
+}
+
+bool HasWeakSignature(const X509* certificate) {
+  switch (DigestOfSignature(certificate)) {
+    case NID_sha1:
+    case NID_md5_sha1:
+    case NID_md5:
+    case NID_md4:
+    case NID_md2:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool HasShortKey(X509* certificate) {
+  const bssl::UniquePtr<EVP_PKEY> key(X509_get_pubkey(certificate));
+  return key != nullptr && EVP_PKEY_id(key.get()) == EVP_PKEY_RSA &&
+         EVP_PKEY_bits(key.get()) < kLeastRsaBits;
+}
+
+// What could be forged in the chain that was verified; null: nothing. Its last
+// one is an authority of ours: it is trusted as it is, whatever its signature
+// (its own) or key, unless the upstream itself shows it.
+const char* FindWeakness(X509_STORE_CTX* check) {
+  const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(check);
+  const size_t count = sk_X509_num(chain);
+  for (size_t i = 0; i < count; ++i) {
+    const bool authority = i + 1 == count;
+    X509* const certificate = sk_X509_value(chain, i);
+    if (!authority && HasWeakSignature(certificate)) {
+      return i == 0 ? "the certificate is signed with a broken digest (SHA-1 "
+                      "or older)"
+                    : "an intermediate certificate is signed with a broken "
+                      "digest (SHA-1 or older)";
+    }
+    if ((i == 0 || !authority) && HasShortKey(certificate)) {
+      return i == 0 ? "the certificate's RSA key is shorter than 2048 bits"
+                    : "an intermediate certificate's RSA key is shorter than "
+                      "2048 bits";
+    }
+  }
+  return nullptr;
+}
+
 int64_t SecondsOf(const ASN1_TIME* time) {
   const bssl::UniquePtr<ASN1_TIME> epoch(ASN1_TIME_set(nullptr, 0));
   int days = 0;
@@ -122,6 +193,14 @@ Verification Verify(const Context& context, const SSL* ssl,
     const int code = X509_STORE_CTX_get_error(check.get());
     out.alert = AlertFor(code);
     out.error = X509_verify_cert_error_string(code);
+    return out;
+  }
+  const char* const weakness = context.profile().allow_weak_certificates
+                                   ? nullptr
+                                   : FindWeakness(check.get());
+  if (weakness != nullptr) {
+    out.alert = SSL_AD_INSUFFICIENT_SECURITY;
+    out.error = weakness;
     return out;
   }
   if (!HasPinnedKey(context, check.get())) {

@@ -19,7 +19,7 @@ struct Verification {
 };
 
 // Chain, dates, purpose, and `name` (a host's, or the text of an IP address),
-// then the pins.
+// then the strength of the chain below its authority, then the pins.
 Verification Verify(const Context& context, const SSL* ssl,
                     const std::string& name);
 

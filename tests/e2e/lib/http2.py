@@ -44,6 +44,15 @@ def connect(address, timeout=20, window=None):
     return connection
 
 
+def call(method, message, metadata=(), stream=1):
+    """The bytes of one call; its (name, value) metadata is sent as it is."""
+    headers = _request(method) + b"".join(
+        _literal(name, value) for name, value in metadata)
+    return (_frame(_HEADERS, _END_HEADERS, stream, headers)
+            + _frame(_DATA, _END_STREAM, stream,
+                     b"\x00" + struct.pack(">I", len(message)) + message))
+
+
 def resets(count, method=b"/hotline.v1.Broker/Stats", message=None, batch=200):
     """The bytes of `count` calls, each begun and reset at once; in pieces of
     `batch` calls."""

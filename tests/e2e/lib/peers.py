@@ -136,7 +136,9 @@ class Peer:
         self.open = 0
         # Readable from stop() on, for everybody.
         self._stopping, self._stop = socket.socketpair()
-        self._listener = socket.create_server((host, port), backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family,
+                                              backlog=1024)
         self.port = self._listener.getsockname()[1]
         scheme, host = (("https", "localhost") if context
                         else ("http", host))
