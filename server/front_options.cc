@@ -57,6 +57,9 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
   for (const auto& [target, mine] : settings.targets) {
     if (mine.cool_down == CoolDownSettings()) continue;
     out.cool_down.emplace(target, mine.cool_down);
+    const std::string other = OtherSpelling(target);
+    if (other.empty() || settings.targets.contains(other)) continue;
+    out.cool_down.emplace(other, mine.cool_down);
   }
   return out;
 }

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/url.h"
 
 namespace hotline::server {
 namespace {
@@ -51,7 +52,7 @@ TargetPattern Split(const std::string& text) {
   // The colons of "[::1]" are the host's.
   const size_t host_end =
       rest.find(':', rest.find(']') == std::string::npos ? 0 : rest.find(']'));
-  out.host = rest.substr(0, host_end);
+  out.host = WithoutRootDot(rest.substr(0, host_end));
   out.port = host_end == std::string::npos ? DefaultPort(out.scheme)
                                            : rest.substr(host_end + 1);
   return out;
@@ -154,6 +155,11 @@ bool Policy::Rule::Allows(RpcMethod rpc, std::string_view target) const {
 
 Decision Policy::Decide(std::string_view identity, RpcMethod rpc,
                         std::string_view target) const {
+  // Rules are for names, however they are spelt.
+  std::string bare;
+  if (target.find(".:") != std::string_view::npos) {
+    target = bare = WithoutRootDot(target);
+  }
   bool named = false;
   for (const Rule& rule : rules_) {
     if (!rule.Names(identity)) continue;

@@ -63,8 +63,8 @@ class Policy {
   explicit Policy(const PolicyRules& rules);
 
   // `identity` empty: the caller has none. `target` canonical, or empty where
-  // an RPC has none. Of several rules that allow it the first one's quota
-  // holds.
+  // an RPC has none; a dot at the end of its host makes no difference. Of
+  // several rules that allow it the first one's quota holds.
   //
   // Renew goes with Acquire. Release is for everybody who may do anything: what
   // was borrowed can be given back.
