@@ -213,9 +213,11 @@ struct Settings {
   // accepts and that gives the same settings.
   std::string effective_yaml;
 
-  // Those of `target` (canonical) or the default ones.
+  // Those of `target` (canonical), or of its OtherSpelling; else the default
+  // ones.
   const TargetSettings& ForTarget(std::string_view target) const;
-  // The pool's part of them, with what the target's scheme says.
+  // The pool's part of them, with what the target's scheme says. Only a target
+  // that is configured in this spelling has a warm floor.
   pool::TargetConfig PoolFor(std::string_view target) const;
 };
 

@@ -70,6 +70,9 @@ BrokerSettings BrokerSettingsOf(const Settings& settings) {
     out.targets.insert(target);
     if (mine.cool_down == CoolDownSettings()) continue;
     out.cool_down.emplace(target, mine.cool_down);
+    const std::string other = OtherSpelling(target);
+    if (other.empty() || settings.targets.contains(other)) continue;
+    out.cool_down.emplace(other, mine.cool_down);
   }
   return out;
 }

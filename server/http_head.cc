@@ -33,11 +33,16 @@ bool IsOwned(std::string_view name) {
   }
 }
 
-// With or without the port that goes without saying.
+// With or without the port that goes without saying, and the dot at the end of
+// a name. (What is sent is the URL's authority.)
 bool IsSameHost(std::string_view host, const ParsedUrl& url) {
   if (EqualsIgnoringCase(host, url.authority)) return true;
   const std::string_view canonical = url.target.canonical;
-  return EqualsIgnoringCase(host, canonical.substr(canonical.find("//") + 2));
+  const std::string whole =
+      WithoutRootDot(canonical.substr(canonical.find("//") + 2));
+  const std::string bare = WithoutRootDot(host);
+  return EqualsIgnoringCase(bare, url.authority) ||
+         EqualsIgnoringCase(bare, whole);
 }
 
 bool IsLowerHex(std::string_view text) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/config_address.h"
+#include "server/url.h"
 
 namespace hotline::server {
 namespace {
@@ -52,7 +53,7 @@ TargetPattern Split(const std::string& text) {
   // The colons of "[::1]" are the host's.
   const size_t host_end =
       rest.find(':', rest.find(']') == std::string::npos ? 0 : rest.find(']'));
-  out.host = rest.substr(0, host_end);
+  out.host = WithoutRootDot(rest.substr(0, host_end));
   out.port = host_end == std::string::npos ? DefaultPort(out.scheme)
                                            : rest.substr(host_end + 1);
   return out;
@@ -66,16 +67,6 @@ std::string WithHost(std::string_view target, std::string_view host) {
   out.append(host);
   if (brackets) out.push_back(']');
   return out.append(target.substr(target.rfind(':')));
-}
-
-// The dot of an absolute name is no part of a target.
-std::string WithoutRoot(std::string_view target) {
-  std::string out(target);
-  const size_t port = out.rfind(":");
-  if (port != std::string::npos && port > 0 && out[port - 1] == '.') {
-    out.erase(port - 1, 1);
-  }
-  return out;
 }
 
 }  // namespace
@@ -213,11 +204,11 @@ bool Policy::Rule::HasAddress(const Destination& to) const {
 
 Decision Policy::Decide(std::string_view identity, RpcMethod rpc,
                         const Destination& where) const {
+  // Rules are for names, however they are spelt.
   Destination to = where;
   std::string rootless;
   if (to.target.find(".:") != std::string_view::npos) {
-    rootless = WithoutRoot(to.target);
-    to.target = rootless;
+    to.target = rootless = WithoutRootDot(to.target);
   }
   bool named = false;
   for (const Rule& rule : rules_) {

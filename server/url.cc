@@ -100,11 +100,11 @@ Problem CheckName(std::string_view text) {
   return nullptr;
 }
 
-Problem ParseNamedHost(std::string_view text, std::string* host) {
-  const bool rooted = !text.empty() && text.back() == '.';
-  if (rooted) text.remove_suffix(1);
+Problem ParseNamedHost(std::string_view text, std::string* host, bool* rooted) {
+  *rooted = !text.empty() && text.back() == '.';
+  if (*rooted) text.remove_suffix(1);
   if (Problem problem = CheckName(text)) return problem;
-  if (rooted && IsNumeric(text.substr(text.rfind('.') + 1))) {
+  if (*rooted && IsNumeric(text.substr(text.rfind('.') + 1))) {
     return "an address has no dot at its end";
   }
   host->resize(text.size());
@@ -163,9 +163,11 @@ const Scheme* FindScheme(std::string_view text) {
   return nullptr;
 }
 
-// Scheme, host and port; `*rest` is what follows them.
-Problem ParseOrigin(std::string_view text, ParsedTarget* target,
+// Scheme, host and port; `*rest` is what follows them. `*rooted`: the host is a
+// name with a dot at its end.
+Problem ParseOrigin(std::string_view text, ParsedTarget* target, bool* rooted,
                     std::string_view* rest) {
+  *rooted = false;
   if (text.empty()) return "it is required";
   const Scheme* const scheme = FindScheme(text);
   if (scheme == nullptr) return "the scheme is https, http, tls or tcp";
@@ -193,7 +195,7 @@ Problem ParseOrigin(std::string_view text, ParsedTarget* target,
     }
   } else {
     host_end = std::min(text.find(':'), text.size());
-    problem = ParseNamedHost(text.substr(0, host_end), &target->host);
+    problem = ParseNamedHost(text.substr(0, host_end), &target->host, rooted);
   }
   if (problem != nullptr) return problem;
   target->port = target->tls ? 443 : 80;
@@ -216,7 +218,7 @@ void AppendHost(const std::string& host, std::string* out) {
   if (ipv6) out->push_back(']');
 }
 
-void FillCanonical(ParsedTarget* target) {
+void FillCanonical(bool rooted, ParsedTarget* target) {
   std::string& out = target->canonical;
   out.reserve(target->host.size() + 16);
   for (const Scheme& scheme : kSchemes) {
@@ -225,6 +227,7 @@ void FillCanonical(ParsedTarget* target) {
     }
   }
   AppendHost(target->host, &out);
+  if (rooted) out.push_back('.');
   AppendPort(target->port, &out);
 }
 
@@ -248,10 +251,13 @@ Problem CheckPath(std::string_view path) {
 Problem ParseUrlParts(std::string_view text, ParsedUrl* url) {
   if (text.size() > kMaxUrlBytes) return "a URL has at most 16384 bytes";
   std::string_view rest;
-  if (Problem problem = ParseOrigin(text, &url->target, &rest)) return problem;
+  bool rooted;
+  if (Problem problem = ParseOrigin(text, &url->target, &rooted, &rest)) {
+    return problem;
+  }
   if (url->target.raw) return "the scheme of a URL is https or http";
   if (Problem problem = CheckPath(rest)) return problem;
-  FillCanonical(&url->target);
+  FillCanonical(rooted, &url->target);
   url->authority.clear();
   AppendHost(url->target.host, &url->authority);
   if (url->target.port != (url->target.tls ? 443 : 80)) {
@@ -268,12 +274,13 @@ Problem ParseUrlParts(std::string_view text, ParsedUrl* url) {
 std::optional<InputError> ParseTarget(std::string_view text,
                                       ParsedTarget* target) {
   std::string_view rest;
-  Problem problem = ParseOrigin(text, target, &rest);
+  bool rooted;
+  Problem problem = ParseOrigin(text, target, &rooted, &rest);
   if (problem == nullptr && !rest.empty()) {
     problem = "a target ends with its host or port";
   }
   if (problem != nullptr) return InputError{"BAD_TARGET", "target", problem};
-  FillCanonical(target);
+  FillCanonical(rooted, target);
   return std::nullopt;
 }
 
@@ -281,6 +288,22 @@ std::optional<InputError> ParseUrl(std::string_view text, ParsedUrl* url) {
   Problem problem = ParseUrlParts(text, url);
   if (problem != nullptr) return InputError{"BAD_URL", "url", problem};
   return std::nullopt;
+}
+
+std::string OtherSpelling(std::string_view canonical) {
+  const size_t colon = canonical.rfind(':');
+  std::string other = WithoutRootDot(canonical);
+  if (other.size() < canonical.size()) return other;
+  const size_t host = canonical.find("//") + 2;
+  if (!IsDnsName(canonical.substr(host, colon - host))) return "";
+  return other.insert(colon, ".");
+}
+
+std::string WithoutRootDot(std::string_view text) {
+  const size_t end = std::min(text.rfind(':'), text.size());
+  std::string out(text);
+  if (end > 0 && out[end - 1] == '.') out.erase(end - 1, 1);
+  return out;
 }
 
 bool IsDnsName(std::string_view text) {

@@ -37,7 +37,7 @@ bool AddressBook::HasOther(const Member& m) const {
 
 void AddressBook::Refresh(const std::vector<IpAddress>& answer,
                           const EgressCheck& check, Instant now,
-                          AddressEvents* events) {
+                          AddressEvents* events, Families known) {
   if (answer.empty()) return;
   if (now - last_comeback_ > kMemory) longest_absence_ = Duration(0);
   size_t named = 0;
@@ -47,6 +47,8 @@ void AddressBook::Refresh(const std::vector<IpAddress>& answer,
     if (is_named && named < kMostAddresses) {
       ++named;
       if (m.away) ComeBack(&m, now, events);
+    } else if (!(m.address.v6 ? known.v6 : known.v4)) {
+      if (!m.away) ++named;
     } else {
       Miss(&m, now, events);
     }

@@ -121,10 +121,11 @@ class AddressBook {
   // Empty: allowed; else the rule that forbids it.
   using EgressCheck = std::function<std::string(const IpAddress&)>;
 
-  // DNS answered. An empty answer changes nothing. Looks at egress anew for
-  // every member, as Choose does.
+  // DNS answered. An empty answer changes nothing; an answer that does not know
+  // of a family leaves the members of that family as they are. Looks at egress
+  // anew for every member, as Choose does.
   void Refresh(const std::vector<IpAddress>& answer, const EgressCheck& check,
-               Instant now, AddressEvents* events);
+               Instant now, AddressEvents* events, Families known = {});
 
   // Drains what stayed away for long enough.
   void Tick(Instant now, AddressEvents* events);

@@ -234,7 +234,8 @@ void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
     work.told = result.status();
     if (result.ok()) {
       work.first = entry->book.empty();
-      entry->book.Refresh(result->addresses, check, now, &work.events);
+      entry->book.Refresh(result->addresses, check, now, &work.events,
+                          result->known);
       entry->fresh_until = result->until;
       entry->usable_until = SaturatingAdd(result->until, kMostStale);
     } else if (entry->book.empty()) {

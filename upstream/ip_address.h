@@ -40,6 +40,12 @@ struct IpRange {
   bool Contains(const IpAddress& address) const;
 };
 
+// The families of addresses that an answer is about.
+struct Families {
+  bool v4 = true;
+  bool v6 = true;
+};
+
 }  // namespace hotline::upstream
 
 #endif  // HOTLINE_UPSTREAM_IP_ADDRESS_H_

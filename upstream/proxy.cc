@@ -1,5 +1,7 @@
 #include "upstream/proxy.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "upstream/target_parts.h"
 
@@ -8,7 +10,7 @@ namespace hotline::upstream {
 std::optional<ProxyAddress> ProxyAddress::Parse(std::string_view text) {
   const auto parts = TargetParts::Parse(text);
   if (!parts || parts->tls || !text.starts_with("http://")) return std::nullopt;
-  return ProxyAddress{parts->host, parts->port};
+  return ProxyAddress{parts->lookup, parts->port};
 }
 
 std::string ConnectRequest(std::string_view authority) {
@@ -17,32 +19,39 @@ std::string ConnectRequest(std::string_view authority) {
                       "\r\nUser-Agent: hotline\r\n\r\n");
 }
 
-ProxyAnswer::Verdict ProxyAnswer::Feed(std::string_view bytes) {
-  head_.append(bytes);
-  const size_t end = head_.find("\r\n\r\n");
-  if (end == std::string::npos) {
-    return head_.size() < kMostBytes ? Verdict::kMore : Verdict::kBroken;
-  }
-  // "HTTP/1.1 200 …": the version's digit and the code's.
-  const std::string_view head = head_;
+namespace {
+
+// The code of "HTTP/1.1 200 …"; 0 when `head` is not an answer's.
+int StatusOf(std::string_view head) {
   const auto digit = [head](size_t at) {
     return head[at] >= '0' && head[at] <= '9';
   };
-  if (end < 12 || !head.starts_with("HTTP/1.") || !digit(7) || head[8] != ' ' ||
-      !digit(9) || !digit(10) || !digit(11) ||
-      (head[12] != ' ' && head[12] != '\r')) {
-    return Verdict::kBroken;
+  if (head.size() < 12 || !head.starts_with("HTTP/1.") || !digit(7) ||
+      head[8] != ' ' || !digit(9) || !digit(10) || !digit(11)) {
+    return 0;
   }
-  status_ = (head[9] - '0') * 100 + (head[10] - '0') * 10 + (head[11] - '0');
-  if (status_ < 200) {
-    // A word in between; the answer follows.
-    const std::string rest = head_.substr(end + 4);
-    head_.clear();
-    return status_ < 100 ? Verdict::kBroken : Feed(rest);
+  const char after = head.size() == 12 ? '\r' : head[12];
+  if (after != ' ' && after != '\r') return 0;
+  return (head[9] - '0') * 100 + (head[10] - '0') * 10 + (head[11] - '0');
+}
+
+}  // namespace
+
+ProxyAnswer::Verdict ProxyAnswer::Feed(std::string_view bytes) {
+  constexpr std::string_view kEnd = "\r\n\r\n";
+  text_.append(bytes);
+  for (;;) {
+    const size_t end = text_.find(kEnd, read_);
+    if (std::min(end, text_.size()) > kMostBytes) return Verdict::kBroken;
+    if (end == std::string::npos) return Verdict::kMore;
+    status_ = StatusOf(std::string_view(text_).substr(read_, end - read_));
+    read_ = end + kEnd.size();
+    if (status_ < 100) return Verdict::kBroken;
+    // Below 200 it is a word in between: the answer follows.
+    if (status_ >= 200) {
+      return status_ > 299 ? Verdict::kRefused : Verdict::kOpen;
+    }
   }
-  if (status_ > 299) return Verdict::kRefused;
-  // Nobody spoke to the target yet: it has nothing to answer.
-  return head_.size() == end + 4 ? Verdict::kOpen : Verdict::kBroken;
 }
 
 }  // namespace hotline::upstream

@@ -1,41 +1,35 @@
 #include "upstream/resolver.h"
 
-#include <ares.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <string.h>
-
 #include <algorithm>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
+#include <array>
 #include <charconv>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "upstream/resolver_channel.h"
 
 namespace hotline::upstream {
 namespace {
 
-namespace asio = boost::asio;
+using Family = ResolverChannel::Family;
+using Answer = ResolverChannel::Answer;
 
-constexpr int kFirstTimeoutMs = 2000;  // Doubles with each try.
-constexpr int kTries = 3;
-
-// c-ares needs this once per process, before any channel.
-int InitLibrary() {
-  static const int result = ares_library_init(ARES_LIB_INIT_ALL);
-  return result;
+std::string Lower(std::string_view host) {
+  return absl::AsciiStrToLower(absl::string_view(host.data(), host.size()));
 }
 
 // Lower case, without the root's dot.
-std::string Canonical(std::string_view host) {
-  std::string name =
-      absl::AsciiStrToLower(absl::string_view(host.data(), host.size()));
+std::string WithoutDot(std::string_view host) {
+  std::string name = Lower(host);
   if (name.size() > 1 && name.back() == '.') name.pop_back();
   return name;
+}
+
+// `name` or what is below it.
+bool IsWithin(std::string_view host, std::string_view name) {
+  return host == name ||
+         (host.ends_with(name) && host[host.size() - name.size() - 1] == '.');
 }
 
 bool IsServer(std::string_view text) {
@@ -56,213 +50,155 @@ bool IsServer(std::string_view text) {
          number != 0 && IpAddress::Parse(host).has_value();
 }
 
-struct Answer {
-  Addresses addresses;
-  Duration ttl = Resolver::kMaxTtl;
-};
-
-Answer Convert(const ares_addrinfo* info) {
-  Answer answer;
-  for (auto* node = info->nodes; node != nullptr; node = node->ai_next) {
-    IpAddress address;
-    if (node->ai_family == AF_INET) {
-      const auto* in = reinterpret_cast<const sockaddr_in*>(node->ai_addr);
-      memcpy(address.bytes.data(), &in->sin_addr, 4);
-    } else if (node->ai_family == AF_INET6) {
-      const auto* in = reinterpret_cast<const sockaddr_in6*>(node->ai_addr);
-      address.v6 = true;
-      memcpy(address.bytes.data(), &in->sin6_addr, 16);
-    } else {
-      continue;
-    }
-    const Duration ttl = std::chrono::seconds(std::max(node->ai_ttl, 0));
-    answer.ttl = std::min(answer.ttl, ttl);
-    answer.addresses.push_back(address);
-  }
-  answer.ttl = std::max(answer.ttl, Resolver::kMinTtl);
-  return answer;
-}
-
 }  // namespace
 
-// c-ares, its sockets watched by Asio. On the loop only.
-class Resolver::Channel {
+// One name that is being resolved: the names that it may stand for one after
+// the other, each for both families at once.
+class Resolver::Question : public std::enable_shared_from_this<Question> {
  public:
-  explicit Channel(Resolver* resolver)
+  Question(Resolver* resolver, std::string host,
+           std::vector<Callback> callbacks)
       : resolver_(resolver),
-        io_(resolver->loop_->io()),
-        timer_(resolver->loop_->io()) {}
+        host_(std::move(host)),
+        callbacks_(std::move(callbacks)) {}
 
-  ~Channel() {
-    timer_.cancel();
-    if (channel_ != nullptr) ares_destroy(channel_);
-  }
+  const std::string& host() const { return host_; }
+  bool told() const { return told_; }
+  std::vector<Callback>& callbacks() { return callbacks_; }
 
-  absl::Status Init(const std::vector<std::string>& servers) {
-    if (InitLibrary() != ARES_SUCCESS) {
-      return absl::InternalError("c-ares does not start");
-    }
-    ares_options options{};
-    options.timeout = kFirstTimeoutMs;
-    options.tries = kTries;
-    options.sock_state_cb = &Channel::OnSocketState;
-    options.sock_state_cb_data = this;
-    const int result = ares_init_options(
-        &channel_, &options,
-        ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
-    if (result != ARES_SUCCESS) {
-      channel_ = nullptr;
-      return absl::InternalError(
-          absl::StrCat("c-ares does not start: ", ares_strerror(result)));
-    }
-    if (servers.empty()) return absl::OkStatus();
-    const std::string all = absl::StrJoin(servers, ",");
-    if (ares_set_servers_ports_csv(channel_, all.c_str()) != ARES_SUCCESS) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("DNS servers \"", all, "\" do not parse"));
-    }
-    return absl::OkStatus();
-  }
-
-  void Query(const std::string& host) {
-    ares_addrinfo_hints hints{};
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    // The address book has an order of its own; sorting opens a socket for
-    // each.
-    hints.ai_flags = ARES_AI_NOSORT;
-    auto* query = new Pending{resolver_, host};
-    ares_getaddrinfo(channel_, host.c_str(), nullptr, &hints,
-                     &Channel::OnAnswer, query);
-    SetTimer();
+  void Begin() {
+    ResolverChannel& channel = *resolver_->channel_;
+    if (channel.hosts_come_first() && TellHosts()) return;
+    names_ = channel.Candidates(host_);
+    if (names_.empty()) return GiveUp("DNS is not asked on this system");
+    AskNext();
   }
 
  private:
-  struct Pending {
-    Resolver* resolver;
-    std::string host;
+  friend class Resolver;
+
+  // What is known of one family.
+  struct Half {
+    bool asking = true;
+    Answer answer;
+    Instant until{};  // Of its addresses.
+
+    bool Is(Answer::Kind kind) const { return !asking && answer.kind == kind; }
+    bool Has() const { return Is(Answer::Kind::kAddresses); }
   };
+  using Halves = std::array<Half, 2>;
 
-  struct Watched {
-    explicit Watched(asio::io_context& io) : descriptor(io) {}
-    asio::posix::stream_descriptor descriptor;
-    bool gone = false;  // Closed; the number may be another socket's by now.
-    bool want_read = false;
-    bool want_write = false;
-    bool reading = false;
-    bool writing = false;
-  };
-
-  static void OnAnswer(void* pending, int status, int, ares_addrinfo* info) {
-    std::unique_ptr<Pending> query(static_cast<Pending*>(pending));
-    absl::StatusOr<Addresses> result = Addresses();
-    Duration ttl{0};
-    if (info != nullptr) {
-      Answer answer = Convert(info);
-      ares_freeaddrinfo(info);
-      result = std::move(answer.addresses);
-      ttl = answer.ttl;
-    }
-    if (status == ARES_EDESTRUCTION) {
-      result = absl::CancelledError("shutting down");
-    } else if (status != ARES_SUCCESS) {
-      result = absl::UnavailableError(absl::StrCat(
-          "no address for ", query->host, ": ", ares_strerror(status)));
-    } else if (result->empty()) {
-      result =
-          absl::UnavailableError(absl::StrCat("no address for ", query->host));
-    }
-    query->resolver->Finish(query->host, std::move(result), ttl);
+  bool TellHosts() {
+    const Addresses found = resolver_->channel_->Hosts(WithoutDot(host_));
+    if (found.empty()) return false;
+    told_ = true;
+    resolver_->Tell(this, Resolution{found, MonotonicNow() + kMinTtl}, true);
+    return true;
   }
 
-  // c-ares tells what it wants to know of a socket; nothing: it is about to
-  // close it.
-  static void OnSocketState(void* self, ares_socket_t fd, int read, int write) {
-    static_cast<Channel*>(self)->Watch(fd, read != 0, write != 0);
-  }
-
-  void Watch(int fd, bool read, bool write) {
-    auto it = watched_.find(fd);
-    if (!read && !write) {
-      if (it == watched_.end()) return;
-      // The socket is c-ares's own, to close.
-      it->second->gone = true;
-      it->second->descriptor.release();
-      watched_.erase(it);
-      return;
-    }
-    if (it == watched_.end()) {
-      auto watched = std::make_shared<Watched>(io_);
-      boost::system::error_code error;
-      watched->descriptor.assign(fd, error);
-      if (error) return;  // Nothing is heard from it: the query times out.
-      it = watched_.emplace(fd, std::move(watched)).first;
-    }
-    it->second->want_read = read;
-    it->second->want_write = write;
-    Await(fd, it->second);
-  }
-
-  void Await(int fd, const std::shared_ptr<Watched>& watched) {
-    if (watched->want_read && !watched->reading) {
-      watched->reading = true;
-      watched->descriptor.async_wait(
-          asio::posix::stream_descriptor::wait_read,
-          [this, fd, watched](const boost::system::error_code& error) {
-            watched->reading = false;
-            if (!error && !watched->gone) Process(watched, fd, ARES_SOCKET_BAD);
-          });
-    }
-    if (watched->want_write && !watched->writing) {
-      watched->writing = true;
-      watched->descriptor.async_wait(
-          asio::posix::stream_descriptor::wait_write,
-          [this, fd, watched](const boost::system::error_code& error) {
-            watched->writing = false;
-            if (!error && !watched->gone) Process(watched, ARES_SOCKET_BAD, fd);
+  void AskNext() {
+    const int turn = ++turn_;
+    waits_ = false;
+    halves_ = Halves();
+    for (const Family family : {Family::kV4, Family::kV6}) {
+      // The first one may have ended the turn at once.
+      if (turn_ != turn) return;
+      resolver_->channel_->Ask(
+          names_[next_], family,
+          [weak = weak_from_this(), turn, family](Answer answer) {
+            const auto self = weak.lock();
+            if (self == nullptr || self->turn_ != turn) return;
+            self->Take(family, std::move(answer));
           });
     }
   }
 
-  void Process(const std::shared_ptr<Watched>& watched, int readable,
-               int writable) {
-    ares_process_fd(channel_, readable, writable);
-    if (!watched->gone) {
-      Await(readable == ARES_SOCKET_BAD ? writable : readable, watched);
+  void Take(Family family, Answer answer) {
+    Half& half = halves_[static_cast<size_t>(family)];
+    half.asking = false;
+    half.until = MonotonicNow() + answer.ttl;
+    half.answer = std::move(answer);
+    const bool both = !halves_[0].asking && !halves_[1].asking;
+    if (told_) {
+      if (Has() && !half.Is(Answer::Kind::kFailed)) {
+        return resolver_->Tell(this, Joined(), true);
+      }
+      return resolver_->Forget(this);
     }
-    SetTimer();
+    if (both) return Settle();
+    // "No such name" holds for both, but not every server knows that.
+    const bool enough =
+        half.Has() || (family == Family::kV4 && half.Is(Answer::Kind::kNoName));
+    if (!enough || std::exchange(waits_, true)) return;
+    resolver_->loop_->RunAt(MonotonicNow() + kResolutionDelay,
+                            [weak = weak_from_this(), turn = turn_] {
+                              const auto self = weak.lock();
+                              if (self == nullptr || self->turn_ != turn)
+                                return;
+                              if (!self->told_) self->Settle();
+                            });
   }
 
-  void SetTimer() {
-    timeval most{};
-    timeval* next = ares_timeout(channel_, nullptr, &most);
-    if (next == nullptr) {
-      timer_.cancel();
-      return;
+  bool Has() const { return halves_[0].Has() || halves_[1].Has(); }
+
+  Resolution Joined() const {
+    Resolution joined;
+    for (const Half& half : halves_) {
+      if (!half.Has()) continue;
+      joined.addresses.insert(joined.addresses.end(),
+                              half.answer.addresses.begin(),
+                              half.answer.addresses.end());
+      joined.until = std::min(joined.until, half.until);
     }
-    timer_.expires_after(std::chrono::seconds(next->tv_sec) +
-                         std::chrono::microseconds(next->tv_usec));
-    timer_.async_wait([this, alive = std::weak_ptr<int>(alive_)](
-                          const boost::system::error_code& error) {
-      if (error || alive.expired()) return;
-      ares_process_fd(channel_, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-      SetTimer();
-    });
+    const auto known = [](const Half& half) {
+      return !half.asking && !half.Is(Answer::Kind::kFailed);
+    };
+    joined.known = {known(halves_[0]), known(halves_[1])};
+    return joined;
+  }
+
+  // Both answers are there, or one that is enough.
+  void Settle() {
+    if (Has()) {
+      told_ = true;
+      const bool last = !halves_[0].asking && !halves_[1].asking;
+      return resolver_->Tell(this, Joined(), last);
+    }
+    // Another name that it may stand for may be another host: not to be tried
+    // only because a server is in trouble.
+    for (const Half& half : halves_) {
+      if (half.Is(Answer::Kind::kFailed)) return GiveUp(half.answer.why);
+    }
+    if (++next_ < names_.size()) return AskNext();
+    const Half& v4 = halves_[0];
+    GiveUp(v4.answer.why);
+  }
+
+  void GiveUp(const std::string& why) {
+    if (!resolver_->channel_->hosts_come_first() && TellHosts()) return;
+    told_ = true;
+    resolver_->Tell(this,
+                    absl::UnavailableError(
+                        absl::StrCat("no address for ", host_, ": ", why)),
+                    true);
   }
 
   Resolver* const resolver_;
-  asio::io_context& io_;
-  asio::steady_timer timer_;
-  ares_channel channel_ = nullptr;
-  const std::shared_ptr<int> alive_ = std::make_shared<int>(0);
-  absl::flat_hash_map<int, std::shared_ptr<Watched>> watched_;
+  const std::string host_;
+  std::vector<Callback> callbacks_;
+  bool told_ = false;
+  std::vector<std::string> names_;
+  size_t next_ = 0;
+  int turn_ = 0;  // Answers to earlier ones do not count.
+  Halves halves_;
+  bool waits_ = false;  // For the other one, no longer than the delay.
 };
 
 Resolver::Resolver(Loop* loop) : loop_(loop) {}
 Resolver::~Resolver() { Shutdown(); }
 
 absl::StatusOr<std::unique_ptr<Resolver>> Resolver::Create(
-    Loop* loop, const std::vector<std::string>& servers) {
+    Loop* loop, const std::vector<std::string>& servers, ResolvConf system) {
   for (const std::string& server : servers) {
     if (!IsServer(server)) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -270,8 +206,10 @@ absl::StatusOr<std::unique_ptr<Resolver>> Resolver::Create(
     }
   }
   std::unique_ptr<Resolver> resolver(new Resolver(loop));
-  resolver->channel_ = std::make_unique<Channel>(resolver.get());
-  if (absl::Status s = resolver->channel_->Init(servers); !s.ok()) return s;
+  Resolver* const raw = resolver.get();
+  resolver->channel_ = std::make_unique<ResolverChannel>(
+      &loop->io(), servers, std::move(system), [raw] { raw->Restart(); });
+  if (absl::Status s = resolver->channel_->Init(); !s.ok()) return s;
   return resolver;
 }
 
@@ -280,21 +218,24 @@ std::optional<Resolver::Result> Resolver::Lookup(const std::string& host,
   if (const auto literal = IpAddress::Parse(host)) {
     return Resolution{{*literal}, kNever};
   }
-  const std::string name = Canonical(host);
-  if (name == "localhost" || name.ends_with(".localhost")) {
+  if (IsWithin(WithoutDot(host), "localhost")) {
     IpAddress v6_loopback{.v6 = true};
     v6_loopback.bytes[15] = 1;
     return Resolution{{IpAddress::V4(127, 0, 0, 1), v6_loopback}, kNever};
   }
+  if (IsWithin(WithoutDot(host), "onion")) {
+    // RFC 7686: DNS is not to be asked.
+    return absl::UnavailableError(absl::StrCat("no address for ", host));
+  }
   MutexLock lock(&mu_);
-  const auto it = known_.find(name);
+  const auto it = known_.find(Lower(host));
   if (it == known_.end() || it->second.until <= now) return std::nullopt;
   return it->second.result;
 }
 
 void Resolver::Resolve(const std::string& host, Callback callback) {
   loop_->Post(
-      [this, host = Canonical(host), callback = std::move(callback)]() mutable {
+      [this, host = Lower(host), callback = std::move(callback)]() mutable {
         Start(host, std::move(callback));
       });
 }
@@ -309,33 +250,53 @@ void Resolver::Start(const std::string& host, Callback callback) {
     callback(*std::move(known));
     return;
   }
+  if (channel_->Refresh()) Restart();
   const auto it = running_.find(host);
-  if (it != running_.end()) {
-    it->second.push_back(std::move(callback));
+  if (it != running_.end() && !it->second->told()) {
+    it->second->callbacks().push_back(std::move(callback));
     return;
   }
-  if (running_.size() >= kMaxQueries) {
+  if (it == running_.end() && running_.size() >= kMaxQueries) {
     callback(absl::UnavailableError(
         absl::StrCat(kMaxQueries, " DNS queries are under way")));
     return;
   }
-  running_[host].push_back(std::move(callback));
-  channel_->Query(host);
+  std::vector<Callback> callbacks;
+  callbacks.push_back(std::move(callback));
+  Begin(host, std::move(callbacks));
 }
 
-void Resolver::Finish(const std::string& host,
-                      absl::StatusOr<Addresses> addresses, Duration ttl) {
-  const Instant now = MonotonicNow();
-  const Result result =
-      addresses.ok() ? Result(Resolution{*std::move(addresses), now + ttl})
-                     : Result(addresses.status());
-  if (!absl::IsCancelled(result.status())) {
-    MutexLock lock(&mu_);
-    Keep(host, result, result.ok() ? result->until : now + kFailureTtl, now);
+void Resolver::Begin(const std::string& host, std::vector<Callback> callbacks) {
+  const auto question =
+      std::make_shared<Question>(this, host, std::move(callbacks));
+  running_[host] = question;
+  question->Begin();
+}
+
+void Resolver::Restart() {
+  auto before = std::exchange(running_, {});
+  for (auto& [host, question] : before) {
+    // One that was answered, if not in full, is asked again in its time.
+    if (!question->told()) Begin(host, std::move(question->callbacks()));
   }
-  auto node = running_.extract(host);
-  if (node.empty()) return;
-  for (Callback& callback : node.mapped()) callback(result);
+}
+
+void Resolver::Forget(Question* question) {
+  const auto it = running_.find(question->host());
+  if (it != running_.end() && it->second.get() == question) running_.erase(it);
+}
+
+void Resolver::Tell(Question* question, const Result& result, bool last) {
+  const std::shared_ptr<Question> keep = question->shared_from_this();
+  const Instant now = MonotonicNow();
+  {
+    MutexLock lock(&mu_);
+    Keep(question->host(), result,
+         result.ok() ? result->until : now + kFailureTtl, now);
+  }
+  // Late halves are a courtesy: they must not keep questions out.
+  if (last || running_.size() > kMaxQueries / 2) Forget(question);
+  for (Callback& callback : question->callbacks()) callback(result);
 }
 
 void Resolver::Keep(const std::string& host, const Result& result,
@@ -349,6 +310,15 @@ void Resolver::Keep(const std::string& host, const Result& result,
   known_.insert_or_assign(host, Known{result, until});
 }
 
-void Resolver::Shutdown() { channel_.reset(); }
+void Resolver::Shutdown() {
+  channel_.reset();
+  auto before = std::exchange(running_, {});
+  for (auto& [host, question] : before) {
+    if (question->told()) continue;
+    for (Callback& callback : question->callbacks()) {
+      callback(absl::CancelledError("shutting down"));
+    }
+  }
+}
 
 }  // namespace hotline::upstream

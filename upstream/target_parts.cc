@@ -21,11 +21,17 @@ std::optional<TargetParts> TargetParts::Parse(std::string_view target) {
   if (error != std::errc() || rest != end || parts.port == 0) {
     return std::nullopt;
   }
-  const std::string_view host = target.substr(0, colon);
+  std::string_view host = target.substr(0, colon);
   const bool brackets = host.starts_with('[') && host.ends_with(']');
-  parts.host = brackets ? host.substr(1, host.size() - 2) : host;
+  parts.lookup = brackets ? host.substr(1, host.size() - 2) : host;
+  parts.host = parts.lookup;
+  if (host.size() > 1 && host.ends_with('.')) {
+    host.remove_suffix(1);
+    parts.host.pop_back();
+  }
+  parts.authority = host;
   const uint16_t usual = parts.tls ? 443 : 80;
-  parts.authority = parts.port == usual ? host : target;
+  if (parts.port != usual) parts.authority.append(target.substr(colon));
   return parts;
 }
 

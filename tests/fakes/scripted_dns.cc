@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace hotline::testing {
@@ -37,12 +38,14 @@ std::string NameIn(const std::string& message, size_t* end) {
 
 }  // namespace
 
-ScriptedDns::ScriptedDns(std::map<std::string, Entry> entries)
-    : entries_(std::move(entries)) {
+ScriptedDns::ScriptedDns(std::map<std::string, Entry> entries,
+                         const std::string& ip, int port)
+    : ip_(ip), entries_(std::move(entries)) {
   fd_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  inet_pton(AF_INET, ip.c_str(), &address.sin_addr);
   socklen_t length = sizeof address;
   auto* generic = reinterpret_cast<sockaddr*>(&address);
   if (bind(fd_, generic, length) == 0 &&
@@ -61,7 +64,7 @@ ScriptedDns::~ScriptedDns() {
 }
 
 std::string ScriptedDns::address() const {
-  return "127.0.0.1:" + std::to_string(port_);
+  return ip_ + ":" + std::to_string(port_);
 }
 
 void ScriptedDns::Set(const std::string& name, Entry entry) {
@@ -81,32 +84,65 @@ void ScriptedDns::Serve() {
     if (poll(waits, 2, -1) < 0) continue;
     if ((waits[1].revents & POLLIN) != 0) return;
     char buffer[2048];
-    sockaddr_in from{};
-    socklen_t length = sizeof from;
-    auto* generic = reinterpret_cast<sockaddr*>(&from);
+    Question question;
+    socklen_t length = sizeof question.from;
     const ssize_t size =
-        recvfrom(fd_, buffer, sizeof buffer, 0, generic, &length);
+        recvfrom(fd_, buffer, sizeof buffer, 0,
+                 reinterpret_cast<sockaddr*>(&question.from), &length);
     if (size < static_cast<ssize_t>(kHeaderBytes)) continue;
-    const std::string answer =
-        AnswerTo(std::string(buffer, static_cast<size_t>(size)));
-    if (answer.empty()) continue;
-    sendto(fd_, answer.data(), answer.size(), 0, generic, length);
+    question.message.assign(buffer, static_cast<size_t>(size));
+    Send(AnswerTo(question, /*released=*/false), question);
   }
 }
 
-std::string ScriptedDns::AnswerTo(const std::string& question) {
+void ScriptedDns::Send(const std::string& answer,
+                       const Question& question) const {
+  if (answer.empty()) return;
+  sendto(fd_, answer.data(), answer.size(), 0,
+         reinterpret_cast<const sockaddr*>(&question.from),
+         sizeof question.from);
+}
+
+bool ScriptedDns::Release(const std::string& name) {
+  std::vector<Question> held;
+  {
+    std::lock_guard lock(mu_);
+    held.swap(held_[name]);
+  }
+  for (const Question& question : held) {
+    Send(AnswerTo(question, /*released=*/true), question);
+  }
+  return !held.empty();
+}
+
+std::vector<std::string> ScriptedDns::names() const {
+  std::lock_guard lock(mu_);
+  return names_;
+}
+
+std::string ScriptedDns::AnswerTo(const Question& asked, bool released) {
+  const std::string& question = asked.message;
   size_t end = 0;
   const std::string name = NameIn(question, &end);
   if (question.size() < end + 4) return "";
   const int type = static_cast<unsigned char>(question[end + 1]);
   Entry entry;
+  Manner manner;
   {
     std::lock_guard lock(mu_);
-    if (type == kTypeA) ++questions_[name];
+    if (type == kTypeA && !released) ++questions_[name];
+    if (std::find(names_.begin(), names_.end(), name) == names_.end()) {
+      names_.push_back(name);
+    }
     const auto it = entries_.find(name);
     if (it != entries_.end()) entry = it->second;
+    manner = type == kTypeA ? entry.v4 : entry.v6;
+    if (manner == Manner::kHeld && !released) held_[name].push_back(asked);
   }
-  if (entry.silent) return "";
+  if (entry.silent || manner == Manner::kSilent ||
+      (manner == Manner::kHeld && !released)) {
+    return "";
+  }
   std::string records;
   int count = 0;
   for (const std::string& address : entry.addresses) {
@@ -124,9 +160,16 @@ std::string ScriptedDns::AnswerTo(const std::string& question) {
     ++count;
   }
   constexpr int kAnswer = 0x8180;
+  constexpr int kServerFailure = 2;
   constexpr int kNoSuchName = 3;
+  if (manner == Manner::kFails) {
+    records.clear();
+    count = 0;
+  }
   std::string out = question.substr(0, 2);
-  Append16(&out, kAnswer | (entry.addresses.empty() ? kNoSuchName : 0));
+  Append16(&out, kAnswer | (manner == Manner::kFails  ? kServerFailure
+                            : entry.addresses.empty() ? kNoSuchName
+                                                      : 0));
   Append16(&out, 1);
   Append16(&out, count);
   Append16(&out, 0);

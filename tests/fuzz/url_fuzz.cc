@@ -31,9 +31,11 @@ void CheckTarget(const ParsedTarget& target) {
                       "abcdefghijklmnopqrstuvwxyz0123456789.-_:/[]") ==
                   std::string::npos);
   const bool ipv6 = target.host.find(':') != std::string::npos;
-  HOTLINE_PROMISE(target.canonical == Scheme(target) + (ipv6 ? "[" : "") +
-                                          target.host + (ipv6 ? "]:" : ":") +
-                                          std::to_string(target.port));
+  // A name's dot at its end stays, but not in the host.
+  HOTLINE_PROMISE(!target.host.ends_with('.'));
+  HOTLINE_PROMISE(server::WithoutRootDot(target.canonical) ==
+                  Scheme(target) + (ipv6 ? "[" : "") + target.host +
+                      (ipv6 ? "]:" : ":") + std::to_string(target.port));
   ParsedTarget again;
   HOTLINE_PROMISE(!ParseTarget(target.canonical, &again).has_value());
   HOTLINE_PROMISE(again.canonical == target.canonical);

@@ -49,8 +49,9 @@ std::vector<OriginRow> GoodOrigins() {
        "example.com:65535"},
       {"HTTPS://EXAMPLE.Com", "https://example.com:443", "example.com"},
       {"hTtP://x", "http://x:80", "x"},
-      {"https://example.com.", "https://example.com:443", "example.com"},
-      {"https://example.com.:8443", "https://example.com:8443",
+      // Another target: see trailing_dot_test.
+      {"https://example.com.", "https://example.com.:443", "example.com"},
+      {"https://example.com.:8443", "https://example.com.:8443",
        "example.com:8443"},
       {"https://_srv._tcp.a-b.c_d", "https://_srv._tcp.a-b.c_d:443",
        "_srv._tcp.a-b.c_d"},
@@ -79,7 +80,7 @@ std::vector<OriginRow> GoodOrigins() {
        "[::ffff:127.0.0.1]"},
       {"https://" + Label(63), "https://" + Label(63) + ":443", Label(63)},
       {"https://" + Name(253), "https://" + Name(253) + ":443", Name(253)},
-      {"https://" + Name(253) + ".", "https://" + Name(253) + ":443",
+      {"https://" + Name(253) + ".", "https://" + Name(253) + ".:443",
        Name(253)},
   };
 }

@@ -64,9 +64,7 @@ TEST(ProxyAnswer, IsJudgedTheSameHoweverItIsCut) {
   }
 }
 
-TEST(ProxyAnswer, MayNotGoOnNorOnForEver) {
-  ProxyAnswer talkative;
-  EXPECT_EQ(Verdict::kBroken, talkative.Feed("HTTP/1.1 200 OK\r\n\r\nhello"));
+TEST(ProxyAnswer, MayNotGoOnForEver) {
   ProxyAnswer endless;
   const std::string header = "X: " + std::string(1000, 'x') + "\r\n";
   Verdict verdict = endless.Feed("HTTP/1.1 200 OK\r\n");

@@ -69,8 +69,11 @@ class ResolverTest : public ::testing::Test {
 TEST_F(ResolverTest, NameIsResolvedAndKept) {
   EXPECT_FALSE(Knows("one.test", seconds(0)));
   EXPECT_EQ("192.0.2.1 ", Addressed("one.test"));
-  EXPECT_EQ("192.0.2.1 ", Addressed("ONE.test."));
+  EXPECT_EQ("192.0.2.1 ", Addressed("ONE.test"));
   EXPECT_EQ(1, dns_.questions("one.test"));
+  // With a dot at its end it is another name, though not on the wire.
+  EXPECT_EQ("192.0.2.1 ", Addressed("one.test."));
+  EXPECT_EQ(2, dns_.questions("one.test"));
   EXPECT_TRUE(Knows("one.test", seconds(59)));
   EXPECT_FALSE(Knows("one.test", seconds(61)));
 }
