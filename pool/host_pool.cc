@@ -293,8 +293,8 @@ void HostPool::EndedEarly(Connection* conn, const DialError& error,
   ended_early_ = true;
   target_->OnEndedEarly(error, conn->dial_began, now);
   StartBackoff(conn->dial_began, now);
-  // Who waits goes on waiting, for the next dial or the breaker's word: a caller
-  // whose request ended this one must not end the calls of others.
+  // Who waits goes on waiting, for the next dial or the breaker's word: a
+  // caller whose request ended this one must not end the calls of others.
 }
 
 void HostPool::Prove(Connection* conn) {

@@ -9,11 +9,11 @@ namespace hotline::pool {
 // A thread that finds another one at work leaves its own to that one, so work
 // never nests, however deep the calls do.
 //
-// That thread has to be sure that its work is seen. So the flag is cleared by an
-// exchange, not by a store: the exchange reads what the other thread wrote there
-// and with it all that the other had done before. After a store the processor
-// may look for more work before the flag is seen to be clear, and then work is
-// left behind that no thread knows of.
+// That thread has to be sure that its work is seen. So the flag is cleared by
+// an exchange, not by a store: the exchange reads what the other thread wrote
+// there and with it all that the other had done before. After a store the
+// processor may look for more work before the flag is seen to be clear, and
+// then work is left behind that no thread knows of.
 class OneAtATime {
  public:
   // Calls work() for as long as has_work() says so and no other thread does it.

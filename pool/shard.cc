@@ -28,8 +28,8 @@ Shard::Visit::Visit(Shard* shard, Instant now) : shard_(shard), now_(now) {
 }
 
 Shard::Visit::~Visit() {
-  const bool drain = (!shard_->state_.outbox.empty() || shard_->undone_) &&
-                     !shard_->draining_;
+  const bool drain =
+      (!shard_->state_.outbox.empty() || shard_->undone_) && !shard_->draining_;
   if (drain) shard_->draining_ = true;
   shard_->mu_.Unlock();
   if (drain) shard_->Drain(now_);

@@ -24,8 +24,8 @@ namespace hotline::pool {
 // A Shard locks, lets HostPool, Target and Leases decide, unlocks, and carries
 // out what they put into the outbox: in the order in which it was decided,
 // because only one thread at a time drains it. A thread that finds another one
-// draining leaves its effects to it and goes. One that has carried out its share
-// goes, too, and asks for a tick; whoever comes first takes over.
+// draining leaves its effects to it and goes. One that has carried out its
+// share goes, too, and asks for a tick; whoever comes first takes over.
 //
 // Thread safety: every method may be called from any thread. After each of them
 // the pool must look at the budgets (Pool::Impl::Follow): a token may be
@@ -86,7 +86,8 @@ class alignas(128) Shard {
   bool ForgetOne();
   void CountRejected(RejectReason reason);
 
-  // Adds to what is there. Holds the lock for a bounded number of rows at a time.
+  // Adds to what is there. Holds the lock for a bounded number of rows at a
+  // time.
   void AddTo(const SnapshotRequest& request, Instant now,
              Snapshot* snapshot) const;
 

@@ -22,8 +22,8 @@ constexpr uint32_t kSlotsPerHold = 256;
 // is there throughout is looked at exactly once, whatever the others do.
 // `add(record, page)` is called under the lock.
 template <typename T, typename Row, typename Add>
-void AddRows(Mutex* mu, const Slab<T>& slab, std::vector<Row>* rows, Add add)
-    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+void AddRows(Mutex* mu, const Slab<T>& slab, std::vector<Row>* rows,
+             Add add) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   std::vector<Row> page;
   bool more = true;
   for (uint32_t slot = 0; more;) {

@@ -103,12 +103,13 @@ struct LeaseRow {
   uint64_t owner = 0;
 };
 
-// Not of one moment: it is taken while the pool works, some rows at a time. Each
-// row is consistent in itself, a target's with all that is counted of it. A
-// target, connection or lease that is there from the beginning of TakeSnapshot
-// to its end has exactly one row; one that comes or goes meanwhile, at most one.
-// Connections and leases are in no particular order. With what was forgotten,
-// the counters add up to all that was counted up to then.
+// Not of one moment: it is taken while the pool works, some rows at a time.
+// Each row is consistent in itself, a target's with all that is counted of it.
+// A target, connection or lease that is there from the beginning of
+// TakeSnapshot to its end has exactly one row; one that comes or goes
+// meanwhile, at most one. Connections and leases are in no particular order.
+// With what was forgotten, the counters add up to all that was counted up to
+// then.
 struct Snapshot {
   std::vector<TargetRow> targets;
   std::vector<ConnectionRow> connections;

@@ -14,15 +14,15 @@ namespace hotline::pool {
 // or for this long. If the peer ends it during probation, before any byte of an
 // answer came, then its dial has failed after all: the transport passes the
 // error (`early`, once per connection), and the pool backs off, counts it for
-// the breaker and under its class, as for any failed dial. Else an upstream that
-// accepts and closes would be dialled as fast as it can close.
+// the breaker and under its class, as for any failed dial. Else an upstream
+// that accepts and closes would be dialled as fast as it can close.
 //
 // Why a bound on the age: servers also close connections on which no request
 // came in time. That says nothing against the dial, and those times are seconds
 // at least (10 s in HAProxy, 20 s in Apache httpd, 60 s in nginx), so a warm
-// connection that ends by one is simply replaced; at this rate that is no storm.
-// A connection that has served is judged by its idle time (idle_limit.h), never
-// by this.
+// connection that ends by one is simply replaced; at this rate that is no
+// storm. A connection that has served is judged by its idle time
+// (idle_limit.h), never by this.
 inline constexpr Duration kProbation = std::chrono::seconds(1);
 
 // Carries out the pool's effects. upstream/ implements it for sockets, the
@@ -67,7 +67,8 @@ class TransportEvents {
   virtual void DialFailed(ConnId id, const DialError& error,
                           const DialTimings& timings, Instant now) = 0;
   // The connection is gone, whoever closed it. `reason` is taken when the pool
-  // had not asked for the close itself. `early`: see kProbation; null otherwise.
+  // had not asked for the close itself. `early`: see kProbation; null
+  // otherwise.
   virtual void Closed(ConnId id, CloseReason reason, const DialError* early,
                       Instant now) = 0;
   // A call on it was answered. Once, for the first one.

@@ -26,8 +26,7 @@ int64_t AnswerMemory::ShareOf(const Caller& caller) const {
 }
 
 bool AnswerMemory::IsStalled(const Caller& caller, Instant since, Instant now) {
-  const Instant took{
-      Duration(caller.took_ns_.load(std::memory_order_relaxed))};
+  const Instant took{Duration(caller.took_ns_.load(std::memory_order_relaxed))};
   return now - std::max(since, took) >= kStall;
 }
 
@@ -178,10 +177,9 @@ bool AnswerMemory::ServeHeadLocked(Caller* caller, Waiters* served) {
 
 void AnswerMemory::ArmLocked(Instant now) {
   if (std::exchange(armed_, true)) return;
-  run_at_(now + kStall / 4,
-          [weak = std::weak_ptr<AnswerMemory*>(self_)] {
-            if (const auto self = weak.lock()) (*self)->Look(MonotonicNow());
-          });
+  run_at_(now + kStall / 4, [weak = std::weak_ptr<AnswerMemory*>(self_)] {
+    if (const auto self = weak.lock()) (*self)->Look(MonotonicNow());
+  });
 }
 
 void AnswerMemory::Look(Instant now) {

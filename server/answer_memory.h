@@ -1,9 +1,9 @@
 // The memory that the bodies of answers take between the upstream and a caller
 // that reads them late or never.
 //
-// All answers share one limit. A caller (a connection, or a session) may hold as
-// much as is left for others: one that does not read gets half of the limit, two
-// get a third each, so there is always room for those who read. Within a
+// All answers share one limit. A caller (a connection, or a session) may hold
+// as much as is left for others: one that does not read gets half of the limit,
+// two get a third each, so there is always room for those who read. Within a
 // caller's share answers get room first come, first served.
 //
 // An answer asks for room (Grow) before more of it is read from the upstream.
@@ -68,7 +68,7 @@ class AnswerMemory {
 
     const int64_t most_;
     std::atomic<int64_t> held_{0};
-    std::atomic<int> offered_{0};  // Answers that it could read by now.
+    std::atomic<int> offered_{0};    // Answers that it could read by now.
     std::atomic<int64_t> took_ns_ =  // When it last read one.
         MonotonicNow().time_since_epoch().count();
     // Guarded by AnswerMemory::mu_: holds that wait, the first one first.

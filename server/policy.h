@@ -84,9 +84,9 @@ class Policy {
   // REQUIRES: the words pass the checks above.
   explicit Policy(const PolicyRules& rules);
 
-  // `identity` empty: the caller has none. A dot at the end of the target's host
-  // makes no difference. Of several rules that allow it the first one's quota
-  // holds; none is made up of two.
+  // `identity` empty: the caller has none. A dot at the end of the target's
+  // host makes no difference. Of several rules that allow it the first one's
+  // quota holds; none is made up of two.
   //
   // Renew goes with Acquire. Release is for everybody who may do anything: what
   // was borrowed can be given back.

@@ -102,11 +102,9 @@ void AddressKeeper::Do(Work work) {
   }
   for (auto& told : work.waiting) told(work.told);
   if (work.arm != kNever) {
-    Loop::Deadline timer =
-        loop_->RunAt(work.arm, [this, target = work.target, epoch = work.epoch,
-                                armed = work.arm] {
-          OnTimer(target, epoch, armed);
-        });
+    Loop::Deadline timer = loop_->RunAt(
+        work.arm, [this, target = work.target, epoch = work.epoch,
+                   armed = work.arm] { OnTimer(target, epoch, armed); });
     {
       MutexLock lock(&mu_);
       Entry* const entry = FindLocked(work.target, {work.epoch, {}});

@@ -143,9 +143,9 @@ std::optional<pool::DialError> Connection::TakeEarlyEnd() {
   return pool::DialError{
       tls_failed_ ? pool::FailureClass::kTls : pool::FailureClass::kNetwork,
       tls_failed_ ? "TLS_FAILED" : "CONNECT_FAILED",
-      absl::StrCat(options_.target, " (", options_.facts->remote_address,
-                   ") ended the connection before it had answered anything: ",
-                   why_)};
+      absl::StrCat(
+          options_.target, " (", options_.facts->remote_address,
+          ") ended the connection before it had answered anything: ", why_)};
 }
 
 void Connection::NoteBreakLocked(std::string why) {

@@ -107,8 +107,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool Open(std::string_view early = {},
             absl::AnyInvocable<void()> changed = nullptr);
 
-  // Whether calls can be made: on HTTP/2 not before the peer's settings came and
-  // allow one. When they never will, and on HTTP/2, `*problem` says why.
+  // Whether calls can be made: on HTTP/2 not before the peer's settings came
+  // and allow one. When they never will, and on HTTP/2, `*problem` says why.
   bool IsReady(std::string* problem);
 
   // From now on `owner` is told what happens. Returns how many calls can run
@@ -145,8 +145,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // The peer ended it before that, with a call under way or on probation: its
   // address may be no good. Final once its owner is told.
   bool broke_early();
-  // The peer ended it, or says that it will, on probation (pool::kProbation) and
-  // before any byte of an answer: the error that its dial has failed with. Once.
+  // The peer ended it, or says that it will, on probation (pool::kProbation)
+  // and before any byte of an answer: the error that its dial has failed with.
+  // Once.
   std::optional<pool::DialError> TakeEarlyEnd();
 
   // Closes soon, on the loop; a running call ends with kCancelled.

@@ -33,8 +33,8 @@ void Connection::UpdateWatch() {
     write = write_armed_;
   }
   if (loop_->sockets().SetInterest(watch_, read, write)) return;
-  const std::string why = "its socket cannot be watched: " +
-                          std::string(SocketErrorText(errno));
+  const std::string why =
+      "its socket cannot be watched: " + std::string(SocketErrorText(errno));
   {
     MutexLock lock(&mu_);
     if (state_ != State::kOpen) return;

@@ -321,10 +321,10 @@ bool DialImpl::MakeConnection() {
   if (watched) return true;
   connection_ = nullptr;
   local_failure_ = true;
-  return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
-              absl::StrCat("connecting to ", where_,
-                           ": its socket cannot be watched: ",
-                           SocketErrorText(errno)));
+  return Fail(
+      FailureClass::kNetwork, "CONNECT_FAILED",
+      absl::StrCat("connecting to ", where_,
+                   ": its socket cannot be watched: ", SocketErrorText(errno)));
 }
 
 // Without them nobody knows how many requests the peer takes.

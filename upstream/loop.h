@@ -19,8 +19,8 @@ class io_context;
 
 namespace hotline::upstream {
 
-// Thread safety: Post, RunAt, Cancel, RunsHere and lag from any thread; the rest
-// as they say.
+// Thread safety: Post, RunAt, Cancel, RunsHere and lag from any thread; the
+// rest as they say.
 class Loop {
  public:
   using Work = absl::AnyInvocable<void()>;

@@ -116,8 +116,7 @@ std::shared_ptr<const ConnectionFacts> Upstream::Describe(
   return connection == nullptr ? nullptr : connection->facts();
 }
 
-Upstream::Timer Upstream::RunAt(Instant when,
-                                absl::AnyInvocable<void()> work) {
+Upstream::Timer Upstream::RunAt(Instant when, absl::AnyInvocable<void()> work) {
   return impl_->RunAt(when, std::move(work));
 }
 

@@ -39,8 +39,7 @@ absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
 class Upstream::Impl final : public ConnectionOwner {
  public:
   Impl(std::shared_ptr<const Live> live, std::shared_ptr<TlsSessions> sessions)
-      : sessions_(std::move(sessions)),
-        live_(std::move(live)) {}
+      : sessions_(std::move(sessions)), live_(std::move(live)) {}
 
   absl::Status Init();
   void Start(pool::TransportEvents* events,

@@ -40,8 +40,7 @@ class AnswerMemoryTest : public testing::Test {
   }
 
   std::vector<absl::AnyInvocable<void()>> due_;
-  AnswerMemory memory_{1000,
-                       [this](Instant, absl::AnyInvocable<void()> work) {
+  AnswerMemory memory_{1000, [this](Instant, absl::AnyInvocable<void()> work) {
                          due_.push_back(std::move(work));
                        }};
   AnswerMemory::CallerPtr one_ = std::make_shared<Caller>();
@@ -123,8 +122,8 @@ TEST_F(AnswerMemoryTest, ACallerThatReadsIsNotStalled) {
   ASSERT_TRUE(Grow(first.get(), 600));
   first->Offer(600);
   auto second = HoldOf(one_);
-  ASSERT_FALSE(second->Grow(400, waiter_,
-                            MonotonicNow() - 5 * AnswerMemory::kStall));
+  ASSERT_FALSE(
+      second->Grow(400, waiter_, MonotonicNow() - 5 * AnswerMemory::kStall));
   first->Took(MonotonicNow());
   Fire();
   EXPECT_EQ(waiter_->refusals, 0);

@@ -101,8 +101,8 @@ const pool::DialError* Network::EarlyError(ConnId id, bool early) {
 }
 
 void Network::EndByItself(ConnId id, bool early) {
-  const auto reason = dice_->Percent(50) ? CloseReason::kPeerClosed
-                                         : CloseReason::kUnsolicited;
+  const auto reason =
+      dice_->Percent(50) ? CloseReason::kPeerClosed : CloseReason::kUnsolicited;
   if (early && dice_->Percent(30)) {
     const pool::DialError* const error = EarlyError(id, true);
     tell_([&] { pool_->GoAway(id, error, schedule_->now()); });

@@ -263,9 +263,9 @@ void Simulation::AfterEvent() {
   const std::string broken = inspector_->Check(schedule_.now());
   Expect(broken.empty(), broken);
   // What is left for a tick the network has not been asked yet.
-  Expect(inspector_->unfinished() ||
-             inspector_->connections() == network_->live(),
-         "the pool and the network count connections differently");
+  Expect(
+      inspector_->unfinished() || inspector_->connections() == network_->live(),
+      "the pool and the network count connections differently");
   if ((events_ & 15) == 0) CheckModel();
 }
 

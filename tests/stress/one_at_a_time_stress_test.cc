@@ -7,8 +7,6 @@
 // other's token was there, and the other had seen the flag before it was
 // cleared: the token was carried by neither, and the caller it was reserved for
 // waited until the next event of the pool, if there was one.
-#include "pool/one_at_a_time.h"
-
 #include <gtest/gtest.h>
 
 #include <array>
@@ -18,6 +16,7 @@
 #include <thread>
 
 #include "base/time.h"
+#include "pool/one_at_a_time.h"
 
 namespace hotline::pool {
 namespace {
@@ -79,8 +78,8 @@ TEST_F(OneAtATimeStress, WorkIsDoneBeforeBothHaveLeft) {
   std::array<uint64_t, 2> lost{};
   std::array<std::thread, 2> threads;
   for (int i = 0; i < 2; ++i) {
-    threads[i] = std::thread(
-        [&, i] { lost[i] = Play(&sides_[i], sides_[1 - i]); });
+    threads[i] =
+        std::thread([&, i] { lost[i] = Play(&sides_[i], sides_[1 - i]); });
   }
   std::this_thread::sleep_for(kTime);
   over_ = true;
