@@ -21,7 +21,9 @@ namespace {
 // C0, DEL, C1 as UTF-8 and as a bare byte, a line end, marks of direction.
 const std::string kNasty = "\x1b[2J\r\n\x7f\u009b31m\x9b\u202e\u2066\u200f end";
 
-TEST(ShownTextTest, TheStatusPageShowsErrorsOfUpstreamsAndObeysNone) {
+class ShownTextTest : public ::testing::Test {};
+
+TEST_F(ShownTextTest, TheStatusPageShowsErrorsOfUpstreamsAndObeysNone) {
   pool::Snapshot snapshot;
   pool::TargetRow row;
   row.target = "https://a" + kNasty;
@@ -38,7 +40,7 @@ TEST(ShownTextTest, TheStatusPageShowsErrorsOfUpstreamsAndObeysNone) {
       << page;
 }
 
-TEST(ShownTextTest, AnErrorQuotesAnUpstreamAndItsReaderObeysNone) {
+TEST_F(ShownTextTest, AnErrorQuotesAnUpstreamAndItsReaderObeysNone) {
   google::rpc::Status status;
   FillStatus(*MakeError(absl::StatusCode::kAborted, "UPSTREAM_RESET",
                         "the proxy said " + kNasty),
