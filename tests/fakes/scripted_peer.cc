@@ -274,8 +274,7 @@ ScriptedPeer::Impl::Impl(Options options, Script script)
 
 void ScriptedPeer::Impl::Configure() {
   ctx_ = SSL_CTX_new(TLS_server_method());
-  // Weak certificates are shown as well: what is made of them is for the
-  // client.
+  // Weak certificates are shown as well: refusing them is the client's part.
   SSL_CTX_set_security_level(ctx_, 0);
   SSL_CTX_set_mode(ctx_, SSL_MODE_ENABLE_PARTIAL_WRITE |
                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
