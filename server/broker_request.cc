@@ -197,6 +197,10 @@ void RequestCall::Fail(upstream::CallResult result, Instant now) {
   if (!MayRetry(result, now)) return Complete(ErrorOf(result));
 
   broker_->metrics_->RecordRetry(key_.target, ToString(result.verdict));
+  if (result.error == CallError::kTlsRefused) {
+    ++attempts_;
+    return SeekLater(attempts_ - 1, now);
+  }
   if (WasNotProcessed(result.verdict)) {
     if (++free_retries_ >= kFreeRetriesOnUsed) {
       acquire_.reuse = pool::Reuse::kForceNew;
@@ -216,6 +220,8 @@ void RequestCall::Fail(upstream::CallResult result, Instant now) {
 bool RequestCall::MayRetry(const upstream::CallResult& result, Instant now) {
   if (lease_.has_value()) return false;  // Its one connection is gone.
   if (ended() != Ended::kNo || now >= deadline_ || !CanRepeat()) return false;
+  // As a dial whose handshake fails: another address may do better.
+  if (result.error == CallError::kTlsRefused) return attempts_ < max_attempts_;
   if (result.error != CallError::kReset &&
       result.error != CallError::kConnectionGone &&
       // The pool closed the connection under the call.
@@ -239,6 +245,9 @@ ErrorPtr RequestCall::ErrorOf(const upstream::CallResult& result) const {
       error = MakeError(StatusCode::kInternal, "PROTOCOL_ERROR",
                         absl::StrCat(key_.target, ": ", result.message));
       break;
+    case CallError::kTlsRefused:
+      error = RefusedByTls(key_.target, result);
+      break;
     case CallError::kResponseTooLarge:
       error = MakeError(StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",
                         absl::StrCat(key_.target, ": the body is longer than ",
@@ -258,6 +267,12 @@ ErrorPtr RequestCall::ErrorOf(const upstream::CallResult& result) const {
                                absl::StrCat(result.bytes_written));
   error->metadata.emplace_back("bytes_read", absl::StrCat(result.bytes_read));
   return error;
+}
+
+ErrorPtr RefusedByTls(const std::string& target,
+                      const upstream::CallResult& result) {
+  return MakeError(StatusCode::kUnavailable, "TLS_FAILED",
+                   absl::StrCat(target, ": ", result.message));
 }
 
 // UNAVAILABLE promises that nothing was processed; so the worst attempt

@@ -6,6 +6,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "server/broker_acquire.h"
+#include "server/broker_request.h"
 #include "server/proto_time.h"
 
 namespace hotline::server {
@@ -289,6 +290,8 @@ ErrorPtr TunnelCall::ErrorOf(const upstream::CallResult& result) const {
   } else if (result.error == CallError::kProtocol) {
     error = MakeError(StatusCode::kInternal, "PROTOCOL_ERROR",
                       absl::StrCat(key_.target, ": ", result.message));
+  } else if (result.error == CallError::kTlsRefused) {
+    error = RefusedByTls(key_.target, result);
   } else if (ended() == Ended::kCancelled) {
     return EndedError();
   } else {

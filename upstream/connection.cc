@@ -128,6 +128,11 @@ bool Connection::broke_early() {
   return broke_early_;
 }
 
+std::string Connection::tls_refusal() {
+  MutexLock lock(&mu_);
+  return tls_refused_ ? why_ : "";
+}
+
 void Connection::NoteBreakLocked() {
   broke_early_ =
       !answered_ && (HasCallsLocked() || MonotonicNow() - opened_ < kEarly);
@@ -355,9 +360,11 @@ void Connection::FinishClose() {
   }
   News news;
   std::vector<CallHandler*> late;
+  CallResult too_late = NeverSent("the connection was closed");
   {
     MutexLock lock(&mu_);
     state_ = State::kClosed;
+    if (tls_refused_) too_late = NeverSent(why_, CallError::kTlsRefused);
     if (http2_ != nullptr) {
       news = std::exchange(http2_->news, News());
       if (http2_->changed) news.changed = std::move(http2_->changed);
@@ -373,9 +380,7 @@ void Connection::FinishClose() {
   if (news.changed) news.changed();
   if (news.pinged) news.pinged(false);
   TellEndings(&news);
-  for (CallHandler* handler : late) {
-    handler->OnDone(NeverSent("the connection was closed"));
-  }
+  for (CallHandler* handler : late) handler->OnDone(too_late);
 }
 
 }  // namespace hotline::upstream
