@@ -6,6 +6,7 @@
 namespace hotline::pool {
 
 bool Breaker::Counts(const DialError& error) {
+  if (error.callers_check) return false;
   switch (error.failure_class) {
     case FailureClass::kNetwork:
     case FailureClass::kValidation:

@@ -29,7 +29,7 @@ HostPool::HostPool(ShardState* shard, Target* target,
       target_(target),
       key_(std::move(key)),
       hash_(hash),
-      is_default_(key_->mode == Mode::kShared &&
+      is_default_(key_->mode == target->config().default_mode &&
                   key_->options == ConnectionOptions{}) {}
 
 HostPool::~HostPool() {

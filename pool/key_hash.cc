@@ -64,6 +64,7 @@ KeyHash::KeyHash(const HostPoolKey& key, uint64_t seed)
     pool = HashBytes(options.remote_ip, pool + 2);
     pool = HashBytes(options.source_ip, pool + 3);
   }
+  if (!options.validate.empty()) pool = HashBytes(options.validate, pool + 4);
 }
 
 KeyHash::KeyHash(const std::string& target_name, uint64_t seed)

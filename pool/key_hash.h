@@ -14,7 +14,7 @@ namespace hotline::pool {
 // repeated; and not to be foreseen by whoever does not know the seed.
 struct KeyHash {
   KeyHash(const HostPoolKey& key, uint64_t seed);
-  // Of the default HostPool.
+  // Of a target; `pool` is that of a SHARED HostPool without options.
   KeyHash(const std::string& target, uint64_t seed);
 
   uint64_t target;

@@ -144,7 +144,8 @@ Target* Shard::FindOrAddTargetLocked(const std::string& name, uint64_t hash) {
   Target* const raw = target.get();
   targets_.emplace(name, std::move(target));
   known_.PushBack(raw);
-  AddPoolLocked(raw, HostPoolKey{name, {}, Mode::kShared}, hash);
+  const HostPoolKey key{name, {}, raw->config().default_mode};
+  AddPoolLocked(raw, key, KeyHash(key, shared_->seed).pool);
   return raw;
 }
 

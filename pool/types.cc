@@ -1,6 +1,26 @@
 #include "pool/types.h"
 
+#include <charconv>
+
 namespace hotline::pool {
+
+std::string ToText(const ConnectionCheck& check) {
+  return check.method + " " + std::to_string(check.min_status) + "-" +
+         std::to_string(check.max_status) + " " + check.path;
+}
+
+ConnectionCheck CheckOfText(std::string_view text) {
+  ConnectionCheck check;
+  const size_t range = text.find(' ') + 1;
+  const size_t dash = text.find('-', range) + 1;
+  const size_t path = text.find(' ', dash) + 1;
+  check.method = text.substr(0, range - 1);
+  const char* const at = text.data();
+  std::from_chars(at + range, at + dash - 1, check.min_status);
+  std::from_chars(at + dash, at + path - 1, check.max_status);
+  check.path = text.substr(path);
+  return check;
+}
 
 std::string_view ToString(CloseReason reason) {
   switch (reason) {

@@ -50,15 +50,30 @@ struct ConnectionOptions {
   std::string tls_profile;  // Empty: what the configuration says.
   std::string remote_ip;    // The address to go to; empty: the name's.
   std::string source_ip;    // The local address; empty: the transport's choice.
+  // The check that each new connection has to pass, as ToText() has it; empty:
+  // the target's own.
+  std::string validate;
 
   friend bool operator==(const ConnectionOptions&,
                          const ConnectionOptions&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const ConnectionOptions& o) {
     return H::combine(std::move(h), o.sni, o.pool_group, o.alpn, o.tls_profile,
-                      o.remote_ip, o.source_ip);
+                      o.remote_ip, o.source_ip, o.validate);
   }
 };
+
+// A request by which the transport checks a new connection before it is lent.
+struct ConnectionCheck {
+  std::string method = "HEAD";
+  std::string path;  // Begins with "/".
+  int min_status = 200;
+  int max_status = 399;
+};
+// One word for each check, "HEAD 200-399 /path", so that keys compare fast; and
+// back. REQUIRES: the method has no blank; `text` is from ToText.
+std::string ToText(const ConnectionCheck& check);
+ConnectionCheck CheckOfText(std::string_view text);
 
 // A HostPool's name: connections in it serve each other's callers.
 struct HostPoolKey {
@@ -102,6 +117,9 @@ struct TargetConfig {
   // The slots of a connection before the first one is known: 0 while unknown
   // (then one is dialled to learn it), 1 where the protocol is HTTP/1.1.
   int expected_streams = 1;
+  // Of the default HostPool, whose options are all empty. Fixed for a target's
+  // life.
+  Mode default_mode = Mode::kShared;
   int warm = 0;  // Connections kept ready in the default HostPool, at least.
   // At most, as arrivals and dial times want it (AdaptiveFloor); not above
   // `warm`: the floor does not move.
@@ -165,6 +183,9 @@ struct DialError {
   FailureClass failure_class = FailureClass::kNetwork;
   const char* reason = "CONNECT_FAILED";
   std::string message;
+  // It failed a check that one caller had asked for (ConnectionOptions::
+  // validate). Connections of others are none the worse for it.
+  bool callers_check = false;
 };
 
 // How long the phases of a dial took. Zero: did not happen.

@@ -84,6 +84,9 @@ ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
   }
   key->target = std::move(target.canonical);
   key->options = server::FromProto(request.options());
+  if (request.has_validate()) {
+    key->options.validate = server::FromProto(request.validate());
+  }
   key->mode = request.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                    : pool::Mode::kShared;
   out->reuse = FromProto(request.reuse());

@@ -231,6 +231,10 @@ void RequestCall::Fail(upstream::CallResult result, Instant now) {
   if (!MayRetry(result, now)) return Complete(ErrorOf(result));
 
   broker_->metrics_->RecordRetry(key_.target, ToString(result.verdict));
+  if (result.error == CallError::kTlsRefused) {
+    ++attempts_;
+    return SeekLater(attempts_ - 1, now);
+  }
   if (WasNotProcessed(result.verdict)) {
     if (++free_retries_ >= kFreeRetriesOnUsed) {
       acquire_.reuse = pool::Reuse::kForceNew;
@@ -250,6 +254,8 @@ void RequestCall::Fail(upstream::CallResult result, Instant now) {
 bool RequestCall::MayRetry(const upstream::CallResult& result, Instant now) {
   if (lease_.has_value()) return false;  // Its one connection is gone.
   if (ended() != Ended::kNo || now >= deadline_ || !CanRepeat()) return false;
+  // As a dial whose handshake fails: another address may do better.
+  if (result.error == CallError::kTlsRefused) return attempts_ < max_attempts_;
   if (result.error != CallError::kReset &&
       result.error != CallError::kConnectionGone &&
       // The pool closed the connection under the call.
@@ -281,6 +287,9 @@ ErrorPtr RequestCall::ErrorOf(const upstream::CallResult& result) const {
       // The upstream has processed it: no time to come again.
       error->retry_after.reset();
       break;
+    case CallError::kTlsRefused:
+      error = RefusedByTls(key_.target, result);
+      break;
     case CallError::kResponseTooLarge:
       error = MakeError(StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",
                         absl::StrCat(key_.target, ": the body is longer than ",
@@ -300,6 +309,12 @@ ErrorPtr RequestCall::ErrorOf(const upstream::CallResult& result) const {
                                absl::StrCat(result.bytes_written));
   error->metadata.emplace_back("bytes_read", absl::StrCat(result.bytes_read));
   return error;
+}
+
+ErrorPtr RefusedByTls(const std::string& target,
+                      const upstream::CallResult& result) {
+  return MakeError(StatusCode::kUnavailable, "TLS_FAILED",
+                   absl::StrCat(target, ": ", result.message));
 }
 
 // UNAVAILABLE promises that nothing was processed; so the worst attempt

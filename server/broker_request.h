@@ -16,6 +16,10 @@
 
 namespace hotline::server {
 
+// The error of a call that ended with kTlsRefused.
+ErrorPtr RefusedByTls(const std::string& target,
+                      const upstream::CallResult& result);
+
 // An attempt is begun by Run and ends with EndAttempt, and then Succeed or Fail
 // of the class that made it.
 class RequestCall : public PooledCall,

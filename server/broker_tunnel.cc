@@ -290,6 +290,8 @@ ErrorPtr TunnelCall::ErrorOf(const upstream::CallResult& result) const {
   } else if (result.error == CallError::kProtocol) {
     error = MakeError(StatusCode::kInternal, "PROTOCOL_ERROR",
                       absl::StrCat(key_.target, ": ", result.message));
+  } else if (result.error == CallError::kTlsRefused) {
+    error = RefusedByTls(key_.target, result);
   } else if (ended() == Ended::kCancelled) {
     return EndedError();
   } else {

@@ -306,12 +306,10 @@ class Resolver {
     out_.targets.emplace(parsed.canonical, std::move(out));
   }
 
-  // Nothing can be asked where nobody knows what is spoken; and tunnels use
-  // connections that are not in the warm floor's pool.
+  // No request can be sent where the protocol is not known.
   void CheckRaw(const v1::Target& in, const std::string& path,
                 const TargetSettings& out) {
     const std::pair<const char*, bool> wrong[] = {
-        {".warm", in.warm() > 0},
         {".validate", in.has_validate()},
         {".probe", in.has_probe() && out.probe_is_asked_for},
     };
@@ -421,7 +419,12 @@ absl::Status Refuse(const ConfigFaults& faults) {
 }  // namespace
 
 const TargetSettings& Settings::ForTarget(std::string_view target) const {
-  const auto found = targets.find(target);
+  auto found = targets.find(target);
+  if (found == targets.end() && !targets.empty()) {
+    // A caller's dot at the end of a name must not lift a limit, nor lead past
+    // a proxy.
+    found = targets.find(OtherSpelling(target));
+  }
   return found == targets.end() ? default_target : found->second;
 }
 
@@ -429,6 +432,10 @@ pool::TargetConfig Settings::PoolFor(std::string_view target) const {
   pool::TargetConfig out = ForTarget(target).pool;
   // With TLS the upstream chooses the protocol: one connection will tell.
   out.expected_streams = target.starts_with("https://") ? 0 : 1;
+  // A floor is kept for what was configured, as it is spelt there.
+  if (!targets.contains(target)) out.warm = out.warm_max = 0;
+  const bool raw = target.starts_with("tls://") || target.starts_with("tcp://");
+  out.default_mode = raw ? pool::Mode::kExclusive : pool::Mode::kShared;
   return out;
 }
 

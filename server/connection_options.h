@@ -3,6 +3,8 @@
 #ifndef HOTLINE_SERVER_CONNECTION_OPTIONS_H_
 #define HOTLINE_SERVER_CONNECTION_OPTIONS_H_
 
+#include <string>
+
 #include "base/text.h"
 #include "hotline/v1/broker.pb.h"
 #include "pool/types.h"
@@ -18,6 +20,23 @@ inline pool::ConnectionOptions FromProto(const v1::ConnectionOptions& in) {
   out.remote_ip = in.remote_ip();
   out.source_ip = in.source_ip();
   return out;
+}
+
+inline std::string FromProto(const v1::ConnectionCheck& in) {
+  pool::ConnectionCheck out;
+  if (!in.method().empty()) out.method = in.method();
+  out.path = in.path();
+  if (in.has_min_status()) out.min_status = in.min_status();
+  if (in.has_max_status()) out.max_status = in.max_status();
+  return pool::ToText(out);
+}
+
+inline void FillCheck(const std::string& validate, v1::ConnectionCheck* out) {
+  const pool::ConnectionCheck in = pool::CheckOfText(validate);
+  out->set_method(in.method);
+  out->set_path(in.path);
+  out->set_min_status(in.min_status);
+  out->set_max_status(in.max_status);
 }
 
 inline void FillOptions(const pool::ConnectionOptions& in,

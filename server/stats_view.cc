@@ -126,6 +126,10 @@ void FillConnection(const pool::ConnectionRow& row, v1::ConnectionStats* out) {
   out->set_connection_id(row.id);
   out->set_target(ToUtf8(row.key.target));
   FillOptions(row.key.options, out->mutable_options());
+  if (const std::string& validate = row.key.options.validate;
+      !validate.empty()) {
+    FillCheck(validate, out->mutable_validate());
+  }
   out->set_mode(row.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                        : v1::MODE_SHARED);
   const std::string_view state = ToString(row.state);

@@ -19,6 +19,9 @@ constexpr size_t kMaxPoolGroupBytes = 64;
 constexpr int kMaxAttempts = 10;
 constexpr int kMaxPageSize = 1000;
 constexpr size_t kMaxProtocolBytes = 64;
+constexpr size_t kMaxCheckPathBytes = 2048;
+constexpr int kLeastStatus = 100;
+constexpr int kMostStatus = 599;
 
 InputError BadOption(std::string field, std::string message) {
   return {"BAD_OPTION", std::move(field), std::move(message)};
@@ -115,6 +118,32 @@ std::optional<InputError> CheckOptions(const v1::ConnectionOptions& options,
   return CheckAddresses(options);
 }
 
+std::optional<InputError> CheckCheck(const v1::ConnectionCheck& check,
+                                     const v1::AcquireRequest& request,
+                                     const ParsedTarget& target) {
+  if (target.raw) return BadOption("validate", "only with https and http");
+  const std::string& path = check.path();
+  ParsedUrl url;
+  if (path.size() > kMaxCheckPathBytes || !path.starts_with('/') ||
+      ParseUrl(request.target() + path, &url)) {
+    return BadOption("validate.path",
+                     "must begin with \"/\" and be the path of a URL, of at "
+                     "most 2048 bytes");
+  }
+  const std::string& method = check.method();
+  if (!method.empty() && method != "HEAD" && method != "GET" &&
+      method != "OPTIONS") {
+    return BadOption("validate.method", "\"HEAD\", \"GET\" or \"OPTIONS\"");
+  }
+  const int least = check.has_min_status() ? check.min_status() : 200;
+  const int most = check.has_max_status() ? check.max_status() : 399;
+  const bool fine = least >= kLeastStatus && most <= kMostStatus;
+  if (fine && least <= most) return std::nullopt;
+  return BadOption("validate",
+                   "min_status and max_status are 100 to 599, and min_status "
+                   "is not above max_status");
+}
+
 std::optional<InputError> CheckHolder(const v1::Holder& holder) {
   const auto too_long = [](const std::string& text) {
     return text.size() > kMaxHolderBytes;
@@ -192,6 +221,9 @@ std::optional<InputError> ValidateAcquire(const v1::AcquireRequest& request,
   }
   if (request.request_id().size() > kMaxRequestIdBytes) {
     return BadOption("request_id", "at most 64 bytes");
+  }
+  if (request.has_validate()) {
+    if (auto bad = CheckCheck(request.validate(), request, *target)) return bad;
   }
   return CheckHolder(request.holder());
 }

@@ -36,6 +36,7 @@ absl::StatusOr<WarmEntry> Convert(int number, const v1::WarmEntry& in) {
   asked.set_target(in.target());
   *asked.mutable_options() = in.options();
   asked.set_mode(in.mode());
+  if (in.has_validate()) *asked.mutable_validate() = in.validate();
   ParsedTarget target;
   if (auto bad = ValidateAcquire(asked, &target)) {
     return Wrong(number, absl::StrCat(bad->field, ": ", bad->message));
@@ -47,6 +48,7 @@ absl::StatusOr<WarmEntry> Convert(int number, const v1::WarmEntry& in) {
   WarmEntry out;
   out.key.target = std::move(target.canonical);
   out.key.options = FromProto(in.options());
+  if (in.has_validate()) out.key.options.validate = FromProto(in.validate());
   out.key.mode = in.mode() == v1::MODE_EXCLUSIVE ? pool::Mode::kExclusive
                                                  : pool::Mode::kShared;
   out.connections = in.connections();
@@ -109,6 +111,9 @@ std::string FormatWarmSet(const std::vector<WarmEntry>& entries) {
     const pool::ConnectionOptions& options = entry.key.options;
     if (!(options == pool::ConnectionOptions())) {
       FillOptions(options, out->mutable_options());
+    }
+    if (!options.validate.empty()) {
+      FillCheck(options.validate, out->mutable_validate());
     }
     out->set_mode(entry.key.mode == pool::Mode::kExclusive ? v1::MODE_EXCLUSIVE
                                                            : v1::MODE_SHARED);

@@ -148,6 +148,11 @@ std::optional<pool::DialError> Connection::TakeEarlyEnd() {
           ") ended the connection before it had answered anything: ", why_)};
 }
 
+std::string Connection::tls_refusal() {
+  MutexLock lock(&mu_);
+  return tls_refused_ ? why_ : "";
+}
+
 void Connection::NoteBreakLocked(std::string why) {
   const bool on_probation =
       MonotonicNow() - probation_began_ < pool::kProbation;
@@ -390,9 +395,11 @@ void Connection::FinishClose() {
   }
   News news;
   std::vector<CallHandler*> late;
+  CallResult too_late = NeverSent("the connection was closed");
   {
     MutexLock lock(&mu_);
     state_ = State::kClosed;
+    if (tls_refused_) too_late = NeverSent(why_, CallError::kTlsRefused);
     if (http2_ != nullptr) {
       news = std::exchange(http2_->news, News());
       if (http2_->changed) news.changed = std::move(http2_->changed);
@@ -408,9 +415,7 @@ void Connection::FinishClose() {
   if (news.changed) news.changed();
   if (news.pinged) news.pinged(false);
   TellEndings(&news);
-  for (CallHandler* handler : late) {
-    handler->OnDone(NeverSent("the connection was closed"));
-  }
+  for (CallHandler* handler : late) handler->OnDone(too_late);
 }
 
 }  // namespace hotline::upstream

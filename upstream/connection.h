@@ -150,6 +150,10 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Once.
   std::optional<pool::DialError> TakeEarlyEnd();
 
+  // Why the peer refused the TLS handshake after our end of it; "": it did not.
+  // Nothing that was sent was processed. Final once its owner is told.
+  std::string tls_refusal();
+
   // Closes soon, on the loop; a running call ends with kCancelled.
   void Close(pool::CloseReason reason);
   // The same at once. On the loop.
@@ -313,7 +317,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   const Call& BeginCallLocked(const Request& request, CallHandler* handler,
                               StreamHandler* streamed, bool end, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  static CallResult NeverSent(const char* why,
+  static CallResult NeverSent(std::string why,
                               CallError error = CallError::kConnectionGone);
   // Gives the call up, with the verdict it has by now.
   void EndCallLocked(Call* call, CallError error, std::string message)
@@ -325,6 +329,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   }
   // The peer is about to end the connection.
   void NoteBreakLocked(std::string why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // How far a call got.
+  Verdict VerdictLocked(StreamId stream) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // All fail: the connection has ended.
   void LoseAllLocked(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Its result is final.
@@ -420,6 +427,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool ended_on_probation_ ABSL_GUARDED_BY(mu_) = false;
   bool tls_failed_ ABSL_GUARDED_BY(mu_) = false;
   Instant probation_began_ ABSL_GUARDED_BY(mu_) = MonotonicNow();
+  bool tls_refused_ ABSL_GUARDED_BY(mu_) = false;
   std::string why_ ABSL_GUARDED_BY(mu_);  // It is of no use any more.
   // The earliest RunAt that is under way; deadline_ names it, once it is there.
   Instant deadline_armed_ ABSL_GUARDED_BY(mu_) = kNever;

@@ -48,11 +48,11 @@ size_t BytesOf(const std::vector<Header>& headers) {
 
 // Calls: begun by whoever was lent the connection.
 
-CallResult Connection::NeverSent(const char* why, CallError error) {
+CallResult Connection::NeverSent(std::string why, CallError error) {
   CallResult result;
   result.error = error;
   result.verdict = Verdict::kNotSent;
-  result.message = why;
+  result.message = std::move(why);
   return result;
 }
 
@@ -169,10 +169,17 @@ void Connection::FinishCallLocked(Call* call) {
   http2_->news.others.push_back(std::move(node.mapped()));
 }
 
+Verdict Connection::VerdictLocked(StreamId stream) const {
+  const Verdict verdict = codec_->VerdictOf(stream);
+  const bool unread =
+      verdict == Verdict::kPartial || verdict == Verdict::kSentUnknown;
+  return tls_refused_ && unread ? Verdict::kRefusedByPeer : verdict;
+}
+
 void Connection::EndCallLocked(Call* call, CallError error,
                                std::string message) {
   call->result.error = error;
-  call->result.verdict = codec_->VerdictOf(call->stream);
+  call->result.verdict = VerdictLocked(call->stream);
   call->result.message = std::move(message);
   codec_->Cancel(call->stream);
   cut_off_ = tunnel_;
@@ -190,11 +197,14 @@ void Connection::EndAllLocked(CallError error, const std::string& message) {
 
 void Connection::LoseAllLocked(const std::string& why) {
   const auto lose = [&](Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    const Verdict verdict = codec_->VerdictOf(call->stream);
-    EndCallLocked(call,
-                  verdict == Verdict::kNotSent ? CallError::kConnectionGone
-                                               : CallError::kReset,
-                  why);
+    const Verdict verdict = VerdictLocked(call->stream);
+    CallError error = CallError::kReset;
+    if (tls_refused_ && verdict != Verdict::kResponseStarted) {
+      error = CallError::kTlsRefused;
+    } else if (verdict == Verdict::kNotSent) {
+      error = CallError::kConnectionGone;
+    }
+    EndCallLocked(call, error, why);
   };
   if (first_.stream != 0 && !first_.ended) lose(&first_);
   while (http2_ != nullptr && !http2_->others.empty()) {

@@ -104,7 +104,10 @@ void Connection::DecryptLocked(std::string_view bytes) {
       TakeEndLocked(!sender_.broken(), "the upstream closed the connection");
     } else if (result != TlsResult::kWantInput) {
       tls_failed_ = true;
+      tls_refused_ = engine_->refused() && !answered_;
       TakeEndLocked(false, "TLS: " + engine_->error());
+      // It did not close an idle connection: it had never accepted it.
+      if (tls_refused_) close_reason_ = pool::CloseReason::kError;
     }
     break;
   }

@@ -65,7 +65,7 @@ bool DialImpl::FindRoute() {
                 absl::StrCat("\"", request_.target, "\" is not a target"));
   }
   parts_ = *parts;
-  host_ = parts_.host;
+  host_ = parts_.lookup;
   port_ = parts_.port;
   const EgressPolicy& egress = settings_->egress;
   if (!request_.sni.empty() && egress.DeniesName(request_.sni)) {
@@ -211,9 +211,11 @@ void DialImpl::GiveUp() {
   io_.reset();
   engine_.reset();
   const AddressTicket ticket = std::exchange(result_.ticket, {});
-  // A proxy that does not want to is in good health.
+  // A proxy that does not want to is in good health, and so is an address whose
+  // answer did not please one caller.
   if (!aborted_ && !std::exchange(local_failure_, false) &&
-      std::string_view(worst_->reason) != "PROXY_REFUSED") {
+      std::string_view(worst_->reason) != "PROXY_REFUSED" &&
+      !worst_->callers_check) {
     keeper_->Broke(request_.target, ticket, worst_->message, MonotonicNow());
   }
   keeper_->Closed(request_.target, ticket);
@@ -252,6 +254,7 @@ Task<bool> DialImpl::AskProxy(std::string out, std::string* problem) {
         case ProxyAnswer::Verdict::kMore:
           break;
         case ProxyAnswer::Verdict::kOpen:
+          first_ = answer.rest();
           co_return true;
         case ProxyAnswer::Verdict::kRefused:
           *problem = absl::StrCat("it answers ", answer.status());

@@ -113,7 +113,7 @@ class DialImpl final : public Dial,
   const Instant deadline_;
 
   TargetParts parts_;
-  // Where TCP leads: the target's own host, or its proxy.
+  // Where TCP leads: the target's own host, or its proxy. For DNS.
   std::string host_;
   uint16_t port_ = 0;
   bool proxied_ = false;
@@ -135,7 +135,9 @@ class DialImpl final : public Dial,
   std::string where_;  // "example.com (192.0.2.1:443)".
   ConnectionFacts facts_;
   std::string chosen_;  // By ALPN; empty: nothing.
-  std::string early_;   // Received with the handshake's end.
+  // Received with the proxy's answer, from behind the tunnel.
+  std::string first_;
+  std::string early_;  // Received with the handshake's end.
   std::unique_ptr<SocketIo> io_;
   std::unique_ptr<TlsEngine> engine_;
   std::shared_ptr<Connection> connection_;

@@ -101,6 +101,7 @@ bool DialImpl::ChooseProfile() {
 
 Task<bool> DialImpl::Try() {
   timed_out_ = false;
+  first_.clear();
   early_.clear();
   facts_.protocol = !parts_.raw ? kHttp1 : parts_.tls ? kTls : kTcp;
   Instant start = MonotonicNow();
@@ -110,6 +111,9 @@ Task<bool> DialImpl::Try() {
     Unwatch();
     result_.timings.connect += MonotonicNow() - start;
     if (!open) co_return false;
+    // A server behind tcp:// may well speak first; what that means on HTTP/1.1
+    // is the codec's to say.
+    if (!parts_.tls) early_ = std::move(first_);
   }
   if (parts_.tls) {
     start = MonotonicNow();
@@ -163,6 +167,7 @@ Task<bool> DialImpl::ShakeHands() {
                    TlsEnd("\"" + name + "\" is not a server's name"));
   }
   std::string out;
+  engine_->Feed(first_);
   for (;;) {
     const TlsResult result = engine_->Handshake(&out);
     if (result == TlsResult::kOk) break;
@@ -360,14 +365,20 @@ Task<bool> DialImpl::Validate() {
   while (!answer_) co_await timer_.async_wait(kAwait);
   if (Passes(check, *answer_)) co_return true;
   const CallResult& answer = *answer_;
-  co_return Fail(
-      FailureClass::kValidation, "VALIDATION_FAILED",
-      answer.error == CallError::kNone
-          ? absl::StrCat(check.method.c_str(), " ", check.path.c_str(), " at ",
-                         where_, " was answered with ", answer.response.status,
-                         ", not ", check.min_status, "-", check.max_status)
-          : absl::StrCat(check.method.c_str(), " ", check.path.c_str(), " at ",
-                         where_, ": ", answer.message));
+  if (answer.error == CallError::kTlsRefused) {
+    co_return Fail(FailureClass::kTls, "TLS_FAILED", TlsEnd(answer.message));
+  }
+  // Without the query, which is not everyone's to see.
+  const std::string what =
+      absl::StrCat(check.method.c_str(), " ",
+                   check.path.substr(0, check.path.find('?')), " at ", where_);
+  Fail(FailureClass::kValidation, "VALIDATION_FAILED",
+       answer.error == CallError::kNone
+           ? absl::StrCat(what, " was answered with ", answer.response.status,
+                          ", not ", check.min_status, "-", check.max_status)
+           : absl::StrCat(what, ": ", answer.message));
+  worst_->callers_check = request_.callers_check;
+  co_return false;
 }
 
 void DialImpl::Watch(Instant when) {

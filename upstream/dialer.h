@@ -65,6 +65,7 @@ class Dial {
     std::optional<IpAddress> source;
     uint64_t random = 0;  // Any 64 bits.
     Check validate;
+    bool callers_check = false;  // A caller asked for it, not the operator.
     // Whose connection it is, for the keeper's own tests.
     std::shared_ptr<const pool::HostPoolKey> key;
     // Made to test one address, a proxy's maybe: it counts nowhere.

@@ -89,6 +89,7 @@ enum class CallError : uint8_t {
   kNone,
   kConnectionGone,    // Closed before the request was written.
   kReset,             // Closed or reset by the peer before the answer's end.
+  kTlsRefused,        // The peer refused the TLS handshake after our end of it.
   kTimeout,           // Request::deadline.
   kCancelled,         // CancelCall, or the pool closed the connection.
   kProtocol,          // The answer is not HTTP, or breaks a limit on headers.

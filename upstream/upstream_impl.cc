@@ -173,6 +173,14 @@ upstream::Dial::Request Upstream::Impl::RequestFor(
   request.source = IpAddress::Parse(key->options.source_ip);
   request.random = Random();
   request.validate = policy.validate;
+  if (!key->options.validate.empty()) {
+    auto check = pool::CheckOfText(key->options.validate);
+    request.validate = {.path = std::move(check.path),
+                        .method = std::move(check.method),
+                        .min_status = check.min_status,
+                        .max_status = check.max_status};
+    request.callers_check = true;
+  }
   request.key = std::move(key);
   return request;
 }
@@ -258,6 +266,10 @@ void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
                     absl::StrCat(connection->target(), " (",
                                  connection->facts()->remote_address,
                                  ") closed the connection at once")};
+    if (std::string refusal = connection->tls_refusal(); !refusal.empty()) {
+      result.error = {pool::FailureClass::kTls, "TLS_FAILED",
+                      std::move(refusal)};
+    }
   }
   events_->DialFailed(id, result.error, result.timings, MonotonicNow());
 }
@@ -293,8 +305,12 @@ void Upstream::Impl::OnConnectionClosed(Connection& connection,
   if (reason == pool::CloseReason::kUnsolicited) NoteUnsolicited(connection);
   const Instant now = MonotonicNow();
   if (connection.broke_early()) {
+    const std::string refusal = connection.tls_refusal();
     keeper_->Broke(connection.target(), connection.ticket(),
-                   "connections end before they have answered anything", now);
+                   refusal.empty()
+                       ? "connections end before they have answered anything"
+                       : refusal,
+                   now);
   }
   keeper_->Closed(connection.target(), connection.ticket());
   const auto early = connection.TakeEarlyEnd();
@@ -327,6 +343,9 @@ void Upstream::Impl::StartTest(size_t loop,
   const std::string target = key->target;
   auto request = RequestFor(std::move(key), policy, now->options);
   request.test = address;
+  // What one caller wants to see says nothing about the address.
+  request.validate = policy.validate;
+  request.callers_check = false;
   if (request.validate.path.empty() && !policy.probe_tcp_only) {
     request.validate = policy.probe;
   }

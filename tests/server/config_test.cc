@@ -128,8 +128,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
 }
 
 TEST(ConfigTest, NothingIsAskedOfWhatNobodyKnowsTheProtocolOf) {
-  for (const char* wrong :
-       {"warm: 1", "validate: {path: /}", "probe: {path: /}"}) {
+  for (const char* wrong : {"validate: {path: /}", "probe: {path: /}"}) {
     const auto refused = ParseConfig(
         absl::StrCat("targets: [{target: 'tcp://h:1', ", wrong, "}]"), "t");
     ASSERT_FALSE(refused.ok()) << wrong;

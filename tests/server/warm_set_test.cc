@@ -52,8 +52,9 @@ TEST(WarmSetTest, IsWhatIsReadyTheBusiestFirst) {
 
 TEST(WarmSetTest, ComesBackAsItWas) {
   std::vector<WarmEntry> set = {Entry(kA, 4, 1000), Entry(kB, 1, 0)};
-  set[0].key.options = {"other.example", "own",       "h2",
-                        "modern",        "192.0.2.1", "192.0.2.2"};
+  set[0].key.options = {"other.example",  "own",       "h2",
+                        "modern",         "192.0.2.1", "192.0.2.2",
+                        "GET 200-299 /ok"};
   set[1].key.mode = pool::Mode::kExclusive;
   const auto back = ParseWarmSet(FormatWarmSet(set));
   ASSERT_TRUE(back.ok()) << back.status();

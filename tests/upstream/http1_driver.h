@@ -22,6 +22,8 @@ inline const char* NameOf(CallError error) {
       return "gone";
     case CallError::kReset:
       return "reset";
+    case CallError::kTlsRefused:
+      return "refused by TLS";
     case CallError::kTimeout:
       return "timeout";
     case CallError::kCancelled:

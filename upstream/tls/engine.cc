@@ -17,6 +17,35 @@ namespace {
 
 const BIO_METHOD* WireMethod();
 
+// The peer's fatal alert that an error of the library stands for; 0: none.
+int AlertOf(uint32_t code) {
+  const bool tls = ERR_GET_LIB(code) == ERR_LIB_SSL;
+  const int alert = tls ? ERR_GET_REASON(code) - SSL_AD_REASON_OFFSET : 0;
+  return alert > 0 && alert < 256 ? alert : 0;
+}
+
+// Alerts that a server sends about the client's part of the handshake, and not
+// about what came after it.
+bool RefusesHandshake(int alert) {
+  switch (alert) {
+    case SSL_AD_HANDSHAKE_FAILURE:
+    case SSL_AD_NO_CERTIFICATE:
+    case SSL_AD_BAD_CERTIFICATE:
+    case SSL_AD_UNSUPPORTED_CERTIFICATE:
+    case SSL_AD_CERTIFICATE_REVOKED:
+    case SSL_AD_CERTIFICATE_EXPIRED:
+    case SSL_AD_CERTIFICATE_UNKNOWN:
+    case SSL_AD_UNKNOWN_CA:
+    case SSL_AD_ACCESS_DENIED:
+    case SSL_AD_DECRYPT_ERROR:
+    case SSL_AD_INSUFFICIENT_SECURITY:
+    case SSL_AD_CERTIFICATE_REQUIRED:
+      return true;
+    default:
+      return false;
+  }
+}
+
 class Engine final : public TlsEngine {
  public:
   Engine(std::shared_ptr<const Context> context, std::string name,
@@ -125,6 +154,7 @@ class Engine final : public TlsEngine {
     return facts;
   }
 
+  bool refused() const override { return refused_; }
   const std::string& error() const override { return error_; }
 
   // The library's side.
@@ -148,6 +178,7 @@ class Engine final : public TlsEngine {
     return found.accepted ? ssl_verify_ok : ssl_verify_invalid;
   }
   void Keep(bssl::UniquePtr<SSL_SESSION> session) {
+    accepted_ = true;
     context_->sessions()->Put(session_key_, std::move(session));
   }
 
@@ -176,6 +207,13 @@ class Engine final : public TlsEngine {
     const uint32_t code = TakeLibraryErrorCode();
     if (verify_failed_) return TlsResult::kVerifyFailed;
     error_ = code == 0 ? "TLS failed" : LibraryErrorText(code);
+    if (const int alert = AlertOf(code)) {
+      error_ = std::string("the upstream sent the alert \"") +
+               SSL_alert_desc_string_long(alert) + "\"";
+      refused_ = RefusesHandshake(alert) && !accepted_ &&
+                 !SSL_in_init(ssl_.get()) &&
+                 SSL_version(ssl_.get()) == TLS1_3_VERSION;
+    }
     const int cause =
         ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
     if (cause == SSL_R_WRONG_VERSION_NUMBER && SSL_in_init(ssl_.get())) {
@@ -192,6 +230,8 @@ class Engine final : public TlsEngine {
   std::string_view input_;
   std::string* out_ = nullptr;
   bool verify_failed_ = false;
+  bool accepted_ = false;  // A ticket came: the peer has finished, too.
+  bool refused_ = false;
   int64_t not_after_ = 0;
   std::string session_key_;
   bssl::UniquePtr<SSL_SESSION> offered_;  // Until the handshake is over.

@@ -138,7 +138,14 @@ class TlsEngine {
   // REQUIRES: Handshake said kOk.
   virtual TlsFacts facts() const = 0;
 
-  // For people; of the last kVerifyFailed, kNoProtocol or kFailed.
+  // After Read said kFailed: the peer had not finished the handshake, and says
+  // by an alert that it will not (it wants a client certificate, say). In TLS
+  // 1.3 that comes after our side's end of it; what was written by then was not
+  // looked at. False also where that is not certain.
+  virtual bool refused() const = 0;
+
+  // For people; of the last kVerifyFailed, kNoProtocol or kFailed. Has the name
+  // of the peer's alert, where there was one.
   virtual const std::string& error() const = 0;
 };
 
