@@ -96,6 +96,9 @@ class RequestCall : public PooledCall {
   bool any_failed_ = false;
   std::vector<upstream::Verdict> failed_;
 
+  // Replaces the timer that ends with the call.
+  void SetTimer(upstream::Upstream::Timer timer);
+
   // The running call's name, for CancelAttempt: 0 before it is known.
   Mutex run_mu_;
   upstream::CallId call_ ABSL_GUARDED_BY(run_mu_) = 0;
@@ -103,6 +106,7 @@ class RequestCall : public PooledCall {
   std::optional<LeaseId> call_lease_ ABSL_GUARDED_BY(run_mu_);  // lease_.
   bool lease_gone_ ABSL_GUARDED_BY(run_mu_) = false;
   uint64_t run_ ABSL_GUARDED_BY(run_mu_) = 0;  // Which attempt it is.
+  upstream::Upstream::Timer timer_ ABSL_GUARDED_BY(run_mu_);
 };
 
 // Moves an answer's headers or trailers into a message.
