@@ -263,15 +263,18 @@ void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
   const Budget& dials = shared.dials;
   unfinished_ = unfinished_ || !connections.deliveries_.empty() ||
                 !dials.deliveries_.empty() || connections.search_wanted();
-  Expect(
-      connections.used_ == totals.connections + totals.connection_tokens_held,
-      "connection tokens are not connections");
-  Expect(dials.used_ == totals.dialing + totals.dial_tokens_held,
+  const int connections_due = static_cast<int>(connections.deliveries_.size());
+  const int dials_due = static_cast<int>(dials.deliveries_.size());
+  Expect(dials.used_ == totals.dialing + totals.dial_tokens_held + dials_due,
          "dial tokens are not dials");
   Expect(connections.returning_ == totals.closing,
          "tokens on their way back are miscounted");
-  Expect(connections.waiting_ == totals.in_connection_line &&
-             dials.waiting_ == totals.in_dial_line,
+  Expect(connections.used_ == totals.connections +
+                                  totals.connection_tokens_held +
+                                  connections_due,
+         "connection tokens are not connections");
+  Expect(connections.waiting_ + connections_due == totals.in_connection_line &&
+             dials.waiting_ + dials_due == totals.in_dial_line,
          "a budget's line is miscounted");
   Expect(connections.waiting_ == 0 || connections.used_ >= connections.max_,
          "a connection token is free while somebody waits");

@@ -11,7 +11,8 @@ namespace {
 
 PoolConfig Checked(PoolConfig config) {
   config.shards = std::clamp(config.shards, 1, 65536);
-  config.effects_per_turn = std::max(config.effects_per_turn, 1);
+  // A tick that goes on with what was left adds one, the next tick.
+  config.effects_per_turn = std::max(config.effects_per_turn, 2);
   return config;
 }
 

@@ -163,7 +163,7 @@ struct PoolConfig {
   Duration leak_after = std::chrono::seconds(60);
   // What one thread carries out at most before it leaves the rest to the next
   // one: among it are the grants of others, whose requests it encrypts and
-  // sends. Fixed for the pool's life.
+  // sends. At least 2. Fixed for the pool's life.
   int effects_per_turn = 16;
   static constexpr int kNoTurns = 1 << 30;  // Whoever comes does it all.
 };

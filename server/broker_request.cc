@@ -336,7 +336,16 @@ ErrorPtr RequestCall::Judge(ErrorPtr error) {
   return judged;
 }
 
+void RequestCall::SetTimer(upstream::Upstream::Timer timer) {
+  {
+    MutexLock lock(&run_mu_);
+    std::swap(timer_, timer);
+  }
+  broker_->upstream_->CancelTimer(timer);
+}
+
 void RequestCall::OnCompleting(const ErrorPtr& error) {
+  SetTimer({});
   broker_->metrics_->RecordExecute(key_.target,
                                    error == nullptr ? "" : error->reason,
                                    MonotonicNow() - context_.arrival);

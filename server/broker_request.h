@@ -114,6 +114,8 @@ class RequestCall : public PooledCall,
   // The one whose answer waits for room. Written before it does.
   pool::Handle starved_handle_ = 0;
   upstream::CallId starved_call_ = 0;
+  // Replaces the timer that ends with the call.
+  void SetTimer(upstream::Upstream::Timer timer);
 
   // The running call's name, for CancelAttempt: 0 before it is known.
   Mutex run_mu_;
@@ -122,6 +124,7 @@ class RequestCall : public PooledCall,
   std::optional<LeaseId> call_lease_ ABSL_GUARDED_BY(run_mu_);  // lease_.
   bool lease_gone_ ABSL_GUARDED_BY(run_mu_) = false;
   uint64_t run_ ABSL_GUARDED_BY(run_mu_) = 0;  // Which attempt it is.
+  upstream::Upstream::Timer timer_ ABSL_GUARDED_BY(run_mu_);
 };
 
 // Moves an answer's headers or trailers into a message.

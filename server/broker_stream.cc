@@ -309,9 +309,9 @@ ErrorPtr StreamCall::AnswerLost() const {
 }
 
 void StreamCall::ExpireAt(Instant when) {
-  broker_->upstream_->RunAt(when, [this, weak = weak_from_this()] {
+  SetTimer(broker_->upstream_->RunAt(when, [this, weak = weak_from_this()] {
     if (const auto keep = weak.lock()) Expire();
-  });
+  }));
 }
 
 void StreamCall::Expire() {

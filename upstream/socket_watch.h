@@ -49,7 +49,7 @@ class SocketWatch {
   // What to wait for from now on. With neither, nothing is told, not even that
   // the socket has failed. False: the kernel does not take it (errno says why);
   // nothing may be told any more, so the socket is to be given up.
-  [[nodiscard]] bool SetInterest(Token token, bool read, bool write);
+  bool SetInterest(Token token, bool read, bool write);
   // Before the socket is closed. Nothing is told any more, also of what has
   // been seen already.
   void Remove(Token token);

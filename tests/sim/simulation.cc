@@ -146,7 +146,7 @@ void Simulation::Setup() {
   config_.shards = dice_.Between(1, 3);
   config_.instance = static_cast<uint32_t>(dice_.Bits());
   config_.seed = seed_;
-  if (dice_.Percent(40)) config_.effects_per_turn = dice_.Between(1, 4);
+  if (dice_.Percent(40)) config_.effects_per_turn = dice_.Between(2, 5);
   pool_ = std::make_unique<pool::Pool>(
       config_,
       [this](const std::string& target) { return target_configs_[target]; },

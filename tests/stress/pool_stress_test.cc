@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -88,7 +89,7 @@ class PoolStress : public ::testing::Test {
     request.lease_ttl = std::chrono::minutes(5);
     request.secret = secret_.fetch_add(1, std::memory_order_relaxed);
     request.waiter = wait;
-    wait->Reset();
+    if (wait != nullptr) wait->Reset();
     return pool_->Acquire(request, MonotonicNow());
   }
 
@@ -265,6 +266,52 @@ TEST_F(PoolStress, NothingIsLostWhateverIsDone) {
   std::printf("%llu granted, %llu waited\n",
               static_cast<unsigned long long>(granted.load()),
               static_cast<unsigned long long>(waited.load()));
+  Finish();
+}
+
+// Snapshots are taken some rows at a time, while targets are forgotten and come
+// again: no target has two rows, and what was counted once stays counted.
+TEST_F(PoolStress, SnapshotsLoseNothingWhileTargetsComeAndGo) {
+  config_.shards = 1;
+  config_.max_targets = 150;  // More than a page.
+  target_.probe = ProbeKind::kNone;
+  Start();
+  std::vector<HostPoolKey> keys;
+  for (int i = 0; i < 400; ++i) {
+    keys.push_back({"https://" + std::to_string(i) + ".test:443",
+                    {},
+                    Mode::kExclusive});
+  }
+  std::atomic<bool> over{false};
+  std::atomic<int> snapshots{0};
+  InThreads([&](int thread) {
+    if (thread > 0) {
+      std::mt19937_64 random(thread);
+      while (!over) {
+        const AcquireResult result =
+            Acquire(keys[random() % keys.size()], nullptr, Reuse::kRequireWarm,
+                    /*may_wait=*/false);
+        EXPECT_EQ(result.kind, AcquireResult::kRejected);
+      }
+      return;
+    }
+    uint64_t last = 0;
+    const Instant end = MonotonicNow() + std::chrono::seconds(3);
+    for (; MonotonicNow() < end && !HasFailure(); ++snapshots) {
+      const Snapshot snapshot = pool_->TakeSnapshot({}, MonotonicNow());
+      constexpr int kReason = static_cast<int>(RejectReason::kNoIdleConnection);
+      uint64_t sum = snapshot.forgotten.rejected[kReason];
+      std::set<std::string> names;
+      for (const TargetRow& row : snapshot.targets) {
+        sum += row.counters.rejected[kReason];
+        EXPECT_TRUE(names.insert(row.target).second) << row.target;
+      }
+      EXPECT_GE(sum, last) << "counted, and then not";
+      last = sum;
+    }
+    over = true;
+  });
+  EXPECT_GT(snapshots, 10);
   Finish();
 }
 

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
+#include <memory>
 #include <vector>
+
+#include "upstream/loop.h"
 
 namespace hotline::upstream {
 namespace {
@@ -51,6 +55,44 @@ TEST_F(DeadlineQueueTest, LimitLeavesTheRestDue) {
   for (int i = 0; i < 5; ++i) Add(1, i);
   EXPECT_EQ((std::vector{0, 1}), RunDue(5, 2));
   EXPECT_EQ((std::vector{2, 3, 4}), RunDue(5));
+}
+
+TEST_F(DeadlineQueueTest, WhatIsRemovedIsGoneWithWhatItHolds) {
+  auto held = std::make_shared<int>(1);
+  const std::weak_ptr<int> watch = held;
+  const auto token = queue_.Add(At(10), [held = std::move(held)] {});
+  Add(20, 1);
+  EXPECT_NE(nullptr, queue_.Remove(token));
+  EXPECT_TRUE(watch.expired());
+  EXPECT_EQ(nullptr, queue_.Remove(token));
+  EXPECT_EQ(nullptr, queue_.Remove({}));
+  EXPECT_EQ(At(20), queue_.earliest());
+  EXPECT_EQ(1u, queue_.size());
+  EXPECT_EQ((std::vector{1}), RunDue(30));
+}
+
+TEST_F(DeadlineQueueTest, AMillionThatWereRemovedLeaveNothing) {
+  for (int i = 0; i < 1'000'000; ++i) {
+    queue_.Remove(queue_.Add(At(1000 + i), [] {}));
+    ASSERT_LE(queue_.size(), 1u);
+  }
+  EXPECT_EQ(kNever, queue_.earliest());
+}
+
+TEST(LoopTest, ACancelledDeadlineLeavesTheLoop) {
+  Loop loop;
+  loop.Start();
+  std::promise<void> ran;
+  const Instant now = MonotonicNow();
+  const auto cancelled =
+      loop.RunAt(now + std::chrono::hours(1), [] { FAIL(); });
+  loop.RunAt(now + std::chrono::milliseconds(5), [&] { ran.set_value(); });
+  EXPECT_EQ(2u, loop.deadlines());
+  loop.Cancel(cancelled);
+  ran.get_future().wait();
+  EXPECT_EQ(0u, loop.deadlines());
+  loop.Cancel(cancelled);
+  loop.Cancel({});
 }
 
 }  // namespace

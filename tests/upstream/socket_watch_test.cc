@@ -1,5 +1,6 @@
 #include "upstream/socket_watch.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -142,6 +143,30 @@ TEST_F(SocketWatchTest, AWatcherMayEndWithItsOwnWatch) {
   pair.reset();
   Turn();
   EXPECT_TRUE(ended.expired());
+}
+
+TEST_F(SocketWatchTest, WhatTheKernelDoesNotTakeIsNotKept) {
+  // A file cannot be waited for.
+  const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(file, 0);
+  auto pair = std::make_shared<Pair>();
+  const std::weak_ptr<Pair> kept = pair;
+  EXPECT_EQ(watch_.Add(file, std::move(pair)), 0u);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_TRUE(kept.expired());
+  close(file);
+}
+
+TEST_F(SocketWatchTest, AChangeThatTheKernelDoesNotTakeIsSaid) {
+  SocketWatch::Token token;
+  const auto pair = Watched(&token);
+  EXPECT_TRUE(watch_.SetInterest(token, false, false));
+  const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(dup2(file, pair->watched()), pair->watched());
+  close(file);
+  EXPECT_FALSE(watch_.SetInterest(token, true, false));
+  EXPECT_EQ(errno, EPERM);
+  watch_.Remove(token);
 }
 
 TEST_F(SocketWatchTest, FinishedItKeepsNobodyWaiting) {
