@@ -269,10 +269,10 @@ void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
          "dial tokens are not dials");
   Expect(connections.returning_ == totals.closing,
          "tokens on their way back are miscounted");
-  Expect(connections.used_ == totals.connections +
-                                  totals.connection_tokens_held +
-                                  connections_due,
-         "connection tokens are not connections");
+  Expect(
+      connections.used_ ==
+          totals.connections + totals.connection_tokens_held + connections_due,
+      "connection tokens are not connections");
   Expect(connections.waiting_ + connections_due == totals.in_connection_line &&
              dials.waiting_ + dials_due == totals.in_dial_line,
          "a budget's line is miscounted");

@@ -1,4 +1,5 @@
-// Connections that end before they have served anybody: their dials have failed.
+// Connections that end before they have served anybody: their dials have
+// failed.
 #include <algorithm>
 
 #include "tests/pool/pool_fixture.h"
@@ -71,7 +72,8 @@ TEST_F(ProbationTest, CallersWhoTryAgainAtOnceAreNoStorm) {
   int refused = 0;
   const auto again = [&] {
     Caller& caller = Acquire();
-    refused += caller.rejected() && caller.reason() == RejectReason::kCircuitOpen;
+    refused +=
+        caller.rejected() && caller.reason() == RejectReason::kCircuitOpen;
     return &caller;
   };
   Caller* caller = again();

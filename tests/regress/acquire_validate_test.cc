@@ -41,11 +41,10 @@ class AcquireValidateTest : public BrokerTest {
         }
         if (line.ends_with("/gone")) return;
         const bool head = line.starts_with("HEAD");
-        connection.Write(
-            line.ends_with("/bad")
-                ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
-            : head ? "HTTP/1.1 204 Yes\r\n\r\n"
-                   : OkResponse("x"));
+        connection.Write(line.ends_with("/bad")
+                             ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+                         : head ? "HTTP/1.1 204 Yes\r\n\r\n"
+                                : OkResponse("x"));
       }
     };
   }
@@ -144,9 +143,9 @@ TEST_F(AcquireValidateTest, PoolsAreBoundedByConnections) {
   for (int i = 0; i < 40; ++i) {
     GiveBack(Checked(peer, "/ok?" + std::to_string(i)).get());
   }
-  EXPECT_LE(Look().targets[0].connections[static_cast<int>(
-                pool::ConnState::kReady)],
-            target_config_.max_connections);
+  EXPECT_LE(
+      Look().targets[0].connections[static_cast<int>(pool::ConnState::kReady)],
+      target_config_.max_connections);
 }
 
 TEST(AcquireValidate, IsCheckedItself) {

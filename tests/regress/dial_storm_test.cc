@@ -1,11 +1,11 @@
 // Dial storms.
 //
 // A connection that was made counted as a successful dial, whatever became of
-// it a moment later. So an upstream that accepts and closes was dialled again at
-// once, and again, as fast as it could close: 8 000 to 13 000 times in four
+// it a moment later. So an upstream that accepts and closes was dialled again
+// at once, and again, as fast as it could close: 8 000 to 13 000 times in four
 // seconds, for a warm floor of two that was never there, and on HTTP/2 for a
-// single GET. Nothing backed off, the breaker stayed closed, and no error was to
-// be seen.
+// single GET. Nothing backed off, the breaker stayed closed, and no error was
+// to be seen.
 //
 // Now a connection is on probation until it has served or stood for a second;
 // its end before that is a failed dial, with all that follows from one.

@@ -278,9 +278,8 @@ TEST_F(PoolStress, SnapshotsLoseNothingWhileTargetsComeAndGo) {
   Start();
   std::vector<HostPoolKey> keys;
   for (int i = 0; i < 400; ++i) {
-    keys.push_back({"https://" + std::to_string(i) + ".test:443",
-                    {},
-                    Mode::kExclusive});
+    keys.push_back(
+        {"https://" + std::to_string(i) + ".test:443", {}, Mode::kExclusive});
   }
   std::atomic<bool> over{false};
   std::atomic<int> snapshots{0};

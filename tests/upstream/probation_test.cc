@@ -76,11 +76,9 @@ TEST_F(ProbationTest, ARefusalThatComesAfterTheHandshakeIsOneOfTls) {
 }
 
 TEST_F(ProbationTest, RawConnectionsAreNoException) {
-  const auto peer =
-      PeerThat({}, [](PeerConnection& c) { c.Close(); });
-  EXPECT_FALSE(
-      EndedEarly("tcp://127.0.0.1:" + std::to_string(peer->port()))
-          .message.empty());
+  const auto peer = PeerThat({}, [](PeerConnection& c) { c.Close(); });
+  EXPECT_FALSE(EndedEarly("tcp://127.0.0.1:" + std::to_string(peer->port()))
+                   .message.empty());
   ScriptedPeer::Options options;
   options.tls = LocalhostCert();
   options.alpn = "";
