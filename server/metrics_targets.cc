@@ -168,8 +168,12 @@ TargetFold::TargetFold(size_t max_targets,
     : max_targets_(max_targets) {
   for (const std::string& target : known) {
     if (shown_.size() >= max_targets_) break;
-    shown_.push_back(
-        {.target = target, .pinned = true, .counted = {}, .last = {}});
+    shown_.push_back({.target = target,
+                      .pinned = true,
+                      .served = false,
+                      .score = 0,
+                      .counted = {},
+                      .last = {}});
   }
 }
 
@@ -202,7 +206,7 @@ TargetCounts TargetFold::CountsOf(const Source& source) {
 }
 
 void TargetFold::Score(Sources* sources, Instant now) {
-  const double kept =
+  kept_ =
       std::exp2(-std::max(0.0, ToSeconds(now - scored_at_) / kHalfLifeSeconds));
   scored_at_ = now;
   absl::flat_hash_map<size_t, Seen> seen;
@@ -229,7 +233,7 @@ void TargetFold::Score(Sources* sources, Instant now) {
     if (source.was_seen) {
       const Seen& last = before->second;
       const uint64_t fresh = asked - (asked >= last.asked ? last.asked : 0);
-      source.score = last.score * kept + static_cast<double>(fresh);
+      source.score = last.score * kept_ + static_cast<double>(fresh);
     }
     seen.emplace(absl::HashOf(target), Seen{asked, source.score});
   }
@@ -240,6 +244,8 @@ TargetFold::Shown TargetFold::Begin(std::string_view target,
                                     const Source& source) const {
   Shown shown{.target = std::string(target),
               .pinned = false,
+              .served = source.served,
+              .score = source.score,
               .counted = {},
               .last = {}};
   // Else kOther would fall.
@@ -247,32 +253,43 @@ TargetFold::Shown TargetFold::Begin(std::string_view target,
   return shown;
 }
 
+void TargetFold::ScoreShown(const Sources& sources) {
+  for (Shown& shown : shown_) {
+    const auto found = sources.find(shown.target);
+    shown.score *= kept_;
+    if (found == sources.end()) continue;
+    const Source& source = found->second;
+    shown.score = source.was_seen ? source.score : shown.score + source.score;
+    shown.served = shown.served || source.served;
+  }
+}
+
 void TargetFold::Choose(const Sources& sources) {
   struct Place {
+    bool served;
+    double score;
     std::string_view target;
-    const Source* source;
-    size_t index;  // In shown_.
+    const Source* source;  // Of one without series.
+    size_t index;          // In shown_, of one with.
   };
-  const Source none;
   std::vector<Place> quiet;  // With series; the quietest first.
   absl::flat_hash_set<std::string_view> shown;
   for (size_t i = 0; i < shown_.size(); ++i) {
-    shown.insert(shown_[i].target);
-    const auto found = sources.find(shown_[i].target);
-    if (shown_[i].pinned) continue;
-    quiet.push_back(
-        {shown_[i].target, found == sources.end() ? &none : &found->second, i});
+    const Shown& s = shown_[i];
+    shown.insert(s.target);
+    if (!s.pinned) quiet.push_back({s.served, s.score, s.target, nullptr, i});
   }
   std::vector<Place> busy;  // Without; the busiest first.
   folded_ = 0;
   for (const auto& [target, source] : sources) {
     if (shown.contains(target)) continue;
     ++folded_;
-    if (source.eligible) busy.push_back({target, &source, 0});
+    if (!source.eligible) continue;
+    busy.push_back({source.served, source.score, target, &source, 0});
   }
   const auto busier = [](const Place& a, const Place& b) {
-    return std::tuple(a.source->served, a.source->score, b.target) >
-           std::tuple(b.source->served, b.source->score, a.target);
+    return std::tie(a.served, a.score, b.target) >
+           std::tie(b.served, b.score, a.target);
   };
   const size_t most = std::min(busy.size(), max_targets_);
   std::partial_sort(busy.begin(), busy.begin() + most, busy.end(), busier);
@@ -283,12 +300,10 @@ void TargetFold::Choose(const Sources& sources) {
     shown_.push_back(Begin(next->target, *next->source));
   }
   for (const Place& place : quiet) {
-    if (next == end || !next->source->served) break;
+    if (next == end || !next->served) break;
     // Twice as busy, and by more than a call: else they would take turns.
-    const bool takes = !place.source->served ||
-                       next->source->score > 2 * place.source->score + 1;
-    if (!takes) break;
-    if (place.source != &none) ++folded_;
+    if (place.served && next->score <= 2 * place.score + 1) break;
+    if (sources.contains(shown_[place.index].target)) ++folded_;
     shown_[place.index] = Begin(next->target, *next->source);
     ++next;
     --folded_;
@@ -312,6 +327,7 @@ std::vector<TargetFigures> TargetFold::Fold(
     const UpstreamRows& upstream, Instant now) {
   Sources sources = Gather(snapshot, executes, upstream);
   Score(&sources, now);
+  ScoreShown(sources);
   Choose(sources);
 
   std::vector<TargetFigures> out(shown_.size() + 1);

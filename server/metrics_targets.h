@@ -113,6 +113,8 @@ class TargetFold {
   struct Shown {
     std::string target;
     bool pinned = false;
+    bool served = false;   // Since it has series, or before.
+    double score = 0;      // Kept, and fading, while no source knows it.
     TargetCounts counted;  // What its series show.
     TargetCounts last;     // What its sources had counted when last seen.
   };
@@ -138,6 +140,7 @@ class TargetFold {
                         const UpstreamRows& upstream);
   static TargetCounts CountsOf(const Source& source);
   void Score(Sources* sources, Instant now);
+  void ScoreShown(const Sources& sources);
   void Choose(const Sources& sources);
   Shown Begin(std::string_view target, const Source& source) const;
   static void Count(const Source& source, Shown* shown);
@@ -146,6 +149,7 @@ class TargetFold {
   std::vector<Shown> shown_;
   absl::flat_hash_map<size_t, Seen> seen_;
   Instant scored_at_{};
+  double kept_ = 0;  // Of a score, since the Fold before.
   size_t folded_ = 0;
 };
 

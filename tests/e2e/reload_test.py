@@ -18,7 +18,6 @@ import unittest
 import grpc
 from hotline.v1 import broker_pb2 as pb
 
-import certs
 import harness
 import wait
 
@@ -92,13 +91,14 @@ class StartTest(harness.EndToEnd):
                     self.assertIn(named, errors)
 
     def test_the_check_names_all_faults_at_once(self):
-        config = self.listen(grpc=["unix:///no/such/directory/h.sock"],
-                             http="192.0.2.1:0")
-        config["upstream"]["ca_file"] = "/no/such/ca.pem"
-        (_, errors), _ = self.both(config)
-        for named in ("/no/such/directory/h.sock", "192.0.2.1:0",
-                      "/no/such/ca.pem"):
-            self.assertIn(named, errors)
+        config = self.with_tls("/no/such/cert.pem", "/no/such/key.pem",
+                               self.authority.cert)
+        config["listen"].update(grpc=["unix:///no/such/directory/h.sock"],
+                                http="192.0.2.1:0")
+        for _, errors in self.both(config):
+            for named in ("/no/such/directory/h.sock", "192.0.2.1:0",
+                          "/no/such/cert.pem"):
+                self.assertIn(named, errors)
 
     def test_what_is_probably_not_meant_is_a_warning(self):
         expired = self.authority.issue("expired", days=-1)
@@ -160,51 +160,82 @@ class ReloadTest(harness.EndToEnd):
         self.assertIn("/no/such/cert.pem", server.log())
 
     def test_what_is_refused_is_seen_by_no_target(self):
-        server = self.start_hotlined(
-            {"pool": {"max_connections_per_target": 10, "max_targets": 100000}})
-        # Each has to be read before the last one is found to be missing.
-        many = []
-        for i in range(40):
-            own = certs.self_signed(self.directory, "own%d" % i)
-            many.append({"name": "p%d" % i, "client_certificate": {
-                "cert_file": own.cert, "key_file": own.key}})
-        server.config["tls_profiles"] = many
-        server.config["pool"]["max_connections_per_target"] = 3
-        server.config["upstream"]["ca_file"] = "/no/such/ca.pem"
-        stop = threading.Event()
+        # A file that stands still where it is read, until the test goes on.
+        pipe = os.path.join(self.directory, "pipe.pem")
+        os.mkfifo(pipe)
+        over = threading.Event()
+        feeder = threading.Thread(target=self.feed, args=(pipe, over))
+        self.addCleanup(feeder.join)
+        self.addCleanup(over.set)
+        server = self.start_hotlined()
+        server.config["upstream"]["ca_file"] = pipe
+        server.config["pool"] = {"max_connections_per_target": 3}
+        server.write_config()
+        seen = 0
+        # Bad when it is read for the first time, the second, …; the last of
+        # these is when everything else has been found to be good.
+        for bad in range(1, 100):
+            refused = server.log().count("configuration refused")
+            for read in range(1, bad + 1):
+                file = self.open_pipe(server, pipe)
+                if file is None:  # It was not read so often.
+                    feeder.start()
+                    self.assertGreater(seen, 1)
+                    return
+                seen += 1
+                self.assertEqual(self.limit_of_a_new_target(server, seen), 10)
+                with file:
+                    file.write("nothing" if read == bad else
+                               self.authority_text())
+            wait.until(lambda n=refused:
+                       server.log().count("configuration refused") > n,
+                       "it is refused", 30)
+            server.process.send_signal(signal.SIGHUP)
+        self.fail("it is read again and again")
 
-        def ask():
-            number = 0
-            while not stop.is_set():
-                number += 1
-                # Refused at once; the target is known from then on.
-                with self.assertRaises(grpc.RpcError):
-                    server.broker.Acquire(pb.AcquireRequest(
-                        target="http://new-%d.test" % number,
-                        reuse=pb.REUSE_REQUIRE_WARM), timeout=10)
+    def authority_text(self):
+        with open(self.authority.cert, encoding="ascii") as file:
+            return file.read()
 
-        thread = threading.Thread(target=ask)
-        thread.start()
+    @staticmethod
+    def try_to_open(pipe):
+        """None as long as nobody reads."""
         try:
-            self.reload(server, "configuration refused")
-            for _ in range(10):
-                before = server.log().count("configuration refused")
-                server.process.send_signal(signal.SIGHUP)
-                wait.until(
-                    lambda n=before:
-                    server.log().count("configuration refused") > n,
-                    "refused again", 30)
-        finally:
-            stop.set()
-            thread.join()
-        limits, token = set(), ""
-        while True:
-            page = server.stats(page_size=1000, page_token=token)
-            limits |= {target.max_connections for target in page.targets}
-            token = page.next_page_token
-            if not token:
-                break
-        self.assertEqual(limits, {10})
+            fd = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+        return os.fdopen(fd, "w", encoding="ascii")
+
+    def open_pipe(self, server, pipe):
+        """For who reads it; None once the configuration is taken."""
+        found = []
+
+        def ready():
+            file = self.try_to_open(pipe)
+            if file is not None:
+                found.append(file)
+            return found or "configuration reloaded" in server.log()
+
+        wait.until(ready, "it is read, or taken", 30)
+        return found[0] if found else None
+
+    def feed(self, pipe, over):
+        """The process looks at files in use every second."""
+        while not over.wait(0.01):
+            file = self.try_to_open(pipe)
+            if file is not None:
+                with file:
+                    file.write(self.authority_text())
+
+    @staticmethod
+    def limit_of_a_new_target(server, number):
+        target = "http://new-%d.test" % number
+        try:  # Refused at once; the target is known from then on.
+            server.broker.Acquire(pb.AcquireRequest(
+                target=target, reuse=pb.REUSE_REQUIRE_WARM), timeout=20)
+        except grpc.RpcError:
+            pass
+        return server.stats(target=target).targets[0].max_connections
 
 
 if __name__ == "__main__":
