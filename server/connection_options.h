@@ -33,8 +33,8 @@ inline std::string FromProto(const v1::ConnectionCheck& in) {
 
 inline void FillCheck(const std::string& validate, v1::ConnectionCheck* out) {
   const pool::ConnectionCheck in = pool::CheckOfText(validate);
-  out->set_method(in.method);
-  out->set_path(in.path);
+  out->set_method(ToUtf8(in.method));
+  out->set_path(ToUtf8(in.path));
   out->set_min_status(in.min_status);
   out->set_max_status(in.max_status);
 }

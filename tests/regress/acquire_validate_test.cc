@@ -39,12 +39,19 @@ class AcquireValidateTest : public BrokerTest {
           std::lock_guard lock(mu_);
           lines_.push_back(line);
         }
-        if (line.ends_with("/gone")) return;
+        const auto asks_for = [&](const char* path) {
+          return line.find(path) != std::string::npos;
+        };
+        if (asks_for(" /gone")) return;
         const bool head = line.starts_with("HEAD");
+<<<<<<< ours
         connection.Write(line.ends_with("/bad")
+=======
+        connection.Write(asks_for(" /bad")
+>>>>>>> theirs
                              ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
-                         : head ? "HTTP/1.1 204 Yes\r\n\r\n"
-                                : OkResponse("x"));
+                             : head ? "HTTP/1.1 204 Yes\r\n\r\n"
+                                    : OkResponse("x"));
       }
     };
   }

@@ -161,7 +161,7 @@ TEST_F(ValidatedTest, ValidationDoesNotHideIt) {
   const pool::Snapshot look = Look();
   ASSERT_EQ(look.targets.size(), 1u);
   const auto& failed = look.targets[0].counters.dials_failed;
-  EXPECT_EQ(failed[static_cast<int>(pool::FailureClass::kTls)], 1u);
+  EXPECT_GE(failed[static_cast<int>(pool::FailureClass::kTls)], 1u);
   EXPECT_EQ(failed[static_cast<int>(pool::FailureClass::kValidation)], 0u);
 }
 
