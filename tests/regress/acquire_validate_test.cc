@@ -44,14 +44,10 @@ class AcquireValidateTest : public BrokerTest {
         };
         if (asks_for(" /gone")) return;
         const bool head = line.starts_with("HEAD");
-<<<<<<< ours
-        connection.Write(line.ends_with("/bad")
-=======
         connection.Write(asks_for(" /bad")
->>>>>>> theirs
                              ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
-                             : head ? "HTTP/1.1 204 Yes\r\n\r\n"
-                                    : OkResponse("x"));
+                         : head ? "HTTP/1.1 204 Yes\r\n\r\n"
+                                : OkResponse("x"));
       }
     };
   }
