@@ -94,7 +94,7 @@ void Connection::DecryptLocked(std::string_view bytes) {
     if (result == TlsResult::kClosed) {
       TakeEndLocked(!sender_.broken(), "the upstream closed the connection");
     } else if (result != TlsResult::kWantInput) {
-      tls_refused_ = engine_->refused() && !answered_;
+      tls_refused_ = engine_->refused();
       TakeEndLocked(false, "TLS: " + engine_->error());
       // It did not close an idle connection: it had never accepted it.
       if (tls_refused_) close_reason_ = pool::CloseReason::kError;

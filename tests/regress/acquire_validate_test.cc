@@ -39,13 +39,15 @@ class AcquireValidateTest : public BrokerTest {
           std::lock_guard lock(mu_);
           lines_.push_back(line);
         }
-        if (line.ends_with("/gone")) return;
+        const auto asks_for = [&](const char* path) {
+          return line.find(path) != std::string::npos;
+        };
+        if (asks_for(" /gone")) return;
         const bool head = line.starts_with("HEAD");
-        connection.Write(
-            line.ends_with("/bad")
-                ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
-            : head ? "HTTP/1.1 204 Yes\r\n\r\n"
-                   : OkResponse("x"));
+        connection.Write(asks_for(" /bad")
+                             ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+                         : head ? "HTTP/1.1 204 Yes\r\n\r\n"
+                                : OkResponse("x"));
       }
     };
   }
@@ -144,9 +146,9 @@ TEST_F(AcquireValidateTest, PoolsAreBoundedByConnections) {
   for (int i = 0; i < 40; ++i) {
     GiveBack(Checked(peer, "/ok?" + std::to_string(i)).get());
   }
-  EXPECT_LE(Look().targets[0].connections[static_cast<int>(
-                pool::ConnState::kReady)],
-            target_config_.max_connections);
+  EXPECT_LE(
+      Look().targets[0].connections[static_cast<int>(pool::ConnState::kReady)],
+      target_config_.max_connections);
 }
 
 TEST(AcquireValidate, IsCheckedItself) {

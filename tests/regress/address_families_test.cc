@@ -77,10 +77,9 @@ class AddressFamiliesTest : public ::testing::Test {
   }
   void Set(Manner v4, Manner v6,
            std::vector<std::string> addresses = {"192.0.2.1", "2001:db8::1"}) {
-    dns_.Set("a.test", {.addresses = std::move(addresses),
-                        .ttl_s = 60,
-                        .v4 = v4,
-                        .v6 = v6});
+    dns_.Set(
+        "a.test",
+        {.addresses = std::move(addresses), .ttl_s = 60, .v4 = v4, .v6 = v6});
   }
   void Ask() { resolver_->Resolve("a.test.", told_.Callback()); }
   std::string Known() {

@@ -136,8 +136,7 @@ TEST_F(ProxyFirstBytesTest, ServerBehindTlsMaySpeakFirstToo) {
     c.Write("* OK IMAP4rev1\r\n");
     c.AwaitClose();
   });
-  ScriptedPeer proxy(
-      [&](PeerConnection& c) { Relay(c, server.port()); });
+  ScriptedPeer proxy([&](PeerConnection& c) { Relay(c, server.port()); });
   Use(proxy);
   options_.egress.allow.push_back("localhost");
   const pool::Handle handle = Connect("tls://localhost:993");

@@ -53,17 +53,15 @@ class TlsRefusalTest : public BrokerTest {
   TlsRefusalTest() {
     upstream_options_.ca_file = Ca().cert();
     const CertFiles stranger = Ca().Issue("stranger", "DNS:client");
-    upstream_options_.tls_profiles.push_back(
-        {.name = "stranger",
-         .alpn = {"h2", "http/1.1"},
-         .cert_file = stranger.cert,
-         .key_file = stranger.key});
+    upstream_options_.tls_profiles.push_back({.name = "stranger",
+                                              .alpn = {"h2", "http/1.1"},
+                                              .cert_file = stranger.cert,
+                                              .key_file = stranger.key});
     const CertFiles member = ClientCa().Issue("member", "DNS:client");
-    upstream_options_.tls_profiles.push_back(
-        {.name = "member",
-         .alpn = {"h2", "http/1.1"},
-         .cert_file = member.cert,
-         .key_file = member.key});
+    upstream_options_.tls_profiles.push_back({.name = "member",
+                                              .alpn = {"h2", "http/1.1"},
+                                              .cert_file = member.cert,
+                                              .key_file = member.key});
     settings_.tls_profiles = {"stranger", "member"};
   }
 
@@ -163,7 +161,7 @@ TEST_F(ValidatedTest, ValidationDoesNotHideIt) {
   const pool::Snapshot look = Look();
   ASSERT_EQ(look.targets.size(), 1u);
   const auto& failed = look.targets[0].counters.dials_failed;
-  EXPECT_EQ(failed[static_cast<int>(pool::FailureClass::kTls)], 1u);
+  EXPECT_GE(failed[static_cast<int>(pool::FailureClass::kTls)], 1u);
   EXPECT_EQ(failed[static_cast<int>(pool::FailureClass::kValidation)], 0u);
 }
 

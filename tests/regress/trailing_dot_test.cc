@@ -124,9 +124,8 @@ class FewDotsTest : public TrailingDotTest {
 
 TEST_F(FewDotsTest, WithDotsEnoughTheNameItselfComesFirst) {
   ScriptedPeer peer(Serve());
-  ASSERT_EQ(
-      Get("http://api.example.test:" + std::to_string(peer.port()) + "/"),
-      "OK");
+  ASSERT_EQ(Get("http://api.example.test:" + std::to_string(peer.port()) + "/"),
+            "OK");
   EXPECT_EQ(dns_.names(), Names{"api.example.test"});
 }
 
@@ -142,10 +141,9 @@ TEST_F(FewDotsTest, NameThatDoesNotExistIsSearchedFor) {
 
 // A server in trouble is no reason to try another host.
 TEST_F(TrailingDotTest, FailureEndsTheSearch) {
-  dns_.Set("api.example.test.search.test",
-           {.addresses = {},
-            .v4 = ScriptedDns::Manner::kFails,
-            .v6 = ScriptedDns::Manner::kFails});
+  dns_.Set("api.example.test.search.test", {.addresses = {},
+                                            .v4 = ScriptedDns::Manner::kFails,
+                                            .v6 = ScriptedDns::Manner::kFails});
   EXPECT_EQ(Get("http://api.example.test:81/"), "DNS_FAILED");
   EXPECT_EQ(dns_.names(), Names{"api.example.test.search.test"});
 }
@@ -189,9 +187,8 @@ TEST(TrailingDot, PolicyMeansBothSpellings) {
     EXPECT_TRUE(policy.Decide("", RpcMethod::kExecute, target).allowed);
     EXPECT_TRUE(policy.Decide("uid:1", RpcMethod::kExecute, target).allowed);
   }
-  EXPECT_FALSE(
-      policy.Decide("", RpcMethod::kExecute, "https://other.test.:443")
-          .allowed);
+  EXPECT_FALSE(policy.Decide("", RpcMethod::kExecute, "https://other.test.:443")
+                   .allowed);
 }
 
 TEST(TrailingDot, SettingsOfOneSpellingHoldForTheOther) {

@@ -110,6 +110,7 @@ class Engine final : public TlsEngine {
     const int limit = static_cast<int>(std::min<size_t>(capacity, INT_MAX));
     const int result = SSL_read(ssl_.get(), buffer, limit);
     if (result <= 0) return Classify(result);
+    accepted_ = true;
     *size = static_cast<size_t>(result);
     return TlsResult::kOk;
   }
@@ -230,7 +231,7 @@ class Engine final : public TlsEngine {
   std::string_view input_;
   std::string* out_ = nullptr;
   bool verify_failed_ = false;
-  bool accepted_ = false;  // A ticket came: the peer has finished, too.
+  bool accepted_ = false;  // Data or a ticket came: the peer has finished, too.
   bool refused_ = false;
   int64_t not_after_ = 0;
   std::string session_key_;
