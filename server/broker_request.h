@@ -85,6 +85,9 @@ class RequestCall : public PooledCall,
   // The attempt failed: again, or for good.
   void Fail(upstream::CallResult result, Instant now);
 
+  // Replaces the timer that ends with the call.
+  void SetTimer(upstream::Upstream::Timer timer);
+
   // upstream::AnswerRoom, for a whole answer; a streamed one has its own.
   bool Grow(upstream::CallId call, size_t have, size_t want) override;
 
@@ -114,8 +117,6 @@ class RequestCall : public PooledCall,
   // The one whose answer waits for room. Written before it does.
   pool::Handle starved_handle_ = 0;
   upstream::CallId starved_call_ = 0;
-  // Replaces the timer that ends with the call.
-  void SetTimer(upstream::Upstream::Timer timer);
 
   // The running call's name, for CancelAttempt: 0 before it is known.
   Mutex run_mu_;
