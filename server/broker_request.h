@@ -81,6 +81,9 @@ class RequestCall : public PooledCall {
   ParsedUrl url_;
   Slot slot_;
 
+  // Replaces the timer that ends with the call.
+  void SetTimer(upstream::Upstream::Timer timer);
+
  private:
   ErrorPtr StartOnLease(const std::string& lease_id, Instant now);
   bool MayRetry(const upstream::CallResult& result, Instant now);
@@ -95,9 +98,6 @@ class RequestCall : public PooledCall {
   upstream::Verdict worst_ = upstream::Verdict::kNotSent;
   bool any_failed_ = false;
   std::vector<upstream::Verdict> failed_;
-
-  // Replaces the timer that ends with the call.
-  void SetTimer(upstream::Upstream::Timer timer);
 
   // The running call's name, for CancelAttempt: 0 before it is known.
   Mutex run_mu_;

@@ -186,7 +186,8 @@ void AddDials(Targets targets, MetricsPage* page) {
   {
     MetricsFamily family(
         page, MetricType::Counter, "hotline_dials_total",
-        "Connections that were tried to make; what failed, by class.");
+        "Connections that were tried to make; what failed, by class. ok: it "
+        "has served, or stood for a second.");
     for (const TargetFigures& t : targets) {
       family.Value({{"target", t.label}, {"result", "ok"}}, t.pool.dials_ok);
       for (size_t i = 0; i < std::size(kFailures); ++i) {

@@ -200,8 +200,8 @@ void Connection::OnHead(StreamId stream, int status,
                         std::vector<Header> headers) {
   Call* const call = FindLocked(stream);
   if (call == nullptr) return;
-  served_ = true;
   if (http2_ != nullptr) {
+    served_ = true;
     call->first_byte = now_;
     call->result.bytes_read += BytesOf(headers);
   } else {

@@ -50,6 +50,7 @@ Pool& PoolTest::pool() {
 void PoolTest::TearDown() {
   if (pool_ == nullptr) return;
   Shutdown();
+  Pass(Duration(0));  // What was left to a tick.
   for (const Caller& caller : callers_) {
     for (const Grant& grant : caller.grants) {
       EndCall(grant.lease);
