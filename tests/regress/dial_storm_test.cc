@@ -42,7 +42,11 @@ const testing::CertFiles& Cert() {
 
 class DialStormTest : public BrokerTest {
  protected:
-  DialStormTest() { upstream_options_.ca_file = Ca().cert(); }
+  DialStormTest() {
+    upstream_options_.ca_file = Ca().cert();
+    // Ten take longer than the test does.
+    target_config_.breaker_failures = 4;
+  }
 
   static ScriptedPeer::Options Secure(const std::string& alpn) {
     ScriptedPeer::Options options;
