@@ -245,6 +245,11 @@ class BadInputTest(harness.EndToEnd):
             timeout=10).lease.lease_id
         self.server.broker.Execute(
             pb.ExecuteRequest(url="http://%s/" % self.host), timeout=10)
+        # A dial counts once its connection has stood for a second.
+        wait.until(lambda: self.dials() == 2, "both dials count")
+
+    def dials(self):
+        return self.server.stats().totals.counters.dials
 
     def picture(self):
         """All that a call could change, but for counts of failed Executes."""
