@@ -310,6 +310,8 @@ size_t Http1Codec::TakeInterim(size_t size) {
     if (!parser_->upgrades_to(upgrade_)) {
       return Refuse("101, but not to the protocol that was asked for");
     }
+    // What follows could be either.
+    if (parser_->announces_body()) return Refuse("101 with a body");
     phase_ = Phase::kUpgraded;
     events_->OnHead(stream_, parser_->status(), parser_->TakeFields());
     return size;

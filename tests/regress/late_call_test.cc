@@ -1,9 +1,9 @@
 // A call that came after the last look of a drain.
 //
-// At the end of the grace period a drain ends all calls that still run. A call on
-// a lease that began a moment later was in nobody's list: it went on until gRPC
-// cut it off, with a bare CANCELLED that says nothing of what the upstream has
-// done.
+// At the end of the grace period a drain ends all calls that still run. A call
+// on a lease that began a moment later was in nobody's list: it went on until
+// gRPC cut it off, with a bare CANCELLED that says nothing of what the upstream
+// has done.
 //
 // Now a call that starts after that look ends at once in the same way, and says
 // that nothing was sent.

@@ -150,6 +150,7 @@ TEST_F(BrokerTest, AnAnswerThatBreaksOffIsAbortedWithItsVerdict) {
 }
 
 TEST_F(BrokerTest, RetriesOfATargetAreBudgeted) {
+  target_config_.breaker_failures = 0;  // Connections that answer nothing.
   settings_.retry_budget_percent = 0;
   broker_->Reconfigure(settings_);
   ScriptedPeer peer([](PeerConnection& connection) {

@@ -233,7 +233,7 @@ TEST(TargetTest, WhatSpeaksNoHttpNeedsAPortAndIsNoUrl) {
   };
   for (const Row& row :
        {Row{"tls://example.com:993", "tls://example.com:993", true},
-        Row{"TCP://Example.com.:80", "tcp://example.com:80", false},
+        Row{"TCP://Example.com.:80", "tcp://example.com.:80", false},
         Row{"tls://[::1]:443", "tls://[::1]:443", true}}) {
     SCOPED_TRACE(row.text);
     ParsedTarget target;

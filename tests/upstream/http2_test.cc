@@ -86,9 +86,8 @@ TEST_F(Http2Test, RequestsWaitForThePeersSettings) {
   EXPECT_TRUE(codec_->WantsWrite());
   const std::string out = Flush(codec_.get());
   EXPECT_THAT(out, testing::StartsWith("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
-  // No push, 1 MiB a stream, 64 KiB of headers; 16 MiB in all.
-  EXPECT_THAT(out,
-              HasSubstr(SettingsFrame({{2, 0}, {4, 1 << 20}, {6, 65536}})));
+  // No push, 64 KiB a stream at first, 64 KiB of headers; 16 MiB in all.
+  EXPECT_THAT(out, HasSubstr(SettingsFrame({{2, 0}, {4, 65536}, {6, 65536}})));
   EXPECT_THAT(out, HasSubstr(WindowFrame(0, (16 << 20) - 65535)));
 
   EXPECT_TRUE(Feed(SettingsFrame({{3, 100}})));
