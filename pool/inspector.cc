@@ -121,8 +121,10 @@ void Inspector::CheckTarget(const Shard& shard, const Target& target,
   totals->dial_tokens_held += target.dial_.holds ? 1 : 0;
   totals->in_connection_line += target.connection_.in_line ? 1 : 0;
   totals->in_dial_line += target.dial_.in_line ? 1 : 0;
-  const bool lines = target.connection_.in_line || target.dial_.in_line ||
-                     target.connection_.holds || target.dial_.holds;
+  // One whose token is on its way is out of the line: it gives that back.
+  const bool lines = target.connection_.ticket.linked() ||
+                     target.dial_.ticket.linked() || target.connection_.holds ||
+                     target.dial_.holds;
   Expect(!lines || target.waiters_ > 0, "in a budget's line for nobody");
   Expect(!target.dial_.holds, "keeps a dial's token");
   CheckBreaker(target, now);

@@ -94,7 +94,9 @@ class AddressTest : public BrokerTest {
     context.arrival = MonotonicNow();
     const ErrorPtr error = broker_->Stats(request, &response, context);
     // There is no such target before the first call.
-    if (error != nullptr) EXPECT_EQ("TARGET_UNKNOWN", error->reason);
+    if (error != nullptr) {
+      EXPECT_EQ("TARGET_UNKNOWN", error->reason);
+    }
     std::map<std::string, v1::AddressStats> rows;
     for (const v1::TargetStats& target : response.targets()) {
       for (const v1::AddressStats& row : target.addresses()) {
