@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import unittest
 
 import grpc
@@ -160,84 +159,19 @@ class ReloadTest(harness.EndToEnd):
         self.assertIn("/no/such/cert.pem", server.log())
 
     def test_what_is_refused_is_seen_by_no_target(self):
-        # A file that stands still where it is read, until the test goes on.
-        pipe = os.path.join(self.directory, "pipe.pem")
-        os.mkfifo(pipe)
-        over = threading.Event()
-        feeder = threading.Thread(target=self.feed, args=(pipe, over))
-        self.addCleanup(feeder.join)
-        self.addCleanup(over.set)
+        """Targets that come while a bad file is looked at, again and again."""
+        bad = os.path.join(self.directory, "bad.pem")
+        with open(bad, "w", encoding="ascii") as file:
+            file.write("nothing")
         server = self.start_hotlined()
-        server.config["upstream"]["ca_file"] = pipe
+        server.config["upstream"]["ca_file"] = bad
         server.config["pool"] = {"max_connections_per_target": 3}
         server.write_config()
-        seen = 0
-        # Bad when it is read for the first time, the second, …; the last of
-        # these is when everything else has been found to be good.
-        for bad in range(1, 100):
-            refused = server.log().count("configuration refused")
-            for read in range(1, bad + 1):
-                file = self.open_pipe(server, pipe)
-                # It was not read so often: what reads now is the look at the
-                # files in use.
-                taken = bad > 1 and server.metrics()[
-                    "hotline_config_last_reload_successful"] == 1
-                if file is None or taken:
-                    if file is not None:
-                        with file:
-                            file.write(self.authority_text())
-                    feeder.start()
-                    self.assertGreater(seen, 1)
-                    return
-                seen += 1
-                self.assertEqual(self.limit_of_a_new_target(server, seen), 10)
-                with file:
-                    file.write("nothing" if read == bad else
-                               self.authority_text())
-            # It may be read once more before that.
-            wait.until(lambda n=refused: self.feed_once(pipe) or
-                       server.log().count("configuration refused") > n,
-                       "it is refused", 30)
+        for number in range(200):
             server.process.send_signal(signal.SIGHUP)
-        self.fail("it is read again and again")
-
-    def authority_text(self):
-        with open(self.authority.cert, encoding="ascii") as file:
-            return file.read()
-
-    @staticmethod
-    def try_to_open(pipe):
-        """None as long as nobody reads."""
-        try:
-            fd = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            return None
-        return os.fdopen(fd, "w", encoding="ascii")
-
-    def open_pipe(self, server, pipe):
-        """For who reads it; None once the configuration is taken."""
-        found = []
-
-        def ready():
-            file = self.try_to_open(pipe)
-            if file is not None:
-                found.append(file)
-            return found or "configuration reloaded" in server.log()
-
-        wait.until(ready, "it is read, or taken", 30)
-        return found[0] if found else None
-
-    def feed(self, pipe, over):
-        """The process looks at files in use every second."""
-        while not over.wait(0.01):
-            self.feed_once(pipe)
-
-    def feed_once(self, pipe):
-        """If it is being read."""
-        file = self.try_to_open(pipe)
-        if file is not None:
-            with file:
-                file.write(self.authority_text())
+            self.assertEqual(self.limit_of_a_new_target(server, number), 10)
+        wait.until(lambda: "configuration refused" in server.log(),
+                   "it is refused")
 
     @staticmethod
     def limit_of_a_new_target(server, number):
