@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -231,7 +232,8 @@ class Connection final : public PeerConnection {
   std::abort();
 }
 
-int Listen(const std::string& address, int* port) {
+// Null: another socket has the port.
+std::optional<int> TryListen(const std::string& address, int* port) {
   const bool v6 = address.find(':') != std::string::npos;
   sockaddr_storage storage{};
   socklen_t length = v6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
@@ -250,13 +252,41 @@ int Listen(const std::string& address, int* port) {
   auto* generic = reinterpret_cast<sockaddr*>(&storage);
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (fd < 0 || bind(fd, generic, length) != 0 || listen(fd, 1024) != 0 ||
-      getsockname(fd, generic, &length) != 0) {
-    Fail("listen");
+  if (fd < 0) Fail("socket");
+  if (bind(fd, generic, length) != 0 || listen(fd, 1024) != 0) {
+    if (errno != EADDRINUSE) Fail("listen");
+    close(fd);
+    return std::nullopt;
   }
+  if (getsockname(fd, generic, &length) != 0) Fail("getsockname");
   *port = ntohs(v6 ? reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port
                    : reinterpret_cast<sockaddr_in*>(&storage)->sin_port);
   return fd;
+}
+
+// A port that is free for other peers as well, at the addresses that tests put
+// beside this one: the kernel chooses it for the one address only.
+bool IsFreeElsewhere(int port, const std::string& address) {
+  for (const char* other :
+       {"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.7"}) {
+    if (address == other) continue;
+    const auto fd = TryListen(other, &port);
+    if (!fd.has_value()) return false;
+    close(*fd);
+  }
+  return true;
+}
+
+int Listen(const std::string& address, int* port) {
+  const int wanted = *port;
+  for (int tries = 0; tries < 100; ++tries) {
+    *port = wanted;
+    const auto fd = TryListen(address, port);
+    if (!fd.has_value()) continue;
+    if (wanted != 0 || IsFreeElsewhere(*port, address)) return *fd;
+    close(*fd);
+  }
+  Fail("no port is free");
 }
 
 }  // namespace
