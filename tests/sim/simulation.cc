@@ -396,6 +396,11 @@ void Simulation::Acquire(Caller* caller) {
   Tell([&] {
     AcquireResult result;
     if (!try_idle || !pool_->AcquireIdle(request, now, &result)) {
+      if (try_idle) {
+        // It may have done what was left to do, and so let others come first.
+        LeaveLine(caller);
+        lines_[LineOf(*caller)].push_back(caller);
+      }
       result = pool_->Acquire(request, now);
     }
     if (result.kind == AcquireResult::kQueued) {
