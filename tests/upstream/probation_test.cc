@@ -199,10 +199,18 @@ TEST_F(ProbationTest, ATunnelHasServedOnceSomethingCame) {
   struct Tunnel final : StreamHandler {
     void OnHead(int, std::vector<Header>) override {}
     void OnBody(std::string) override {}
-    void OnTrailers(std::vector<Header>) override { ended.set_value(); }
+    void OnTrailers(std::vector<Header>) override { End(); }
     void OnSendable() override {}
-    void OnDone(CallResult) override {}
+    void OnDone(CallResult) override {
+      End();
+      done.set_value();
+    }
+    void End() {
+      if (!std::exchange(told, true)) ended.set_value();
+    }
+    bool told = false;
     std::promise<void> ended;
+    std::promise<void> done;
   };
   for (const bool speaks : {true, false}) {
     ScriptedPeer peer([speaks](PeerConnection& c) {
@@ -218,6 +226,7 @@ TEST_F(ProbationTest, ATunnelHasServedOnceSomethingCame) {
       tunnel.ended.get_future().wait();
       upstream().SendBody(handle, call, "", true);
     }
+    tunnel.done.get_future().wait();
     AwaitClosed();
     if (call != 0) {
       EXPECT_EQ(pool_.early(last_id_).message.empty(), speaks);
