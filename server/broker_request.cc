@@ -47,14 +47,17 @@ RequestCall::RequestCall(Broker* broker, CallContext context,
                                      : broker->unknown_caller_) {}
 
 ErrorPtr RequestCall::Begin(const std::string& lease_id, Instant now) {
-  if (!broker_->answers_.Admit(*answer_.caller(), now)) {
-    return broker_->overload_.RefuseAnswers(broker_->answers_.limit());
-  }
+  if (ErrorPtr error = RefuseUnread(now)) return error;
   if (!lease_id.empty()) return StartOnLease(lease_id, now);
   budget_ = broker_->BudgetOf(key_.target);
   budget_->OnRequest(settings_->retry_budget_percent);
   Seek(now);
   return nullptr;
+}
+
+ErrorPtr RequestCall::RefuseUnread(Instant now) const {
+  if (broker_->answers_.Admit(*answer_.caller(), now)) return nullptr;
+  return broker_->overload_.RefuseAnswers(broker_->answers_.limit());
 }
 
 ErrorPtr RequestCall::StartOnLease(const std::string& lease_id, Instant now) {
@@ -88,8 +91,16 @@ void RequestCall::OnSlot(const pool::Grant& grant) {
   slot_ = {grant.lease, grant.conn, grant.handle, grant.uses,
            grant.ready_since};
   dial_ = grant.dial;
-  Run(wait_.limit == pool::WaitLimit::kNone && attempts_ == 1 ? context_.arrival
-                                                              : MonotonicNow());
+  if (wait_.limit == pool::WaitLimit::kNone && attempts_ == 1) {
+    return Run(context_.arrival);
+  }
+  const Instant now = MonotonicNow();
+  // Its caller may have left many small answers unread meanwhile.
+  if (ErrorPtr error = RefuseUnread(now)) {
+    GiveBack(now);
+    return Complete(std::move(error));
+  }
+  Run(now);
 }
 
 // Attempts.

@@ -100,6 +100,8 @@ class RequestCall : public PooledCall,
   void OnRoom() final;
   void OnNoRoom() final;
 
+  // OVERLOADED when the caller leaves too much unread.
+  ErrorPtr RefuseUnread(Instant now) const;
   ErrorPtr StartOnLease(const std::string& lease_id, Instant now);
   bool MayRetry(const upstream::CallResult& result, Instant now);
   ErrorPtr ErrorOf(const upstream::CallResult& result) const;

@@ -384,9 +384,10 @@ void Daemon::TrimMemory() {
   AnswerMemory& answers = broker_->answers();
   answers_peak_ = std::max(answers_peak_, answers.TakePeak());
   if (answers_peak_ < kMuch || answers.used() > answers_peak_ / 2) return;
-  // What many large answers took would stay the allocator's.
+  // What many large answers took would stay the allocator's. Not all of it is
+  // free yet when half of them are: each look that follows expects less.
   malloc_trim(0);
-  answers_peak_ = 0;
+  answers_peak_ /= 2;
 }
 
 void Daemon::RefreshTlsFiles() {
