@@ -156,13 +156,13 @@ void FillLeaseRow(const pool::LeaseRow& row, v1::LeaseStats* out) {
   out->set_session(row.holder.session);
 }
 
-// The rows of one page: positions in the list they were taken from.
+// The rows of one page: positions in the list of all rows.
 struct Page {
   std::vector<size_t> rows;
   std::string next_token;
 };
 
-// Tokens name the view, so that one of another view is noticed.
+// Tokens name the view, so that a token of another view is detected.
 std::string TokenFor(v1::StatsView view, const std::string& key) {
   return absl::StrCat(static_cast<int>(view), ".", absl::BytesToHexString(key));
 }
@@ -246,9 +246,7 @@ ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
                    const std::vector<ExecuteMetrics::Row>& rows,
                    v1::StatsResponse* response) {
   ExecutesByTarget executes;
-  for (const ExecuteMetrics::Row& row : rows) {
-    executes[row.target] = Count(row);
-  }
+  for (const auto& row : rows) executes[row.target] = Count(row);
   FillTotals(snapshot, target, executes, response->mutable_totals());
   switch (request.view()) {
     case v1::STATS_VIEW_SUMMARY:
@@ -264,7 +262,7 @@ ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
     case v1::STATS_VIEW_LEASES:
       return FillPage(
           request, snapshot.leases,
-          // Leases that one message asked for have begun at one time.
+          // Leases acquired by one message have the same start.
           [](const auto& row) {
             return absl::StrFormat(
                 "%016x%016x", row.granted.time_since_epoch().count(), row.id);

@@ -49,7 +49,7 @@ class GatekeeperTest : public ::testing::Test {
   std::vector<std::string> lines_;
 };
 
-TEST_F(GatekeeperTest, WhoHasANameIsForbiddenAndWhoHasNoneIsAskedForIt) {
+TEST_F(GatekeeperTest, DeniesNamedCallersAndAsksOthersForAnIdentity) {
   const Policy policy = Denying();
   EXPECT_EQ(Check(policy, identities_.Get("uid:7")), "NOT_AUTHORIZED");
   EXPECT_EQ(last_->code, absl::StatusCode::kPermissionDenied);
@@ -61,7 +61,7 @@ TEST_F(GatekeeperTest, WhoHasANameIsForbiddenAndWhoHasNoneIsAskedForIt) {
   EXPECT_EQ(gatekeeper_.denials(RpcMethod::kStats, Denial::kNoIdentity), 0u);
 }
 
-TEST_F(GatekeeperTest, EachDenialIsWrittenDownButNotByTheThousand) {
+TEST_F(GatekeeperTest, EachDenialIsCountedAndTheLogIsLimited) {
   const Policy policy = Denying();
   std::this_thread::sleep_for(std::chrono::milliseconds(150));  // The limiter.
   for (int i = 0; i < 1000; ++i) Check(policy, identities_.Get("uid:7"));
@@ -74,7 +74,7 @@ TEST_F(GatekeeperTest, EachDenialIsWrittenDownButNotByTheThousand) {
   EXPECT_EQ(gatekeeper_.denials(kExecute, Denial::kNotAuthorized), 1000u);
 }
 
-TEST_F(GatekeeperTest, ARateLetsASecondsWorthGoAndThenItsShare) {
+TEST_F(GatekeeperTest, ARateAllowsABurstOfOneSecondAndThenItsPace) {
   const Policy policy = With({.requests_per_second = 10});
   const IdentityPtr a = identities_.Get("uid:1");
   const IdentityPtr b = identities_.Get("uid:2");
@@ -99,7 +99,7 @@ TEST_F(GatekeeperTest, ARateLetsASecondsWorthGoAndThenItsShare) {
   EXPECT_EQ(passed, 10);
 }
 
-TEST_F(GatekeeperTest, ARateOfOneIsOneASecond) {
+TEST_F(GatekeeperTest, ARateOfOneAllowsOneRequestASecond) {
   const Policy policy = With({.requests_per_second = 1});
   const IdentityPtr a = identities_.Get("uid:1");
   EXPECT_EQ(Check(policy, a), "OK");
@@ -108,7 +108,7 @@ TEST_F(GatekeeperTest, ARateOfOneIsOneASecond) {
   EXPECT_EQ(Check(policy, a), "OK");
 }
 
-TEST_F(GatekeeperTest, TokensAreCountedAsLongAsTheyLive) {
+TEST_F(GatekeeperTest, TokensCountAsLongAsTheyLive) {
   const IdentityPtr a = identities_.Get("uid:1");
   {
     QuotaToken one;
@@ -127,7 +127,7 @@ TEST_F(GatekeeperTest, TokensAreCountedAsLongAsTheyLive) {
   EXPECT_EQ(a->leases, 0);
 }
 
-TEST_F(GatekeeperTest, SomebodyElsesLeaseIsAuditedAndOtherErrorsAreNot) {
+TEST_F(GatekeeperTest, OnlyUseOfAnotherCallersLeaseIsAudited) {
   const IdentityPtr a = identities_.Get("uid:1");
   gatekeeper_.Note(kExecute, a, *FromLeaseStatus(pool::LeaseStatus::kNotYours));
   gatekeeper_.Note(kExecute, a, *FromLeaseStatus(pool::LeaseStatus::kEnded));
