@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
-#include "upstream/http2.h"
+#include "upstream/codec/http2.h"
 
 namespace hotline::upstream {
 namespace {

@@ -161,36 +161,6 @@ struct ConnectionFacts {
   int64_t certificate_not_after = 0;
 };
 
-// Which addresses may be connected to; see egress.h.
-struct EgressRules {
-  bool default_public = true;  // False: only what `allow` names.
-  std::vector<std::string> allow;
-  std::vector<std::string> deny;
-};
-
-// A request made to see whether a connection works.
-struct Check {
-  std::string path;  // Empty: no such check.
-  std::string method = "HEAD";
-  // 0 and 0: any complete answer will do.
-  int min_status = 200;
-  int max_status = 399;
-};
-
-// How connections to one target are made and checked.
-struct TargetPolicy {
-  // An HTTP proxy to go through by CONNECT, "http://host:port"; empty: none.
-  std::string proxy;
-
-  Check validate;  // Each new one (R10).
-  Check probe{.path = "/", .min_status = 0, .max_status = 0};
-  bool probe_tcp_only = false;
-  // `probe` is somebody's wish: on HTTP/2, too, where a PING would do.
-  bool probe_is_asked_for = false;
-  // One of them for each new connection, in turn; none: Options::tls_profile.
-  std::vector<std::string> tls_profiles;
-};
-
 }  // namespace hotline::upstream
 
 #endif  // HOTLINE_UPSTREAM_TYPES_H_

@@ -11,8 +11,8 @@
 #include <chrono>
 #include <string>
 
-#include "tests/server/broker_fixture.h"
-#include "tests/upstream/http2_server.h"
+#include "tests/server/broker/broker_fixture.h"
+#include "tests/upstream/codec/http2_server.h"
 
 namespace hotline::server {
 namespace {

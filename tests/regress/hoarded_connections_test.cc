@@ -27,7 +27,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "server/admin_http.h"
+#include "server/observe/admin_http.h"
 
 namespace hotline::server {
 namespace {

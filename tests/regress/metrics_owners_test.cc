@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "server/execute_metrics.h"
-#include "server/metrics_targets.h"
+#include "server/broker/call_metrics.h"
+#include "server/observe/metrics_targets.h"
 
 namespace hotline::server {
 namespace {

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "base/lease_id.h"
-#include "server/http_head.h"
-#include "tests/server/broker_fixture.h"
-#include "tests/upstream/http2_server.h"
+#include "server/broker/http_head.h"
+#include "tests/server/broker/broker_fixture.h"
+#include "tests/upstream/codec/http2_server.h"
 
 namespace hotline::server {
 namespace {

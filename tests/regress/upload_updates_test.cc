@@ -14,7 +14,7 @@
 #include <string>
 
 #include "gtest/gtest.h"
-#include "tests/upstream/http2_driver.h"
+#include "tests/upstream/codec/http2_driver.h"
 
 namespace hotline::upstream {
 namespace {

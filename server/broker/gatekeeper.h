@@ -1,0 +1,89 @@
+// Holds callers to the policy, and writes down what it refused.
+#ifndef HOTLINE_SERVER_BROKER_GATEKEEPER_H_
+#define HOTLINE_SERVER_BROKER_GATEKEEPER_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "base/time.h"
+#include "server/broker/call_metrics.h"
+#include "server/broker/error.h"
+#include "server/broker/identity.h"
+#include "server/broker/policy.h"
+
+namespace hotline::server {
+
+// One of what a quota counts, as long as this lives. Move-only.
+class QuotaToken {
+ public:
+  QuotaToken() = default;
+  QuotaToken(QuotaToken&& other) noexcept
+      : identity_(std::move(other.identity_)),
+        counter_(std::exchange(other.counter_, nullptr)) {}
+  QuotaToken& operator=(QuotaToken&& other) noexcept {
+    std::swap(identity_, other.identity_);
+    std::swap(counter_, other.counter_);
+    return *this;
+  }
+  ~QuotaToken() {
+    if (counter_ != nullptr) counter_->fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  // Takes one of at most `most` (0: of any number) by `counter`, which is
+  // `identity`'s. False: there is none left. REQUIRES: it has none yet.
+  bool Take(const IdentityPtr& identity, std::atomic<int>* counter, int most);
+
+ private:
+  IdentityPtr identity_;
+  std::atomic<int>* counter_ = nullptr;
+};
+
+// Why a caller was refused: the label of denials_total.
+enum class Denial : uint8_t { kNotAuthorized, kNoIdentity, kNotYours, kQuota };
+inline constexpr std::array<std::string_view, 4> kDenials = {
+    "not_authorized", "no_identity", "not_yours", "quota"};
+
+// Thread-safe.
+class Gatekeeper {
+ public:
+  // Null: go ahead, within `quota`. `who` null: it has no identity.
+  //
+  // Errors: PERMISSION_DENIED/NOT_AUTHORIZED, UNAUTHENTICATED/NO_IDENTITY,
+  // RESOURCE_EXHAUSTED/QUOTA with RetryInfo. Each is audited.
+  ErrorPtr Check(const Policy& policy, RpcMethod rpc, const IdentityPtr& who,
+                 const Destination& to, Instant now, Quota* quota);
+
+  // RESOURCE_EXHAUSTED/QUOTA for one of a quota's other limits; audited.
+  ErrorPtr OverQuota(RpcMethod rpc, const IdentityPtr& who,
+                     const Destination& to, std::string_view limit,
+                     int64_t most, Duration retry_after);
+
+  // An error that was made elsewhere: audited if it is LEASE_NOT_YOURS.
+  void Note(RpcMethod rpc, const IdentityPtr& who, const Error& error);
+
+  // Whose quota it is: `who`, or the one that all who are nobody share.
+  const IdentityPtr& Accountable(const IdentityPtr& who) const {
+    return who != nullptr ? who : nobody_;
+  }
+
+  uint64_t denials(RpcMethod rpc, Denial denial) const {
+    return denials_[static_cast<size_t>(rpc)][static_cast<size_t>(denial)].load(
+        std::memory_order_relaxed);
+  }
+
+ private:
+  void Audit(Denial denial, RpcMethod rpc, const IdentityPtr& who,
+             const Destination& to);
+
+  const IdentityPtr nobody_ = std::make_shared<const Identity>();
+  std::array<std::array<std::atomic<uint64_t>, kDenials.size()>,
+             kRpcMethods.size()>
+      denials_{};
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_BROKER_GATEKEEPER_H_
