@@ -47,6 +47,7 @@ class OneAtATimeStress : public ::testing::Test {
     uint64_t lost = 0;
     while (!over_.load(std::memory_order_relaxed)) {
       mine->work.store(++mine->rounds, std::memory_order_release);
+      if (mine->rounds % 1024 == 0 && MonotonicNow() > end_) over_ = true;
       one_.Run(
           [this] {
             return sides_[0].work.load(std::memory_order_acquire) != 0 ||
@@ -71,6 +72,7 @@ class OneAtATimeStress : public ::testing::Test {
 
   OneAtATime one_;
   std::array<Side, 2> sides_;
+  const Instant end_ = MonotonicNow() + kTime;
   std::atomic<bool> over_{false};
 };
 
@@ -81,8 +83,6 @@ TEST_F(OneAtATimeStress, WorkIsDoneBeforeBothHaveLeft) {
     threads[i] =
         std::thread([&, i] { lost[i] = Play(&sides_[i], sides_[1 - i]); });
   }
-  std::this_thread::sleep_for(kTime);
-  over_ = true;
   for (std::thread& thread : threads) thread.join();
   const uint64_t rounds = sides_[0].rounds + sides_[1].rounds;
   std::printf("%llu rounds, %llu lost\n",
