@@ -272,14 +272,14 @@ void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
                       std::move(refusal)};
     }
   }
-  events_->DialFailed(id, result.error, result.timings, MonotonicNow());
+  events_->DialFailed(id, result.error, MonotonicNow());
 }
 
 void Upstream::Impl::FailDial(pool::ConnId id, const char* message) {
   if (stopped_) return;
   events_->DialFailed(id,
                       {pool::FailureClass::kNetwork, "CONNECT_FAILED", message},
-                      {}, MonotonicNow());
+                      MonotonicNow());
 }
 
 void Upstream::Impl::NoteUnsolicited(Connection& connection) {

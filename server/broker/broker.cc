@@ -165,13 +165,14 @@ ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
   if (auto denied = Authorize(RpcMethod::kRelease, context, "")) return denied;
   const auto lease = PresentedLease(request.lease_id(), context);
   if (!lease.has_value()) return BadLeaseId();
+  pool::CallTag running = 0;
   const pool::LeaseStatus status =
-      pool_->Release(*lease, FromProto(request.outcome()), now);
+      pool_->Release(*lease, FromProto(request.outcome()), now, &running);
   switch (status) {
     case pool::LeaseStatus::kOk:
       // The pool does not close a connection that others use, too.
       if (FromProto(request.outcome()) != pool::Outcome::kOk) {
-        for (const auto& call : registry_->All()) call->OnLeaseGone(*lease);
+        if (auto call = registry_->Find(running)) call->OnLeaseGone(*lease);
       }
       return nullptr;
     case pool::LeaseStatus::kEnded:
@@ -292,20 +293,15 @@ void Broker::AddDesyncs(v1::StatsResponse* response) const {
 }
 
 void Broker::Reclaim(const std::vector<LeaseId>& leases, Instant now) {
-  std::vector<LeaseId> busy_ones;
   for (const LeaseId& lease : leases) {
-    bool busy = false;
-    pool_->Reclaim(lease, now, &busy);
-    if (busy) busy_ones.push_back(lease);
-  }
-  if (busy_ones.empty()) return;
-  for (const auto& call : registry_->All()) {
-    for (const LeaseId& lease : busy_ones) call->OnLeaseGone(lease);
+    pool::CallTag running = 0;
+    pool_->Reclaim(lease, now, &running);
+    if (auto call = registry_->Find(running)) call->OnLeaseGone(lease);
   }
 }
 
 bool Broker::IsHeld(const LeaseId& lease, Instant now) {
-  return pool_->Look(lease, now) == pool::LeaseStatus::kOk;
+  return pool_->StatusOf(lease, now) == pool::LeaseStatus::kOk;
 }
 
 uint64_t Broker::AddSession(OpenSession* session) {

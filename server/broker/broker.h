@@ -77,6 +77,8 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual void Abort() = 0;
   // The lease was given back as unfit: what runs on it ends.
   virtual void OnLeaseGone(const LeaseId& /*lease*/) {}
+  // Identifies the call to the pool and the registry while it is under way.
+  pool::CallTag tag() const { return reinterpret_cast<uintptr_t>(this); }
 };
 
 // Where a tunnel's messages for its caller go. One at a time, from any thread,

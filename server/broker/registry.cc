@@ -33,6 +33,13 @@ std::vector<std::shared_ptr<Call>> Broker::Registry::All() const {
   return all;
 }
 
+std::shared_ptr<Call> Broker::Registry::Find(pool::CallTag tag) {
+  auto* const call = reinterpret_cast<Call*>(tag);
+  Stripe& stripe = StripeOf(call);
+  MutexLock lock(&stripe.mu);
+  return stripe.calls.contains(call) ? call->shared_from_this() : nullptr;
+}
+
 uint64_t Broker::Registry::AddSession(OpenSession* session) {
   uint64_t number;
   bool draining;

@@ -22,6 +22,8 @@ class Broker::Registry {
   void Remove(Call* call);
   bool empty() const;
   std::vector<std::shared_ptr<Call>> All() const;
+  // The call with this tag if it is under way, else null.
+  std::shared_ptr<Call> Find(pool::CallTag tag);
 
   uint64_t AddSession(OpenSession* session);
   void RemoveSession(OpenSession* session);

@@ -63,7 +63,7 @@ ErrorPtr TunnelCall::StartOnLease(Instant now) {
     return FromInput(
         {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
   }
-  const pool::CallStart start = broker_->pool_->BeginCall(*lease_, now);
+  const pool::CallStart start = broker_->pool_->BeginCall(*lease_, tag(), now);
   if (start.status != pool::LeaseStatus::kOk) {
     return broker_->LeaseError(start.status, rpc(), context_);
   }
