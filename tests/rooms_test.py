@@ -332,7 +332,7 @@ class CheckTest(unittest.TestCase):
                 ("upstream/codec/a.cc", "boost/asio/buffer.hpp"),
                 ("upstream/codec/a.cc", "net/loop.h"),
                 ("upstream/codec/a.cc", "base/mutex.h"),
-                ("upstream/connection/a.cc", "upstream/dial/dialer.h"),
+                ("upstream/connection/a.cc", "upstream/dial/dial.h"),
                 ("upstream/connection/a.cc", "nghttp2/nghttp2.h"),
                 ("upstream/connection/a.cc", "ares.h"),
                 ("upstream/dial/a.cc", "upstream/upstream.h"),

@@ -416,7 +416,7 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
     return events_->Probed(id, connection->IsSilent(), MonotonicNow());
   }
   const Instant now = MonotonicNow();
-  if (connection->http2() && !policy.probe_is_asked_for) {
+  if (connection->HasPing() && !policy.probe_is_asked_for) {
     return connection->Ping(
         SaturatingAdd(now, settings->options.probe_timeout),
         [this, id](bool alive) { events_->Probed(id, alive, MonotonicNow()); });
