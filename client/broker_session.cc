@@ -13,7 +13,7 @@
 namespace hotline::client {
 namespace {
 
-// An answer that a thread waits for. (The call ends by its deadline.)
+// An answer that a thread waits for. (The call ends at its deadline.)
 template <typename T>
 class Awaited {
  public:
@@ -98,7 +98,7 @@ void SessionLease::GiveBack() noexcept {
   const bool unwinding = std::uncaught_exceptions() > exceptions_at_birth_;
   const auto core = std::move(core_);
   core_ = nullptr;
-  // Nobody is left to hear of an error; the lease ends with its session.
+  // Errors are dropped; the lease ends with its session.
   core->Call(
       ReleaseItem(std::move(*answer_.mutable_lease()->mutable_lease_id()),
                   unwinding ? v1::OUTCOME_DISCARD : v1::OUTCOME_OK),
@@ -188,7 +188,7 @@ void BrokerSession::AcquireAsync(v1::AcquireRequest request,
        [core = core_, done = std::move(done)](
            absl::Status status, v1::SessionResult* result) mutable {
          if (!status.ok()) return done(std::move(status));
-         // Results are told before the end of their stream is.
+         // Results are delivered before the end of their stream.
          done(SessionLease(core, core->open_stream(),
                            std::move(*result->mutable_acquire())));
        });

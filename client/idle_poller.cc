@@ -7,7 +7,7 @@ namespace hotline::client {
 namespace {
 
 constexpr Duration kInterval = std::chrono::milliseconds(200);
-// How long one look takes when there is nothing to see.
+// Duration of one poll without events.
 constexpr Duration kLook = std::chrono::milliseconds(1);
 constexpr Duration kLookWhileConnecting = std::chrono::milliseconds(100);
 
@@ -43,7 +43,7 @@ void IdlePoller::Run() {
         channel_->GetState(/*try_to_connect=*/false);
     const bool connecting = state == GRPC_CHANNEL_CONNECTING ||
                             state == GRPC_CHANNEL_TRANSIENT_FAILURE;
-    // Waiting for a change is what makes gRPC look.
+    // Waiting for a state change makes gRPC poll.
     channel_->WaitForStateChange(
         state, InFuture(connecting ? kLookWhileConnecting : kLook));
     lock.lock();

@@ -521,13 +521,13 @@ int Main(int argc, char** argv) {
       "over gRPC.",
       "hotlined"};
   app.footer(
-      "Signals: SIGTERM and SIGINT drain and end (a second one ends at once),\n"
-      "SIGHUP reads the configuration anew, as does a change of the file.\n"
-      "Exit codes: 0 ended or valid, 1 could not start or invalid, 2 usage.");
+      "Signals: SIGTERM and SIGINT drain and exit (a second one at once);\n"
+      "SIGHUP reloads the configuration, as does a change of the file.\n"
+      "Exit codes: 0 stopped or valid, 1 could not start or invalid, 2 usage.");
   std::string config_path;
   bool check_only = false;
   app.add_option("--config", config_path,
-                 "YAML configuration (default: none, all defaults)")
+                 "YAML configuration (default: none; every key has a default)")
       ->type_name("FILE");
   app.add_flag(
       "--check-config", check_only,

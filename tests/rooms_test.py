@@ -56,7 +56,7 @@ class Folder:
 # The words of a room, which those below it may use too.
 UPSTREAM_WORDS = ("upstream/types.h", "upstream/options.h")
 POOL_FACE = ("pool/pool.h", "pool/types.h", "pool/snapshot.h",
-             "pool/transport.h")
+             "pool/transport.h", "pool/slot_lease.h")
 OBSERVED = ("server/front/grpc_server.h", "server/front/certificates.h")
 
 FOLDERS = {
@@ -187,6 +187,20 @@ def check_columns(path, text):
             yield f"line {number} has stray white space"
 
 
+# A test waits for a condition; only the helpers that poll one may sleep.
+SLEEP = re.compile(r"\b(?:sleep_for|sleep_until|u?sleep|nanosleep)\s*\(")
+MAY_SLEEP = ("tests/fakes/eventually.h", "tests/e2e/lib/wait.py")
+
+
+def check_sleeps(path, text):
+    if (not path.startswith("tests/") or path in MAY_SLEEP
+            or not path.endswith((".h", ".cc", ".py"))):
+        return
+    match = SLEEP.search(COMMENT_OR_STRING.sub(" ", text))
+    if match:
+        yield f"sleeps: {match.group()}"
+
+
 # Written apart, so that this file passes its own test.
 REGISTRIES = ["registry." + "npmjs.org", "docker" + ".io", "py" + "pi.org",
               "gh" + "cr.io", "quay" + ".io", "gcr" + ".io",
@@ -246,6 +260,7 @@ def check(path, text):
     problems += check_columns(path, text)
     problems += check_reply_text(path, text)
     problems += check_places(path, text)
+    problems += check_sleeps(path, text)
     return problems
 
 
@@ -317,7 +332,7 @@ class CheckTest(unittest.TestCase):
                 ("upstream/codec/a.cc", "boost/asio/buffer.hpp"),
                 ("upstream/codec/a.cc", "net/loop.h"),
                 ("upstream/codec/a.cc", "base/mutex.h"),
-                ("upstream/connection/a.cc", "upstream/dial/dialer.h"),
+                ("upstream/connection/a.cc", "upstream/dial/dial.h"),
                 ("upstream/connection/a.cc", "nghttp2/nghttp2.h"),
                 ("upstream/connection/a.cc", "ares.h"),
                 ("upstream/dial/a.cc", "upstream/upstream.h"),
@@ -410,6 +425,17 @@ class CheckTest(unittest.TestCase):
                      "out->set_tls_cipher(facts->tls_cipher)",
                      'info.set_domain("hotline")', "out->set_place(wait.place)"]:
             self.assertEqual(check("server/broker/a.cc", call + ";\n"), [])
+
+    def test_sleeping_tests_are_caught(self):
+        for path, call in [
+                ("tests/pool/a_test.cc", "std::this_thread::sleep_for(x)"),
+                ("tests/pool/a.h", "usleep(10)"),
+                ("tests/e2e/a_test.py", "time.sleep(1)"),
+                ("tests/e2e/lib/peers.py", "sleep(1)")]:
+            self.assert_caught(path, call + ";\n", "sleeps")
+        for path in ("base/log_writer.cc",) + MAY_SLEEP[1:]:
+            self.assertEqual(check(path, "sleep(1);\n"), [])
+        self.assertEqual(check("tests/a.cc", "// sleep(1)\n"), [])
 
     def test_places_are_caught(self):
         for name in REGISTRIES:

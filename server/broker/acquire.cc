@@ -106,7 +106,7 @@ ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
   return nullptr;
 }
 
-void FillAcquired(const SlotLease& slot, Instant expires,
+void FillAcquired(const pool::SlotLease& slot, Instant expires,
                   const upstream::Upstream& upstream, Instant arrival,
                   Instant now, v1::AcquireResponse* out) {
   FillLease(slot.lease(), expires, now, out->mutable_lease());
@@ -168,7 +168,7 @@ ErrorPtr AcquireCall::MakeHolder() {
   return nullptr;
 }
 
-void AcquireCall::OnSlot(SlotLease slot, Instant) {
+void AcquireCall::OnSlot(pool::SlotLease slot, Instant) {
   FillAcquired(slot, terms_.expires, *parts_->upstream, terms_.context.arrival,
                MonotonicNow(), response_);
   FillWaited(terms_, response_);

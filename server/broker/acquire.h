@@ -19,7 +19,7 @@ class AcquireCall final : public PooledCall {
  private:
   // PooledCall:
   ErrorPtr Prepare(Instant now) override;
-  void OnSlot(SlotLease slot, Instant now) override;
+  void OnSlot(pool::SlotLease slot, Instant now) override;
 
   // Sets the pool's request id, if the caller gave one.
   ErrorPtr MakeRequestId();
@@ -44,7 +44,7 @@ ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
                         pool::HostPoolKey* key, pool::AcquireRequest* out);
 
 // Fills the answer for a lease that was granted, but for its wait.
-void FillAcquired(const SlotLease& slot, Instant expires,
+void FillAcquired(const pool::SlotLease& slot, Instant expires,
                   const upstream::Upstream& upstream, Instant arrival,
                   Instant now, v1::AcquireResponse* out);
 

@@ -8,9 +8,12 @@ using absl::StatusCode;
 using upstream::CallResult;
 using upstream::Verdict;
 
-void Attempt::Take(SlotLease slot) {
+void Attempt::Take(pool::SlotLease slot) {
   slot_ = std::move(slot);
   ++number_;
+  if (!slot_.is_call()) return;
+  MutexLock lock(&mu_);
+  lease_ = slot_.lease();
 }
 
 void Attempt::Start(const upstream::Request& request,
@@ -51,6 +54,14 @@ void Attempt::Cancel() {
     call = call_;
   }
   if (call != 0) upstream_->CancelCall(handle, call);
+}
+
+void Attempt::CancelOn(const LeaseId& lease) {
+  {
+    MutexLock lock(&mu_);
+    if (lease_ != lease) return;
+  }
+  Cancel();
 }
 
 bool WasNotProcessed(Verdict verdict) {

@@ -9,14 +9,14 @@
 //
 // A call that tries again reuses its Attempt, after Release.
 //
-// Thread safety: Cancel may be called from any thread at any time. The rest is
+// Thread safety: Cancel and CancelOn may be called from any thread. The rest is
 // for the thread that drives the call; OnDone may come, and the next attempt
 // begin, on another thread before Start or Open has returned.
 //
 // Invariants:
 //   1. A cancelled Attempt stays cancelled: an upstream call that is begun
 //      later is cancelled as soon as it has begun.
-//   2. The slot is given back exactly once (SlotLease).
+//   2. The slot is given back exactly once (pool::SlotLease).
 #ifndef HOTLINE_SERVER_BROKER_ATTEMPT_H_
 #define HOTLINE_SERVER_BROKER_ATTEMPT_H_
 
@@ -24,11 +24,12 @@
 #include <cstdint>
 #include <utility>
 
+#include "base/lease_id.h"
 #include "base/mutex.h"
 #include "base/time.h"
 #include "pool/pool.h"
+#include "pool/slot_lease.h"
 #include "server/broker/error.h"
-#include "server/broker/slot_lease.h"
 #include "upstream/upstream.h"
 
 namespace hotline::server {
@@ -38,8 +39,8 @@ class Attempt {
   explicit Attempt(upstream::Upstream* upstream) : upstream_(upstream) {}
 
   // Begins the next attempt, on `slot`.
-  void Take(SlotLease slot);
-  const SlotLease& slot() const { return slot_; }
+  void Take(pool::SlotLease slot);
+  const pool::SlotLease& slot() const { return slot_; }
   // Of the attempt, from 1.
   uint64_t number() const { return number_; }
 
@@ -51,6 +52,8 @@ class Attempt {
 
   // Ends the upstream's call with kCancelled.
   void Cancel();
+  // The same if the attempt is a call on `lease`.
+  void CancelOn(const LeaseId& lease);
 
   // The upstream's call has ended. Keeps nothing of a failed answer.
   void End(upstream::CallResult result) {
@@ -71,11 +74,12 @@ class Attempt {
   void Name(uint64_t number, pool::Handle handle, upstream::CallId call);
 
   upstream::Upstream* const upstream_;
-  SlotLease slot_;
+  pool::SlotLease slot_;
   upstream::CallResult result_;
   std::atomic<uint64_t> number_{0};
 
   Mutex mu_;
+  LeaseId lease_ ABSL_GUARDED_BY(mu_);  // If it is a call on a lease.
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   // Of the latest call that has a name; 0 before. It may have ended: to cancel
   // it then does nothing.

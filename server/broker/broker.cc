@@ -165,11 +165,13 @@ ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
   const auto lease = PresentedLease(request.lease_id(), context);
   if (!lease.has_value()) return BadLeaseId();
   const pool::Outcome outcome = FromProto(request.outcome());
-  const pool::LeaseStatus status = parts_->pool->Release(*lease, outcome, now);
+  pool::CallTag running = 0;
+  const pool::LeaseStatus status =
+      parts_->pool->Release(*lease, outcome, now, &running);
   switch (status) {
     case pool::LeaseStatus::kOk:
       // The pool does not close a connection that others use, too.
-      if (outcome != pool::Outcome::kOk) CancelOn(*lease);
+      if (outcome != pool::Outcome::kOk) EndCallOn(*lease, running);
       return nullptr;
     case pool::LeaseStatus::kEnded:
       response->set_already_released(true);
@@ -258,7 +260,8 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
   acquire.secret = UnguessableBits();
   pool::AcquireResult result;
   if (!parts_->pool->AcquireIdle(acquire, now, &result)) return false;
-  SlotLease slot(parts_->pool, result.grant, pool::Outcome::kOk, &MonotonicNow);
+  pool::SlotLease slot(parts_->pool, result.grant, pool::Outcome::kOk,
+                       &MonotonicNow);
   FillAcquired(slot, result.grant.expires, *parts_->upstream, now,
                MonotonicNow(), response);
   *lease = slot.Detach();
@@ -267,18 +270,19 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
 
 void Broker::Reclaim(const std::vector<LeaseId>& leases, Instant now) {
   for (const LeaseId& lease : leases) {
-    bool busy = false;
-    parts_->pool->Reclaim(lease, now, &busy);
-    if (busy) CancelOn(lease);
+    pool::CallTag running = 0;
+    parts_->pool->Reclaim(lease, now, &running);
+    EndCallOn(lease, running);
   }
 }
 
-void Broker::CancelOn(const LeaseId& lease) {
-  if (const auto attempt = registry().AttemptOn(lease)) attempt->Cancel();
+void Broker::EndCallOn(const LeaseId& lease, pool::CallTag running) {
+  if (running == 0) return;
+  if (const auto call = registry().Find(running)) call->OnLeaseGone(lease);
 }
 
 bool Broker::IsHeld(const LeaseId& lease, Instant now) {
-  return parts_->pool->Look(lease, now) == pool::LeaseStatus::kOk;
+  return parts_->pool->StatusOf(lease, now) == pool::LeaseStatus::kOk;
 }
 
 uint64_t Broker::AddSession(OpenSession* session) {

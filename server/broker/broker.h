@@ -127,8 +127,8 @@ class Broker {
   // Null: `rpc` is allowed. For what is answered at once.
   ErrorPtr Authorize(const BrokerSettings& settings, RpcMethod rpc,
                      const CallContext& context, std::string_view target);
-  // Ends the call that runs on a lease that is no more.
-  void CancelOn(const LeaseId& lease);
+  // Ends the call that runs on a lease that has ended; `running` 0: none.
+  void EndCallOn(const LeaseId& lease, pool::CallTag running);
 
   const uint32_t instance_;
   const std::chrono::system_clock::time_point start_time_;

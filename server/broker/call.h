@@ -76,6 +76,12 @@ class Call : public std::enable_shared_from_this<Call> {
   // Ends the call because the process ends: DRAINING if nothing was sent, else
   // the error that its phase calls for.
   virtual void Abort() = 0;
+  // `lease` was given back as unfit, or its holder is gone: ends the call if it
+  // runs on that lease.
+  virtual void OnLeaseGone(const LeaseId& /*lease*/) {}
+
+  // Identifies the call to the pool and the registry until it has completed.
+  pool::CallTag tag() const { return reinterpret_cast<uintptr_t>(this); }
 };
 
 // The caller's end of a tunnel. Called by one thread at a time.

@@ -98,13 +98,9 @@ ErrorPtr Exchange::Begin(const std::string& lease_id, Instant now) {
   return call_.RunOnLease(lease_id, check, now);
 }
 
-ErrorPtr Exchange::Take(SlotLease slot, Instant now) {
-  if (slot.is_call()) {
-    parts_.registry.Bind(
-        slot.lease(),
-        std::shared_ptr<Attempt>(call_.shared_from_this(), &attempt_));
-  } else if (terms_.wait.limit != pool::WaitLimit::kNone ||
-             terms_.attempts > 1) {
+ErrorPtr Exchange::Take(pool::SlotLease slot, Instant now) {
+  if (!slot.is_call() &&
+      (terms_.wait.limit != pool::WaitLimit::kNone || terms_.attempts > 1)) {
     // The caller may have left many small answers unread meanwhile.
     if (ErrorPtr error = RefuseUnread(now)) {
       slot.Release(pool::Outcome::kOk, now);
@@ -116,8 +112,6 @@ ErrorPtr Exchange::Take(SlotLease slot, Instant now) {
 }
 
 void Exchange::GiveBack(Instant now) {
-  const SlotLease& slot = attempt_.slot();
-  if (slot.is_call()) parts_.registry.Unbind(slot.lease());
   attempt_.Release(pool::Outcome::kOk, now);
 }
 

@@ -61,7 +61,7 @@ class Exchange {
 
   // Begins an attempt on `slot`. Not null: the call must not run any more; the
   // slot was given back.
-  ErrorPtr Take(SlotLease slot, Instant now);
+  ErrorPtr Take(pool::SlotLease slot, Instant now);
   Attempt& attempt() { return attempt_; }
 
   // The request that `head` describes, without its body. The views live as long

@@ -31,7 +31,7 @@ ErrorPtr ExecuteCall::Prepare(Instant now) {
   return exchange_.Begin(request_.lease_id(), now);
 }
 
-void ExecuteCall::OnSlot(SlotLease slot, Instant now) {
+void ExecuteCall::OnSlot(pool::SlotLease slot, Instant now) {
   // The call may complete before Start has returned.
   const std::shared_ptr<Call> keep = shared_from_this();
   if (ErrorPtr error = exchange_.Take(std::move(slot), now)) {

@@ -22,9 +22,12 @@ class ExecuteCall final : public PooledCall,
               Completion* completion);
 
  private:
-  // PooledCall:
+  // Call, PooledCall:
+  void OnLeaseGone(const LeaseId& lease) override {
+    exchange_.attempt().CancelOn(lease);
+  }
   ErrorPtr Prepare(Instant now) override;
-  void OnSlot(SlotLease slot, Instant now) override;
+  void OnSlot(pool::SlotLease slot, Instant now) override;
   void OnEnded() override { exchange_.attempt().Cancel(); }
 
   // upstream::CallHandler:

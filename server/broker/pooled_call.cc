@@ -152,7 +152,7 @@ void PooledCall::OnAcquired(pool::AcquireResult result, bool may_wait,
 void PooledCall::OnGrant(const pool::Grant& grant) {
   // A waiter may be granted a slot before Seek has returned.
   const std::shared_ptr<Call> keep = self_;
-  SlotLease slot(parts_->pool, grant, pool::Outcome::kOk, &MonotonicNow);
+  pool::SlotLease slot(parts_->pool, grant, pool::Outcome::kOk, &MonotonicNow);
   bool ended;
   {
     MutexLock lock(&mu_);
@@ -246,11 +246,11 @@ ErrorPtr PooledCall::RunOnLease(
     Instant now) {
   const auto lease = PresentedLease(lease_id, terms_.context);
   if (!lease.has_value()) return BadLeaseId();
-  const pool::CallStart start = parts_->pool->BeginCall(*lease, now);
+  const pool::CallStart start = parts_->pool->BeginCall(*lease, tag(), now);
   if (start.status != pool::LeaseStatus::kOk) {
     return parts_->LeaseError(start.status, rpc_, terms_.context);
   }
-  SlotLease slot(parts_->pool, *lease, start, &MonotonicNow);
+  pool::SlotLease slot(parts_->pool, *lease, start, &MonotonicNow);
   if (ErrorPtr error = check(start)) return error;
   if (ErrorPtr denied = Authorize()) return denied;
   if (ErrorPtr ended = BeginRunning()) return ended;
@@ -338,8 +338,9 @@ void PooledCall::Complete(ErrorPtr error) {
   completion_->OnComplete(std::move(error));
 }
 
-void FillConnection(const upstream::Upstream& upstream, const SlotLease& slot,
-                    Instant now, v1::ConnectionInfo* out) {
+void FillConnection(const upstream::Upstream& upstream,
+                    const pool::SlotLease& slot, Instant now,
+                    v1::ConnectionInfo* out) {
   out->set_connection_id(slot.conn());
   out->set_reused(slot.uses() > 0);
   out->set_calls(slot.uses());

@@ -36,10 +36,10 @@
 #include "base/mutex.h"
 #include "base/time.h"
 #include "pool/pool.h"
+#include "pool/slot_lease.h"
 #include "server/broker/call.h"
 #include "server/broker/parts.h"
 #include "server/broker/proto_time.h"
-#include "server/broker/slot_lease.h"
 
 namespace hotline::server {
 
@@ -114,7 +114,7 @@ class PooledCall : public Call, private pool::Waiter {
   // completes the call.
   virtual ErrorPtr Prepare(Instant now) = 0;
   // The phase is kRunning. Must lead to Complete or SeekLater.
-  virtual void OnSlot(SlotLease slot, Instant now) = 0;
+  virtual void OnSlot(pool::SlotLease slot, Instant now) = 0;
   // Cancelled or aborted: end what runs, which then completes the call.
   virtual void OnEnded() {}
 
@@ -154,8 +154,9 @@ uint64_t UnguessableBits();
 Duration FullJitter(int n, Duration base, Duration cap);
 
 // Fills what the pool and the upstream know of a slot's connection.
-void FillConnection(const upstream::Upstream& upstream, const SlotLease& slot,
-                    Instant now, v1::ConnectionInfo* out);
+void FillConnection(const upstream::Upstream& upstream,
+                    const pool::SlotLease& slot, Instant now,
+                    v1::ConnectionInfo* out);
 
 void FillDialTimings(const pool::DialTimings& dial, v1::Timings* out);
 

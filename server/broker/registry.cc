@@ -5,13 +5,13 @@
 namespace hotline::server {
 
 void Registry::Add(Call* call) {
-  Stripe& stripe = stripes_[IndexOf(call)];
+  Stripe& stripe = stripes_[IndexOf(call->tag())];
   MutexLock lock(&stripe.mu);
   stripe.calls.insert(call);
 }
 
 void Registry::Remove(Call* call) {
-  Stripe& stripe = stripes_[IndexOf(call)];
+  Stripe& stripe = stripes_[IndexOf(call->tag())];
   MutexLock lock(&stripe.mu);
   stripe.calls.erase(call);
 }
@@ -34,25 +34,13 @@ std::vector<std::shared_ptr<Call>> Registry::All() const {
   return all;
 }
 
-void Registry::Bind(const LeaseId& lease, std::weak_ptr<Attempt> attempt) {
-  Stripe& stripe = stripes_[IndexOf(lease)];
+std::shared_ptr<Call> Registry::Find(pool::CallTag tag) const {
+  auto* const call = reinterpret_cast<Call*>(tag);
+  const Stripe& stripe = stripes_[IndexOf(tag)];
   MutexLock lock(&stripe.mu);
-  stripe.attempts.insert_or_assign(lease, std::move(attempt));
-}
-
-void Registry::Unbind(const LeaseId& lease) {
-  Stripe& stripe = stripes_[IndexOf(lease)];
-  MutexLock lock(&stripe.mu);
-  stripe.attempts.erase(lease);
-}
-
-std::shared_ptr<Attempt> Registry::AttemptOn(const LeaseId& lease) const {
-  const Stripe& stripe = stripes_[IndexOf(lease)];
-  MutexLock lock(&stripe.mu);
-  const auto found = stripe.attempts.find(lease);
-  if (found == stripe.attempts.end()) return nullptr;
+  if (!stripe.calls.contains(call)) return nullptr;
   visited_.fetch_add(1, std::memory_order_relaxed);
-  return found->second.lock();
+  return call->shared_from_this();
 }
 
 uint64_t Registry::AddSession(OpenSession* session) {

@@ -85,6 +85,11 @@ class Session final : public OpenSession {
  private:
   friend class SessionCall;
 
+  struct LeaseHash {
+    // Secrets are random.
+    size_t operator()(const LeaseId& id) const { return id.secret; }
+  };
+
   enum class State : uint8_t {
     kOpen,
     kEnding,     // Items are refused; what runs is answered, then Finish.
@@ -157,7 +162,7 @@ class Session final : public OpenSession {
       ABSL_GUARDED_BY(mu_);
   int acquiring_ ABSL_GUARDED_BY(mu_) = 0;  // Acquires among the calls.
   // Some may have ended since, by their time to live or by a unary Release.
-  absl::flat_hash_set<LeaseId, LeaseIdHash> leases_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_set<LeaseId, LeaseHash> leases_ ABSL_GUARDED_BY(mu_);
 
   // Results: being added to; full; being written.
   std::unique_ptr<Outgoing> open_ ABSL_GUARDED_BY(mu_);

@@ -218,7 +218,7 @@ void StreamCall::Finish() {
   Complete(nullptr);
 }
 
-void StreamCall::OnSlot(SlotLease slot, Instant now) {
+void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
   const std::shared_ptr<Call> keep = shared_from_this();
   const pool::Handle handle = slot.handle();
   if (ErrorPtr error = exchange_.Take(std::move(slot), now)) {

@@ -64,9 +64,12 @@ class StreamCall final : public PooledCall,
     kRead,
   };
 
-  // PooledCall:
+  // Call, PooledCall:
+  void OnLeaseGone(const LeaseId& lease) override {
+    exchange_.attempt().CancelOn(lease);
+  }
   ErrorPtr Prepare(Instant now) override;
-  void OnSlot(SlotLease slot, Instant now) override;
+  void OnSlot(pool::SlotLease slot, Instant now) override;
   void OnEnded() override;
 
   // Completion of the PooledCall; the peer learns it from Act.

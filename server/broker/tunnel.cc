@@ -92,7 +92,7 @@ ErrorPtr TunnelCall::CheckLease(const pool::CallStart& start) {
   return nullptr;
 }
 
-void TunnelCall::OnSlot(SlotLease slot, Instant now) {
+void TunnelCall::OnSlot(pool::SlotLease slot, Instant now) {
   const std::shared_ptr<Call> keep = shared_from_this();
   attempt_.Take(std::move(slot));
   absl::InlinedVector<upstream::HeaderView, 8> headers;

@@ -37,7 +37,7 @@ class TunnelCall final : public PooledCall,
  private:
   // PooledCall:
   ErrorPtr Prepare(Instant now) override;
-  void OnSlot(SlotLease slot, Instant now) override;
+  void OnSlot(pool::SlotLease slot, Instant now) override;
   void OnEnded() override { attempt_.Cancel(); }
 
   // upstream::StreamHandler:

@@ -26,6 +26,11 @@ def build(overlay):
         manifests.build(KUBECTL, "overlays/" + overlay))
 
 
+def build_monitored(overlay):
+    """The same, with the PodMonitor's component turned on."""
+    return manifests.by_kind(manifests.build_monitored(KUBECTL, overlay))
+
+
 def check_config(text):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(text)
@@ -54,10 +59,15 @@ class ModelsTest(unittest.TestCase):
             with self.subTest(folder):
                 objects = manifests.build(KUBECTL, folder)
                 self.assertEqual(manifests.problems(objects), expected)
+        for overlay in manifests.OVERLAYS:
+            with self.subTest(overlay, monitored=True):
+                objects = manifests.build_monitored(KUBECTL, overlay)
+                self.assertEqual(manifests.problems(objects),
+                                 folders["overlays/" + overlay])
 
     def assert_found(self, change, kind, path, problem):
         """A change makes the sidecar's pod wrong, in this way alone."""
-        built = build("sidecar")
+        built = build_monitored("sidecar")
         change(built[kind]["spec"])
         self.assertEqual(manifests.problems(list(built.values())),
                          {(kind, path, problem)})
@@ -172,22 +182,39 @@ class ManifestsTest(unittest.TestCase):
         self.assertGreaterEqual(pod["terminationGracePeriodSeconds"],
                                 before + grace + 5)
 
-    def assert_monitored(self, built, workload):
-        """The PodMonitor finds the pods, and its port is one of theirs."""
-        template = workload["spec"]["template"]
-        monitor = built["PodMonitor"]["spec"]
-        self.assertLessEqual(monitor["selector"]["matchLabels"].items(),
-                             template["metadata"]["labels"].items())
-        (endpoint,) = monitor["podMetricsEndpoints"]
-        self.assertEqual((endpoint["port"], endpoint["path"]),
-                         ("hotline-http", "/metrics"))
+    def assert_labelled(self, workload):
+        """The pods have the recommended labels, and are selected by some."""
+        labels = workload["spec"]["template"]["metadata"]["labels"]
         self.assertEqual(
-            set(template["metadata"]["labels"]),
-            {"app.kubernetes.io/" + name for name in
-             ("name", "component", "part-of", "version")})
+            set(labels), {"app.kubernetes.io/" + name for name in
+                          ("name", "component", "part-of", "version")})
         self.assertLessEqual(
             workload["spec"]["selector"]["matchLabels"].items(),
-            template["metadata"]["labels"].items())
+            labels.items())
+
+    def assert_monitored(self, built):
+        """The PodMonitor selects the pods, by a label that is not the
+        application's, and scrapes a port of theirs."""
+        (workload,) = (built[kind] for kind in ("Deployment", "DaemonSet")
+                       if kind in built)
+        template = workload["spec"]["template"]
+        monitor = built["PodMonitor"]
+        self.assertEqual(monitor["metadata"].get("namespace"),
+                         workload["metadata"].get("namespace"))
+        selected = monitor["spec"]["selector"]["matchLabels"]
+        self.assertEqual(selected, {"hotline-metrics": "true"})
+        self.assertLessEqual(selected.items(),
+                             template["metadata"]["labels"].items())
+        self.assertNotIn("hotline-metrics",
+                         workload["spec"]["selector"]["matchLabels"])
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        self.assertEqual((endpoint["port"], endpoint["path"]),
+                         ("hotline-http", "/metrics"))
+        pod = template["spec"]
+        self.assertIn(endpoint["port"], [
+            port["name"] for container in
+            pod["containers"] + pod.get("initContainers", [])
+            for port in container.get("ports", ())])
 
     def assert_shares_the_socket(self, pod, sidecar):
         """An application of another user reaches it by its group alone."""
@@ -205,7 +232,7 @@ class ManifestsTest(unittest.TestCase):
 
     def test_sidecar_is_a_native_one(self):
         built = build("sidecar")
-        self.assertEqual(set(built), {"ConfigMap", "Deployment", "PodMonitor"})
+        self.assertEqual(set(built), {"ConfigMap", "Deployment"})
         pod = built["Deployment"]["spec"]["template"]["spec"]
         (sidecar,) = pod["initContainers"]
         self.assertEqual((sidecar["name"], sidecar["restartPolicy"]),
@@ -214,12 +241,12 @@ class ManifestsTest(unittest.TestCase):
         self.assert_broker(built["Deployment"], sidecar)
         config = self.assert_configured(built, built["Deployment"], sidecar)
         self.assert_grace(config, pod)
-        self.assert_monitored(built, built["Deployment"])
+        self.assert_labelled(built["Deployment"])
         self.assert_shares_the_socket(pod, sidecar)
 
     def test_classic_sidecar_outlives_the_application_by_pre_stop(self):
         built = build("sidecar-classic")
-        self.assertEqual(set(built), {"ConfigMap", "Deployment", "PodMonitor"})
+        self.assertEqual(set(built), {"ConfigMap", "Deployment"})
         pod = built["Deployment"]["spec"]["template"]["spec"]
         self.assertNotIn("initContainers", pod)
         containers = {each["name"]: each for each in pod["containers"]}
@@ -233,16 +260,15 @@ class ManifestsTest(unittest.TestCase):
         self.assertGreater(int(seconds), 10)
         self.assert_grace(config, pod, int(seconds))
         self.assertNotIn("lifecycle", containers["app"])
-        self.assert_monitored(built, built["Deployment"])
+        self.assert_labelled(built["Deployment"])
         self.assert_shares_the_socket(pod, sidecar)
 
     def test_daemonset_shares_a_directory_of_the_node(self):
         built = build("daemonset")
-        self.assertEqual(set(built), {"ConfigMap", "DaemonSet", "Namespace",
-                                      "PodMonitor"})
+        self.assertEqual(set(built), {"ConfigMap", "DaemonSet", "Namespace"})
         daemonset = built["DaemonSet"]
         namespace = built["Namespace"]["metadata"]
-        for each in ("ConfigMap", "DaemonSet", "PodMonitor"):
+        for each in ("ConfigMap", "DaemonSet"):
             self.assertEqual(built[each]["metadata"]["namespace"],
                              namespace["name"])
         self.assertEqual(
@@ -253,7 +279,7 @@ class ManifestsTest(unittest.TestCase):
         self.assert_broker(daemonset, broker)
         config = self.assert_configured(built, daemonset, broker)
         self.assert_grace(config, pod)
-        self.assert_monitored(built, daemonset)
+        self.assert_labelled(daemonset)
         # Only root could make it: it must be there.
         self.assertIn({"name": "hotline-socket",
                        "hostPath": {"path": "/run/hotline",
@@ -263,7 +289,7 @@ class ManifestsTest(unittest.TestCase):
         built = build("shared")
         self.assertEqual(set(built), {
             "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Namespace",
-            "NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "Service"})
+            "NetworkPolicy", "PodDisruptionBudget", "Service"})
         deployment = built["Deployment"]
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         pod = deployment["spec"]["template"]["spec"]
@@ -272,7 +298,7 @@ class ManifestsTest(unittest.TestCase):
         config = self.assert_configured(built, deployment, broker)
         seconds = broker["lifecycle"]["preStop"]["exec"]["command"][1]
         self.assert_grace(config, pod, int(seconds))
-        self.assert_monitored(built, deployment)
+        self.assert_labelled(deployment)
 
         # Whoever comes over the network shows a certificate, and is known.
         listen = config["listen"]
@@ -324,6 +350,30 @@ class ManifestsTest(unittest.TestCase):
                   for to in rule.get("to", ())
                   for block in to["ipBlock"]["except"]}
         self.assertEqual(denied, {"169.254.0.0/16", "fe80::/10"})
+
+    def test_a_pod_monitor_is_added_by_its_component_alone(self):
+        for overlay in manifests.OVERLAYS:
+            with self.subTest(overlay):
+                plain, monitored = build(overlay), build_monitored(overlay)
+                self.assertEqual(set(monitored) - set(plain), {"PodMonitor"})
+                self.assert_monitored(monitored)
+
+    def test_the_component_serves_a_kustomization_of_ones_own(self):
+        for overlay in manifests.OVERLAYS:
+            def write_own(kubernetes, overlay=overlay):
+                path = os.path.join(kubernetes, "own")
+                os.mkdir(path)
+                with open(os.path.join(path, "kustomization.yaml"), "w",
+                          encoding="utf-8") as file:
+                    yaml.safe_dump({
+                        "namespace": "own",
+                        "resources": ["../overlays/" + overlay],
+                        "components": ["../components/pod-monitor"],
+                    }, file)
+
+            with self.subTest(overlay):
+                self.assert_monitored(manifests.by_kind(
+                    manifests.build(KUBECTL, "own", write_own)))
 
     def test_a_change_of_the_configuration_changes_its_name(self):
         names = {build(overlay)["ConfigMap"]["metadata"]["name"][-10:]

@@ -61,7 +61,7 @@ void FuzzUrl(std::string_view input) {
   }
   CheckTarget(url.target);
   HOTLINE_PROMISE(!url.target.raw);
-  HOTLINE_PROMISE(input.size() <= server::kMaxUrlBytes);
+  HOTLINE_PROMISE(input.size() <= kMaxUrlBytes);
   HOTLINE_PROMISE(IsVisible(url.path) && url.path[0] == '/');
   HOTLINE_PROMISE(url.path.find('#') == std::string::npos);
   HOTLINE_PROMISE(url.path == "/" || input.ends_with(url.path.substr(1)));
@@ -72,7 +72,7 @@ void FuzzUrl(std::string_view input) {
   // authority has it.
   ParsedUrl again;
   const std::string text = Scheme(url.target) + url.authority + url.path;
-  if (text.size() > server::kMaxUrlBytes) return;
+  if (text.size() > kMaxUrlBytes) return;
   HOTLINE_PROMISE(!ParseUrl(text, &again).has_value());
   HOTLINE_PROMISE(again.target.canonical ==
                   WithoutRootDot(url.target.canonical));

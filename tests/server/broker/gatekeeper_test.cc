@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -49,7 +48,7 @@ class GatekeeperTest : public ::testing::Test {
   std::vector<std::string> lines_;
 };
 
-TEST_F(GatekeeperTest, DeniesNamedCallersAndAsksOthersForAnIdentity) {
+TEST_F(GatekeeperTest, WhoHasANameIsForbiddenAndWhoHasNoneIsAskedForIt) {
   const Policy policy = Denying();
   EXPECT_EQ(Check(policy, identities_.Get("uid:7")), "NOT_AUTHORIZED");
   EXPECT_EQ(last_->code, absl::StatusCode::kPermissionDenied);
@@ -61,20 +60,24 @@ TEST_F(GatekeeperTest, DeniesNamedCallersAndAsksOthersForAnIdentity) {
   EXPECT_EQ(gatekeeper_.denials(RpcMethod::kStats, Denial::kNoIdentity), 0u);
 }
 
-TEST_F(GatekeeperTest, EachDenialIsCountedAndTheLogIsLimited) {
+TEST_F(GatekeeperTest, DenialsAreCountedAndLoggedAtALimitedRate) {
   const Policy policy = Denying();
-  std::this_thread::sleep_for(std::chrono::milliseconds(150));  // The limiter.
-  for (int i = 0; i < 1000; ++i) Check(policy, identities_.Get("uid:7"));
+  // An earlier test may have had the limiter's last line.
+  uint64_t denied = 0;
+  for (; denied < 1000 || (lines_.empty() && denied < 1'000'000'000);
+       ++denied) {
+    Check(policy, identities_.Get("uid:7"));
+  }
   ASSERT_FALSE(lines_.empty());
-  EXPECT_LT(lines_.size(), 100u);
+  EXPECT_LT(lines_.size(), denied / 10);
   EXPECT_NE(lines_[0].find("denied identity=uid:7 method=Execute "
                            "target=https://a.test:443 reason=not_authorized"),
             std::string::npos)
       << lines_[0];
-  EXPECT_EQ(gatekeeper_.denials(kExecute, Denial::kNotAuthorized), 1000u);
+  EXPECT_EQ(gatekeeper_.denials(kExecute, Denial::kNotAuthorized), denied);
 }
 
-TEST_F(GatekeeperTest, ARateAllowsABurstOfOneSecondAndThenItsPace) {
+TEST_F(GatekeeperTest, ARateLetsASecondsWorthGoAndThenItsShare) {
   const Policy policy = With({.requests_per_second = 10});
   const IdentityPtr a = identities_.Get("uid:1");
   const IdentityPtr b = identities_.Get("uid:2");
@@ -99,7 +102,7 @@ TEST_F(GatekeeperTest, ARateAllowsABurstOfOneSecondAndThenItsPace) {
   EXPECT_EQ(passed, 10);
 }
 
-TEST_F(GatekeeperTest, ARateOfOneAllowsOneRequestASecond) {
+TEST_F(GatekeeperTest, ARateOfOneIsOneASecond) {
   const Policy policy = With({.requests_per_second = 1});
   const IdentityPtr a = identities_.Get("uid:1");
   EXPECT_EQ(Check(policy, a), "OK");
@@ -108,7 +111,7 @@ TEST_F(GatekeeperTest, ARateOfOneAllowsOneRequestASecond) {
   EXPECT_EQ(Check(policy, a), "OK");
 }
 
-TEST_F(GatekeeperTest, TokensCountAsLongAsTheyLive) {
+TEST_F(GatekeeperTest, TokensAreCountedAsLongAsTheyLive) {
   const IdentityPtr a = identities_.Get("uid:1");
   {
     QuotaToken one;
@@ -127,7 +130,7 @@ TEST_F(GatekeeperTest, TokensCountAsLongAsTheyLive) {
   EXPECT_EQ(a->leases, 0);
 }
 
-TEST_F(GatekeeperTest, OnlyUseOfAnotherCallersLeaseIsAudited) {
+TEST_F(GatekeeperTest, SomebodyElsesLeaseIsAuditedAndOtherErrorsAreNot) {
   const IdentityPtr a = identities_.Get("uid:1");
   gatekeeper_.Note(kExecute, a, *FromLeaseStatus(pool::LeaseStatus::kNotYours));
   gatekeeper_.Note(kExecute, a, *FromLeaseStatus(pool::LeaseStatus::kEnded));

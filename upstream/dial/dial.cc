@@ -1,4 +1,4 @@
-#include "upstream/dial/dialer.h"
+#include "upstream/dial/dial.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -15,7 +15,7 @@
 #include "base/text.h"
 #include "net/socket_io.h"
 #include "net/sockets.h"
-#include "upstream/dial/dial.h"
+#include "upstream/dial/dial_impl.h"
 
 namespace hotline::upstream {
 namespace {
@@ -124,7 +124,7 @@ Task<bool> DialImpl::Try() {
     if (!secured) co_return false;
   }
   if (!MakeConnection()) co_return false;
-  if (connection_->http2()) {
+  if (connection_->facts()->protocol == kHttp2) {
     const bool ready = co_await AwaitSettings();
     result_.timings.tls = MonotonicNow() - start;
     if (!ready) co_return false;
@@ -305,16 +305,18 @@ bool DialImpl::Settle() {
 }
 
 bool DialImpl::MakeConnection() {
-  const bool http2 = facts_.protocol == kHttp2;
+  using Protocol = Connection::Protocol;
+  const Protocol protocol = parts_.raw                  ? Protocol::kRaw
+                            : facts_.protocol == kHttp2 ? Protocol::kHttp2
+                                                        : Protocol::kHttp1;
   Connection::Options options{
       .target = request_.target,
       .facts = std::make_shared<const ConnectionFacts>(std::move(facts_)),
       .ticket = result_.ticket,
+      .protocol = protocol,
       .max_header_bytes = settings_->max_header_bytes,
       .ping_after = settings_->ping_after,
-      .ping_timeout = settings_->ping_timeout,
-      .http2 = http2,
-      .raw = parts_.raw};
+      .ping_timeout = settings_->ping_timeout};
   // Not make_shared: weak references must not keep the memory.
   connection_ = std::shared_ptr<Connection>(
       new Connection(loop_, io_->descriptor.release(), std::move(engine_),

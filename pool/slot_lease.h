@@ -1,11 +1,21 @@
 // Ownership of a slot: a SlotLease gives back, exactly once, what the pool
 // lent.
 //
+//   SlotLease slot(&pool, grant, /*dropped=*/Outcome::kOk, &MonotonicNow);
+//   upstream.StartCall(slot.handle(), ...);
+//   ...
+//   slot.Release(Outcome::kOk, now);  // Or leave it to the destructor.
+//
 // It owns one of two things:
 //   - a slot granted by Acquire, which it ends with Pool::Release; or
 //   - a call begun by BeginCall on a lease that a remote holder keeps, which it
 //     ends with Pool::EndCall. The lease itself goes on, so the outcome has no
 //     effect.
+//
+// The pool reads no clock, and a destructor takes no argument. So the owner
+// names, at construction, the outcome and the clock that the destructor uses:
+// the clock is read only if Release was not called. A time stored at
+// construction would not do: it would serve waiters past their deadlines.
 //
 // Thread safety: as any value; the Pool it refers to is thread-safe. No lock of
 // a Waiter may be held when it ends the slot: that may call other waiters.
@@ -15,8 +25,8 @@
 //      after Detach, by the receiver of the lease.
 //   2. A moved-from, released, detached or default-constructed SlotLease owns
 //      nothing; Release on it does nothing.
-#ifndef HOTLINE_SERVER_BROKER_SLOT_LEASE_H_
-#define HOTLINE_SERVER_BROKER_SLOT_LEASE_H_
+#ifndef HOTLINE_POOL_SLOT_LEASE_H_
+#define HOTLINE_POOL_SLOT_LEASE_H_
 
 #include <cstdint>
 #include <utility>
@@ -24,8 +34,9 @@
 #include "base/lease_id.h"
 #include "base/time.h"
 #include "pool/pool.h"
+#include "pool/types.h"
 
-namespace hotline::server {
+namespace hotline::pool {
 
 class SlotLease {
  public:
@@ -33,16 +44,15 @@ class SlotLease {
 
   SlotLease() = default;
 
-  // Owns the slot of `grant`. The destructor uses the outcome and the clock.
-  SlotLease(pool::Pool* pool, const pool::Grant& grant, pool::Outcome dropped,
-            Clock clock)
+  // Owns the slot of `grant`.
+  SlotLease(Pool* pool, const Grant& grant, Outcome dropped, Clock clock)
       : SlotLease(pool, clock, grant.lease, grant) {
     dropped_ = dropped;
   }
 
   // Owns the call that `start` began on `lease`. REQUIRES: start.status is kOk.
-  SlotLease(pool::Pool* pool, const LeaseId& lease,
-            const pool::CallStart& start, Clock clock)
+  SlotLease(Pool* pool, const LeaseId& lease, const CallStart& start,
+            Clock clock)
       : SlotLease(pool, clock, lease, start) {
     is_call_ = true;
   }
@@ -60,8 +70,8 @@ class SlotLease {
   ~SlotLease() { Drop(); }
 
   // Gives the slot back, or ends the call.
-  void Release(pool::Outcome outcome, Instant now) {
-    pool::Pool* const pool = std::exchange(pool_, nullptr);
+  void Release(Outcome outcome, Instant now) {
+    Pool* const pool = std::exchange(pool_, nullptr);
     if (pool == nullptr) return;
     if (is_call_) {
       pool->EndCall(lease_, now);
@@ -82,8 +92,8 @@ class SlotLease {
 
   // Facts of the slot. They stay readable after its end.
   const LeaseId& lease() const { return lease_; }
-  pool::ConnId conn() const { return conn_; }
-  pool::Handle handle() const { return handle_; }
+  ConnId conn() const { return conn_; }
+  Handle handle() const { return handle_; }
   // Leases on the connection before this one.
   uint64_t uses() const { return uses_; }
   Instant ready_since() const { return ready_since_; }
@@ -94,8 +104,7 @@ class SlotLease {
   SlotLease& operator=(const SlotLease&) = default;
 
   template <typename Source>
-  SlotLease(pool::Pool* pool, Clock clock, const LeaseId& lease,
-            const Source& source)
+  SlotLease(Pool* pool, Clock clock, const LeaseId& lease, const Source& source)
       : pool_(pool),
         clock_(clock),
         lease_(lease),
@@ -108,17 +117,17 @@ class SlotLease {
     if (pool_ != nullptr) Release(dropped_, clock_());
   }
 
-  pool::Pool* pool_ = nullptr;  // Null: owns nothing.
+  Pool* pool_ = nullptr;  // Null: owns nothing.
   Clock clock_ = nullptr;
   LeaseId lease_;
-  pool::ConnId conn_ = 0;
-  pool::Handle handle_ = 0;
+  ConnId conn_ = 0;
+  Handle handle_ = 0;
   uint64_t uses_ = 0;
   Instant ready_since_{};
-  pool::Outcome dropped_ = pool::Outcome::kOk;
+  Outcome dropped_ = Outcome::kOk;
   bool is_call_ = false;
 };
 
-}  // namespace hotline::server
+}  // namespace hotline::pool
 
-#endif  // HOTLINE_SERVER_BROKER_SLOT_LEASE_H_
+#endif  // HOTLINE_POOL_SLOT_LEASE_H_
