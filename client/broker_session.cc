@@ -2,10 +2,10 @@
 
 #include <condition_variable>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <utility>
 
+#include "base/mutex.h"
 #include "client/channel.h"
 #include "client/proto_time.h"
 #include "client/session_core.h"
@@ -18,20 +18,20 @@ template <typename T>
 class Awaited {
  public:
   void Set(absl::StatusOr<T> answer) {
-    std::lock_guard lock(mu_);
+    MutexLock lock(&mu_);
     answer_ = std::move(answer);
     set_.notify_one();
   }
   absl::StatusOr<T> Wait() {
-    std::unique_lock lock(mu_);
-    set_.wait(lock, [this] { return answer_.has_value(); });
+    MutexLock lock(&mu_);
+    while (!answer_.has_value()) lock.Wait(&set_);
     return *std::move(answer_);
   }
 
  private:
-  std::mutex mu_;
+  Mutex mu_;
   std::condition_variable set_;
-  std::optional<absl::StatusOr<T>> answer_;
+  std::optional<absl::StatusOr<T>> answer_ ABSL_GUARDED_BY(mu_);
 };
 
 // Sends one item for a lease and waits for its result, moved out by `take`.

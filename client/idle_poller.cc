@@ -23,7 +23,7 @@ IdlePoller::IdlePoller(std::shared_ptr<grpc::Channel> channel)
 
 IdlePoller::~IdlePoller() {
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(&mu_);
     stopping_ = true;
   }
   changed_.notify_all();
@@ -36,9 +36,7 @@ void IdlePoller::StartOnce() {
 }
 
 void IdlePoller::Run() {
-  std::unique_lock lock(mu_);
-  while (!stopping_) {
-    lock.unlock();
+  for (;;) {
     const grpc_connectivity_state state =
         channel_->GetState(/*try_to_connect=*/false);
     const bool connecting = state == GRPC_CHANNEL_CONNECTING ||
@@ -46,9 +44,13 @@ void IdlePoller::Run() {
     // Waiting for a state change makes gRPC poll.
     channel_->WaitForStateChange(
         state, InFuture(connecting ? kLookWhileConnecting : kLook));
-    lock.lock();
-    if (connecting) continue;
-    changed_.wait_for(lock, kInterval, [this] { return stopping_; });
+    const Instant next =
+        MonotonicNow() + (connecting ? Duration(0) : kInterval);
+    MutexLock lock(&mu_);
+    while (!stopping_ && MonotonicNow() < next) {
+      lock.WaitUntil(&changed_, next);
+    }
+    if (stopping_) return;
   }
 }
 

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/mutex.h"
 #include "base/time.h"
 
 namespace hotline::client {
@@ -41,9 +42,9 @@ class IdlePoller {
 
   const std::shared_ptr<grpc::Channel> channel_;
   std::once_flag started_;
-  std::mutex mu_;
+  Mutex mu_;
   std::condition_variable changed_;
-  bool stopping_ = false;  // Guarded by mu_.
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };
 

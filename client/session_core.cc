@@ -125,11 +125,10 @@ void SessionCore::Close() {
   }
   Tell(endings);
   if (alarm != nullptr) alarm->Cancel();
-  std::unique_lock lock(mu_.native());
-  changed_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return streams_ == 0 && !corked_;
-  });
-  lock.unlock();
+  {
+    MutexLock lock(&mu_);
+    while (streams_ != 0 || corked_) lock.Wait(&changed_);
+  }
   stub_.reset();
   channel_.reset();
 }

@@ -187,6 +187,22 @@ def check_columns(path, text):
             yield f"line {number} has stray white space"
 
 
+# clang does not check the locks of the standard library. net/tls is linked
+# apart, without Abseil and its annotations.
+UNCHECKED = re.compile(r"\bstd::(?:shared_|timed_|recursive_)*mutex\b"
+                       r"|\bstd::(?:lock_guard|unique_lock|scoped_lock)\b")
+
+
+def check_locks(path, text):
+    if (not path.startswith(ROOMS) or not path.endswith((".h", ".cc"))
+            or path.startswith(("tests/", "bench/", "net/tls/"))
+            or path == "base/mutex.h"):
+        return
+    match = UNCHECKED.search(COMMENT_OR_STRING.sub(" ", text))
+    if match:
+        yield f"wants base/mutex.h instead of {match.group()}"
+
+
 # A test waits for a condition; only the helpers that poll one may sleep.
 SLEEP = re.compile(r"\b(?:sleep_for|sleep_until|u?sleep|nanosleep)\s*\(")
 MAY_SLEEP = ("tests/fakes/eventually.h", "tests/e2e/lib/wait.py")
@@ -260,6 +276,7 @@ def check(path, text):
     problems += check_columns(path, text)
     problems += check_reply_text(path, text)
     problems += check_places(path, text)
+    problems += check_locks(path, text)
     problems += check_sleeps(path, text)
     return problems
 
@@ -425,6 +442,12 @@ class CheckTest(unittest.TestCase):
                      "out->set_tls_cipher(facts->tls_cipher)",
                      'info.set_domain("hotline")', "out->set_place(wait.place)"]:
             self.assertEqual(check("server/broker/a.cc", call + ";\n"), [])
+
+    def test_locks_that_clang_does_not_check_are_caught(self):
+        for lock in ("std::mutex mu_", "std::lock_guard lock(mu_)",
+                     "std::shared_mutex mu_"):
+            self.assert_caught("client/a.cc", lock + ";\n", "base/mutex.h")
+            self.assertEqual(check("tests/pool/a.cc", lock + ";\n"), [])
 
     def test_sleeping_tests_are_caught(self):
         for path, call in [
