@@ -29,9 +29,8 @@ std::optional<IpRange> ParseRange(std::string_view text) {
   if (!range || !range->base.v6 || range->prefix < 96) return range;
   const auto& bytes = range->base.bytes;
   if (!std::equal(kMapped.begin(), kMapped.end(), bytes.begin())) return range;
-  return IpRange{
-      IpAddress::V4(bytes[12], bytes[13], bytes[14], bytes[15]),
-      range->prefix - 96};
+  return IpRange{IpAddress::V4(bytes[12], bytes[13], bytes[14], bytes[15]),
+                 range->prefix - 96};
 }
 
 bool IsLoopback(std::string_view address) {

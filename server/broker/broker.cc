@@ -89,7 +89,7 @@ Instant WithMargin(Instant deadline, Instant now) {
 
 Broker::Broker(const BrokerSettings& settings, uint32_t instance,
                pool::Pool* pool, upstream::Upstream* upstream,
-               ExecuteMetrics* metrics)
+               CallMetrics* metrics)
     : instance_(instance),
       start_time_(std::chrono::system_clock::now()),
       pool_(pool),

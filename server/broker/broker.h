@@ -153,7 +153,7 @@ class Broker {
   // The pool, the upstream and the metrics must outlive the broker and every
   // call.
   Broker(const BrokerSettings& settings, uint32_t instance, pool::Pool* pool,
-         upstream::Upstream* upstream, ExecuteMetrics* metrics);
+         upstream::Upstream* upstream, CallMetrics* metrics);
   ~Broker();
   Broker(const Broker&) = delete;
   Broker& operator=(const Broker&) = delete;
@@ -243,7 +243,7 @@ class Broker {
   const std::chrono::system_clock::time_point start_time_;
   pool::Pool* const pool_;
   upstream::Upstream* const upstream_;
-  ExecuteMetrics* const metrics_;
+  CallMetrics* const metrics_;
   const std::unique_ptr<Registry> registry_;
   Gatekeeper gatekeeper_;
   Overload overload_;

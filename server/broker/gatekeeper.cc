@@ -63,9 +63,7 @@ ErrorPtr Gatekeeper::Check(const Policy& policy, RpcMethod rpc,
   if (!decision.allowed) {
     const bool nobody = who == nullptr;
     Audit(nobody ? Denial::kNoIdentity : Denial::kNotAuthorized, rpc, who, to);
-    return MakeError(nobody ? absl::StatusCode::kUnauthenticated
-                            : absl::StatusCode::kPermissionDenied,
-                     nobody ? "NO_IDENTITY" : "NOT_AUTHORIZED",
+    return MakeError(nobody ? Reason("NO_IDENTITY") : Reason("NOT_AUTHORIZED"),
                      Described(name, rpc, to));
   }
   *quota = decision.quota;

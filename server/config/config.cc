@@ -148,8 +148,8 @@ absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores,
 std::vector<std::string> WaitingForStart(const Settings& started,
                                          const Settings& now) {
   const std::pair<std::string_view, bool> keys[] = {
-      {"listen", started.front != now.front ||
-                     started.http_listen != now.http_listen},
+      {"listen",
+       started.front != now.front || started.http_listen != now.http_listen},
       {"pool.shards", started.pool.shards != now.pool.shards},
       {"upstream.loops", started.upstream.loops != now.upstream.loops},
       {"upstream.dns_servers",
@@ -170,10 +170,10 @@ Settings DefaultSettings(int cores) {
 
 upstream::Options UpstreamOptions(std::shared_ptr<const Settings> settings) {
   upstream::Options out = settings->upstream;
-  out.target_policy =
-      [settings = std::move(settings)](const std::string& target) {
-        return settings->ForTarget(target).upstream;
-      };
+  out.target_policy = [settings =
+                           std::move(settings)](const std::string& target) {
+    return settings->ForTarget(target).upstream;
+  };
   return out;
 }
 

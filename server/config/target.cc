@@ -98,8 +98,8 @@ void ResolveNumbers(const v1::Target& in, const std::string& path,
   if (in.has_breaker_open_for()) {
     out->breaker_open_for = FromProto(in.breaker_open_for());
   }
-  for (const auto& [key, floor] : {std::pair(".warm", in.warm()),
-                                   std::pair(".warm_max", in.warm_max())}) {
+  for (const auto& [key, floor] :
+       {std::pair(".warm", in.warm()), std::pair(".warm_max", in.warm_max())}) {
     if (floor <= out->max_connections) continue;
     report.Fault(path + key,
                  absl::StrCat("must be at most the target's max_connections (",
@@ -184,10 +184,9 @@ void ResolvePool(v1::Pool* pool, int cores, const ConfigReport& report,
                               FormatDuration(out->broker.max_lease_ttl), ")"));
   }
   // Four locks per core, so that two threads rarely meet at one.
-  out->pool.shards =
-      in.shards() > 0
-          ? in.shards()
-          : static_cast<int>(std::bit_ceil<unsigned>(std::min(4 * cores, 1024)));
+  out->pool.shards = in.shards() > 0 ? in.shards()
+                                     : static_cast<int>(std::bit_ceil<unsigned>(
+                                           std::min(4 * cores, 1024)));
   out->pool.max_connections = in.max_connections();
   out->pool.max_dials = in.max_dials();
   out->pool.max_targets = in.max_targets();

@@ -115,7 +115,8 @@ bool TlsProfileRules::CheckName(const std::string& name,
   } else if (std::find(std::begin(kBuiltInTlsProfiles),
                        std::end(kBuiltInTlsProfiles),
                        name) != std::end(kBuiltInTlsProfiles)) {
-    report_.Fault(path, absl::StrCat(name, " is built in: choose another name"));
+    report_.Fault(path,
+                  absl::StrCat(name, " is built in: choose another name"));
   } else if (!names_.insert(name).second) {
     report_.Fault(path, absl::StrCat(name, " is given twice"));
   } else {
@@ -129,16 +130,16 @@ void TlsProfileRules::Check(const net::TlsProfile& profile,
   if (!checks_.tls_profile) return;
   for (const net::TlsFault& fault : checks_.tls_profile(profile)) {
     report_.Fault(fault.key.empty() ? path : absl::StrCat(path, ".", fault.key),
-           fault.text);
+                  fault.text);
   }
 }
 
 void TlsProfileRules::CheckKnown(const std::string& name,
                                  const std::string& path) const {
   if (names_.contains(name)) return;
-  report_.Fault(path,
-         absl::StrCat("there is no TLS profile ", Quoted(name.substr(0, 64)),
-                      "; there are ", absl::StrJoin(names_, ", ")));
+  report_.Fault(
+      path, absl::StrCat("there is no TLS profile ", Quoted(name.substr(0, 64)),
+                         "; there are ", absl::StrJoin(names_, ", ")));
 }
 
 void TlsProfileRules::ResolveTarget(const v1::Target& in,

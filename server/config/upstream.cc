@@ -29,8 +29,8 @@ std::string CheckEgressRule(const std::string& text) {
   }
   const std::string name = text.starts_with("*.") ? text.substr(2) : text;
   // A name whose last label is a number is a mistyped address.
-  if (IsDnsName(name) && name.find_first_not_of(
-                             "0123456789", name.rfind('.') + 1) != name.npos) {
+  if (IsDnsName(name) &&
+      name.find_first_not_of("0123456789", name.rfind('.') + 1) != name.npos) {
     return "";
   }
   return "not a CIDR (10.0.0.0/8), an address, or a host pattern "
