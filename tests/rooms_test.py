@@ -98,7 +98,7 @@ FOLDERS = {
     "server/config/": Folder(
         ("base/", "pool/types.h", "net/tls/tls_profile.h",
          "upstream/options.h", "server/broker/options.h",
-         "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
+         "server/front/options.h", "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
     "server/observe/": Folder(
         ("base/", "pool/snapshot.h", "server/broker/") + OBSERVED,
         ("boost/asio", "boost/beast", "prometheus/")),
@@ -258,6 +258,34 @@ def check_reply_text(path, text):
             yield f"wants ToUtf8: {call.group()}"
 
 
+# Where reasons are named as text: input errors, dial errors, comparisons.
+REASONED = ("base/url.cc", "upstream/", "server/broker/", "server/front/")
+# Other words in that form: verdicts.
+NO_REASONS = {"NOT_SENT", "REFUSED_BY_PEER", "SENT_UNKNOWN",
+              "RESPONSE_STARTED"}
+
+
+def reasons():
+    """The names in the table of reasons."""
+    with open(os.path.join(ROOT, "server/broker/reasons.h"),
+              encoding="utf-8") as file:
+        return set(re.findall(r'^    \{"(\w+)", StatusCode', file.read(),
+                              re.MULTILINE))
+
+
+REASONS = reasons()
+
+
+def check_reasons(path, text):
+    if not path.startswith(REASONED) or not path.endswith((".h", ".cc")):
+        return
+    if path == "server/broker/reasons.h":  # Its example has a wrong one.
+        return
+    for name in re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', text):
+        if name not in REASONS | NO_REASONS:
+            yield f"names a reason that is not in the table: {name}"
+
+
 def check_places(path, text):
     if not path.startswith("docs/"):
         for name in REGISTRIES:
@@ -275,6 +303,7 @@ def check(path, text):
     problems += check_guard(path, text)
     problems += check_columns(path, text)
     problems += check_reply_text(path, text)
+    problems += check_reasons(path, text)
     problems += check_places(path, text)
     problems += check_locks(path, text)
     problems += check_sleeps(path, text)
@@ -459,6 +488,12 @@ class CheckTest(unittest.TestCase):
         for path in ("base/log_writer.cc",) + MAY_SLEEP[1:]:
             self.assertEqual(check(path, "sleep(1);\n"), [])
         self.assertEqual(check("tests/a.cc", "// sleep(1)\n"), [])
+    def test_unknown_reasons_are_caught(self):
+        self.assertIn("QUEUE_FULL", REASONS)
+        for path in REASONED:
+            path = path if path.endswith(".cc") else path + "a.cc"
+            self.assert_caught(path, 'Fail("QUEUE_FUL");\n', "QUEUE_FUL")
+            self.assertEqual(check(path, 'Fail("QUEUE_FULL");\n'), [])
 
     def test_places_are_caught(self):
         for name in REGISTRIES:

@@ -53,13 +53,6 @@ class TlsSessions {
   virtual size_t size() const = 0;
 };
 
-// What is wrong with a profile: the key ("ciphers[2]"; empty: the whole) and
-// why.
-struct TlsFault {
-  std::string key;
-  std::string text;
-};
-
 // A profile that connections share, with its files read. Immutable; to reload,
 // make another one. Sessions of one are never offered by another. Thread-safe.
 class TlsContext {

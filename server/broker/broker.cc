@@ -108,7 +108,7 @@ ErrorPtr PrepareStats(const v1::StatsRequest& request,
 
 Broker::Broker(const BrokerSettings& settings, uint32_t instance,
                pool::Pool* pool, upstream::Upstream* upstream,
-               ExecuteMetrics* metrics)
+               CallMetrics* metrics)
     : instance_(instance),
       start_time_(std::chrono::system_clock::now()),
       parts_(std::make_unique<BrokerParts>(settings, pool, upstream, metrics)),

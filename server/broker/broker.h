@@ -50,7 +50,7 @@ class Broker {
   // The pool, the upstream and the metrics must outlive the broker, and the
   // broker every call and session.
   Broker(const BrokerSettings& settings, uint32_t instance, pool::Pool* pool,
-         upstream::Upstream* upstream, ExecuteMetrics* metrics);
+         upstream::Upstream* upstream, CallMetrics* metrics);
   ~Broker();
   Broker(const Broker&) = delete;
   Broker& operator=(const Broker&) = delete;

@@ -22,7 +22,7 @@ namespace hotline::server {
 
 struct BrokerParts {
   BrokerParts(const BrokerSettings& settings, pool::Pool* pool,
-              upstream::Upstream* upstream, ExecuteMetrics* metrics)
+              upstream::Upstream* upstream, CallMetrics* metrics)
       : pool(pool),
         upstream(upstream),
         metrics(metrics),
@@ -44,7 +44,7 @@ struct BrokerParts {
 
   pool::Pool* const pool;
   upstream::Upstream* const upstream;
-  ExecuteMetrics* const metrics;
+  CallMetrics* const metrics;
   Registry registry;
   TargetTable targets;
   Gatekeeper gatekeeper;

@@ -137,6 +137,11 @@ std::string CheckRpcName(const std::string& text) {
   return absl::StrCat("must be one of ", absl::StrJoin(names, ", "));
 }
 
+std::shared_ptr<const Policy> CompilePolicy(const PolicyRules& rules) {
+  if (rules.allow_by_default && rules.rules.empty()) return nullptr;
+  return std::make_shared<const Policy>(rules);
+}
+
 Policy::Policy(const PolicyRules& rules)
     : allow_by_default_(rules.allow_by_default) {
   for (const PolicyRule& in : rules.rules) {

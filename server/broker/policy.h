@@ -24,8 +24,8 @@
 #include <string_view>
 #include <vector>
 
-#include "server/broker/call_metrics.h"
 #include "server/broker/options.h"
+#include "server/broker/rpc.h"
 
 namespace hotline::server {
 

@@ -22,7 +22,7 @@ struct Executes {
   uint64_t failed = 0;
 };
 
-Executes Count(const ExecuteMetrics::Row& row) {
+Executes Count(const CallMetrics::Row& row) {
   Executes out;
   out.all =
       std::accumulate(row.results.begin(), row.results.end(), uint64_t{0});
@@ -243,7 +243,7 @@ void FillTotals(const pool::Snapshot& snapshot, const std::string& target,
 
 ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
                    const pool::Snapshot& snapshot,
-                   const std::vector<ExecuteMetrics::Row>& rows,
+                   const std::vector<CallMetrics::Row>& rows,
                    v1::StatsResponse* response) {
   ExecutesByTarget executes;
   for (const auto& row : rows) executes[row.target] = Count(row);

@@ -25,7 +25,7 @@ namespace hotline::server {
 // have been validated.
 ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
                    const pool::Snapshot& snapshot,
-                   const std::vector<ExecuteMetrics::Row>& executes,
+                   const std::vector<CallMetrics::Row>& executes,
                    v1::StatsResponse* response);
 
 // Eight hexadecimal digits.

@@ -41,6 +41,7 @@
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "server/front/listener.h"
+#include "server/front/options.h"
 
 namespace hotline::server {
 
@@ -70,17 +71,6 @@ struct Visitor {
   uint32_t gid = 0;
   // The other end: "127.0.0.1:5555", "[::1]:5555"; Unix: "uid:1000".
   std::string peer;
-};
-
-struct FrontDoorOptions {
-  std::vector<std::string> addresses;
-  // Unix sockets: who may come in. Both empty: whoever can open the file.
-  std::vector<uint32_t> allowed_uids;
-  std::vector<uint32_t> allowed_gids;
-  // Connections at once; 0 for one peer: no cap of its own. A peer is an
-  // address without its port, or a uid.
-  int max_connections = 10'000;
-  int max_connections_per_peer = 0;
 };
 
 class FrontDoor {

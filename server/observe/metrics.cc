@@ -1,6 +1,5 @@
 #include "server/observe/metrics.h"
 
-#include <initializer_list>
 #include <sstream>
 
 #include "base/log.h"
@@ -37,25 +36,6 @@ constexpr std::string_view kGrpcCodeNames[kGrpcCodes] = {
     "UNAUTHENTICATED",
 };
 
-// The codes broker.proto lists for each method, and what ends any of them:
-// shown from the start. Others appear when they happen.
-constexpr uint32_t Bits(std::initializer_list<int> codes) {
-  uint32_t bits = 0;
-  for (const int code : codes) bits |= 1u << code;
-  return bits;
-}
-constexpr uint32_t kExpectedCodes[] = {
-    Bits({0, 1, 3, 4, 7, 8, 9, 10, 14}),         // Acquire
-    Bits({0, 3, 5, 9}),                          // Release
-    Bits({0, 3, 5, 9}),                          // Renew
-    Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Execute
-    Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // ExecuteStream
-    Bits({0, 3, 5}),                             // Stats
-    Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Tunnel
-    Bits({0, 1, 14}),                            // Session
-};
-static_assert(std::size(kExpectedCodes) == kRpcMethods.size());
-
 }  // namespace
 
 class Metrics::Impl : public prometheus::Collectable {
@@ -74,7 +54,7 @@ class Metrics::Impl : public prometheus::Collectable {
       const pool::Snapshot snapshot =
           sources_.pool ? sources_.pool() : pool::Snapshot();
       const Instant now = MonotonicNow();
-      std::vector<ExecuteMetrics::Row> executes;
+      std::vector<CallMetrics::Row> executes;
       if (sources_.executes != nullptr) {
         executes = sources_.executes->Read();
         sources_.executes->MakeRoom(now);
@@ -128,12 +108,14 @@ void Metrics::Impl::AddRpcs(MetricsPage* page) const {
   MetricsFamily family(page, MetricType::Histogram, "hotline_rpc_seconds",
                        "Calls of Hotline's own API from arrival to status.");
   for (size_t method = 0; method < kRpcMethods.size(); ++method) {
+    // Shown from the start; other codes appear when they happen.
+    const uint32_t expected = CodesOf(static_cast<RpcMethod>(method));
     for (int code = 0; code < kGrpcCodes; ++code) {
       HistogramCounts counts;
       if (sources_.rpcs != nullptr) {
         counts = sources_.rpcs->Read(static_cast<RpcMethod>(method), code);
       }
-      bool any = (kExpectedCodes[method] >> code & 1) != 0;
+      bool any = (expected >> code & 1) != 0;
       for (const uint64_t count : counts.counts) any |= count != 0;
       if (!any) continue;
       family.Counts(

@@ -59,7 +59,7 @@ struct FrontFigures {
 struct MetricsSources {
   std::function<pool::Snapshot()> pool;
   // Must outlive the Metrics.
-  ExecuteMetrics* executes = nullptr;
+  CallMetrics* executes = nullptr;
   const RpcMetrics* rpcs = nullptr;
   // By target.
   std::function<std::vector<std::pair<std::string, UpstreamFigures>>()>

@@ -77,7 +77,7 @@ void Pair(PoolFigures& a, const PoolFigures& b, F& f) {
   Pair(a.dial_validate, b.dial_validate, f);
 }
 template <typename F>
-void Pair(ExecuteMetrics::Row& a, const ExecuteMetrics::Row& b, F& f) {
+void Pair(CallMetrics::Row& a, const CallMetrics::Row& b, F& f) {
   Pair(a.results, b.results, f);
   Pair(a.retries, b.retries, f);
   Pair(a.stale_reuse, b.stale_reuse, f);
@@ -179,14 +179,14 @@ TargetFold::TargetFold(size_t max_targets,
 
 TargetFold::Sources TargetFold::Gather(
     const pool::Snapshot& snapshot,
-    const std::vector<ExecuteMetrics::Row>& executes,
+    const std::vector<CallMetrics::Row>& executes,
     const UpstreamRows& upstream) {
   Sources out;
   out.reserve(snapshot.targets.size());
   for (const pool::TargetRow& row : snapshot.targets) {
     out[row.target].pool = &row;
   }
-  for (const ExecuteMetrics::Row& row : executes) {
+  for (const CallMetrics::Row& row : executes) {
     if (!row.target.empty()) out[row.target].executes = &row;
   }
   for (const auto& [target, figures] : upstream) {
@@ -315,16 +315,16 @@ void TargetFold::Count(const Source& source, Shown* shown) {
   // A source that has forgotten it will begin with zero.
   Add(Since(shown->last.pool, now.pool), &shown->counted.pool);
   Add(Since(shown->last.upstream, now.upstream), &shown->counted.upstream);
-  const bool same_life = shown->last.executes.life == now.executes.life;
-  Add(same_life ? Since(shown->last.executes, now.executes) : now.executes,
+  const bool same_entry = shown->last.executes.entry == now.executes.entry;
+  Add(same_entry ? Since(shown->last.executes, now.executes) : now.executes,
       &shown->counted.executes);
   shown->last = std::move(now);
 }
 
 std::vector<TargetFigures> TargetFold::Fold(
     const pool::Snapshot& snapshot,
-    const std::vector<ExecuteMetrics::Row>& executes,
-    const UpstreamRows& upstream, Instant now) {
+    const std::vector<CallMetrics::Row>& executes, const UpstreamRows& upstream,
+    Instant now) {
   Sources sources = Gather(snapshot, executes, upstream);
   Score(&sources, now);
   ScoreShown(sources);

@@ -66,7 +66,7 @@ struct TargetGauges {
 // All that is counted of a target, or of several.
 struct TargetCounts {
   PoolFigures pool;
-  ExecuteMetrics::Row executes;  // Without `target`.
+  CallMetrics::Row executes;  // Without `target`.
   UpstreamFigures upstream;
 };
 
@@ -100,10 +100,9 @@ class TargetFold {
   TargetFold(size_t max_targets, const std::vector<std::string>& known);
 
   // One row per label; the last is kOther.
-  std::vector<TargetFigures> Fold(
-      const pool::Snapshot& snapshot,
-      const std::vector<ExecuteMetrics::Row>& executes,
-      const UpstreamRows& upstream, Instant now);
+  std::vector<TargetFigures> Fold(const pool::Snapshot& snapshot,
+                                  const std::vector<CallMetrics::Row>& executes,
+                                  const UpstreamRows& upstream, Instant now);
 
   // Of the last Fold: how many targets the sources know that are not shown.
   size_t folded() const { return folded_; }
@@ -126,7 +125,7 @@ class TargetFold {
   // What the sources say of a target now. Null: nothing.
   struct Source {
     const pool::TargetRow* pool = nullptr;
-    const ExecuteMetrics::Row* executes = nullptr;
+    const CallMetrics::Row* executes = nullptr;
     const UpstreamFigures* upstream = nullptr;
     double score = 0;
     bool eligible = false;  // For series.
@@ -136,7 +135,7 @@ class TargetFold {
   using Sources = absl::flat_hash_map<std::string_view, Source>;
 
   static Sources Gather(const pool::Snapshot& snapshot,
-                        const std::vector<ExecuteMetrics::Row>& executes,
+                        const std::vector<CallMetrics::Row>& executes,
                         const UpstreamRows& upstream);
   static TargetCounts CountsOf(const Source& source);
   void Score(Sources* sources, Instant now);

@@ -160,7 +160,7 @@ class BrokerTest : public ::testing::Test {
   BrokerSettings settings_;
   pool::TargetConfig target_config_;
   int leases_kept_ = 0;  // What the test means to leave behind.
-  ExecuteMetrics metrics_{100};
+  CallMetrics metrics_{100};
   std::unique_ptr<upstream::Upstream> upstream_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<Broker> broker_;

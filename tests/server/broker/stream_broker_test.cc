@@ -208,7 +208,7 @@ class StreamBrokerTest : public BrokerTest {
   }
   uint64_t Ended(const std::string& result) {
     uint64_t count = 0;
-    for (const ExecuteMetrics::Row& row : metrics_.Read()) {
+    for (const CallMetrics::Row& row : metrics_.Read()) {
       for (size_t i = 0; i < kExecuteResults.size(); ++i) {
         if (kExecuteResults[i] == result) count += row.results[i];
       }
