@@ -118,7 +118,7 @@ FOLDERS = {
 # What is meant to be used from elsewhere does not show which library is behind
 # it.
 OPAQUE = re.compile(r"^(upstream/(upstream|types|options)|"
-                    r"upstream/codec/(codec|http1|http2)|net/tls/tls\w*|"
+                    r"upstream/codec/(codec|http1|http2)|net/tls/(tls\w*|server)|"
                     r"upstream/address/egress)\.h$")
 EVERYWHERE = (r"\busing namespace\b", r"\bassert\(false\)",
               r"#\s*pragma\s+once\b")
