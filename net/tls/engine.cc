@@ -107,7 +107,8 @@ class Engine final : public EngineBase<TlsEngine> {
                                static_cast<unsigned>(wire.size())) == 0;
   }
 
-  TlsResult Fail(uint32_t code) override {
+  TlsResult Fail() override {
+    const uint32_t code = TakeLibraryErrorCode();
     if (verify_failed_) return TlsResult::kVerifyFailed;
     error_ = code == 0 ? "TLS failed" : LibraryErrorText(code);
     if (const int alert = AlertOf(code)) {

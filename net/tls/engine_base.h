@@ -105,8 +105,8 @@ class EngineBase : public Interface {
     return true;
   }
 
-  // Sets error_. `code`: the library's oldest error; 0: none.
-  virtual TlsResult Fail(uint32_t code) = 0;
+  // Sets error_ by the errors in the library's queue, and empties it.
+  virtual TlsResult Fail() = 0;
 
   // "the upstream sent the alert "bad certificate"".
   static std::string AlertText(const char* peer, int alert) {
@@ -132,7 +132,7 @@ class EngineBase : public Interface {
       case SSL_ERROR_ZERO_RETURN:
         return TlsResult::kClosed;
       default:
-        return Fail(TakeLibraryErrorCode());
+        return Fail();
     }
   }
 

@@ -37,9 +37,8 @@ std::string CommonNameOf(X509* certificate) {
 bool ReadPeerNames(X509* certificate, TlsPeerNames* names) {
   names->common_name = CommonNameOf(certificate);
   int place = 0;
-  const bssl::UniquePtr<GENERAL_NAMES> all(
-      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(
-          certificate, NID_subject_alt_name, &place, nullptr)));
+  const bssl::UniquePtr<GENERAL_NAMES> all(static_cast<GENERAL_NAMES*>(
+      X509_get_ext_d2i(certificate, NID_subject_alt_name, &place, nullptr)));
   ERR_clear_error();
   if (all == nullptr) return place == -1;  // There is no such extension.
   for (size_t i = 0; i < sk_GENERAL_NAME_num(all.get()); ++i) {

@@ -1,30 +1,32 @@
-// The server's role: mutual TLS towards callers, by the rules of tls.h (no
-// socket, standard library only, nothing of BoringSSL visible).
+// The server's role: mutual TLS towards callers. The rules of tls.h hold: no
+// socket, standard library only, nothing of BoringSSL visible.
 //
 //   std::vector<TlsFault> faults;
-//   TlsServerSlot slot(TlsServerContext::Create(pems, &faults));  // Not null.
-//   …
-//   auto engine = TlsServerEngine::Create(slot.current());
+//   auto context = TlsServerContext::Create(pems, &faults);  // Null: faults.
+//   TlsServerContextHolder holder(context);
+//   ...
+//   auto engine = TlsServerEngine::Create(holder.current());
 //   engine->Feed(received);
 //   switch (engine->Handshake(&to_send)) {
-//     case TlsResult::kOk:         // engine->TakePeerNames(): who calls.
-//     case TlsResult::kWantInput:  // Send, and wait for more.
-//     default:                     // Send (it has the alert), then close;
-//   }                              // engine->failure(), engine->error().
+//     case TlsResult::kOk:         // engine->TakePeerNames() identifies it.
+//     case TlsResult::kWantInput:  // Send to_send and wait for more.
+//     default:                     // Send to_send (the alert), then close;
+//   }                              // count engine->failure(), log error().
 //
 // Invariants:
-// 1. After Handshake has returned kOk, the caller has proved that it holds the
-//    key of a certificate that one of the context's client authorities vouches
-//    for, in date, meant for clients, without SHA-1 or RSA keys under 2048 bits;
-//    ALPN is "h2"; the version is 1.2 or 1.3; the suite is forward secret and
-//    authenticated (AEAD), as HTTP/2 demands.
-// 2. No session is ever resumed: no ticket is issued, no session kept, and one
-//    that is offered leads to a full handshake. So a caller is always verified
-//    by the authorities that are in force when it connects, and no ticket key
-//    has to be kept or exchanged. It costs a caller one full handshake for each
-//    connection, and connections of gRPC are long.
-// 3. An engine keeps the context that it was made with. An exchange in the slot
-//    is seen by the engines that are made after it, and by no other.
+// 1. After Handshake has returned kOk, the caller has proved possession of the
+//    key of a certificate issued by one of the context's client CAs, within its
+//    dates, valid for clients, with no SHA-1 signature and no RSA key below
+//    2048 bits in its chain. ALPN is "h2", the version 1.2 or 1.3, the suite
+//    AEAD with forward secrecy, as HTTP/2 demands.
+// 2. No session is resumed. No ticket is issued, no session is stored, and an
+//    offered one leads to a full handshake. So every connection is verified
+//    against the client CAs in force when it begins, and there are no ticket
+//    keys to rotate. The price is a full handshake per connection; gRPC keeps
+//    its connections open.
+// 3. An engine keeps the context it was created with. Exchange affects engines
+//    created afterwards only. A certificate that expires while its connection
+//    is open does not close it.
 #ifndef HOTLINE_NET_TLS_SERVER_H_
 #define HOTLINE_NET_TLS_SERVER_H_
 
@@ -40,38 +42,41 @@
 
 namespace hotline::net {
 
-// Texts in PEM.
+// PEM texts.
 struct TlsServerPems {
-  std::string certificates;  // Ours, then those up to its authority.
-  std::string key;           // Of the first one; not encrypted.
-  std::string client_ca;     // Each is trusted as it is, a root or not.
+  std::string certificates;  // The server's, followed by intermediates.
+  std::string key;           // Of the first certificate; not encrypted.
+  std::string client_ca;     // Each is a trust anchor, self-signed or not.
 
   friend bool operator==(const TlsServerPems&, const TlsServerPems&) = default;
 };
 
-// Certificates in force. Immutable, thread-safe.
+// Server certificate, key and client CAs. Immutable, thread-safe.
 class TlsServerContext {
  public:
   virtual ~TlsServerContext() = default;
 
-  // Null when something does not parse, does not fit together or is weak (RSA
-  // under 2048 bits, EC under 256): told in `faults`, each with the key
-  // "cert_file", "key_file" or "client_ca_file" and a text that goes on from the
-  // name of that file. Dates are not judged: a certificate that has expired is
-  // refused by callers, and to refuse it here would take down what else is
-  // served.
+  // Null when a text does not parse, the key does not match the certificate, or
+  // the key is weak (RSA below 2048 bits, EC below 256). Each fault has the key
+  // "cert_file", "key_file" or "client_ca_file" and a text that continues a
+  // sentence begun with the file's name.
+  //
+  // Dates are reported, not checked: callers refuse an expired certificate
+  // anyway, and failing here would take down the other listeners too.
   static std::shared_ptr<const TlsServerContext> Create(
       const TlsServerPems& pems, std::vector<TlsFault>* faults);
 
-  // Of our certificate, in seconds since 1970.
+  // Validity of the server's certificate, in seconds since 1970.
   virtual int64_t not_before() const = 0;
   virtual int64_t not_after() const = 0;
 };
 
 // The context for new connections. Thread-safe.
-class TlsServerSlot {
+class TlsServerContextHolder {
  public:
-  explicit TlsServerSlot(std::shared_ptr<const TlsServerContext> context)
+  // REQUIRES: `context` is not null.
+  explicit TlsServerContextHolder(
+      std::shared_ptr<const TlsServerContext> context)
       : context_(std::move(context)) {}
 
   std::shared_ptr<const TlsServerContext> current() const {
@@ -89,51 +94,51 @@ class TlsServerSlot {
   std::shared_ptr<const TlsServerContext> context_;  // Guarded by mu_.
 };
 
-// Why a connection ended in an error. Stable: labels of a metric.
+// Why a connection failed.
 enum class TlsFailure {
   kNone,
-  kNotTls,          // Plain HTTP, say.
-  kVersion,         // No version in common.
-  kSuite,           // No suite, group or signature algorithm in common.
-  kNoH2,            // Its ALPN has no "h2", or there is none.
-  kNoCertificate,   // It shows none.
-  kExpired,         // Its certificate, or one in the chain.
-  kNotYetValid,     // The same.
-  kUnknownCa,       // Issued by an authority that is not ours.
-  kBadCertificate,  // Another purpose, weak, does not parse, not its own…
-  kAlert,           // It ended the connection by an alert: error() has which.
+  kNotTls,          // For example plain HTTP.
+  kVersion,         // No common version.
+  kSuite,           // No common suite, group or signature algorithm.
+  kNoH2,            // ALPN without "h2", or no ALPN.
+  kNoCertificate,   // None was sent.
+  kExpired,         // The caller's certificate, or one in its chain.
+  kNotYetValid,     // Likewise.
+  kUnknownCa,       // Not issued by one of the client CAs.
+  kBadCertificate,  // Wrong purpose, weak, malformed, key not proved, ...
+  kAlert,           // The caller sent a fatal alert, named in error().
   kOther,
 };
 inline constexpr int kTlsFailures = static_cast<int>(TlsFailure::kOther) + 1;
 
-// "tls_not_tls", …; "" for kNone.
+// The metric label: "tls_not_tls", ...; "" for kNone.
 std::string_view TlsFailureName(TlsFailure failure);
 
-// What a caller's certificate calls it, byte for byte: there may be NULs and
-// anything else in it.
+// Names in a verified certificate, byte for byte: they may contain NULs and
+// control characters.
 struct TlsPeerNames {
   std::vector<std::string> uris;       // Subject alternative names, in order.
-  std::vector<std::string> dns_names;  // The same.
-  std::string common_name;             // The subject's first; in UTF-8.
+  std::vector<std::string> dns_names;  // Likewise.
+  std::string common_name;             // The subject's first, in UTF-8.
 };
 
-// The server's side of one TLS connection; see TlsEngine. In Handshake,
-// kVerifyFailed says that the caller's certificate is missing or not
-// acceptable, kNoProtocol that it does not offer "h2".
+// The server's side of one TLS connection; see TlsEngine. Handshake returns
+// kVerifyFailed when the caller's certificate is missing or not acceptable, and
+// kNoProtocol when the caller does not offer "h2".
 //
-// A caller with TLS 1.3 has finished its part before its certificate is
-// verified, and may have sent requests by then. To have it read the alert,
-// the connection must not be reset by unread data when it is closed.
+// A TLS 1.3 caller may send requests before its certificate is verified. Unread
+// data makes close() reset the connection, and the caller may lose the alert:
+// read until the end, for a bounded time, before closing.
 class TlsServerEngine : public TlsEngine {
  public:
   // Null only when memory is short.
   static std::unique_ptr<TlsServerEngine> Create(
       std::shared_ptr<const TlsServerContext> context);
 
-  // REQUIRES: Handshake said kOk. Once: the engine keeps nothing of it.
+  // REQUIRES: Handshake returned kOk. Call once: the engine keeps no copy.
   virtual TlsPeerNames TakePeerNames() = 0;
 
-  // After an error of Handshake, Read or Write; error() says more, for people.
+  // The cause of an error of Handshake, Read or Write; error() has the text.
   virtual TlsFailure failure() const = 0;
 };
 

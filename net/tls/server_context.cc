@@ -23,8 +23,8 @@ constexpr char kSuites[] =
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 
-// What a caller may sign with: the library's own list has SHA-1 in it, and
-// neither Ed25519 nor P-521.
+// What a caller may sign with. The library's default list contains SHA-1 and
+// lacks Ed25519 and P-521.
 constexpr uint16_t kSignatureAlgorithms[] = {
     SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_ECDSA_SECP384R1_SHA384,
     SSL_SIGN_ECDSA_SECP521R1_SHA512, SSL_SIGN_ED25519,
@@ -34,20 +34,20 @@ constexpr uint16_t kSignatureAlgorithms[] = {
 
 constexpr uint8_t kH2[] = {2, 'h', '2'};
 
-// A stranger's chain is kept and looked at before it is known to be good.
+// Limits what an unverified caller's chain costs.
 constexpr size_t kMostChainBytes = 32 << 10;
 
-// Clients choose their certificate by the names of authorities that we send
-// them. A longer list is not sent: its message has a limit, and each handshake
-// would carry it.
+// Clients choose among their certificates by the CA names that the server
+// sends. A longer list is left out: every handshake would carry it, and the
+// message has a size limit.
 constexpr size_t kMostNameBytes = 16 << 10;
 
-// Called for clients that offer protocols at all.
+// Called only for clients that use ALPN.
 int SelectH2(SSL*, const uint8_t** out, uint8_t* out_size, const uint8_t* in,
              unsigned in_size, void*) {
   uint8_t* selected = nullptr;
-  const int found = SSL_select_next_proto(&selected, out_size, kH2, sizeof kH2,
-                                          in, in_size);
+  const int found =
+      SSL_select_next_proto(&selected, out_size, kH2, sizeof kH2, in, in_size);
   *out = selected;
   return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK
                                          : SSL_TLSEXT_ERR_ALERT_FATAL;
@@ -87,7 +87,7 @@ bool ServerContext::SetProtocol() {
   SSL_CTX_set_custom_verify(
       ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, VerifyCaller);
   SSL_CTX_set_max_cert_list(ctx, kMostChainBytes);
-  // Nothing looks at a chain after the handshake.
+  // The chain is not needed after the handshake.
   SSL_CTX_set_retain_only_sha256_of_client_certs(ctx, 1);
   SSL_CTX_set_alpn_select_cb(ctx, SelectH2, nullptr);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
@@ -137,9 +137,9 @@ void ServerContext::SetClientCa(const std::string& text, Faults* faults) {
     const bssl::UniquePtr<uint8_t> owned(name);
     if (length < 0 || names == nullptr ||
         !X509_STORE_add_cert(client_ca_.get(), authority.get()) ||
-        !bssl::PushToStack(names.get(), bssl::UniquePtr<CRYPTO_BUFFER>(
-                                            CRYPTO_BUFFER_new(
-                                                name, length, nullptr)))) {
+        !bssl::PushToStack(names.get(),
+                           bssl::UniquePtr<CRYPTO_BUFFER>(
+                               CRYPTO_BUFFER_new(name, length, nullptr)))) {
       return faults->push_back(
           {"client_ca_file", "has a certificate that cannot be used"});
     }

@@ -1,4 +1,5 @@
 // The server's side of one connection.
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 
 #include <utility>
@@ -12,18 +13,17 @@
 namespace hotline::net {
 namespace {
 
-// What errors of the library mean here.
+// Library errors with a cause of their own.
 struct Known {
   int reason;
   TlsFailure failure;
   const char* text;
 };
-constexpr char kNoVersion[] = "the caller speaks neither TLS 1.2 nor TLS 1.3";
+constexpr char kNoVersion[] = "the caller supports neither TLS 1.2 nor TLS 1.3";
 constexpr char kNoSuite[] =
-    "the caller has no cipher suite, group or signature algorithm in common "
-    "with us";
+    "no common cipher suite, group or signature algorithm";
 constexpr char kNotItsOwn[] =
-    "the caller did not prove that its certificate's key is its own";
+    "the caller did not prove that it holds its certificate's key";
 constexpr char kUnfit[] = "the caller's certificate cannot be used for TLS";
 constexpr Known kKnown[] = {
     {SSL_R_HTTP_REQUEST, TlsFailure::kNotTls,
@@ -32,14 +32,14 @@ constexpr Known kKnown[] = {
      "the caller speaks plain HTTP/1.1 to a proxy, not TLS"},
     {SSL_R_UNSUPPORTED_PROTOCOL, TlsFailure::kVersion, kNoVersion},
     {SSL_R_INAPPROPRIATE_FALLBACK, TlsFailure::kVersion,
-     "the caller fell back to an older version of TLS than both have"},
+     "the caller fell back to an older version of TLS than necessary"},
     {SSL_R_NO_SHARED_CIPHER, TlsFailure::kSuite, kNoSuite},
     {SSL_R_NO_SHARED_GROUP, TlsFailure::kSuite, kNoSuite},
     {SSL_R_NO_COMMON_SIGNATURE_ALGORITHMS, TlsFailure::kSuite, kNoSuite},
     {SSL_R_NO_APPLICATION_PROTOCOL, TlsFailure::kNoH2,
-     "the caller offers other protocols by ALPN, but not h2"},
+     "the caller does not offer h2 by ALPN"},
     {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, TlsFailure::kNoCertificate,
-     "the caller shows no certificate"},
+     "the caller sent no certificate"},
     {SSL_R_BAD_SIGNATURE, TlsFailure::kBadCertificate, kNotItsOwn},
     {SSL_R_WRONG_SIGNATURE_TYPE, TlsFailure::kBadCertificate, kUnfit},
     {SSL_R_UNKNOWN_CERTIFICATE_TYPE, TlsFailure::kBadCertificate, kUnfit},
@@ -48,6 +48,17 @@ constexpr Known kKnown[] = {
     {SSL_R_ECC_CERT_NOT_FOR_SIGNING, TlsFailure::kBadCertificate, kUnfit},
     {SSL_R_KEY_USAGE_BIT_INCORRECT, TlsFailure::kBadCertificate, kUnfit},
 };
+
+// The oldest TLS error in the queue, else the newest error; empties the queue.
+// 0: none. A bad signature is reported by the cipher before it is by TLS.
+uint32_t TakeTlsErrorCode() {
+  uint32_t code = ERR_get_error();
+  while (code != 0 && SslReasonOf(code) == 0 && ERR_peek_error() != 0) {
+    code = ERR_get_error();
+  }
+  ERR_clear_error();
+  return code;
+}
 
 TlsFailure FailureOf(const Verification& found) {
   switch (found.code) {
@@ -102,13 +113,13 @@ class ServerEngine final : public EngineBase<TlsServerEngine> {
 
   TlsPeerNames TakePeerNames() override { return std::move(names_); }
   TlsFailure failure() const override { return failure_; }
-  // The caller finishes the handshake first.
+  // Handshake is done only when the caller has finished, too.
   bool refused() const override { return false; }
 
   // The library's side.
   ssl_verify_result_t Verify(uint8_t* out_alert) {
-    // For other protocols than h2 the handshake has ended already. A caller
-    // that names none, as monitoring does, comes as far as to see our
+    // SelectH2 has refused callers that offer other protocols only. Callers
+    // without ALPN, such as monitoring, get this far and have seen our
     // certificate.
     const uint8_t* alpn = nullptr;
     unsigned alpn_size = 0;
@@ -116,7 +127,7 @@ class ServerEngine final : public EngineBase<TlsServerEngine> {
     if (alpn_size == 0) {
       *out_alert = SSL_AD_NO_APPLICATION_PROTOCOL;
       return Refuse(TlsFailure::kNoH2,
-                    "the caller offers no protocol by ALPN; h2 is needed");
+                    "the caller does not use ALPN; h2 is required");
     }
     const Verification found = VerifyClient(context_->client_ca(), ssl());
     if (!found.accepted) {
@@ -140,7 +151,7 @@ class ServerEngine final : public EngineBase<TlsServerEngine> {
   }
 
  private:
-  // Of a record's header.
+  // The size of a record's header.
   static constexpr size_t kBeginning = 5;
 
   ssl_verify_result_t Refuse(TlsFailure failure, std::string error) {
@@ -149,8 +160,9 @@ class ServerEngine final : public EngineBase<TlsServerEngine> {
     return ssl_verify_invalid;
   }
 
-  TlsResult Fail(uint32_t code) override {
-    // The first failure is the one that counts.
+  TlsResult Fail() override {
+    const uint32_t code = TakeTlsErrorCode();
+    // The first failure is kept.
     if (failure_ == TlsFailure::kNone) Explain(code);
     return ResultOf(failure_);
   }
@@ -175,13 +187,13 @@ class ServerEngine final : public EngineBase<TlsServerEngine> {
     }
   }
 
-  // Whether not even a hello was understood.
+  // True before a ClientHello has been accepted.
   bool IsFirstRecord() const {
     return SSL_in_init(ssl()) && SSL_get_pending_cipher(ssl()) == nullptr;
   }
 
   const std::shared_ptr<const ServerContext> context_;
-  std::string beginning_;  // What came first; short enough for no allocation.
+  std::string beginning_;  // The first bytes received.
   TlsFailure failure_ = TlsFailure::kNone;
   TlsPeerNames names_;
 };
