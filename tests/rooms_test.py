@@ -93,7 +93,8 @@ FOLDERS = {
     "server/broker/": Folder(
         ("base/", "upstream/upstream.h") + UPSTREAM_WORDS + POOL_FACE + PROTO,
         PROTOBUF),
-    "server/front/": Folder(("base/", "server/broker/") + PROTO,
+    "server/front/": Folder(("base/", "net/", "net/http2/", "net/tls/server.h",
+                              "net/tls/tls.h", "server/broker/") + PROTO,
                             GRPC + PROTOBUF + OPENSSL),
     "server/config/": Folder(
         ("base/", "pool/types.h", "net/tls/tls_profile.h",
