@@ -133,16 +133,14 @@ inline constexpr ReasonRow kTable[] = {
     {"TLS_VERIFY_FAILED", StatusCode::kFailedPrecondition, kBorrow},
     {"ALPN_MISMATCH", StatusCode::kFailedPrecondition, kBorrow},
     {"VALIDATION_FAILED", StatusCode::kFailedPrecondition, kBorrow},
-    {"EGRESS_DENIED", StatusCode::kPermissionDenied, kBorrow,
-     kTargetUntouched},
+    {"EGRESS_DENIED", StatusCode::kPermissionDenied, kBorrow, kTargetUntouched},
 
     // The call on the upstream's connection.
     {"UPSTREAM_TIMEOUT", StatusCode::kDeadlineExceeded, kRun},
     {"CALLER_TIMEOUT", StatusCode::kDeadlineExceeded, kStream},
     {"IDLE_TIMEOUT", StatusCode::kDeadlineExceeded, kTunnel},
     // UNAVAILABLE if the verdict is NOT_SENT or REFUSED_BY_PEER.
-    {"UPSTREAM_RESET", StatusCode::kAborted, kRun, 0,
-     StatusCode::kUnavailable},
+    {"UPSTREAM_RESET", StatusCode::kAborted, kRun, 0, StatusCode::kUnavailable},
     {"UPGRADE_REFUSED", StatusCode::kFailedPrecondition, kTunnel},
     {"RESPONSE_TOO_LARGE", StatusCode::kResourceExhausted, kUnary},
     {"PROTOCOL_ERROR", StatusCode::kInternal, kRun},

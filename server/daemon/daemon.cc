@@ -102,9 +102,9 @@ absl::Status Daemon::Start() {
   upstream_ = *std::move(upstream);
   StartPool(*settings);
   StartWarming(*settings);
-  broker_ = std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
-                                     pool_.get(), upstream_.get(),
-                                     &call_metrics_);
+  broker_ =
+      std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
+                               pool_.get(), upstream_.get(), &call_metrics_);
   if (absl::Status status = StartHttp(*settings); !status.ok()) return status;
   if (absl::Status status = StartGrpc(*settings); !status.ok()) return status;
 

@@ -49,7 +49,7 @@ class Metrics::Impl : public prometheus::Collectable {
     MetricsPage page;
     page.reserve(64);
     {
-      // Snapshots must come to the fold in the order in which they were taken.
+      // Snapshots must reach the fold in the order in which they were taken.
       MutexLock lock(&mu_);
       const pool::Snapshot snapshot =
           sources_.pool ? sources_.pool() : pool::Snapshot();
@@ -75,6 +75,7 @@ class Metrics::Impl : public prometheus::Collectable {
   static void AddTotals(const pool::Snapshot& snapshot, size_t folded,
                         MetricsPage* page);
   void AddRpcs(MetricsPage* page) const;
+  static void AddDenials(const FrontFigures& front, MetricsPage* page);
   void AddFront(MetricsPage* page) const;
   void AddProcess(MetricsPage* page) const;
 
@@ -92,16 +93,16 @@ void Metrics::Impl::AddTotals(const pool::Snapshot& snapshot, size_t folded,
   gauge("hotline_targets", "Targets the pool knows.",
         static_cast<double>(snapshot.targets.size()));
   gauge("hotline_folded_targets",
-        "Targets that count under target=\"other\" for want of room "
-        "(metrics.max_targets).",
+        "Targets counted under target=\"other\" because of "
+        "metrics.max_targets.",
         static_cast<double>(folded));
-  gauge("hotline_pool_max_connections", "Most connections allowed in all.",
-        snapshot.max_connections);
+  gauge("hotline_pool_max_connections",
+        "Connections allowed, over all targets.", snapshot.max_connections);
   gauge("hotline_pool_connections_reserved",
-        "Connections counted against that limit.",
+        "Connections counted against that limit, including dials.",
         snapshot.connections_reserved);
-  gauge("hotline_pool_budget_waiters", "Targets in line for that limit.",
-        snapshot.budget_waiters);
+  gauge("hotline_pool_budget_waiters",
+        "Targets waiting for room below that limit.", snapshot.budget_waiters);
 }
 
 void Metrics::Impl::AddRpcs(MetricsPage* page) const {
@@ -125,6 +126,15 @@ void Metrics::Impl::AddRpcs(MetricsPage* page) const {
   }
 }
 
+void Metrics::Impl::AddDenials(const FrontFigures& front, MetricsPage* page) {
+  MetricsFamily denials(page, MetricType::Counter, "hotline_denials_total",
+                        "Calls refused by the policy.");
+  for (const FrontFigures::Denied& denied : front.denied) {
+    denials.Value({{"method", denied.method}, {"reason", denied.reason}},
+                  static_cast<double>(denied.count));
+  }
+}
+
 void Metrics::Impl::AddFront(MetricsPage* page) const {
   const FrontFigures front = sources_.front ? sources_.front() : FrontFigures();
   const auto value = [page](MetricType type, const char* name, const char* help,
@@ -139,55 +149,50 @@ void Metrics::Impl::AddFront(MetricsPage* page) const {
     }
   };
   value(MetricType::Gauge, "hotline_listen_connections",
-        "Callers' connections that are open.", front.connections);
+        "Open connections of callers.", front.connections);
   value(MetricType::Counter, "hotline_listen_accepted_total",
-        "Callers' connections that were let in.", front.accepted);
+        "Connections accepted from callers.", front.accepted);
   by_reason("hotline_listen_refused_total",
-            "Callers' connections that were not let in, or cut off.",
+            "Connections of callers that were refused or cut off.",
             front.refused);
-  value(MetricType::Gauge, "hotline_calls",
-        "Calls under way, waiting or running.", front.calls);
+  value(MetricType::Gauge, "hotline_calls", "Calls waiting or running.",
+        front.calls);
   value(MetricType::Gauge, "hotline_answer_bytes",
-        "Memory of answers' bodies that callers have not read yet.",
+        "Bytes of response bodies held for callers that have not read them.",
         front.answer_bytes);
   value(MetricType::Gauge, "hotline_answers_waiting",
-        "Answers that wait for such memory.", front.answers_waiting);
+        "Responses waiting for room in that memory.", front.answers_waiting);
   by_reason("hotline_shed_total", "Calls refused because of overload.",
             front.shed);
-  {
-    MetricsFamily denials(page, MetricType::Counter, "hotline_denials_total",
-                          "Calls refused by the policy.");
-    for (const FrontFigures::Denied& denied : front.denied) {
-      denials.Value({{"method", denied.method}, {"reason", denied.reason}},
-                    static_cast<double>(denied.count));
-    }
-  }
+  AddDenials(front, page);
   value(MetricType::Gauge, "hotline_listen_certificate_expires_seconds",
-        "When the listener's certificate ends, in seconds since 1970; 0: none.",
+        "When the listener's certificate expires, in seconds since 1970; 0: no "
+        "certificate.",
         front.certificate_expires);
 }
 
 void Metrics::Impl::AddProcess(MetricsPage* page) const {
   MetricsFamily(page, MetricType::Gauge, "hotline_loop_lag_seconds",
-                "How late the upstream loops come to their timers, of late.")
+                "How late timers of the upstream loops fired, recently.")
       .Value({}, sources_.loop_lag ? ToSeconds(sources_.loop_lag()) : 0);
   MetricsFamily(page, MetricType::Gauge,
                 "hotline_config_last_reload_successful",
                 "Whether the configuration that was last read is in force.")
       .Value({}, sources_.config_ok && !sources_.config_ok() ? 0 : 1);
-  MetricsFamily(page, MetricType::Gauge, "hotline_restart_needed",
-                "Whether the configuration differs from the one the process "
-                "was started with in keys that take effect at a start only.")
+  MetricsFamily(
+      page, MetricType::Gauge, "hotline_restart_needed",
+      "Whether the configuration differs from the one at the start in "
+      "keys that take effect at a start only.")
       .Value({}, sources_.restart_needed && sources_.restart_needed() ? 1 : 0);
   MetricsFamily(page, MetricType::Gauge, "hotline_tls_files_current",
                 "Whether the certificates, keys and authorities in use are "
-                "those in the files; 0: the files are bad.")
+                "those in the files; 0: the files are invalid.")
       .Value({}, sources_.tls_files_ok && !sources_.tls_files_ok() ? 0 : 1);
   MetricsFamily(page, MetricType::Counter, "hotline_log_lines_dropped_total",
-                "Lines of the log that its reader did not take in time.")
+                "Log lines dropped because they were not read in time.")
       .Value({}, static_cast<double>(LogLinesDropped()));
   MetricsFamily(page, MetricType::Gauge, "hotline_build_info",
-                "Always 1; the label tells the version.")
+                "Always 1; the label is the version.")
       .Value({{"version", options_.version}}, 1);
   for (const ProcessFigure& figure : ReadProcessFigures()) {
     MetricsFamily(page,

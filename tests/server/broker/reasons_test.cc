@@ -90,9 +90,8 @@ class Contract {
     } else if (line.find("those of Execute") != std::string::npos) {
       list_ = lists_["Execute"];
       for (const std::string& name : Names(line)) {
-        std::erase_if(list_, [&](const auto& row) {
-          return row.second == name;
-        });
+        std::erase_if(list_,
+                      [&](const auto& row) { return row.second == name; });
       }
     }
   }
@@ -192,9 +191,8 @@ TEST(ReasonsTest, TheOperatorsListNamesLabelsThatExist) {
     if (!in_table) continue;
     const std::string first = line.substr(0, line.find('|', 1));
     for (const std::string& label : FindAll(first, "`([a-z_]+)`")) {
-      EXPECT_EQ(std::count(kExecuteResults.begin(), kExecuteResults.end(),
-                           label),
-                1)
+      EXPECT_EQ(
+          std::count(kExecuteResults.begin(), kExecuteResults.end(), label), 1)
           << label;
       ++checked;
     }

@@ -1,4 +1,4 @@
-#include "server/observe/admin_http_session.h"
+#include "server/observe/admin_http_connection.h"
 
 #include <algorithm>
 #include <chrono>
@@ -20,8 +20,8 @@ namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 
 constexpr size_t kMaxHeaderBytes = 8192;
-// The kernel would hold megabytes for each reader that reads nothing, until it
-// has none left for any connection.
+// The default would let peers that read nothing use megabytes of kernel memory
+// each.
 constexpr int kSendBytes = 64 << 10;
 
 asio::ip::address Unmapped(const asio::ip::address& address) {
@@ -29,7 +29,7 @@ asio::ip::address Unmapped(const asio::ip::address& address) {
   return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
 }
 
-// Whose connections are counted together: an address, a /64 of IPv6.
+// Connections are counted by IPv4 address or IPv6 /64.
 std::string PeerOf(const asio::ip::address& address) {
   if (address.is_v4()) {
     const auto bytes = address.to_v4().to_bytes();
@@ -39,9 +39,8 @@ std::string PeerOf(const asio::ip::address& address) {
   return std::string(bytes.begin(), bytes.begin() + 8);
 }
 
-// A page elsewhere can make a browser on this machine ask us under a name of
-// its own, and read the answer: the status page answers to "localhost" and to
-// numbers only.
+// Against DNS rebinding, by which a web page makes a browser on this machine
+// fetch the status page under the web page's own name.
 bool IsLocalName(std::string_view host) {
   if (const size_t colon = host.rfind(':');
       colon != std::string_view::npos && !host.ends_with(']')) {
@@ -96,7 +95,7 @@ void AdminPages::MakeNext() {
   if (next == slow_.end()) return;
   const std::vector<Done> asked = std::exchange(next->asked, {});
   const bool metrics = next->path == "/metrics";
-  // The other one goes first the next time.
+  // The two pages take turns.
   std::rotate(slow_.begin(), next + 1, slow_.end());
   AdminPage page = PageOf(http::status::ok, metrics ? options_->metrics()
                                                     : options_->status_page());
@@ -107,14 +106,15 @@ void AdminPages::MakeNext() {
   }
 }
 
-void AdminSessions::Enter(AdminSession* session, const std::string& peer) {
-  by_use_.push_back({session, peer});
-  entries_[session] = std::prev(by_use_.end());
+void AdminConnections::Enter(AdminConnection* connection,
+                             const std::string& peer) {
+  by_use_.push_back({connection, peer});
+  entries_[connection] = std::prev(by_use_.end());
   ++peers_[peer];
 }
 
-void AdminSessions::Leave(AdminSession* session) {
-  const auto found = entries_.find(session);
+void AdminConnections::Leave(AdminConnection* connection) {
+  const auto found = entries_.find(connection);
   if (found == entries_.end()) return;
   const auto peer = peers_.find(found->second->peer);
   if (--peer->second == 0) peers_.erase(peer);
@@ -123,13 +123,13 @@ void AdminSessions::Leave(AdminSession* session) {
   if (on_leave) on_leave();
 }
 
-void AdminSessions::Touch(AdminSession* session) {
-  const auto found = entries_.find(session);
+void AdminConnections::Touch(AdminConnection* connection) {
+  const auto found = entries_.find(connection);
   if (found == entries_.end()) return;
   by_use_.splice(by_use_.end(), by_use_, found->second);
 }
 
-bool AdminSessions::CloseOne() {
+bool AdminConnections::CloseOne() {
   const auto most = std::max_element(
       peers_.begin(), peers_.end(),
       [](const auto& a, const auto& b) { return a.second < b.second; });
@@ -137,15 +137,15 @@ bool AdminSessions::CloseOne() {
   const auto oldest = std::find_if(
       by_use_.begin(), by_use_.end(),
       [most](const Entry& entry) { return entry.peer == most->first; });
-  oldest->session->GiveUp();
+  oldest->connection->Reset();
   return true;
 }
 
-void AdminSessions::CloseAll() {
-  while (!by_use_.empty()) by_use_.front().session->Close();
+void AdminConnections::CloseAll() {
+  while (!by_use_.empty()) by_use_.front().connection->Close();
 }
 
-AdminSession::AdminSession(tcp::socket socket, AdminShared* shared)
+AdminConnection::AdminConnection(tcp::socket socket, AdminShared* shared)
     : socket_(std::move(socket)),
       timer_(socket_.get_executor()),
       shared_(shared),
@@ -156,38 +156,38 @@ AdminSession::AdminSession(tcp::socket socket, AdminShared* shared)
   from_loopback_ = !error && address.is_loopback();
   socket_.set_option(tcp::no_delay(true), error);
   socket_.set_option(tcp::socket::send_buffer_size(kSendBytes), error);
-  shared_->sessions.Enter(this, PeerOf(address));
+  shared_->connections.Enter(this, PeerOf(address));
 }
 
-void AdminSession::Start() {
+void AdminConnection::Start() {
   SetDeadline(shared_->options.read_timeout);
   Await();
 }
 
-void AdminSession::Close() {
+void AdminConnection::Close() {
   error_code ignored;
   socket_.close(ignored);
   timer_.cancel();
-  shared_->sessions.Leave(this);
+  shared_->connections.Leave(this);
 }
 
-void AdminSession::GiveUp() {
+void AdminConnection::Reset() {
   error_code ignored;
   socket_.set_option(tcp::socket::linger(true, 0), ignored);
   Close();
 }
 
-// Closes the connection when the step under way takes longer.
-void AdminSession::SetDeadline(Duration length) {
+// Closes the connection if the current step takes longer.
+void AdminConnection::SetDeadline(Duration length) {
   timer_.expires_after(
       std::chrono::duration_cast<asio::steady_timer::duration>(length));
   timer_.async_wait([weak = weak_from_this()](error_code error) {
     const auto self = weak.lock();
-    if (!error && self != nullptr) self->GiveUp();
+    if (!error && self != nullptr) self->Reset();
   });
 }
 
-void AdminSession::Await() {
+void AdminConnection::Await() {
   if (buffer_.size() > 0) return Read();
   socket_.async_wait(tcp::socket::wait_read,
                      [self = shared_from_this()](error_code error) {
@@ -196,8 +196,8 @@ void AdminSession::Await() {
                      });
 }
 
-void AdminSession::Read() {
-  // The first request has had its deadline since the connection came.
+void AdminConnection::Read() {
+  // The first request's deadline runs since the connection was accepted.
   if (requests_ > 0) SetDeadline(shared_->options.read_timeout);
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
@@ -208,7 +208,7 @@ void AdminSession::Read() {
                    });
 }
 
-void AdminSession::OnRequest(error_code error) {
+void AdminConnection::OnRequest(error_code error) {
   if (!socket_.is_open()) return;
   ++requests_;
   if (error == http::error::header_limit ||
@@ -227,11 +227,11 @@ void AdminSession::OnRequest(error_code error) {
     return Refuse(http::status::bad_request);
   }
   if (error) return Close();
-  shared_->sessions.Touch(this);
+  shared_->connections.Touch(this);
   Answer();
 }
 
-void AdminSession::Answer() {
+void AdminConnection::Answer() {
   const auto& request = parser_->get();
   const bool keep = request.keep_alive() &&
                     requests_ < shared_->options.max_requests_per_connection;
@@ -250,21 +250,21 @@ void AdminSession::Answer() {
   shared_->pages.Ask(
       target.substr(0, target.find('?')), local,
       [self = shared_from_this(), version, keep, head](AdminPage page) {
-        // It may have been closed while the page was made.
+        // The connection may have been closed while the page was made.
         if (!self->socket_.is_open()) return;
         self->Write(std::move(page), version, keep, head);
       });
 }
 
-// The request made no sense, so what follows it on the connection cannot.
-void AdminSession::Refuse(http::status status) {
+// The end of an invalid request is unknown, so the connection cannot be kept.
+void AdminConnection::Refuse(http::status status) {
   const auto reason = http::obsolete_reason(status);
   Write(PageOf(status, std::string(reason.data(), reason.size()) + "\n"), 11,
         false, false);
 }
 
-void AdminSession::Write(AdminPage page, unsigned version, bool keep,
-                         bool head) {
+void AdminConnection::Write(AdminPage page, unsigned version, bool keep,
+                            bool head) {
   response_ = http::response<Body>(page.status, version);
   response_.set(http::field::content_type,
                 beast::string_view(page.type.data(), page.type.size()));
@@ -283,7 +283,7 @@ void AdminSession::Write(AdminPage page, unsigned version, bool keep,
                                                       size_t) {
     self->body_ = nullptr;
     if (error) return self->Close();
-    self->shared_->sessions.Touch(self.get());
+    self->shared_->connections.Touch(self.get());
     if (!keep) return self->Linger();
     self->SetDeadline(self->shared_->options.idle_timeout);
     self->Await();
@@ -296,16 +296,16 @@ void AdminSession::Write(AdminPage page, unsigned version, bool keep,
   }
 }
 
-// Lets the peer read the answer before the close: what it still sends would
-// turn that into a reset. Bounded by the deadline and the bytes.
-void AdminSession::Linger() {
+// Reads and drops bytes before the close: unread ones would make it a reset,
+// and the peer might lose the response. Bounded in time and bytes.
+void AdminConnection::Linger() {
   error_code ignored;
   socket_.shutdown(tcp::socket::shutdown_send, ignored);
   SetDeadline(std::chrono::seconds(1));
   Discard(64 << 10);
 }
 
-void AdminSession::Discard(size_t room) {
+void AdminConnection::Discard(size_t room) {
   socket_.async_read_some(
       asio::buffer(sink_),
       [self = shared_from_this(), room](error_code error, size_t size) {

@@ -1,7 +1,7 @@
-// The connections of the operators' listener, and the pages that they ask for.
-// Part of admin_http; of its thread alone.
-#ifndef HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_SESSION_H_
-#define HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_SESSION_H_
+// The connections of the operators' listener, and its pages. Part of
+// admin_http; for its thread alone.
+#ifndef HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_CONNECTION_H_
+#define HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_CONNECTION_H_
 
 #include <array>
 #include <functional>
@@ -30,14 +30,14 @@ namespace hotline::server {
 struct AdminPage {
   boost::beast::http::status status = boost::beast::http::status::ok;
   std::string_view type = "text/plain; charset=utf-8";
-  // Shared by all that it answers: a megabyte for each would add up.
+  // Shared by all requests for the page: it may have a megabyte.
   std::shared_ptr<const std::string> body;
 };
 
-// Answers paths. /metrics and the status page may take milliseconds: one of
-// them is made at a time, for all who asked for it by then, and between two of
-// them the listener does all else that it has to do. So no number of scrapes
-// holds up a probe for longer than the making of one page.
+// Makes the pages. /metrics and the status page may take milliseconds: they are
+// made one at a time, once for all requests that are waiting for them, and the
+// listener serves other requests in between. So however many scrapes there are,
+// a probe waits for one page at most.
 class AdminPages {
  public:
   using Done = std::function<void(AdminPage)>;
@@ -45,8 +45,8 @@ class AdminPages {
   AdminPages(const AdminHttpOptions* options, boost::asio::io_context* io)
       : options_(options), io_(io) {}
 
-  // Calls `done` with the page, at once or later. `local`: the status page may
-  // be shown.
+  // Calls `done` with the page, at once or later. `local`: the caller may see
+  // the status page.
   void Ask(std::string_view path, bool local, Done done);
 
  private:
@@ -64,19 +64,18 @@ class AdminPages {
   bool making_ = false;
 };
 
-class AdminSession;
+class AdminConnection;
 
-// The open connections. When there are too many, the peer that has the most of
-// them loses the one that has done nothing useful for longest: has neither
-// completed a request nor taken an answer. So whoever hoards connections makes
-// room for the others, and a probe is served even among strangers of its own
-// address.
-class AdminSessions {
+// The open connections. When there are too many, the peer with most of them
+// loses the one that has been useless for longest: that has neither completed a
+// request nor read a response. So a peer that hoards connections makes room for
+// others, and a probe is served even from an address with many connections.
+class AdminConnections {
  public:
-  void Enter(AdminSession* session, const std::string& peer);
-  void Leave(AdminSession* session);
-  // It has just done something useful.
-  void Touch(AdminSession* session);
+  void Enter(AdminConnection* connection, const std::string& peer);
+  void Leave(AdminConnection* connection);
+  // It has completed a request or read a response.
+  void Touch(AdminConnection* connection);
 
   // Closes one, as described. False: there is none.
   bool CloseOne();
@@ -88,36 +87,35 @@ class AdminSessions {
 
  private:
   struct Entry {
-    AdminSession* session;
+    AdminConnection* connection;
     std::string peer;
   };
 
-  std::list<Entry> by_use_;  // The longest without one first.
-  std::map<AdminSession*, std::list<Entry>::iterator> entries_;
-  std::map<std::string, int> peers_;  // How many each has.
+  std::list<Entry> by_use_;  // The one useless for longest first.
+  std::map<AdminConnection*, std::list<Entry>::iterator> entries_;
+  std::map<std::string, int> peers_;  // Connections of each.
 };
 
-// What the connections need; outlives them.
+// Used by all connections; outlives them.
 struct AdminShared {
   AdminShared(AdminHttpOptions with, boost::asio::io_context* io)
       : options(std::move(with)), pages(&options, io) {}
 
   const AdminHttpOptions options;
   AdminPages pages;
-  AdminSessions sessions;
+  AdminConnections connections;
 };
 
-// One connection: wait, read, answer, and again. Each step has its deadline.
-class AdminSession : public std::enable_shared_from_this<AdminSession> {
+// One connection: waits, reads, answers, and repeats. Each step has a deadline.
+class AdminConnection : public std::enable_shared_from_this<AdminConnection> {
  public:
-  AdminSession(boost::asio::ip::tcp::socket socket, AdminShared* shared);
-  ~AdminSession() { Close(); }
+  AdminConnection(boost::asio::ip::tcp::socket socket, AdminShared* shared);
+  ~AdminConnection() { Close(); }
 
   void Start();
   void Close();
-  // Close with a reset: drops at once what a peer that does not read has left
-  // in our buffers.
-  void GiveUp();
+  // Closes with a reset, which drops the unread rest of a response at once.
+  void Reset();
 
  private:
   using error_code = boost::system::error_code;
@@ -150,4 +148,4 @@ class AdminSession : public std::enable_shared_from_this<AdminSession> {
 
 }  // namespace hotline::server
 
-#endif  // HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_SESSION_H_
+#endif  // HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_CONNECTION_H_
