@@ -251,9 +251,8 @@ inline LeaseStatus Leases::Release(const LeaseId& id, Outcome outcome,
   const LeaseStatus status = FindCurrent(id, now, &lease, target);
   if (status != LeaseStatus::kOk) return status;
   HostPool* pool = lease->conn->pool;
-  *running = lease->call;
   if (lease->busy()) [[unlikely]] {
-    ReleaseBusy(lease, outcome);
+    ReleaseBusy(lease, outcome, running);
   } else {
     pool->EndLease(lease, outcome, now);
   }
