@@ -55,8 +55,8 @@ class Folder:
 
 # The words of a room, which those below it may use too.
 UPSTREAM_WORDS = ("upstream/types.h", "upstream/options.h")
-POOL_FACE = ("pool/pool.h", "pool/types.h", "pool/snapshot.h",
-             "pool/transport.h", "pool/slot_lease.h")
+POOL_FACE = ("pool/pool.h", "pool/slot_lease.h", "pool/types.h",
+             "pool/snapshot.h", "pool/transport.h")
 OBSERVED = ("server/front/grpc_server.h", "server/front/certificates.h")
 
 FOLDERS = {
