@@ -73,7 +73,7 @@ class SharedTest(harness.EndToEnd):
         self.assert_code(caught.exception, grpc.StatusCode.PERMISSION_DENIED,
                          "NOT_AUTHORIZED")
 
-    def test_a_stranger_may_nothing(self):
+    def test_an_unknown_caller_may_do_nothing(self):
         other = self.caller("other", CHECKOUT + "2")
         with self.assertRaises(grpc.RpcError) as caught:
             self.execute(other, self.target + "/")

@@ -97,7 +97,7 @@ class DnsTest(harness.EndToEnd):
         self.assertEqual(self.connections("rotating"), before)
         self.assertEqual(self.row("rotating").counters.closed, 0)
 
-    def test_a_migration_moves_everything_and_fails_nobody(self):
+    def test_a_migration_moves_all_connections_and_fails_no_call(self):
         self.dns.set(moving=["127.0.0.1", "127.0.0.2"])
         self.start()
         wait.until(lambda: self.get("moving").status == 200, "it answers")
@@ -131,7 +131,7 @@ class DnsTest(harness.EndToEnd):
         self.assertIn("event=drained", self.server.log())
         self.server.check_nothing_held()
 
-    def test_what_has_no_address_is_told_at_once(self):
+    def test_a_name_without_addresses_fails_at_once(self):
         self.start()
         for name in ("nowhere", "fail", "empty"):
             with self.subTest(name):
@@ -140,7 +140,7 @@ class DnsTest(harness.EndToEnd):
                 self.assertLess(time.monotonic() - begin, 15)
         self.assertGreater(self.failing.questions, 0)
 
-    def test_failing_dns_leaves_what_is_known_in_use(self):
+    def test_known_addresses_stay_in_use_while_dns_fails(self):
         self.dns.set(vanishing=["127.0.0.1"])
         self.start()
         wait.until(lambda: self.get("vanishing").status == 200, "it answers")
@@ -170,7 +170,7 @@ class DnsTest(harness.EndToEnd):
         wait.until(refused, "nobody listens there", 60)
         self.assertEqual(len(self.row("many").addresses), 64)
 
-    def test_a_slow_name_slows_nobody_else(self):
+    def test_a_slow_name_delays_no_other_target(self):
         self.dns.set(quick=["127.0.0.1"])
         self.start()
         wait.until(lambda: self.get("quick").status == 200, "it answers")
@@ -187,7 +187,7 @@ class DnsTest(harness.EndToEnd):
         self.assertGreaterEqual(time.monotonic() - begin, 0.7)
         self.assertGreater(served, 10)
 
-    def test_rebinding_reaches_nobody(self):
+    def test_rebinding_reaches_no_denied_address(self):
         egress = {"allow": ["127.0.0.2/32", "127.0.0.3/32"]}
         self.dns.set(rebind=["127.0.0.2"], metadata=["169.254.169.254"],
                      inside=["127.0.0.1"])

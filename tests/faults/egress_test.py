@@ -96,7 +96,7 @@ class EgressTest(Destinations):
                 (self.assertEqual if denied else self.assertGreater)(
                     peer.accepted, 0)
 
-    def test_an_allowed_name_opens_no_address_of_the_callers_choice(self):
+    def test_an_allowed_name_does_not_allow_other_addresses(self):
         peer = self.peer("127.0.0.1")
         server = self.start_hotlined(
             {"egress": {"default": "none", "allow": ["api.example.test"]}})

@@ -123,7 +123,7 @@ class SocketTest(harness.EndToEnd):
             return broker_pb2_grpc.BrokerStub(channel).Stats(
                 pb.StatsRequest(), timeout=5)
 
-    def test_who_is_not_allowed_does_not_get_in(self):
+    def test_a_user_that_is_not_allowed_is_refused(self):
         server = self.start_hotlined(
             {"listen": {"allowed_uids": [os.getuid() + 1]}})
         with self.assertRaises(grpc.RpcError) as caught:

@@ -153,7 +153,7 @@ class CapTest(IsolationTest):
         self.assertLess(statistics.median(waits), 1000)
         self.server.check_nothing_held()
 
-    def test_what_rests_at_one_is_given_to_those_who_wait(self):
+    def test_idle_connections_make_room_for_waiters_elsewhere(self):
         # Two of the twenty rest at the eleventh; the ten want them all.
         leases = [self.server.broker.Acquire(pb.AcquireRequest(
             target=self.url[:-1]), timeout=10) for _ in range(2)]

@@ -19,7 +19,7 @@ import wait
 
 class SaidTest(harness.EndToEnd):
 
-    def test_what_the_upstream_says_is_kept(self):
+    def test_a_keep_alive_header_is_obeyed(self):
         answer = (b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1, max=100\r\n"
                   b"Content-Length: 0\r\n\r\n")
         peer = peers.Peer(peers.always(answer))

@@ -83,7 +83,7 @@ class ResetTest(harness.EndToEnd):
     def test_the_same_over_a_unix_socket(self):
         self.storm(lambda server: "unix://" + server.socket, b"")
 
-    def test_who_cancels_now_and_then_stays(self):
+    def test_a_caller_that_cancels_now_and_then_stays_connected(self):
         server = self.start_hotlined()
         connection = http2.connect(server.address)
         resets = http2.resets(500)

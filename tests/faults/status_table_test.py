@@ -135,7 +135,7 @@ class InputTest(StatusTable):
 
 class LeaseTest(StatusTable):
 
-    def test_what_a_lease_can_be(self):
+    def test_lease_errors(self):
         server = self.start_hotlined()
         answer = threading.Event()
 
@@ -176,7 +176,7 @@ class LeaseTest(StatusTable):
 
 class LineTest(StatusTable):
 
-    def test_what_waiting_can_come_to(self):
+    def test_wait_errors(self):
         server = self.start_hotlined(
             {"pool": {"max_connections_per_target": 1,
                       "max_waiters_per_target": 1, "max_targets": 2,
@@ -249,7 +249,7 @@ class LineTest(StatusTable):
 
 class DialTest(StatusTable):
 
-    def test_what_a_dial_can_come_to(self):
+    def test_dial_errors(self):
         names = NoNames()
         self.addCleanup(names.stop)
         foreign = certs.self_signed(self.directory)
@@ -283,7 +283,7 @@ class DialTest(StatusTable):
                     acquire("http://169.254.169.254"))
         server.check_nothing_held()
 
-    def test_what_does_not_answer_is_left_alone_for_a_while(self):
+    def test_an_open_circuit_refuses_calls(self):
         server = self.start_hotlined(
             {"pool": {"breaker_failures": 1, "breaker_open_for": "60s"}})
         acquire = lambda: self.acquire(server, "http://127.0.0.1:1")
@@ -326,7 +326,7 @@ class CallTest(StatusTable):
                 connection.send(answer)
         return self.peer(script).target + "/"
 
-    def test_what_a_call_can_come_to(self):
+    def test_call_errors(self):
         server = self.start_hotlined({"execute": {"max_body_bytes": 1000}})
         self.expect(Code.INTERNAL, "PROTOCOL_ERROR", lambda: self.execute(
             server, self.answering(b"SSH-2.0-OpenSSH_9.2\r\n"),
@@ -368,7 +368,7 @@ class CallTest(StatusTable):
 
 class TunnelTest(StatusTable):
 
-    def test_what_a_tunnel_can_come_to(self):
+    def test_tunnel_errors(self):
         server = self.start_hotlined()
         peer = self.peer(peers.silent)
         target = peer.target.replace("http:", "tcp:")
@@ -415,7 +415,7 @@ class TunnelTest(StatusTable):
 
 class SessionTest(StatusTable):
 
-    def test_items_that_cannot_be_begun(self):
+    def test_session_item_errors(self):
         server = self.start_hotlined()
         silent = self.peer(peers.silent).target
         session = sessions.Session(server)

@@ -34,7 +34,7 @@ class UpkeepTest(harness.EndToEnd):
 
 class WarmTest(UpkeepTest):
 
-    def test_a_floor_is_made_before_anybody_asks_and_kept(self):
+    def test_the_warm_floor_is_filled_before_the_first_call_and_kept(self):
         connections, requests = [], []
 
         def script(connection):
@@ -117,7 +117,7 @@ class EndTest(UpkeepTest):
 
 class ProbeTest(UpkeepTest):
 
-    def test_what_has_rested_is_checked_in_the_background(self):
+    def test_idle_connections_are_probed_in_the_background(self):
         heads = []
 
         def script(connection):
@@ -141,7 +141,7 @@ class ProbeTest(UpkeepTest):
         # Checks are no calls of anybody's.
         self.assertEqual(server.stats().totals.counters.executes, 2)
 
-    def test_what_fails_its_check_is_replaced_and_nobody_waits_for_it(self):
+    def test_a_failed_probe_replaces_a_connection_and_delays_no_call(self):
         bad = b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n"
 
         def script(connection):
@@ -191,7 +191,7 @@ class ProbeTest(UpkeepTest):
 
 class DiagnosisTest(UpkeepTest):
 
-    def test_a_suspected_leak_is_told_once(self):
+    def test_a_suspected_leak_is_reported_once(self):
         peer = self.peer(peers.always())
         server = self.start_hotlined({"pool": {"leak_after": "0.3s"}})
         lease = server.broker.Acquire(pb.AcquireRequest(
