@@ -1,4 +1,4 @@
-"""A broker with the configuration of overlays/shared, but for its addresses: who
+"""A broker configured by overlays/shared, except for its addresses: who
 gets in, and what they may do: shared_test.py KUBECTL."""
 
 import os

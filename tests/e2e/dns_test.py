@@ -1,4 +1,4 @@
-"""Names that change, fail, lie or are slow: against a real DNS server."""
+"""Names that change, fail, rebind or are slow, with a real DNS server."""
 
 import threading
 import time
@@ -62,7 +62,7 @@ class DnsTest(harness.EndToEnd):
         self.assert_code(caught.exception, code, reason)
 
     def fill(self, name, count=8):
-        """That many connections, and nobody on them."""
+        """Makes this many idle connections."""
         leases = [self.server.broker.Acquire(
             pb.AcquireRequest(target=self.target(name)), timeout=20)
             for _ in range(count)]
@@ -87,11 +87,10 @@ class DnsTest(harness.EndToEnd):
         self.fill("rotating")
         before = self.connections("rotating")
         self.assertEqual(sorted(before), ["127.0.0.1", "127.0.0.2"])
-        for turn in range(4):
-            away = ["127.0.0.3", "127.0.0.4"], ["127.0.0.1", "127.0.0.2"]
-            self.dns.set(rotating=away[turn % 2])
-            gone = away[1 - turn % 2][0]
-            wait.until(lambda g=gone: self.states("rotating").get(g)
+        pairs = ["127.0.0.1", "127.0.0.2"], ["127.0.0.3", "127.0.0.4"]
+        for gone, now in (pairs, reversed(pairs)):
+            self.dns.set(rotating=now)
+            wait.until(lambda g=gone[0]: self.states("rotating").get(g)
                        in ("SUSPECT", None), "the next answer is there", 30)
             self.assertEqual(self.get("rotating").status, 200)
         self.assertEqual(self.connections("rotating"), before)

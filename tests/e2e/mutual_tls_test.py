@@ -1,4 +1,4 @@
-"""Listeners that others can reach: mutual TLS, and who a caller is."""
+"""Public listeners: mutual TLS and the caller's identity."""
 
 import os
 import subprocess

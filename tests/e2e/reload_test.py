@@ -1,4 +1,4 @@
-"""What a start and a reload find, before callers do.
+"""Faults that a start or a reload finds before a caller does.
 
 --check-config once said yes to a file with which hotlined did not start: it had
 not looked at the listener's certificates, at addresses, or at a socket's

@@ -1,4 +1,4 @@
-"""TLS profiles against a real nginx: what it sees of them."""
+"""TLS profiles, as a real nginx sees them."""
 
 import os
 import socket

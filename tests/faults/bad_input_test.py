@@ -1,4 +1,4 @@
-"""What callers get wrong, over every RPC: a typed error, and no effect."""
+"""Invalid input to every RPC: a typed error and no effect."""
 
 import collections
 import unittest
@@ -14,8 +14,8 @@ import peers
 import sessions
 import wait
 
-# What is sent, and what must come back. `field` is BadRequest's; "" where the
-# error is not about one.
+# A request and the error that must come back. `field` is BadRequest's; "" for
+# an error that is not about one.
 Row = collections.namedtuple("Row", "rpc request code reason field")
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

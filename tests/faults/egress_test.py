@@ -1,4 +1,4 @@
-"""Where no connection may go, with somebody there who would answer.
+"""Denied destinations, each with a server that would answer.
 
 The addresses are real ones (the clouds' metadata services), so all of it runs
 in a network of the test's own, where each of them is this machine.
@@ -111,7 +111,7 @@ class PolicyTest(Destinations):
     def test_a_policy_sees_sni_and_address_for_every_rpc(self):
         peer = self.peer("127.0.0.1")
         port = peer.port
-        # Over TCP we are nobody: the rule is for whoever that is.
+        # Over TCP the caller is anonymous, and so is the rule.
         server = self.start_hotlined({"policy": {
             "default": "deny",
             "rules": [{"identities": ["anonymous"],

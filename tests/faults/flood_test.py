@@ -1,5 +1,5 @@
-"""Upstreams that flood: ten thousand frames of each kind that costs more than
-it gives, through the whole broker, with a neighbour who must not notice."""
+"""Upstreams that flood the broker: ten thousand frames of each kind that costs
+more than it gives, beside a second target that must not be affected."""
 
 import ssl
 import unittest

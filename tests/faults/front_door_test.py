@@ -1,4 +1,4 @@
-"""Callers that come in numbers, say nothing, or are not wanted."""
+"""Callers that are too many, silent or not allowed."""
 
 import os
 import select
@@ -65,7 +65,7 @@ class CrowdTest(harness.EndToEnd):
             before="ulimit -n 64")
         connections = connect(server.address, 200)
         try:
-            # Not one is left hanging but those who are inside.
+            # Only accepted callers are left open.
             refused = closed_by_peer(connections, 3)
             self.assertGreater(refused, 140)
             self.assertLessEqual(server.descriptors(), 64)

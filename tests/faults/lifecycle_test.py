@@ -1,4 +1,4 @@
-"""Ends and new beginnings under load: SIGTERM, reloads, clients that die."""
+"""SIGTERM, reloads and killed clients, under load."""
 
 import collections
 import os
@@ -47,7 +47,7 @@ class SigtermTest(harness.EndToEnd):
                 return
 
     def check(self, outcomes):
-        """Nothing that reached the upstream is lost, and no answer strays."""
+        """No request that reached the upstream is lost or answered wrongly."""
         seen = collections.Counter(self.seen)
         tally = collections.Counter()
         for number, outcome in outcomes.items():
@@ -115,7 +115,7 @@ class SigtermTest(harness.EndToEnd):
             tally, held = self.terminate("20s", let_go=True)
             for outcome in held.values():
                 self.assertEqual(outcome.status, 200)
-            # With time enough nothing is torn.
+            # With enough time no call is broken off.
             self.assertEqual([k for k in tally if k[0] == "ABORTED"], [])
         print("the last one:", dict(tally))
 
@@ -200,7 +200,7 @@ class ReloadTest(harness.EndToEnd):
             limit = 10
             for i in range(100):
                 if i % 2:
-                    # Whatever is wrong: the one before stays in force.
+                    # Whatever is wrong, the previous file stays in force.
                     self.reload(self.BAD[i // 2 % len(self.BAD)], ok=0)
                 else:
                     limit = 3 + i // 2 % 5
@@ -260,7 +260,7 @@ class ReloadTest(harness.EndToEnd):
         self.assertEqual(execute().status, 200)
         stranger = certs.Authority(self.directory, "stranger")
         self.reload({"upstream": {"ca_file": stranger.cert}}, ok=1)
-        # What was verified by the old one goes on; what is dialled is not.
+        # Connections verified by the old authority stay; new dials fail.
         lease = self.server.broker.Acquire(
             pb.AcquireRequest(target=self.target), timeout=10)
         self.assertTrue(lease.connection.reused)
@@ -330,8 +330,8 @@ class KilledClientTest(harness.EndToEnd):
                 pb.ExecuteRequest(url=peer.target + "/%d/%d" % (round_, i)),
                 timeout=30) for i in range(20)]
             wait.end(victim, signal.SIGKILL)
-            # Its line is gone at once, its running call ends with its
-            # connection, its other lease by TTL. Nobody releases anything.
+            # Its waiters are dropped at once, its running call ends with its
+            # connection, its other lease by TTL. Nothing is released.
             for i, call in enumerate(others):
                 self.assertEqual(call.result().body,
                                  b"/%d/%d" % (round_, i))

@@ -1,4 +1,4 @@
-"""What does not answer is left alone, and taken back when it does."""
+"""The breaker opens for an upstream that does not answer, and closes again."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""Connections that the upstream ends at the moment they are used again."""
+"""Connections that the upstream closes just as they are reused."""
 
 import collections
 import threading
@@ -201,7 +201,7 @@ class CutTest(ReuseTest):
         server = self.start()
         calls = self.execute(server, peer.target + "/", "POST", 3000)
         ambiguous = self.check_posts(calls, seen)
-        # Each one that was cut was told, and no other.
+        # Each call that was cut off was told, and no other.
         self.assertEqual(len(seen), 3000)
         self.assertGreater(ambiguous, 200)
         for number, call in enumerate(calls):

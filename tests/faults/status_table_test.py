@@ -1,7 +1,6 @@
-"""Each status and reason of the contract, made to happen once over gRPC.
+"""Each status and reason of the contract, provoked once over gRPC.
 
-What broker.proto names is what must be here: a reason that is added there and
-not here fails the last test.
+A reason that broker.proto names and no test here provokes fails the last test.
 """
 
 import re
@@ -29,7 +28,7 @@ Code = grpc.StatusCode
 _NOW = duration_pb2.Duration()
 _ME = pb.Holder(client_id="me")
 
-# Shown by the tests below, as (code, reason).
+# Provoked by the tests below, as (code, reason).
 _SHOWN = set()
 
 
@@ -164,7 +163,7 @@ class LeaseTest(StatusTable):
         self.release(server, lease)
         self.expect(Code.NOT_FOUND, "LEASE_EXPIRED",
                     lambda: self.execute(server, url, lease_id=lease))
-        # Over the socket we are our user, over TCP nobody in particular.
+        # Over the socket the caller is its user, over TCP it is anonymous.
         with grpc.insecure_channel("unix://" + server.socket) as channel:
             local = broker_pb2_grpc.BrokerStub(channel)
             lease = local.Acquire(pb.AcquireRequest(target=peer.target),
@@ -287,9 +286,9 @@ class DialTest(StatusTable):
         server = self.start_hotlined(
             {"pool": {"breaker_failures": 1, "breaker_open_for": "60s"}})
         acquire = lambda: self.acquire(server, "http://127.0.0.1:1")
-        # Whose own dial it was hears of that, …
+        # The caller whose dial failed gets that error, …
         self.expect(Code.UNAVAILABLE, "CONNECT_FAILED", acquire, "RetryInfo")
-        # … and who comes later, of the breaker.
+        # … a later one the breaker's.
         waited = self.expect(Code.UNAVAILABLE, "CIRCUIT_OPEN", acquire,
                              "RetryInfo", "WaitExplanation")
         self.assertEqual(waited["WaitExplanation"].limit, "circuit_open")
@@ -485,7 +484,7 @@ class TheWholeTable(unittest.TestCase):
         self.assertEqual(_SHOWN - named, set(), "not in the contract")
 
 
-# In this order: the table is looked at when all the rest has run.
+# In this order: the table is checked when all others have run.
 def load_tests(loader, _tests, _pattern):
     suite = unittest.TestSuite()
     for case in (InputTest, LeaseTest, LineTest, DialTest, CallTest,

@@ -1,4 +1,4 @@
-"""Tunnels, and what can happen to them."""
+"""Tunnels: bytes both ways, and every kind of end."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ class TunnelTest(harness.EndToEnd):
                                      timeout=20).lease.lease_id
 
     def check_over(self, server):
-        """No lease, no connection, nothing is left of any tunnel."""
+        """No lease and no connection is left of any tunnel."""
         server.check_nothing_held()
         wait.until(lambda: server.stats().totals.connections
                    == pb.ConnectionCounts(), "no connection is left", 20)
@@ -375,7 +375,7 @@ class LeaseTest(TunnelTest):
         self.assertEqual(tunnel.read(1), b"x")
         tunnel.end()
         tunnel.finish()
-        # It is still a lease, but there is nothing to run on any more.
+        # The lease still holds, but its connection is used up.
         found = self.expect(Code.UNAVAILABLE, "UPSTREAM_RESET", server,
                             lease_id=lease)
         self.assertEqual(found["ErrorInfo"].metadata["verdict"], "NOT_SENT")
@@ -427,7 +427,7 @@ class LeaseTest(TunnelTest):
             with self.subTest(reason=reason, opening=opening):
                 found = self.expect(bad, reason, server, **opening)
                 self.assertTrue(found["BadRequest"].field_violations[0].field)
-        # Execute has no use for them, nor has a shared lease.
+        # Execute and shared leases refuse raw targets.
         with self.assertRaises(grpc.RpcError) as caught:
             server.broker.Execute(pb.ExecuteRequest(url=target), timeout=10)
         self.assert_code(caught.exception, bad, "BAD_URL")

@@ -1,4 +1,4 @@
-"""What is done to connections that nobody is using, and what is told of it."""
+"""Upkeep of idle connections, and what metrics and log say of it."""
 
 import threading
 import unittest
@@ -57,7 +57,7 @@ class WarmTest(UpkeepTest):
         self.assertFalse(answer.receipt.connection.reused)
         self.assertFalse(answer.receipt.HasField("wait"))
         self.assertFalse(answer.receipt.timings.HasField("connect"))
-        # What is more than the floor goes after the idle timeout, …
+        # Connections above the floor close after the idle timeout, …
         leases = [server.broker.Acquire(
             pb.AcquireRequest(target=peer.target), timeout=10).lease.lease_id
                   for _ in range(5)]
@@ -138,7 +138,7 @@ class ProbeTest(UpkeepTest):
                                       result="passed") >= 3, "counted")
         self.assertTrue(self.get(server, peer.target).receipt.connection.reused)
         self.assertEqual(peer.accepted, 1)
-        # Checks are no calls of anybody's.
+        # Probes are not counted as calls.
         self.assertEqual(server.stats().totals.counters.executes, 2)
 
     def test_a_failed_probe_replaces_a_connection_and_delays_no_call(self):
@@ -181,7 +181,7 @@ class ProbeTest(UpkeepTest):
         self.get(server, peer.target)
         wait.until(lambda: server.stats().totals.connections.probing == 1,
                    "it is being checked")
-        # Whoever comes now gets another one at once.
+        # A caller that comes now gets another one at once.
         answer = self.get(server, peer.target)
         self.assertFalse(answer.receipt.connection.reused)
         wait.until(lambda: self.total(
@@ -240,7 +240,7 @@ class DiagnosisTest(UpkeepTest):
                                       timeout=10)
         for failure, target in bad.items():
             with self.subTest(failure):
-                # What is refused gets no series of its own.
+                # A refused target gets no series of its own.
                 label_of = ("other" if failure == "policy" else target)
                 for name, label in (("errors_total", "class"),
                                     ("dials_total", "result")):

@@ -1,4 +1,4 @@
-"""What was warm is warm again after a restart, before anybody calls."""
+"""Warm targets are warm again after a restart, before the first call."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Restart(harness.EndToEnd):
         return {e["target"]: e["connections"] for e in entries}
 
     def heat(self, server, target, connections):
-        """So many connections are idle."""
+        """Waits until this many connections are idle."""
         leases = [server.broker.Acquire(
             pb.AcquireRequest(target=target), timeout=20).lease.lease_id
                   for _ in range(connections)]
