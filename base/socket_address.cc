@@ -1,12 +1,12 @@
 #include "base/socket_address.h"
 
-#include <arpa/inet.h>
 #include <sys/un.h>
 
 #include <charconv>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/ip_address.h"
 #include "base/url.h"
 
 namespace hotline {
@@ -23,51 +23,19 @@ std::optional<int> ParseDecimal(std::string_view text, int most) {
   return value;
 }
 
-std::optional<in_addr> ParseIpv4(const std::string& text) {
-  in_addr address;
-  if (inet_pton(AF_INET, text.c_str(), &address) != 1) return std::nullopt;
-  return address;
-}
-
-std::optional<in6_addr> ParseIpv6(const std::string& text) {
-  in6_addr address;
-  if (inet_pton(AF_INET6, text.c_str(), &address) != 1) return std::nullopt;
-  return address;
-}
-
-bool IsLoopback(const in_addr& address) {
-  return ntohl(address.s_addr) >> 24 == 127;
-}
-
-bool IsLoopback(const in6_addr& address) {
-  if (IN6_IS_ADDR_V4MAPPED(&address)) return address.s6_addr[12] == 127;
-  return IN6_IS_ADDR_LOOPBACK(&address);
+// IPv6 only, or IPv4 only.
+std::optional<IpAddress> ParseAddress(std::string_view text, bool v6) {
+  const auto address = IpAddress::Parse(text);
+  return address && address->v6 == v6 ? address : std::nullopt;
 }
 
 bool AllDigits(std::string_view text) {
   return text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-// A block of addresses, all of them as IPv6: IPv4 ones are mapped.
-struct Block {
-  in6_addr base{};
-  int prefix = 128;
-
-  bool v4() const { return IN6_IS_ADDR_V4MAPPED(&base) && prefix >= 96; }
-};
-
-std::optional<Block> ParseBlock(const std::string& text) {
-  const size_t slash = text.find('/');
-  const std::string host = text.substr(0, slash);
-  const auto v4 = ParseIpv4(host);
-  const auto v6 = ParseIpv6(v4 ? "::ffff:" + host : host);
-  if (!v6) return std::nullopt;
-  Block block{*v6};
-  if (slash == std::string::npos) return block;
-  const auto bits = ParseDecimal(text.substr(slash + 1), v4 ? 32 : 128);
-  if (!bits) return std::nullopt;
-  block.prefix = v4 ? 96 + *bits : *bits;
-  return block;
+std::optional<IpRange> ParseRange(std::string_view text) {
+  const auto range = IpRange::Parse(text);
+  return range ? std::optional(range->Unmapped()) : std::nullopt;
 }
 
 }  // namespace
@@ -81,19 +49,19 @@ std::optional<SocketAddress> ParseSocketAddress(std::string_view text,
     if (end == std::string_view::npos) return std::nullopt;
     out.host = text.substr(1, end - 1);
     rest = text.substr(end + 1);
-    const auto address = ParseIpv6(out.host);
+    const auto address = ParseAddress(out.host, /*v6=*/true);
     if (!address) return std::nullopt;
-    out.loopback = IsLoopback(*address);
-  } else if (const auto bare = ParseIpv6(std::string(text));
+    out.loopback = address->IsLoopback();
+  } else if (const auto bare = ParseAddress(text, /*v6=*/true);
              bare && default_port >= 0) {
     out.host = text;
-    out.loopback = IsLoopback(*bare);
+    out.loopback = bare->IsLoopback();
   } else {
     out.host = text.substr(0, text.find(':'));
     rest = text.substr(out.host.size());
-    const auto address = ParseIpv4(out.host);
+    const auto address = ParseAddress(out.host, /*v6=*/false);
     if (!address) return std::nullopt;
-    out.loopback = IsLoopback(*address);
+    out.loopback = address->IsLoopback();
   }
   if (rest.empty()) {
     if (default_port < 0) return std::nullopt;
@@ -131,47 +99,30 @@ std::string CheckGrpcListener(const std::string& text, bool* reachable) {
 }
 
 bool IsIpAddress(const std::string& text) {
-  return ParseIpv4(text).has_value() || ParseIpv6(text).has_value();
+  return IpAddress::Parse(text).has_value();
 }
 
 std::string CheckAddressRange(const std::string& text) {
-  return ParseBlock(text) ? "" : "not a CIDR (10.0.0.0/8) or an address";
+  return IpRange::Parse(text) ? "" : "not a CIDR (10.0.0.0/8) or an address";
 }
 
 bool RangeHolds(const std::string& range, const std::string& address) {
-  const auto block = ParseBlock(range);
-  const auto one = ParseBlock(address);
-  if (!block || !one || block->v4() != one->v4()) return false;
-  for (int bit = 0; bit < block->prefix; ++bit) {
-    const int differ =
-        block->base.s6_addr[bit / 8] ^ one->base.s6_addr[bit / 8];
-    if ((differ >> (7 - bit % 8) & 1) != 0) return false;
-  }
-  return true;
+  const auto block = ParseRange(range);
+  const auto one = ParseRange(address);
+  return block && one && block->Contains(one->base);
 }
 
 std::string CanonicalAddress(const std::string& text) {
-  const auto one = ParseBlock(text);
-  if (!one) return text;
-  char out[INET6_ADDRSTRLEN];
-  if (one->v4()) {
-    return inet_ntop(AF_INET, one->base.s6_addr + 12, out, sizeof out);
-  }
-  return inet_ntop(AF_INET6, &one->base, out, sizeof out);
+  const auto one = ParseRange(text);
+  return one ? one->base.ToString() : text;
 }
 
 std::string CheckEgressRule(const std::string& text) {
-  const size_t slash = text.find('/');
-  const std::string host = text.substr(0, slash);
-  const bool v4 = ParseIpv4(host).has_value();
-  const bool v6 = ParseIpv6(host).has_value();
-  if (slash != std::string::npos) {
-    const auto bits = ParseDecimal(text.substr(slash + 1), v4 ? 32 : 128);
-    if ((v4 || v6) && bits) return "";
+  if (IpRange::Parse(text)) return "";
+  if (text.find('/') != std::string::npos) {
     return "not a CIDR such as 10.0.0.0/8";
   }
-  if (v4 || v6) return "";
-  const std::string name = host.starts_with("*.") ? host.substr(2) : host;
+  const std::string name = text.starts_with("*.") ? text.substr(2) : text;
   // What ends in a number is an address gone wrong, not a name.
   if (IsDnsName(name) && !AllDigits(name.substr(name.rfind('.') + 1))) {
     return "";
