@@ -1,4 +1,4 @@
-// Small questions about HTTP's words. Case is ASCII's, whatever the locale.
+// Small functions on the text of HTTP messages.
 #ifndef HOTLINE_UPSTREAM_CODEC_HTTP_TEXT_H_
 #define HOTLINE_UPSTREAM_CODEC_HTTP_TEXT_H_
 
@@ -7,21 +7,13 @@
 #include <chrono>
 #include <string_view>
 
+#include "base/http_chars.h"
 #include "base/time.h"
 
 namespace hotline::upstream {
 
-inline char ToLower(char c) {
-  return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-}
-
-inline bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
-  return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
-                    [](char a, char b) { return ToLower(a) == b; });
-}
-
-// Without the spaces and tabs at either end, which belong to no field's value
-// (RFC 9110, 5.5).
+// Without the spaces and tabs at either end, which are not part of a field's
+// value (RFC 9110, 5.5).
 inline std::string_view Trimmed(std::string_view value) {
   constexpr std::string_view kBlank = " \t";
   const size_t first = value.find_first_not_of(kBlank);
@@ -29,13 +21,13 @@ inline std::string_view Trimmed(std::string_view value) {
   return value.substr(first, value.find_last_not_of(kBlank) - first + 1);
 }
 
-// Whether a request says how long its body is even when there is none.
+// Whether a request has a Content-Length even without a body.
 inline bool MeantToHaveBody(std::string_view method) {
   return method == "POST" || method == "PUT" || method == "PATCH";
 }
 
-// The "timeout=N" of a Keep-Alive header's value, a day at most; zero: it has
-// none that makes sense.
+// The "timeout=N" of a Keep-Alive header's value, at most a day. Zero: it has
+// no valid one.
 inline Duration KeepAliveTimeout(std::string_view value) {
   constexpr std::string_view kName = "timeout=";
   while (!value.empty()) {

@@ -1,7 +1,7 @@
 // Follows HTTP/2's framing in bytes that arrive in pieces, before nghttp2 sees
-// them: nghttp2 does not tell of frames that it ignores.
-#ifndef HOTLINE_UPSTREAM_CODEC_HTTP2_FRAMES_H_
-#define HOTLINE_UPSTREAM_CODEC_HTTP2_FRAMES_H_
+// them: nghttp2 does not report the frames that it ignores. For either role.
+#ifndef HOTLINE_NET_HTTP2_FRAME_READER_H_
+#define HOTLINE_NET_HTTP2_FRAME_READER_H_
 
 #include <algorithm>
 #include <cstddef>
@@ -9,7 +9,7 @@
 #include <cstring>
 #include <string_view>
 
-namespace hotline::upstream {
+namespace hotline::net {
 
 struct Http2FrameHead {
   size_t length = 0;
@@ -20,9 +20,8 @@ struct Http2FrameHead {
 
 class Http2FrameReader {
  public:
-  // Moves over `bytes`, at most to the end of one frame's header or payload.
-  // Returns how many it moved over; with `*begun` when a header became whole,
-  // see head().
+  // Consumes `bytes` up to the end of one frame's header or payload. Returns how
+  // many it consumed. `*begun`: a header was completed; see head().
   size_t Next(std::string_view bytes, bool* begun) {
     *begun = false;
     if (payload_left_ > 0) {
@@ -52,13 +51,13 @@ class Http2FrameReader {
   }
 
   const Http2FrameHead& head() const { return head_; }
-  // The same as it came.
+  // The same as received.
   std::string_view raw_head() const {
     return {reinterpret_cast<const char*>(raw_), kHeadBytes};
   }
-  // How much has come of a header that is not whole yet.
+  // How much has arrived of an incomplete header.
   size_t pending_head() const { return have_; }
-  // What a whole payload of four bytes says, without its highest bit.
+  // A complete payload of four bytes as a number, without its highest bit.
   uint32_t number() const {
     return (number_[0] & 0x7fu) << 24 | number_[1] << 16 | number_[2] << 8 |
            number_[3];
@@ -77,6 +76,6 @@ class Http2FrameReader {
   Http2FrameHead head_;
 };
 
-}  // namespace hotline::upstream
+}  // namespace hotline::net
 
-#endif  // HOTLINE_UPSTREAM_CODEC_HTTP2_FRAMES_H_
+#endif  // HOTLINE_NET_HTTP2_FRAME_READER_H_
