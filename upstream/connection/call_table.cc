@@ -96,8 +96,8 @@ const Call& CallTable::Begin(const Request& request, CallHandler* handler,
   }
   Call* call = &first_;
   if (first_.stream != 0) {
-    call = others_.emplace(stream, std::make_unique<Call>())
-               .first->second.get();
+    call =
+        others_.emplace(stream, std::make_unique<Call>()).first->second.get();
   }
   call->stream = stream;
   call->handler = handler;

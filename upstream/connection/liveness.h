@@ -44,9 +44,9 @@ class Liveness {
 
   enum class Action : uint8_t {
     kNone,
-    kPing,        // Send a PING.
-    kFailProbe,   // Close: the probe was not answered.
-    kGiveUp,      // Close: silent for too long.
+    kPing,       // Send a PING.
+    kFailProbe,  // Close: the probe was not answered.
+    kGiveUp,     // Close: silent for too long.
   };
   Action Check(bool busy, Instant now);
 
