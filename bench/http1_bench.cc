@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
-#include "upstream/http1.h"
+#include "upstream/codec/http1.h"
 
 namespace hotline::upstream {
 namespace {

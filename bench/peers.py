@@ -1,6 +1,6 @@
-"""Starts and stops the processes a comparison needs, on free ports.
+"""Starts and stops the processes of a comparison, on free ports.
 
-Every process is ended by its own id; nothing is left behind.
+Every process is stopped by its own id; none is left behind.
 """
 
 import os
@@ -59,8 +59,8 @@ BARS_HEAD = "| bar | what | measured | bar | |\n|---|---|---|---|---|"
 
 
 def bar(name, what, values, relation, limit, unit=""):
-    """The row of one of the speed bars: the median of `values`, one of each
-    round, and how far they reach. Without a limit it is no bar."""
+    """The row of one speed bar: the median of `values`, one per round, and
+    their range. Without a limit the row is informative."""
     middle = statistics.median(values)
     digits = 1 if middle >= 10 else 2
     measured = f"{middle:.{digits}f}{unit}"

@@ -1,4 +1,4 @@
-"""Charts as SVG, with nothing but strings."""
+"""Charts as SVG, without libraries."""
 
 import html
 import math

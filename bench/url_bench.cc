@@ -1,8 +1,8 @@
 // What checking a caller's URL and headers costs, per call. One thread, no
 // messages: the parts of server/validate that every Execute runs through.
+#include "base/url.h"
 #include "benchmark/benchmark.h"
-#include "server/http_head.h"
-#include "server/url.h"
+#include "server/broker/http_head.h"
 
 namespace hotline::server {
 namespace {

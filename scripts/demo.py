@@ -1,4 +1,4 @@
-"""What scripts/demo shows once everything is built."""
+"""The demonstration that scripts/demo runs once everything is built."""
 
 import os
 import shlex
@@ -36,7 +36,7 @@ def heading(text):
 
 
 class Shell:
-    """Shows a command and runs it."""
+    """Prints commands and runs them."""
 
     def __init__(self, binary, address):
         self._binary = binary
@@ -54,20 +54,20 @@ class Shell:
 
 
 def example_config(authority):
-    """deploy/hotline.example.yaml, with what differs on this machine."""
+    """deploy/hotline.example.yaml, adapted to this machine."""
     with open("deploy/hotline.example.yaml", encoding="utf-8") as file:
         config = yaml.safe_load(file)
     config["listen"] = {"grpc": ["127.0.0.1:0"], "http": "127.0.0.1:0"}
-    # Our nginx is on loopback, with a certificate of our own authority.
+    # nginx is on loopback, with a certificate of the demo's own authority.
     config["egress"]["allow"] = ["127.0.0.0/8"]
     config["upstream"]["ca_file"] = authority.cert
-    # It would keep connections to a host that is not there.
+    # They would keep connections to a host that does not exist.
     config["targets"] = []
     return config
 
 
 def timed_executes(server, url, count, group):
-    """Seconds that each of `count` calls took its caller."""
+    """Durations of `count` calls as seen by the caller, in seconds."""
     seconds = []
     for number in range(count):
         request = pb.ExecuteRequest(url=url)
@@ -81,10 +81,10 @@ def timed_executes(server, url, count, group):
 
 
 def show_cold_and_hot(server, upstream, url):
-    heading("A connection for each call, against one that is kept hot")
+    heading("A new connection for each call, compared with a hot one")
     rows = []
     for name, count, group in (
-            # Nobody else names this group, so no connection fits.
+            # A group of its own for each call, so no connection fits.
             ("cold", COLD_CALLS, "cold-{}".format),
             ("hot", HOT_CALLS, lambda _: "hot")):
         before = upstream.accepted_connections()
@@ -96,21 +96,21 @@ def show_cold_and_hot(server, upstream, url):
         say("%-5s %6d  %23d  %11.2f ms"
             % (name, count, handshakes, median * 1e3))
     (_, _, _, cold), (_, count, handshakes, hot) = rows
-    say("%d of %d handshakes saved; a hot call takes %.2f of a cold one's time,"
+    say("%d of %d handshakes saved; a hot call takes %.2f of a cold call's time"
         % (count - handshakes, count, hot / cold))
-    say("here, where a round trip costs nothing. Each handshake saved is two "
-        "round\ntrips more on a real network.")
+    say("over loopback, where round trips cost nothing. On a real network each "
+        "handshake\nsaved is two round trips more.")
 
 
 def show_one_call(shell, url):
-    heading("One call, with its receipt: the first has to connect")
+    heading("Two calls with their receipts: the first has to connect")
     shell.hotline("get", "--receipt", url)
     say()
     shell.hotline("get", "--receipt", url)
 
 
 def show_lease(shell, upstream, target):
-    heading("Borrow a connection, use it three times, give it back")
+    heading("Borrow a connection, use it three times, release it")
     before = len(upstream.requests("good"))
     lease = shell.hotline("acquire", "--client-id", "demo", "--purpose",
                           "three calls", target).strip()
@@ -122,14 +122,14 @@ def show_lease(shell, upstream, target):
     say()
     shell.hotline("release", lease, shown="release \"$LEASE\"")
     served = upstream.requests("good")[before:]
-    say("nginx saw these %d requests on %d connection."
+    say("nginx received these %d requests on %d connection."
         % (len(served), len({request.connection for request in served})))
 
 
 def show_stats(shell, server, target):
-    heading("What the pool is doing")
+    heading("The state of the pool")
     shell.hotline("stats")
-    heading("What Prometheus sees")
+    heading("The metrics for Prometheus")
     wanted = ("hotline_connections_opened_total", "hotline_executes_total",
               "hotline_connection_reuse_total", "hotline_waiters",
               "hotline_acquire_wait_seconds_count")
@@ -140,7 +140,7 @@ def show_stats(shell, server, target):
 
 
 def run(directory, daemon, command_line):
-    """Starts both servers, shows, and ends them again."""
+    """Starts both servers, runs the demonstration, and stops them."""
     authority = certs.Authority(directory)
     upstream = nginx.Nginx(directory, {"good": authority.issue("good")})
     try:
@@ -149,8 +149,8 @@ def run(directory, daemon, command_line):
             target = "https://localhost:%d" % upstream.ports["good"]
             say("\nnginx serves %s over TLS; hotlined serves gRPC on %s."
                 % (target, server.address))
-            # The first handshake of nginx's life takes it far longer than any
-            # other: not what is to be shown here.
+            # nginx's first handshake takes far longer than the others; keep it
+            # out of the figures.
             with urllib.request.urlopen(
                     target, context=ssl.create_default_context(
                         cafile=authority.cert)) as answer:
@@ -161,7 +161,7 @@ def run(directory, daemon, command_line):
             show_lease(shell, upstream, target)
             show_stats(shell, server, target)
             code = server.stop()
-            say("\nhotlined drained and ended with %d; nothing is left running."
+            say("\nhotlined drained and exited with %d; nginx is stopped, too."
                 % code)
             return code
         finally:
@@ -172,7 +172,7 @@ def run(directory, daemon, command_line):
 
 
 def main():
-    # Ctrl-C and SIGTERM both unwind, and so end what was started.
+    # Ctrl-C and SIGTERM unwind, which stops the servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = tempfile.mkdtemp(prefix="hl", dir="/tmp")
     try:

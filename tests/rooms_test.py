@@ -20,97 +20,150 @@ COMMENT_OR_STRING = re.compile(
 
 PROTO = ("hotline/", "google/rpc/", "grpc/health/")
 GRPC = ("grpc/", "grpcpp/")
+BOOST = ("boost/",)
+OPENSSL = ("openssl/",)
+PROTOBUF = ("google/protobuf/",)
 POSIX = ("sys/", "netinet/", "arpa/", "netdb.h", "unistd.h", "poll.h",
          "pthread.h", "signal.h", "fcntl.h")
-ROOMS = ("base/", "pool/", "upstream/", "server/", "client/", "proto/",
+# Libraries that a folder must ask for by name. Any folder may use the standard
+# library and Abseil.
+LIBRARIES = (GRPC + BOOST + OPENSSL + PROTOBUF +
+             ("nghttp2/", "ares", "prometheus/", "yaml-cpp/", "CLI/",
+              "google/"))
+ROOMS = ("base/", "net/", "pool/", "upstream/", "server/", "client/", "proto/",
          "tests/", "bench/")
+CLOCKS = (r"\bMonotonicNow\b", r"_clock::now\b", r"\bclock_gettime\b")
 
 
-class Rule:
-    """What files whose path matches `files` must not include or mention.
+class Folder:
+    """What the files directly in a folder may see.
 
-    own: the only files of the rooms they may include (prefixes), or None.
+    rooms: folders ("base/": itself, not those below it) and headers of ours,
+        besides the folder itself.
+    libraries: prefixes out of LIBRARIES.
     never: prefixes of other includes that they may not have.
     tokens: regular expressions that must not be found in their code; comments
-    and strings do not count.
+        and strings do not count.
     """
 
-    def __init__(self, files, own=None, never=(), tokens=()):
-        self.files = re.compile(files)
-        self.own = own
+    def __init__(self, rooms=(), libraries=(), never=(), tokens=()):
+        self.rooms = rooms
+        self.libraries = libraries
         self.never = never
         self.tokens = tokens
 
-    def check(self, path, text):
-        if not self.files.search(path):
-            return
-        for include in INCLUDE.findall(text):
-            ours = include.startswith(ROOMS) or include.startswith(PROTO)
-            if ours and self.own is not None:
-                if not include.startswith(self.own):
-                    yield f"must not include {include}"
-            if include.startswith(self.never):
-                yield f"must not include {include}"
-        code = COMMENT_OR_STRING.sub(" ", text)
-        for token in self.tokens:
-            if re.search(token, code):
-                yield f"must not say {token}"
 
+# The words of a room, which those below it may use too.
+UPSTREAM_WORDS = ("upstream/types.h", "upstream/options.h")
+POOL_FACE = ("pool/pool.h", "pool/types.h", "pool/snapshot.h",
+             "pool/transport.h", "pool/slot_lease.h")
+OBSERVED = ("server/front/grpc_server.h", "server/front/certificates.h")
 
-CLOCKS = (r"\bMonotonicNow\b", r"_clock::now\b", r"\bclock_gettime\b")
-RULES = [
-    Rule(r"^base/", own=("base/",),
-         never=GRPC + ("boost/", "google/", "prometheus/", "openssl/",
-                       "yaml-cpp/", "nghttp2/")),
-    # Pure: no socket, no thread, no clock, no other library than Abseil.
-    Rule(r"^pool/", own=("base/", "pool/"),
-         never=GRPC + POSIX + ("boost/", "google/", "prometheus/", "openssl/",
-                               "yaml-cpp/", "nghttp2/", "thread", "iostream",
-                               "condition_variable", "future"),
-         tokens=CLOCKS + (r"\bstd::j?thread\b", r"\bsleep_(for|until)\b",
-                          r"\brandom_device\b", r"\bgetenv\b", r"\bsocket\(")),
-    Rule(r"^upstream/",
-         own=("base/", "upstream/", "pool/types.h", "pool/transport.h"),
-         never=GRPC + ("google/", "prometheus/", "yaml-cpp/", "CLI/")),
-    # BoringSSL is linked into a library of its own: nobody else may see it.
-    # OpenSSL, which comes with gRPC, checks what gRPC will be given.
-    Rule(r"^(?!upstream/tls/|server/key_pair\.cc$|tests/|bench/dial_bare)",
-         never=("openssl/",)),
-    Rule(r"^upstream/tls/",
-         own=("base/", "upstream/tls/", "upstream/types.h"),
-         never=("boost/",)),
+FOLDERS = {
+    "base/": Folder(libraries=("boost/asio/ip/",)),
+    "base/library_log/": Folder(("base/",), GRPC + PROTOBUF),
+    "net/": Folder(("base/", "net/tls/tls.h"), BOOST),
+    # BoringSSL is linked into a library of its own; nothing else may see it.
+    "net/tls/": Folder(("base/",), OPENSSL),
+    "net/http2/": Folder(("base/",), ("nghttp2/",),
+                         never=POSIX + ("thread",), tokens=CLOCKS),
+    # Pure: no socket, no thread, no clock, no library but Abseil.
+    "pool/": Folder(
+        ("base/",), (),
+        never=POSIX + ("thread", "iostream", "condition_variable", "future"),
+        tokens=CLOCKS + (r"\bstd::j?thread\b", r"\bsleep_(for|until)\b",
+                         r"\brandom_device\b", r"\bgetenv\b",
+                         r"\bsocket\(")),
+    "upstream/address/": Folder(
+        ("base/", "net/", "pool/types.h") + UPSTREAM_WORDS, BOOST + ("ares",)),
     # Bytes in, bytes out: no codec knows of sockets, loops or clocks.
-    Rule(r"^upstream/(codec|types|header_scanner|chunk_line|http[^/]*)\.(h|cc)$",
-         never=("boost/asio", "sys/", "netinet/", "unistd.h", "thread", "mutex",
-                "base/mutex.h", "upstream/loop.h", "upstream/connection.h"),
-         tokens=CLOCKS),
-    Rule(r"^(?!upstream/http1_parser\.h|server/admin_http|tests/|bench/)",
-         never=("boost/beast",)),
-    Rule(r"^(?!upstream/http2|tests/|bench/)", never=("nghttp2/",)),
-    Rule(r"^(?!upstream/resolver|tests/)", never=("ares",)),
-    Rule(r"^(?!server/config|tests/)", never=("yaml-cpp/",)),
-    Rule(r"^(?!server/metrics|tests/)", never=("prometheus/",)),
-    # Users of the network see loops, never its library, through headers.
-    Rule(r"^upstream/(upstream|codec|types|http1|http2|egress)\.h$",
-         never=("boost/", "nghttp2/", "ares", "sys/")),
-    Rule(r"^server/",
-         own=("base/", "server/", "pool/pool.h", "pool/types.h",
-              "pool/snapshot.h", "pool/transport.h", "upstream/upstream.h",
-              "upstream/types.h", "upstream/tls/") + PROTO),
-    # Only the use cases and the wiring see upstream.
-    Rule(r"^server/(?!main\.cc$|broker|upstream_options|start_check)",
-         never=("upstream/",)),
-    # No use case knows that gRPC exists.
-    Rule(r"^server/(front_door|listener|identity|key_pair|policy|gatekeeper|"
-         r"overload|broker|error|validate|url|http_head|retry_budget|stats_view|"
-         r"execute_metrics|config|metrics|admin_http|status_page|session)",
-         never=GRPC + ("hotline/v1/broker.grpc",)),
-    Rule(r"^client/", own=("base/", "client/") + PROTO,
-         never=("boost/", "prometheus/", "yaml-cpp/", "nghttp2/")),
-    Rule(r"^(base|pool|upstream|server|client)/", never=("tests/", "bench/")),
-    Rule(r"\.(h|cc)$", tokens=(r"\busing namespace\b", r"\bassert\(false\)",
-                               r"#\s*pragma\s+once\b")),
-]
+    "upstream/codec/": Folder(
+        ("base/", "net/http2/") + UPSTREAM_WORDS, ("boost/beast", "nghttp2/"),
+        never=POSIX + ("thread", "mutex", "base/mutex.h"), tokens=CLOCKS),
+    "upstream/connection/": Folder(
+        ("base/", "net/", "net/tls/tls.h", "pool/types.h", "pool/transport.h",
+         "upstream/address/", "upstream/codec/") + UPSTREAM_WORDS, BOOST),
+    "upstream/dial/": Folder(
+        ("base/", "net/", "net/tls/", "pool/types.h", "pool/transport.h",
+         "upstream/address/", "upstream/connection/") + UPSTREAM_WORDS, BOOST),
+    "upstream/": Folder(
+        ("base/", "net/", "net/tls/", "pool/types.h", "pool/transport.h",
+         "upstream/address/", "upstream/connection/", "upstream/dial/"), BOOST),
+    # No use case knows of HTTP/2 towards callers, or of gRPC.
+    "server/broker/": Folder(
+        ("base/", "upstream/upstream.h") + UPSTREAM_WORDS + POOL_FACE + PROTO,
+        PROTOBUF),
+    "server/front/": Folder(("base/", "net/http2/", "server/broker/") + PROTO,
+                            GRPC + PROTOBUF + OPENSSL),
+    "server/config/": Folder(
+        ("base/", "pool/types.h", "net/tls/tls_profile.h",
+         "upstream/options.h", "server/broker/options.h",
+         "server/front/options.h", "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
+    "server/observe/": Folder(
+        ("base/", "pool/snapshot.h", "server/broker/") + OBSERVED,
+        ("boost/asio", "boost/beast", "prometheus/")),
+    "server/daemon/": Folder(
+        ("base/", "net/tls/", "upstream/upstream.h", "server/broker/",
+         "server/front/", "server/config/", "server/observe/") + UPSTREAM_WORDS
+        + POOL_FACE + PROTO, PROTOBUF),
+    "server/": Folder(
+        ("base/", "base/library_log/", "upstream/upstream.h", "server/broker/",
+         "server/front/", "server/config/", "server/observe/",
+         "server/daemon/") + UPSTREAM_WORDS + POOL_FACE + PROTO,
+        GRPC + ("CLI/",)),
+    "client/": Folder(("base/",) + PROTO, GRPC + PROTOBUF + ("google/",)),
+    "client/cli/": Folder(("base/", "base/library_log/", "client/") + PROTO,
+                          GRPC + PROTOBUF + ("google/", "CLI/")),
+}
+# What is meant to be used from elsewhere does not show which library is behind
+# it.
+OPAQUE = re.compile(r"^(upstream/(upstream|types|options)|"
+                    r"upstream/codec/(codec|http1|http2)|"
+                    r"net/tls/(tls\w*|server)|net/http2/(server|request)_\w+|"
+                    r"upstream/address/egress)\.h$")
+EVERYWHERE = (r"\busing namespace\b", r"\bassert\(false\)",
+              r"#\s*pragma\s+once\b")
+
+
+def folder_of(path):
+    return os.path.dirname(path) + "/"
+
+
+def sees(folder, include):
+    """Whether a folder's rule lets it include a header of ours."""
+    allowed = FOLDERS[folder].rooms + (folder,)
+    return (include in allowed or folder_of(include) in allowed
+            or include.startswith(tuple(room for room in allowed
+                                        if room in PROTO)))
+
+
+def check_rooms(path, text):
+    """Who includes whom, and what a folder must not mention."""
+    if not path.endswith((".h", ".cc")):
+        return
+    code = COMMENT_OR_STRING.sub(" ", text)
+    for token in EVERYWHERE:
+        if re.search(token, code):
+            yield f"must not say {token}"
+    if path.startswith(("tests/", "bench/", "deploy/")):
+        return
+    if folder_of(path) not in FOLDERS:
+        yield "is in a folder without a rule"
+        return
+    folder = FOLDERS[folder_of(path)]
+    for include in INCLUDE.findall(text):
+        if include.startswith(ROOMS + PROTO):
+            if not sees(folder_of(path), include):
+                yield f"must not include {include}"
+        elif (include.startswith(LIBRARIES)
+              and not include.startswith(folder.libraries or "-")):
+            yield f"must not include {include}"
+        if include.startswith(folder.never or "-") or (
+                OPAQUE.match(path) and include.startswith(LIBRARIES)):
+            yield f"must not include {include}"
+    for token in folder.tokens:
+        if re.search(token, code):
+            yield f"must not say {token}"
 
 
 def check_guard(path, text):
@@ -133,6 +186,36 @@ def check_columns(path, text):
             yield f"line {number} has {len(line)} columns"
         if line != line.rstrip() or "\t" in line:
             yield f"line {number} has stray white space"
+
+
+# clang does not check the locks of the standard library. net/tls is linked
+# apart, without Abseil and its annotations.
+UNCHECKED = re.compile(r"\bstd::(?:shared_|timed_|recursive_)*mutex\b"
+                       r"|\bstd::(?:lock_guard|unique_lock|scoped_lock)\b")
+
+
+def check_locks(path, text):
+    if (not path.startswith(ROOMS) or not path.endswith((".h", ".cc"))
+            or path.startswith(("tests/", "bench/", "net/tls/"))
+            or path == "base/mutex.h"):
+        return
+    match = UNCHECKED.search(COMMENT_OR_STRING.sub(" ", text))
+    if match:
+        yield f"wants base/mutex.h instead of {match.group()}"
+
+
+# A test waits for a condition; only the helpers that poll one may sleep.
+SLEEP = re.compile(r"\b(?:sleep_for|sleep_until|u?sleep|nanosleep)\s*\(")
+MAY_SLEEP = ("tests/fakes/eventually.h", "tests/e2e/lib/wait.py")
+
+
+def check_sleeps(path, text):
+    if (not path.startswith("tests/") or path in MAY_SLEEP
+            or not path.endswith((".h", ".cc", ".py"))):
+        return
+    match = SLEEP.search(COMMENT_OR_STRING.sub(" ", text))
+    if match:
+        yield f"sleeps: {match.group()}"
 
 
 # Written apart, so that this file passes its own test.
@@ -168,12 +251,40 @@ REPLY_TEXT = reply_text()
 
 def check_reply_text(path, text):
     if not path.startswith("server/") or path.startswith(
-            ("server/config", "server/warm_set")):
+            ("server/config/", "server/daemon/")):
         return
     # With other bytes than UTF-8 the receiver rejects the whole reply.
     for call in REPLY_TEXT.finditer(COMMENT_OR_STRING.sub(" ", text)):
         if not OURS.match(call.group(1)):
             yield f"wants ToUtf8: {call.group()}"
+
+
+# Where reasons are named as text: input errors, dial errors, comparisons.
+REASONED = ("base/url.cc", "upstream/", "server/broker/", "server/front/")
+# Other words in that form: verdicts.
+NO_REASONS = {"NOT_SENT", "REFUSED_BY_PEER", "SENT_UNKNOWN",
+              "RESPONSE_STARTED"}
+
+
+def reasons():
+    """The names in the table of reasons."""
+    with open(os.path.join(ROOT, "server/broker/reasons.h"),
+              encoding="utf-8") as file:
+        return set(re.findall(r'^    \{"(\w+)", StatusCode', file.read(),
+                              re.MULTILINE))
+
+
+REASONS = reasons()
+
+
+def check_reasons(path, text):
+    if not path.startswith(REASONED) or not path.endswith((".h", ".cc")):
+        return
+    if path == "server/broker/reasons.h":  # Its example has a wrong one.
+        return
+    for name in re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', text):
+        if name not in REASONS | NO_REASONS:
+            yield f"names a reason that is not in the table: {name}"
 
 
 def check_places(path, text):
@@ -189,13 +300,14 @@ def check_places(path, text):
 def check(path, text):
     """All that is wrong with a file. `path` is relative to the tree's root."""
     problems = []
-    if path.endswith((".h", ".cc")):
-        for rule in RULES:
-            problems += rule.check(path, text)
+    problems += check_rooms(path, text)
     problems += check_guard(path, text)
     problems += check_columns(path, text)
     problems += check_reply_text(path, text)
+    problems += check_reasons(path, text)
     problems += check_places(path, text)
+    problems += check_locks(path, text)
+    problems += check_sleeps(path, text)
     return problems
 
 
@@ -244,6 +356,13 @@ class CheckTest(unittest.TestCase):
         for path, include in [
                 ("base/a.cc", "pool/types.h"),
                 ("base/a.cc", "grpcpp/grpcpp.h"),
+                ("net/a.cc", "upstream/types.h"),
+                ("net/a.cc", "pool/types.h"),
+                ("net/a.cc", "openssl/ssl.h"),
+                ("net/tls/a.cc", "boost/asio/ip/tcp.hpp"),
+                ("net/tls/tls.h", "openssl/ssl.h"),
+                ("net/tls/server.h", "openssl/ssl.h"),
+                ("net/http2/a.cc", "sys/socket.h"),
                 ("pool/a.cc", "upstream/types.h"),
                 ("pool/a.cc", "hotline/v1/broker.pb.h"),
                 ("pool/a.cc", "sys/socket.h"),
@@ -253,39 +372,74 @@ class CheckTest(unittest.TestCase):
                 ("pool/a.cc", "thread"),
                 ("upstream/a.cc", "hotline/v1/broker.pb.h"),
                 ("upstream/a.cc", "pool/pool.h"),
-                ("upstream/a.cc", "server/broker.h"),
+                ("upstream/a.cc", "server/broker/broker.h"),
                 ("upstream/a.cc", "openssl/ssl.h"),
+                ("upstream/upstream.h", "boost/asio/ip/tcp.hpp"),
+                ("upstream/address/a.cc", "upstream/upstream.h"),
+                ("upstream/codec/codec.h", "boost/beast/http.hpp"),
+                ("upstream/codec/a.cc", "boost/asio/buffer.hpp"),
+                ("upstream/codec/a.cc", "net/loop.h"),
+                ("upstream/codec/a.cc", "base/mutex.h"),
+                ("upstream/connection/a.cc", "upstream/dial/dial.h"),
+                ("upstream/connection/a.cc", "nghttp2/nghttp2.h"),
+                ("upstream/connection/a.cc", "ares.h"),
+                ("upstream/dial/a.cc", "upstream/upstream.h"),
                 ("server/main.cc", "openssl/ssl.h"),
-                ("upstream/tls/a.cc", "boost/asio/ip/tcp.hpp"),
-                ("upstream/codec.h", "boost/asio/buffer.hpp"),
-                ("upstream/http1.cc", "upstream/loop.h"),
-                ("upstream/http1.cc", "boost/beast/http.hpp"),
-                ("upstream/http1.cc", "nghttp2/nghttp2.h"),
-                ("upstream/dialer.cc", "ares.h"),
-                ("server/broker.cc", "yaml-cpp/yaml.h"),
-                ("server/broker.cc", "prometheus/registry.h"),
-                ("server/broker.cc", "grpcpp/server.h"),
-                ("server/broker.cc", "pool/shard.h"),
-                ("server/broker.cc", "upstream/connection.h"),
-                ("server/config.cc", "upstream/upstream.h"),
+                ("server/main.cc", "upstream/connection/connection.h"),
+                ("server/broker/a.cc", "yaml-cpp/yaml.h"),
+                ("server/broker/a.cc", "prometheus/registry.h"),
+                ("server/broker/a.cc", "grpcpp/server.h"),
+                ("server/broker/a.cc", "server/front/status.h"),
+                ("server/broker/a.cc", "server/config/config.h"),
+                ("server/broker/a.cc", "pool/shard.h"),
+                ("server/broker/a.cc", "upstream/connection/connection.h"),
+                ("server/config/a.cc", "upstream/upstream.h"),
+                ("server/config/a.cc", "server/broker/broker.h"),
+                ("server/front/a.cc", "server/config/config.h"),
+                ("server/front/a.cc", "upstream/upstream.h"),
+                ("server/observe/a.cc", "server/daemon/warm_set.h"),
+                ("server/daemon/a.cc", "pool/shard.h"),
                 ("client/a.cc", "pool/types.h"),
                 ("client/a.cc", "upstream/types.h"),
-                ("client/a.cc", "server/url.h"),
-                ("server/a.cc", "tests/fakes/scripted_peer.h"),
+                ("client/a.cc", "server/broker/error.h"),
+                ("client/a.cc", "client/cli/table.h"),
+                ("server/broker/a.cc", "tests/fakes/scripted_peer.h"),
         ]:
             self.assert_caught(path, f"#include <{include}>\n", include)
             self.assert_caught(path, f'# include "{include}"\n', include)
 
+    def test_folders_without_a_rule_are_caught(self):
+        self.assert_caught("server/new/a.cc", "\n", "without a rule")
+
+    def test_the_arrows_have_no_circle(self):
+        # A header that a rule names is a place of its own.
+        named = {name for folder in FOLDERS.values() for name in folder.rooms
+                 if name.endswith(".h")}
+        above = {place: set() for place in FOLDERS}
+        for place, folder in FOLDERS.items():
+            above[place] = {name for name in folder.rooms
+                            if name in FOLDERS or name in named}
+        order = []
+        while above:
+            lowest = [place for place, below in above.items()
+                      if not any(name in above for name in below)]
+            self.assertTrue(lowest, f"a circle among {sorted(above)}")
+            order += lowest
+            for place in lowest:
+                del above[place]
+        self.assertEqual(order[0], "base/")
+
     def test_allowed_includes_are_not(self):
         for path, include in [
+                ("base/ip_address.cc", "boost/asio/ip/address.hpp"),
                 ("pool/a.cc", "base/time.h"),
                 ("pool/a.cc", "absl/container/flat_hash_map.h"),
                 ("upstream/a.cc", "pool/types.h"),
-                ("upstream/tls/a.cc", "openssl/ssl.h"),
-                ("upstream/http2.cc", "nghttp2/nghttp2.h"),
-                ("server/broker.cc", "upstream/upstream.h"),
+                ("net/tls/a.cc", "openssl/ssl.h"),
+                ("upstream/codec/http2.cc", "nghttp2/nghttp2.h"),
+                ("server/broker/a.cc", "upstream/upstream.h"),
+                ("server/broker/a.cc", "hotline/v1/broker.pb.h"),
                 ("server/main.cc", "upstream/upstream.h"),
-                ("server/validate.cc", "hotline/v1/broker.pb.h"),
                 ("client/a.cc", "hotline/v1/broker.grpc.pb.h"),
                 ("tests/a.cc", "pool/shard.h"),
         ]:
@@ -314,11 +468,34 @@ class CheckTest(unittest.TestCase):
                      "row.set_last_dial_error(\n    row.last_dial_error)",
                      "receipt->add_failed_attempts(text)",
                      "status.set_message(error.message)"]:
-            self.assert_caught("server/a.cc", call + ";\n", "ToUtf8")
+            self.assert_caught("server/broker/a.cc", call + ";\n", "ToUtf8")
         for call in ["out->set_trace(ToUtf8(holder.trace))",
                      "out->set_tls_cipher(facts->tls_cipher)",
                      'info.set_domain("hotline")', "out->set_place(wait.place)"]:
-            self.assertEqual(check("server/a.cc", call + ";\n"), [])
+            self.assertEqual(check("server/broker/a.cc", call + ";\n"), [])
+
+    def test_locks_that_clang_does_not_check_are_caught(self):
+        for lock in ("std::mutex mu_", "std::lock_guard lock(mu_)",
+                     "std::shared_mutex mu_"):
+            self.assert_caught("client/a.cc", lock + ";\n", "base/mutex.h")
+            self.assertEqual(check("tests/pool/a.cc", lock + ";\n"), [])
+
+    def test_sleeping_tests_are_caught(self):
+        for path, call in [
+                ("tests/pool/a_test.cc", "std::this_thread::sleep_for(x)"),
+                ("tests/pool/a.h", "usleep(10)"),
+                ("tests/e2e/a_test.py", "time.sleep(1)"),
+                ("tests/e2e/lib/peers.py", "sleep(1)")]:
+            self.assert_caught(path, call + ";\n", "sleeps")
+        for path in ("base/log_writer.cc",) + MAY_SLEEP[1:]:
+            self.assertEqual(check(path, "sleep(1);\n"), [])
+        self.assertEqual(check("tests/a.cc", "// sleep(1)\n"), [])
+    def test_unknown_reasons_are_caught(self):
+        self.assertIn("QUEUE_FULL", REASONS)
+        for path in REASONED:
+            path = path if path.endswith(".cc") else path + "a.cc"
+            self.assert_caught(path, 'Fail("QUEUE_FUL");\n', "QUEUE_FUL")
+            self.assertEqual(check(path, 'Fail("QUEUE_FULL");\n'), [])
 
     def test_places_are_caught(self):
         for name in REGISTRIES:

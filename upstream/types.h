@@ -14,8 +14,6 @@
 
 namespace hotline::upstream {
 
-class Connection;
-
 // Tells calls on one connection apart. 0 names none.
 using CallId = uint64_t;
 
@@ -144,7 +142,7 @@ class StreamHandler : public CallHandler {
   CallId call() const { return call_.load(std::memory_order_relaxed); }
 
  private:
-  friend class Connection;
+  friend class CallTable;
   std::atomic<CallId> call_{0};
 };
 
@@ -159,36 +157,6 @@ struct ConnectionFacts {
   bool tls_resumed = false;  // The handshake resumed an earlier session.
   // Of the upstream's certificate, in seconds since 1970; 0: without TLS.
   int64_t certificate_not_after = 0;
-};
-
-// Which addresses may be connected to; see egress.h.
-struct EgressRules {
-  bool default_public = true;  // False: only what `allow` names.
-  std::vector<std::string> allow;
-  std::vector<std::string> deny;
-};
-
-// A request made to see whether a connection works.
-struct Check {
-  std::string path;  // Empty: no such check.
-  std::string method = "HEAD";
-  // 0 and 0: any complete answer will do.
-  int min_status = 200;
-  int max_status = 399;
-};
-
-// How connections to one target are made and checked.
-struct TargetPolicy {
-  // An HTTP proxy to go through by CONNECT, "http://host:port"; empty: none.
-  std::string proxy;
-
-  Check validate;  // Each new one (R10).
-  Check probe{.path = "/", .min_status = 0, .max_status = 0};
-  bool probe_tcp_only = false;
-  // `probe` is somebody's wish: on HTTP/2, too, where a PING would do.
-  bool probe_is_asked_for = false;
-  // One of them for each new connection, in turn; none: Options::tls_profile.
-  std::vector<std::string> tls_profiles;
 };
 
 }  // namespace hotline::upstream

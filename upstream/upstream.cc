@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/mutex.h"
-#include "upstream/tls_profiles.h"
+#include "upstream/dial/tls_profiles.h"
 #include "upstream/upstream_impl.h"
 
 namespace hotline::upstream {
@@ -24,13 +24,13 @@ Upstream::Upstream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Upstream::~Upstream() { Stop(); }
 
 absl::Status Upstream::CheckOptions(Options options) {
-  return MakeLive(std::move(options), TlsSessions::Create(0),
+  return MakeLive(std::move(options), net::TlsSessions::Create(0),
                   /*before=*/nullptr)
       .status();
 }
 
 absl::StatusOr<std::unique_ptr<Upstream>> Upstream::Create(Options options) {
-  auto sessions = TlsSessions::Create(options.max_tls_sessions);
+  auto sessions = net::TlsSessions::Create(options.max_tls_sessions);
   auto live = MakeLive(std::move(options), sessions, /*before=*/nullptr);
   if (!live.ok()) return live.status();
   auto impl = std::make_unique<Impl>(*std::move(live), std::move(sessions));

@@ -23,43 +23,11 @@
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "pool/transport.h"
-#include "upstream/address_book.h"
-#include "upstream/tls/tls.h"
+#include "upstream/address/book.h"
+#include "upstream/options.h"
 #include "upstream/types.h"
 
 namespace hotline::upstream {
-
-struct Options {
-  int loops = 1;
-  // Where a TLS profile names none. Empty: the system's authorities.
-  std::string ca_file;
-  // Beside the built-in ones; names must differ.
-  std::vector<TlsProfile> tls_profiles;
-  std::string tls_profile = "default";  // For targets that name none.
-  int64_t max_tls_sessions = 1024;      // Kept to be resumed; 0: none.
-  Duration tls_session_lifetime = std::chrono::hours(2);
-  Duration connect_timeout = std::chrono::seconds(30);
-  Duration tcp_timeout = std::chrono::seconds(5);
-  Duration tls_timeout = std::chrono::seconds(10);
-  Duration probe_timeout = std::chrono::seconds(10);
-  // An HTTP/2 peer that owes answers and says nothing for `ping_after` is asked
-  // whether it lives, and given up when `ping_timeout` later it has not said
-  // so.
-  Duration ping_after = std::chrono::seconds(20);
-  Duration ping_timeout = std::chrono::seconds(5);
-  int64_t max_header_bytes = 65536;
-  // Between attempts at the addresses of one host, the one before still being
-  // under way.
-  Duration attempt_stagger = std::chrono::milliseconds(250);
-  // Local addresses, taken in turn where the caller names none. Empty: the
-  // system's choice.
-  std::vector<std::string> source_addresses;
-  AddressBookConfig addresses;
-  std::vector<std::string> dns_servers;
-  EgressRules egress;
-  // Asked at each dial and probe. Called from any thread.
-  std::function<TargetPolicy(const std::string& target)> target_policy;
-};
 
 class Upstream final : public pool::Transport {
  public:

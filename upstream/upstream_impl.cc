@@ -5,8 +5,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
-#include "upstream/egress.h"
-#include "upstream/tls_profiles.h"
+#include "upstream/address/egress.h"
+#include "upstream/dial/tls_profiles.h"
 
 namespace hotline::upstream {
 namespace {
@@ -50,7 +50,7 @@ uint64_t Mix(uint64_t number) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
-    Options options, std::shared_ptr<TlsSessions> sessions,
+    Options options, std::shared_ptr<net::TlsSessions> sessions,
     const Live* before) {
   auto egress = EgressPolicy::Create(options.egress);
   if (!egress.ok()) return egress.status();
@@ -86,7 +86,8 @@ absl::Status Upstream::Impl::Init() {
   const auto live = this->live();
   const Options& options = live->options;
   const int loops = std::clamp(options.loops, 1, kMaxLoops);
-  for (int i = 0; i < loops; ++i) loops_.push_back(std::make_unique<Loop>());
+  for (int i = 0; i < loops; ++i)
+    loops_.push_back(std::make_unique<net::Loop>());
   dials_.resize(loops_.size());
   auto resolver = Resolver::Create(loops_[0].get(), options.dns_servers);
   if (!resolver.ok()) return resolver.status();
@@ -132,7 +133,7 @@ void Upstream::Impl::Stop() {
 }
 
 void Upstream::Impl::StopLoop(size_t i) {
-  Loop* const loop = loops_[i].get();
+  net::Loop* const loop = loops_[i].get();
   std::vector<std::shared_ptr<upstream::Dial>> dials;
   for (const auto& [id, dial] : dials_[i].running) dials.push_back(dial);
   for (const auto& [id, dial] : dials_[i].tests) dials.push_back(dial);
@@ -271,14 +272,14 @@ void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
                       std::move(refusal)};
     }
   }
-  events_->DialFailed(id, result.error, result.timings, MonotonicNow());
+  events_->DialFailed(id, result.error, MonotonicNow());
 }
 
 void Upstream::Impl::FailDial(pool::ConnId id, const char* message) {
   if (stopped_) return;
   events_->DialFailed(id,
                       {pool::FailureClass::kNetwork, "CONNECT_FAILED", message},
-                      {}, MonotonicNow());
+                      MonotonicNow());
 }
 
 void Upstream::Impl::NoteUnsolicited(Connection& connection) {
@@ -415,7 +416,7 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
     return events_->Probed(id, connection->IsSilent(), MonotonicNow());
   }
   const Instant now = MonotonicNow();
-  if (connection->http2() && !policy.probe_is_asked_for) {
+  if (connection->HasPing() && !policy.probe_is_asked_for) {
     return connection->Ping(
         SaturatingAdd(now, settings->options.probe_timeout),
         [this, id](bool alive) { events_->Probed(id, alive, MonotonicNow()); });
@@ -438,11 +439,11 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
 void Upstream::Impl::WakeAt(int shard, Instant when) {
   if (stopping_ || shard < 0 || shard >= kMaxShards || when == kNever) return;
   // One loop per shard, so that its ticks do not run into each other.
-  Loop* const loop = loops_[shard % loops_.size()].get();
-  Loop::Deadline later;
+  net::Loop* const loop = loops_[shard % loops_.size()].get();
+  net::Loop::Deadline later;
   {
     MutexLock lock(&ticks_mu_);
-    Loop::Deadline& armed = ticks_[shard];
+    net::Loop::Deadline& armed = ticks_[shard];
     if (armed && armed.when <= when) return;
     // The earlier one will see to it.
     later = std::exchange(
@@ -454,7 +455,7 @@ void Upstream::Impl::WakeAt(int shard, Instant when) {
 void Upstream::Impl::Tick(int shard, Instant armed) {
   {
     MutexLock lock(&ticks_mu_);
-    Loop::Deadline& deadline = ticks_[shard];
+    net::Loop::Deadline& deadline = ticks_[shard];
     if (deadline.when != armed) return;
     deadline = {};
   }

@@ -14,12 +14,12 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "base/mutex.h"
-#include "upstream/address_keeper.h"
-#include "upstream/connection.h"
-#include "upstream/connection_table.h"
-#include "upstream/dialer.h"
-#include "upstream/loop.h"
-#include "upstream/resolver.h"
+#include "net/loop.h"
+#include "upstream/address/keeper.h"
+#include "upstream/address/resolver.h"
+#include "upstream/connection/connection.h"
+#include "upstream/connection/connection_table.h"
+#include "upstream/dial/dial.h"
 #include "upstream/upstream.h"
 
 namespace hotline::upstream {
@@ -34,11 +34,13 @@ struct Live {
 //
 // Errors: INVALID_ARGUMENT for options that make no sense.
 absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
-    Options options, std::shared_ptr<TlsSessions> sessions, const Live* before);
+    Options options, std::shared_ptr<net::TlsSessions> sessions,
+    const Live* before);
 
 class Upstream::Impl final : public ConnectionOwner {
  public:
-  Impl(std::shared_ptr<const Live> live, std::shared_ptr<TlsSessions> sessions)
+  Impl(std::shared_ptr<const Live> live,
+       std::shared_ptr<net::TlsSessions> sessions)
       : sessions_(std::move(sessions)), live_(std::move(live)) {}
 
   absl::Status Init();
@@ -86,9 +88,9 @@ class Upstream::Impl final : public ConnectionOwner {
   }
   AddressKeeper& keeper() { return *keeper_; }
 
-  const std::shared_ptr<TlsSessions> sessions_;
+  const std::shared_ptr<net::TlsSessions> sessions_;
   ConnectionTable table_;
-  std::vector<std::unique_ptr<Loop>> loops_;
+  std::vector<std::unique_ptr<net::Loop>> loops_;
   mutable Mutex mu_;
   std::map<std::string, Counters> counters_ ABSL_GUARDED_BY(mu_);
 
@@ -145,7 +147,8 @@ class Upstream::Impl final : public ConnectionOwner {
   std::function<void(int, Instant)> tick_;
   // Per shard, the work that will tell it the time, if any.
   Mutex ticks_mu_;
-  absl::flat_hash_map<int, Loop::Deadline> ticks_ ABSL_GUARDED_BY(ticks_mu_);
+  absl::flat_hash_map<int, net::Loop::Deadline> ticks_
+      ABSL_GUARDED_BY(ticks_mu_);
   // Stopping: what is asked is refused. Stopped: nothing is said any more.
   std::atomic<bool> stopping_{false};
   std::atomic<bool> stopped_{false};

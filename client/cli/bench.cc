@@ -115,31 +115,33 @@ int RunBench(const BenchOptions& options, const Run& run) {
 void AddLoadOptions(CLI::App& command, BenchOptions& options) {
   command
       .add_option("-c,--concurrency", options.concurrency,
-                  "Operations in flight, over all connections")
+                  "Operations in flight over all connections")
       ->type_name("N")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   command
       .add_option("--connections", options.connections,
-                  "Connections to the broker; the operations are spread evenly")
+                  "Connections to the broker, over which the operations are "
+                  "spread evenly")
       ->type_name("N")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command
-      .add_option("-d,--duration", options.duration,
-                  "How long to measure; 10s unless --requests is given")
+      .add_option(
+          "-d,--duration", options.duration,
+          "How long to measure (default: 10s, unless --requests is given)")
       ->type_name("TIME")
       ->check(IsDuration());
   command
       .add_option("-n,--requests", options.requests,
-                  "How many operations to make in all")
+                  "Total number of operations")
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, int64_t{1'000'000'000'000}));
   command
       .add_option("--rate", options.rate,
-                  "Start so many a second however long they take; latency "
-                  "counts from when each was due. Unless given, the next "
-                  "starts when one ends")
+                  "Operations to start per second, however long they take; "
+                  "latency is measured from when each was due (default: the "
+                  "next starts when one ends)")
       ->type_name("N")
       ->check(CLI::Range(0.001, 1e7));
 }
@@ -148,17 +150,16 @@ void AddLoadOptions(CLI::App& command, BenchOptions& options) {
 
 void AddBench(CLI::App& app, Run& run) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = app.add_subcommand(
-      "bench", "Put load on a broker and tell what its answers took");
+  CLI::App* command =
+      app.add_subcommand("bench", "Load a broker and measure its latency");
   command
-      ->add_option("what", options->what,
-                   "acquire (with the release of what was got) or execute")
+      ->add_option("what", options->what, "acquire (and release), or execute")
       ->required()
       ->type_name("")
       ->check(CLI::IsMember({"acquire", "execute"}));
   command
       ->add_option("url", options->url,
-                   "What to GET; of an acquire, the target")
+                   "The URL to GET; for acquire, the target")
       ->required()
       ->type_name("URL");
   command
@@ -170,14 +171,14 @@ void AddBench(CLI::App& app, Run& run) {
   AddLoadOptions(*command, *options);
   command
       ->add_option("--output", options->output,
-                   "table for people, json for scripts")
+                   "table: for people. json: for scripts")
       ->type_name("")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
   command->footer(
-      "--max-time is each operation's. Nothing is repeated: what fails is "
-      "counted by its reason. Ctrl-C ends it early and tells what there "
-      "is.\n\n" +
+      "--max-time applies to each operation. Failed operations are not retried "
+      "but counted by reason. Ctrl-C ends the run early and prints the results "
+      "so far.\n\n" +
       Examples("  hotline bench acquire https://api.example.com\n"
                "  hotline bench execute https://api.example.com/health --over "
                "unary -c 16 -d 30s\n"

@@ -27,35 +27,35 @@ void Report(const Run& run, const std::string& text) {
 
 void AddGlobalOptions(CLI::App& app, Run& run) {
   app.add_option("-a,--address", run.address,
-                 "Where the broker listens: host:port or unix:///path")
+                 "The broker's address: host:port or unix:///path")
       ->envname("HOTLINE_ADDRESS")
       ->type_name("ADDRESS")
       ->capture_default_str();
   app.add_option("--tls-ca", run.tls.ca_file,
-                 "Speak TLS; the authorities the broker's certificate must "
-                 "come from (PEM)")
+                 "Use TLS; file of the authorities to verify the broker's "
+                 "certificate against (PEM)")
       ->envname("HOTLINE_TLS_CA")
       ->type_name("FILE");
   app.add_option("--tls-cert", run.tls.cert_file,
-                 "Our certificate, for mutual TLS (PEM)")
+                 "Client certificate for mutual TLS (PEM)")
       ->envname("HOTLINE_TLS_CERT")
       ->type_name("FILE");
-  app.add_option("--tls-key", run.tls.key_file, "Its private key (PEM)")
+  app.add_option("--tls-key", run.tls.key_file,
+                 "Private key of the client certificate (PEM)")
       ->envname("HOTLINE_TLS_KEY")
       ->type_name("FILE");
   app.add_option("-m,--max-time", run.max_time,
-                 "Longest time for the whole command: 1.5 (seconds), 200ms, "
-                 "2m; 30s unless given")
+                 "Time limit for the whole command: 1.5 (seconds), 200ms, 2m "
+                 "(default: 30s)")
       ->type_name("TIME")
       ->check(IsDuration());
   app.set_version_flag("--version", absl::StrCat("hotline ", kVersion),
-                       "Show the version and leave");
-  app.set_help_flag("-h,--help", "Show this help and leave");
+                       "Show the version and exit");
+  app.set_help_flag("-h,--help", "Show this help and exit");
   app.footer(absl::StrCat(
-      "The options above may also follow the command. `hotline COMMAND "
-      "--help` shows a command's own, with examples.\n\n"
-      "Colour is used on a terminal unless NO_COLOR is set.\n\n"
-      "Exit status:\n",
+      "The options above may also follow the command. `hotline COMMAND --help` "
+      "shows the command's own options and examples.\n\nOutput on a terminal "
+      "is coloured unless NO_COLOR is set.\n\nExit status:\n",
       kExitCodesHelp));
 }
 

@@ -21,8 +21,8 @@ enum ExitCode : int {
 // The same, for --help and the man page: one line each.
 inline constexpr char kExitCodesHelp[] =
     "  0  done\n"
-    "  1  failed for a reason not listed here; health: not serving\n"
-    "  2  wrong usage, or the broker found an argument invalid\n"
+    "  1  failed for another reason; health: not serving\n"
+    "  2  wrong usage, or the broker rejected an argument\n"
     "  3  the broker cannot be reached\n"
     "  4  refused: queue full, nothing idle, not allowed, lease busy\n"
     "  5  the deadline passed, in the queue or upstream\n"

@@ -79,12 +79,12 @@ int RunGet(const GetOptions& get, const Run& run) {
 }
 
 void AddRequestOptions(CLI::App& command, GetOptions& get) {
-  command.add_option("url", get.url, "https://host[:port]/path, or http")
+  command.add_option("url", get.url, "https://host[:port]/path, or http://")
       ->required()
       ->type_name("URL");
   command
       .add_option("-X,--request", get.method,
-                  "The method; GET, or POST with -d, unless given")
+                  "The method (default: GET, or POST with -d)")
       ->type_name("METHOD");
   command
       .add_option("-H,--header", get.headers,
@@ -95,47 +95,50 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("-d,--data", get.data,
                   "The body, or @FILE, or @- for standard input, byte for "
-                  "byte; repeated, it is joined with &")
+                  "byte; several are joined with &")
       ->type_name("DATA")
       ->allow_extra_args(false);
   command
       .add_option("-T,--upload", get.upload,
-                  "Send this file, or - for standard input, of any length; "
-                  "the method is PUT unless given")
+                  "Send this file of any length, or - for standard input "
+                  "(default method: PUT)")
       ->type_name("FILE")
       ->excludes("--data");
   command
       .add_option("-l,--lease", get.lease_id,
-                  "Run on this lease instead of any connection")
+                  "Run on this lease instead of any connection of the pool")
       ->type_name("LEASE_ID");
   command
-      .add_option("--sni", get.sni,
-                  "Server name sent and verified in TLS, if not the URL's host")
+      .add_option(
+          "--sni", get.sni,
+          "Server name sent and verified in TLS (default: the URL's host)")
       ->type_name("NAME");
   command
-      .add_option("--pool-group", get.pool_group,
-                  "Share connections only with callers that name it too")
+      .add_option(
+          "--pool-group", get.pool_group,
+          "Share connections only with callers that name the same group")
       ->type_name("NAME");
   command
-      .add_option("--alpn", get.alpn,
-                  "The protocol that alone will do: h2 or http/1.1; either "
-                  "unless given")
+      .add_option(
+          "--alpn", get.alpn,
+          "The only acceptable protocol: h2 or http/1.1 (default: either)")
       ->type_name("NAME");
   command
-      .add_option("--tls-profile", get.tls_profile,
-                  "The TLS profile, if not the one configured for the target")
+      .add_option(
+          "--tls-profile", get.tls_profile,
+          "The TLS profile (default: the one configured for the target)")
       ->type_name("NAME");
   command
       .add_option("--remote-ip", get.remote_ip,
-                  "Connect to this address instead of what DNS says")
+                  "Connect to this address instead of resolving the host")
       ->type_name("ADDRESS");
   command
       .add_option("--source-ip", get.source_ip,
-                  "The broker's local address to connect from")
+                  "Local address of the broker to connect from")
       ->type_name("ADDRESS");
   command
       .add_option("--max-attempts", get.max_attempts,
-                  "Attempts in all, 1 to 10; 3 unless given")
+                  "Attempts including the first, 1 to 10 (default: 3)")
       ->type_name("N")
       ->check(CLI::Range(1, 10));
   command.add_flag("--idempotent", get.idempotent,
@@ -145,27 +148,27 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
 void AddAnswerOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("-o,--output", get.output,
-                  "Write the answer to this file instead of standard output, "
-                  "as it comes; - for standard output byte for byte, also on "
-                  "a terminal")
+                  "Write the answer to this file as it arrives; - for standard "
+                  "output, unescaped even on a terminal")
       ->type_name("FILE");
   command.add_flag("-i,--include", get.include_head,
-                   "Show the answer's status and headers before its body; "
-                   "control characters in them are escaped");
+                   "Show the answer's status and headers, with control "
+                   "characters escaped, before its body");
   command.add_flag("-I,--head", get.head_only,
-                   "Ask with HEAD and show the answer's head");
-  command.add_flag("-f,--fail", get.fail,
-                   "No output and exit status 8 when the upstream answers 400 "
-                   "or above");
+                   "Use HEAD and show the answer's status and headers");
+  command.add_flag(
+      "-f,--fail", get.fail,
+      "No output and exit status 8 if the upstream's status is 400 or above");
   command
       .add_option("--max-bytes", get.max_bytes,
-                  "Cut the answer's body here, at 3 MiB at most; not with -T")
+                  "Truncate the answer's body to this length, at most 3 MiB; "
+                  "not with -T")
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, int64_t{kMaxBodyBytes}))
       ->excludes("--upload");
   command.add_flag("-r,--receipt", get.receipt,
-                   "Tell on standard error which connection served and where "
-                   "the time went");
+                   "Report on standard error which connection was used and "
+                   "where the time went");
 }
 
 }  // namespace

@@ -33,11 +33,11 @@ int RunHealth(const std::string& service, const Run& run) {
 void AddHealth(CLI::App& app, Run& run) {
   auto service = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand(
-      "health", "Ask whether the broker serves; exit status 0 if so");
+      "health", "Check whether the broker serves; exit status 0 if so");
   command
       ->add_option("--service", *service,
-                   "Ask for one service, such as hotline.v1.Broker; the whole "
-                   "broker unless given")
+                   "Check one service, such as hotline.v1.Broker (default: the "
+                   "whole broker)")
       ->type_name("NAME");
   command->footer(
       Examples("  hotline health\n"

@@ -147,68 +147,75 @@ int RunRenew(const LeaseOptions& options, const Run& run) {
 void AddWaitOptions(CLI::App& command, AcquireOptions& acquire) {
   command
       .add_option("-t,--ttl", acquire.ttl,
-                  "How long the lease lasts; 30s unless given, at most 10m")
+                  "How long the lease lasts, at most 10m (default: 30s)")
       ->type_name("TIME")
       ->check(IsDuration());
   CLI::Option* max_wait =
       command
           .add_option("-w,--max-wait", acquire.max_wait,
-                      "How long to wait for a connection, within --max-time")
+                      "How long to wait for a connection, within --max-time "
+                      "(default: all of it)")
           ->type_name("TIME")
           ->check(IsDuration());
   command
       .add_flag("--no-wait", acquire.no_wait,
-                "Take what is there at once, or fail")
+                "Take a connection that is available now, or fail")
       ->excludes(max_wait);
   command
       .add_option("--request-id", acquire.request_id,
-                  "Makes the command safe to repeat; random unless given")
+                  "Makes the command safe to repeat (default: random)")
       ->type_name("ID");
 }
 
 void AddConnectionOptions(CLI::App& command, AcquireOptions& acquire) {
   command.add_flag("-x,--exclusive", acquire.exclusive,
-                   "A connection of its own, from a pool of its own");
-  CLI::Option* force_new = command.add_flag(
-      "--force-new", acquire.force_new, "A connection that nobody used before");
+                   "A whole connection, from the pool of exclusive ones");
+  CLI::Option* force_new =
+      command.add_flag("--force-new", acquire.force_new,
+                       "Only a connection that has never been used");
   command
       .add_flag("--require-warm", acquire.require_warm,
-                "Only a connection that is ready; dial nothing")
+                "Only an idle connection; do not dial")
       ->excludes(force_new);
   command
-      .add_option("--sni", acquire.sni,
-                  "Server name sent and verified in TLS, if not the host")
+      .add_option(
+          "--sni", acquire.sni,
+          "Server name sent and verified in TLS (default: the target's host)")
       ->type_name("NAME");
   command
-      .add_option("--pool-group", acquire.pool_group,
-                  "Share connections only with callers that name it too")
+      .add_option(
+          "--pool-group", acquire.pool_group,
+          "Share connections only with callers that name the same group")
       ->type_name("NAME");
   command
-      .add_option("--alpn", acquire.alpn,
-                  "The protocol that alone will do: h2 or http/1.1; either "
-                  "unless given")
+      .add_option(
+          "--alpn", acquire.alpn,
+          "The only acceptable protocol: h2 or http/1.1 (default: either)")
       ->type_name("NAME");
   command
-      .add_option("--tls-profile", acquire.tls_profile,
-                  "The TLS profile, if not the one configured for the target")
+      .add_option(
+          "--tls-profile", acquire.tls_profile,
+          "The TLS profile (default: the one configured for the target)")
       ->type_name("NAME");
   command
       .add_option("--remote-ip", acquire.remote_ip,
-                  "Connect to this address instead of what DNS says")
+                  "Connect to this address instead of resolving the host")
       ->type_name("ADDRESS");
   command
       .add_option("--source-ip", acquire.source_ip,
-                  "The broker's local address to connect from")
+                  "Local address of the broker to connect from")
       ->type_name("ADDRESS");
 }
 
 void AddHolderOptions(CLI::App& command, AcquireOptions& acquire) {
   command
       .add_option("--client-id", acquire.client_id,
-                  "Who holds the lease, as Stats shows it; hotline-cli unless "
-                  "given")
+                  "Who holds the lease, as shown by stats (default: "
+                  "hotline-cli)")
       ->type_name("NAME");
-  command.add_option("--purpose", acquire.purpose, "What for")
+  command
+      .add_option("--purpose", acquire.purpose,
+                  "What the lease is for, as shown by stats")
       ->type_name("TEXT");
 }
 
@@ -218,8 +225,8 @@ void AddAcquire(CLI::App& app, Run& run) {
       "acquire", "Borrow a connection and print the lease's id");
   command
       ->add_option("target", acquire->target,
-                   "https://host[:port] or http; with --exclusive also "
-                   "tls://host:port or tcp")
+                   "https://host[:port] or http://; with --exclusive also "
+                   "tls://host:port or tcp://")
       ->required()
       ->type_name("TARGET");
   AddWaitOptions(*command, *acquire);
@@ -227,12 +234,12 @@ void AddAcquire(CLI::App& app, Run& run) {
   AddHolderOptions(*command, *acquire);
   command
       ->add_option("--output", acquire->output,
-                   "text (the lease id) or json (the whole answer)")
+                   "text: the lease id. json: the whole answer")
       ->type_name("")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   command->add_flag("-r,--receipt", acquire->receipt,
-                    "Tell on standard error about connection and wait");
+                    "Report the connection and the wait on standard error");
   command->footer(Examples(
       "  LEASE=$(hotline acquire https://api.example.com)\n"
       "  hotline get --lease \"$LEASE\" https://api.example.com/a\n"
@@ -245,9 +252,9 @@ void AddAcquire(CLI::App& app, Run& run) {
 
 void AddLeaseId(CLI::App& command, LeaseOptions& options) {
   command
-      .add_option("lease_id", options.lease_id,
-                  "What `hotline acquire` printed; - reads it from standard "
-                  "input")
+      .add_option(
+          "lease_id", options.lease_id,
+          "The id printed by `hotline acquire`; - reads it from standard input")
       ->required()
       ->type_name("LEASE_ID");
 }
@@ -259,8 +266,8 @@ void AddRelease(CLI::App& app, Run& run) {
   AddLeaseId(*command, *options);
   command
       ->add_option("--outcome", options->outcome,
-                   "ok: may be lent again. broken: it misbehaved, close it. "
-                   "discard: nothing wrong, but close it")
+                   "ok: it may be lent again. broken: it misbehaved, close it. "
+                   "discard: close it without blame")
       ->type_name("")
       ->check(CLI::IsMember({"ok", "broken", "discard"}))
       ->capture_default_str();
@@ -276,9 +283,10 @@ void AddRelease(CLI::App& app, Run& run) {
 void AddRenew(CLI::App& app, Run& run) {
   auto options = std::make_shared<LeaseOptions>();
   options->ttl = "30s";
-  CLI::App* command = app.add_subcommand("renew", "Let a lease live longer");
+  CLI::App* command = app.add_subcommand("renew", "Extend a lease");
   AddLeaseId(*command, *options);
-  command->add_option("-t,--ttl", options->ttl, "The new length, from now")
+  command
+      ->add_option("-t,--ttl", options->ttl, "The new time to live, from now")
       ->type_name("TIME")
       ->check(IsDuration())
       ->capture_default_str();

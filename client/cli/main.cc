@@ -4,15 +4,15 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "base/library_log/library_log.h"
 #include "base/log.h"
 #include "client/cli/command.h"
-#include "client/cli/library_log.h"
 
 int main(int argc, char** argv) {
   // A reader that went away shows as a failed write, not as a signal.
   std::signal(SIGPIPE, SIG_IGN);
   hotline::FlushLogOnCrash();
-  hotline::client::TakeLibraryLogs();
+  hotline::TakeLibraryLogs();
   const char* no_color = std::getenv("NO_COLOR");
   const bool color = no_color == nullptr || *no_color == '\0';
   return hotline::client::RunCommandLine(

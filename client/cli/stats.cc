@@ -83,11 +83,11 @@ int RunStats(const StatsOptions& options, const Run& run) {
 void AddStats(CLI::App& app, Run& run) {
   auto options = std::make_shared<StatsOptions>();
   CLI::App* command =
-      app.add_subcommand("stats", "Show what the broker's pool is doing");
+      app.add_subcommand("stats", "Show the state of the broker's pool");
   command
-      ->add_option("--view", options->view,
-                   "Totals alone, or with a row per target, connection or "
-                   "lease")
+      ->add_option(
+          "--view", options->view,
+          "The totals alone, or with a row per target, connection or lease")
       ->type_name("")
       ->check(CLI::IsMember({"summary", "targets", "connections", "leases"}))
       ->capture_default_str();
@@ -95,8 +95,8 @@ void AddStats(CLI::App& app, Run& run) {
       ->type_name("TARGET");
   command
       ->add_option("--output", options->output,
-                   "table for people, json for scripts (the names of the "
-                   ".proto file; 64-bit numbers are strings)")
+                   "table: for people. json: for scripts, with the names of "
+                   "the .proto file and 64-bit numbers as strings")
       ->type_name("")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();

@@ -166,7 +166,7 @@ void AddTunnelOptions(CLI::App& command, TunnelOptions& tunnel) {
   command
       .add_option("target", tunnel.target,
                   "tls://host:port or tcp://host:port; with --upgrade "
-                  "https://host[:port] or http")
+                  "https://host[:port] or http://")
       ->type_name("TARGET");
   command
       .add_option("-l,--lease", tunnel.lease_id,
@@ -174,41 +174,43 @@ void AddTunnelOptions(CLI::App& command, TunnelOptions& tunnel) {
                   "afterwards")
       ->type_name("LEASE_ID");
   command
-      .add_option("--sni", tunnel.sni,
-                  "Server name sent and verified in TLS, if not the target's "
-                  "host")
+      .add_option(
+          "--sni", tunnel.sni,
+          "Server name sent and verified in TLS (default: the target's host)")
       ->type_name("NAME");
   command
-      .add_option("--pool-group", tunnel.pool_group,
-                  "Share connections only with callers that name it too")
+      .add_option(
+          "--pool-group", tunnel.pool_group,
+          "Share connections only with callers that name the same group")
       ->type_name("NAME");
   command
       .add_option("--alpn", tunnel.alpn,
-                  "The protocol to ask for in TLS; none unless given")
+                  "The protocol to negotiate in TLS (default: none)")
       ->type_name("NAME");
   command
-      .add_option("--upgrade", tunnel.upgrade,
-                  "Ask the upstream in HTTP/1.1 to change to this protocol, "
-                  "such as websocket")
+      .add_option(
+          "--upgrade", tunnel.upgrade,
+          "Upgrade an HTTP/1.1 connection to this protocol, such as websocket")
       ->type_name("PROTOCOL");
   command
-      .add_option("--path", tunnel.path, "Where to ask for it; / unless given")
+      .add_option("--path", tunnel.path,
+                  "The path of the upgrade request (default: /)")
       ->type_name("PATH");
   command
-      .add_option("-H,--header", tunnel.headers,
-                  "A header of that request, 'Name: value'; may be repeated")
+      .add_option(
+          "-H,--header", tunnel.headers,
+          "A header of the upgrade request, 'Name: value'; may be repeated")
       ->type_name("HEADER")
       ->allow_extra_args(false)
       ->trigger_on_parse(false);
   command
       .add_option("--idle-timeout", tunnel.idle_timeout,
-                  "End when nothing passes for so long; the broker's default "
-                  "unless given")
+                  "End after this time without traffic (default: the broker's)")
       ->type_name("TIME")
       ->check(IsDuration());
   command.add_flag("-r,--receipt", tunnel.receipt,
-                   "Tell on standard error which connection served and how "
-                   "much passed");
+                   "Report on standard error which connection was used and how "
+                   "many bytes passed");
 }
 
 }  // namespace
@@ -218,14 +220,16 @@ void AddTunnel(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand(
       "tunnel", "Join standard input and output with an upstream");
   AddTunnelOptions(*command, *tunnel);
-  command->footer(Examples(
-      "  hotline tunnel tcp://redis.example.com:6379\n"
-      "  hotline tunnel --receipt tls://mail.example.com:993\n"
-      "  hotline tunnel --upgrade websocket --path /chat "
-      "https://api.example.com\n"
-      "Each side ends by itself: the end of standard input is passed on, and "
-      "standard output is closed when the upstream has ended. There is no "
-      "deadline unless --max-time is given.\n"));
+  command->footer(
+      Examples("  hotline tunnel tcp://redis.example.com:6379\n  hotline "
+               "tunnel --receipt tls://mail.example.com:993\n  hotline tunnel "
+               "--upgrade websocket --path /chat -H 'Sec-WebSocket-Version: "
+               "13' -H \"Sec-WebSocket-Key: $(openssl rand -base64 16)\" "
+               "https://api.example.com\n\nEach direction ends separately: the "
+               "end of standard input is passed on, and standard output is "
+               "closed when the upstream has ended. There is no deadline "
+               "unless --max-time is given. After an upgrade the bytes are the "
+               "protocol's own, such as WebSocket frames.\n"));
   command->final_callback([tunnel, &run] {
     run.action = [tunnel, &run] { return RunTunnel(*tunnel, run); };
   });

@@ -2,34 +2,58 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 
 import yaml
 
-# Found through this file's own link: npm's packages are no input of Bazel's.
+# Found through this file's link: the npm packages are not inputs of Bazel.
 NODE_MODULES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.realpath(__file__)))), "node_modules")
 OVERLAYS = ("daemonset", "shared", "sidecar", "sidecar-classic")
 
 
-def build(kubectl, folder):
-    """The objects of a kustomization."""
-    with tempfile.TemporaryDirectory() as copy:
+def uncomment_pod_monitor(path):
+    """Turns the component on in an overlay, as its comment says."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    text, changes = re.subn(
+        r"(?m)^( *)#(?=components:$| *- \.\./\.\./components/pod-monitor$)",
+        r"\1", text)
+    if changes not in (1, 2):
+        raise AssertionError("%d lines uncommented in %s" % (changes, path))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def build(kubectl, folder, prepare=lambda kubernetes: None):
+    """The objects of a kustomization; `prepare` may change the copy of
+    deploy/kubernetes that it is built from."""
+    with tempfile.TemporaryDirectory() as directory:
         # kubectl follows no link out of its folder, and runfiles are links.
-        shutil.copytree("deploy/kubernetes", os.path.join(copy, "kubernetes"))
+        copy = os.path.join(directory, "kubernetes")
+        shutil.copytree("deploy/kubernetes", copy)
+        prepare(copy)
         done = subprocess.run(
-            [kubectl, "kustomize", os.path.join(copy, "kubernetes", folder)],
+            [kubectl, "kustomize", os.path.join(copy, folder)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-    # Deprecated fields and the like are told on standard error.
+    # kubectl reports deprecated fields and the like on standard error.
     if done.returncode != 0 or done.stderr:
         raise AssertionError(done.stderr.decode())
     return list(yaml.safe_load_all(done.stdout))
 
 
+def build_monitored(kubectl, overlay):
+    """The objects of an overlay with the PodMonitor's component turned on."""
+    folder = "overlays/" + overlay
+    return build(kubectl, folder, lambda kubernetes: uncomment_pod_monitor(
+        os.path.join(kubernetes, folder, "kustomization.yaml")))
+
+
 def by_kind(objects):
-    """kind -> the only object of it."""
+    """kind -> its only object."""
     found = {each["kind"]: each for each in objects}
     if len(found) != len(objects):
         raise AssertionError("two objects of one kind")
@@ -37,7 +61,7 @@ def by_kind(objects):
 
 
 def problems(objects):
-    """What the API's models, and the level `restricted`, have against them."""
+    """Violations of the API's models and of the level `restricted`."""
     done = subprocess.run(
         ["node", "tests/deploy/check_manifests.mjs", NODE_MODULES],
         input=json.dumps(objects).encode(), stdout=subprocess.PIPE, check=True)

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "tests/fakes/scripted_dns.h"
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {
@@ -186,7 +186,7 @@ TEST_F(AddressTest, ACooledOneIsLeftAloneAndComesBackAfterItsTest) {
   ASSERT_EQ("OK", Get());
   const std::string target = "http://" + host();
   const Instant now = MonotonicNow();
-  const auto address = upstream::IpAddress::V4(127, 0, 0, 2);
+  const auto address = IpAddress::V4(127, 0, 0, 2);
   EXPECT_TRUE(
       upstream_->Cool(target, address, now + milliseconds(300), "429", now));
   EXPECT_EQ("COOLING", Addresses()["127.0.0.2"].state());

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "tests/fakes/scripted_dns.h"
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

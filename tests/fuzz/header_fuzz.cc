@@ -4,9 +4,9 @@
 #include <string>
 #include <string_view>
 
-#include "server/http_head.h"
+#include "server/broker/http_head.h"
 #include "tests/fuzz/targets.h"
-#include "tests/upstream/http1_driver.h"
+#include "tests/upstream/codec/http1_driver.h"
 
 namespace hotline::fuzz {
 namespace {
@@ -42,7 +42,7 @@ void FuzzHeader(std::string_view input) {
   const std::string_view name = input.substr(1, size);
   const std::string_view value = input.substr(std::min(input.size(), 1 + size));
 
-  server::ParsedUrl url;
+  ParsedUrl url;
   HOTLINE_PROMISE(!ParseUrl("https://example.com/", &url).has_value());
   const std::string lower = Lower(name);
   if (const auto fault = CheckHeader(name, value, url)) {

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "tests/fuzz/targets.h"
-#include "tests/upstream/http1_driver.h"
+#include "tests/upstream/codec/http1_driver.h"
 
 namespace hotline::fuzz {
 namespace {

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "tests/fuzz/targets.h"
-#include "tests/upstream/http2_driver.h"
+#include "tests/upstream/codec/http2_driver.h"
 
 namespace hotline::fuzz {
 namespace {

@@ -4,14 +4,11 @@
 #include <string>
 #include <string_view>
 
-#include "server/url.h"
+#include "base/url.h"
 #include "tests/fuzz/targets.h"
 
 namespace hotline::fuzz {
 namespace {
-
-using server::ParsedTarget;
-using server::ParsedUrl;
 
 bool IsVisible(std::string_view text) {
   return std::all_of(text.begin(), text.end(),
@@ -33,7 +30,7 @@ void CheckTarget(const ParsedTarget& target) {
   const bool ipv6 = target.host.find(':') != std::string::npos;
   // A name's dot at its end stays, but not in the host.
   HOTLINE_PROMISE(!target.host.ends_with('.'));
-  HOTLINE_PROMISE(server::WithoutRootDot(target.canonical) ==
+  HOTLINE_PROMISE(WithoutRootDot(target.canonical) ==
                   Scheme(target) + (ipv6 ? "[" : "") + target.host +
                       (ipv6 ? "]:" : ":") + std::to_string(target.port));
   ParsedTarget again;
@@ -64,7 +61,7 @@ void FuzzUrl(std::string_view input) {
   }
   CheckTarget(url.target);
   HOTLINE_PROMISE(!url.target.raw);
-  HOTLINE_PROMISE(input.size() <= server::kMaxUrlBytes);
+  HOTLINE_PROMISE(input.size() <= kMaxUrlBytes);
   HOTLINE_PROMISE(IsVisible(url.path) && url.path[0] == '/');
   HOTLINE_PROMISE(url.path.find('#') == std::string::npos);
   HOTLINE_PROMISE(url.path == "/" || input.ends_with(url.path.substr(1)));
@@ -75,10 +72,10 @@ void FuzzUrl(std::string_view input) {
   // authority has it.
   ParsedUrl again;
   const std::string text = Scheme(url.target) + url.authority + url.path;
-  if (text.size() > server::kMaxUrlBytes) return;
+  if (text.size() > kMaxUrlBytes) return;
   HOTLINE_PROMISE(!ParseUrl(text, &again).has_value());
   HOTLINE_PROMISE(again.target.canonical ==
-                  server::WithoutRootDot(url.target.canonical));
+                  WithoutRootDot(url.target.canonical));
   HOTLINE_PROMISE(again.authority == url.authority);
   HOTLINE_PROMISE(again.path == url.path);
 }

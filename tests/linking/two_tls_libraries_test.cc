@@ -1,4 +1,4 @@
-// gRPC brings OpenSSL 3, upstream/tls brings BoringSSL, and they name their
+// gRPC brings OpenSSL 3, net/tls brings BoringSSL, and they name their
 // functions alike. This program has both, as hotlined does.
 #include <arpa/inet.h>
 #include <grpcpp/generic/async_generic_service.h>
@@ -16,9 +16,9 @@
 #include <string>
 #include <vector>
 
+#include "net/tls/tls.h"
 #include "tests/fakes/scripted_peer.h"
 #include "tests/fakes/test_certs.h"
-#include "upstream/tls/tls.h"
 
 namespace hotline::upstream {
 namespace {
@@ -128,22 +128,22 @@ class Socket {
 std::string TalkThroughBoringSsl(const TestCa& ca, int port,
                                  const std::string& text) {
   std::string error;
-  std::vector<upstream::TlsFault> faults;
-  const auto engine = TlsEngine::Create(
-      TlsContext::Create(upstream::BuiltInTlsProfiles()[0],
-                         upstream::TlsAuthorities::Load(ca.cert(), &error),
-                         nullptr, 0, &faults),
+  std::vector<net::TlsFault> faults;
+  const auto engine = net::TlsEngine::Create(
+      net::TlsContext::Create(net::BuiltInTlsProfiles()[0],
+                              net::TlsAuthorities::Load(ca.cert(), &error),
+                              nullptr, 0, &faults),
       "localhost", {"http/1.1"});
   Socket socket(port);
   std::string out;
-  TlsResult result;
-  while ((result = engine->Handshake(&out)) == TlsResult::kWantInput) {
+  net::TlsResult result;
+  while ((result = engine->Handshake(&out)) == net::TlsResult::kWantInput) {
     socket.Send(&out);
     const std::string_view more = socket.Receive();
     if (more.empty()) return "the peer closed";
     engine->Feed(more);
   }
-  if (result != TlsResult::kOk) return "failed: " + engine->error();
+  if (result != net::TlsResult::kOk) return "failed: " + engine->error();
   EXPECT_EQ("TLSv1.3", engine->facts().version);
   EXPECT_EQ("http/1.1", engine->facts().alpn);
   EXPECT_TRUE(engine->Write(text, &out));
@@ -151,7 +151,7 @@ std::string TalkThroughBoringSsl(const TestCa& ca, int port,
   char answer[256];
   size_t size = 0;
   while ((result = engine->Read(answer, sizeof answer, &size, &out)) ==
-         TlsResult::kWantInput) {
+         net::TlsResult::kWantInput) {
     const std::string_view more = socket.Receive();
     if (more.empty()) return "the peer closed";
     engine->Feed(more);

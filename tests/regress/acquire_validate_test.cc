@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "server/validate.h"
-#include "server/warm_set.h"
-#include "tests/server/broker_fixture.h"
+#include "server/broker/validate.h"
+#include "server/daemon/warm_set.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "tests/fakes/scripted_dns.h"
-#include "upstream/address_book.h"
-#include "upstream/resolver.h"
+#include "upstream/address/book.h"
+#include "upstream/address/resolver.h"
 
 namespace hotline::upstream {
 namespace {
@@ -88,7 +88,7 @@ class AddressFamiliesTest : public ::testing::Test {
   }
 
   ScriptedDns dns_{{}};
-  Loop loop_;
+  net::Loop loop_;
   std::unique_ptr<Resolver> resolver_;
   Told told_;
 };

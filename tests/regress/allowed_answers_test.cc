@@ -14,8 +14,8 @@
 
 #include "gmock/gmock.h"
 #include "tests/fakes/test_certs.h"
-#include "tests/server/broker_fixture.h"
-#include "tests/upstream/http2_server.h"
+#include "tests/server/broker/broker_fixture.h"
+#include "tests/upstream/codec/http2_server.h"
 
 namespace hotline::server {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "hotline/v1/config.pb.h"
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

@@ -12,18 +12,18 @@
 #include <string>
 #include <vector>
 
-#include "tests/server/broker_fixture.h"
-#include "upstream/egress.h"
+#include "tests/server/broker/broker_fixture.h"
+#include "upstream/address/egress.h"
 
 namespace hotline::server {
 namespace {
 
+using IpAddress;
 using testing::AlwaysAnswer;
 using testing::OkResponse;
 using testing::ScriptedPeer;
 using upstream::EgressPolicy;
 using upstream::EgressRules;
-using upstream::IpAddress;
 
 IpAddress At(const std::string& text) { return *IpAddress::Parse(text); }
 

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "tests/fakes/test_certs.h"
-#include "tests/server/broker_fixture.h"
-#include "tests/upstream/http2_server.h"
+#include "tests/server/broker/broker_fixture.h"
+#include "tests/upstream/codec/http2_server.h"
 
 namespace hotline::server {
 namespace {

@@ -10,7 +10,7 @@
 #include <memory>
 #include <string>
 
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

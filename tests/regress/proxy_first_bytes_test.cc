@@ -16,7 +16,7 @@
 #include <thread>
 
 #include "tests/upstream/upstream_fixture.h"
-#include "upstream/proxy.h"
+#include "upstream/dial/proxy.h"
 
 namespace hotline::upstream {
 namespace {

@@ -6,9 +6,9 @@
 // Now the floor of such a target is kept where its callers look.
 #include <string>
 
-#include "server/config.h"
+#include "server/config/config.h"
 #include "tests/fakes/test_certs.h"
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

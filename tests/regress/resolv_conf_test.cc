@@ -16,7 +16,7 @@
 
 #include "tests/fakes/scripted_dns.h"
 #include "tests/fakes/test_certs.h"
-#include "upstream/resolver.h"
+#include "upstream/address/resolver.h"
 
 namespace hotline::upstream {
 namespace {
@@ -70,7 +70,7 @@ class ResolvConfTest : public ::testing::Test {
                     {"stuck.test", {.addresses = {"192.0.2.2"}}}},
                    "127.0.0.2",
                    old_.port()};
-  Loop loop_;
+  net::Loop loop_;
   std::unique_ptr<Resolver> resolver_;
 };
 

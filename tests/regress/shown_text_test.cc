@@ -12,8 +12,8 @@
 #include "base/text.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
-#include "server/error.h"
-#include "server/status_page.h"
+#include "server/broker/error.h"
+#include "server/observe/status_page.h"
 
 namespace hotline::server {
 namespace {

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "base/lease_id.h"
-#include "server/http_head.h"
-#include "tests/server/broker_fixture.h"
-#include "tests/upstream/http2_server.h"
+#include "server/broker/http_head.h"
+#include "tests/server/broker/broker_fixture.h"
+#include "tests/upstream/codec/http2_server.h"
 
 namespace hotline::server {
 namespace {
@@ -207,7 +207,7 @@ TEST_F(SmugglingTest, WhatIsMoreThanOneRequestIsNotWritten) {
     auto lease = Acquire(peer->target());
     ASSERT_EQ("OK", lease->Wait());
     const auto id = DecodeLeaseId(lease->response.lease().lease_id());
-    const pool::CallStart start = pool_->BeginCall(*id, MonotonicNow());
+    const pool::CallStart start = pool_->BeginCall(*id, 1, MonotonicNow());
     const auto run = [&](upstream::Request request) {
       if (request.authority.empty()) request.authority = "localhost";
       Written written;

@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "server/stats_view.h"
-#include "tests/server/broker_fixture.h"
+#include "server/broker/stats_view.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "tests/fakes/test_certs.h"
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 #include "tests/upstream/upstream_fixture.h"
 
 namespace hotline::server {

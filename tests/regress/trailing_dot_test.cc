@@ -14,12 +14,12 @@
 #include <string>
 #include <vector>
 
-#include "server/config.h"
-#include "server/policy.h"
-#include "server/url.h"
+#include "base/url.h"
+#include "server/broker/policy.h"
+#include "server/config/config.h"
 #include "tests/fakes/scripted_dns.h"
 #include "tests/fakes/test_certs.h"
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {

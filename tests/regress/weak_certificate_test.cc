@@ -10,7 +10,7 @@
 // with is for whoever trusts it.
 #include <string>
 
-#include "tests/server/broker_fixture.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {
@@ -39,7 +39,7 @@ class WeakCertificateTest : public BrokerTest {
 
   void Trust(const TestCa& ca) {
     upstream_options_.ca_file = ca.cert();
-    upstream::TlsProfile lax;
+    net::TlsProfile lax;
     lax.name = "lax";
     lax.allow_weak_certificates = true;
     settings_.tls_profiles = {"lax", "compatible"};

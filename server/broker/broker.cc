@@ -1,0 +1,361 @@
+#include "server/broker/broker.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "base/text.h"
+#include "server/broker/acquire.h"
+#include "server/broker/execute.h"
+#include "server/broker/parts.h"
+#include "server/broker/proto_time.h"
+#include "server/broker/stats_view.h"
+#include "server/broker/stream.h"
+#include "server/broker/tunnel.h"
+#include "server/broker/validate.h"
+
+namespace hotline::server {
+namespace {
+
+pool::Outcome FromProto(v1::Outcome outcome) {
+  switch (outcome) {
+    case v1::OUTCOME_BROKEN:
+      return pool::Outcome::kBroken;
+    case v1::OUTCOME_DISCARD:
+      return pool::Outcome::kDiscard;
+    default:
+      return pool::Outcome::kOk;
+  }
+}
+
+void FillAddress(const upstream::AddressRow& row, Instant now,
+                 v1::AddressStats* out) {
+  out->set_address(row.address.ToString());
+  out->set_state(std::string(upstream::ToString(row.state)));
+  out->set_why(Printable(row.why));
+  if (row.until != kNever) {
+    FillTimestamp(
+        std::chrono::system_clock::now() +
+            std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                row.until - now),
+        out->mutable_until());
+  }
+  if (row.dial_time > Duration(0)) {
+    FillDuration(row.dial_time, out->mutable_dial_time());
+  }
+  out->set_connections(row.connections);
+  out->set_dialing(row.dialing);
+  out->set_dials(row.dials);
+  out->set_failures(row.failures);
+  out->set_failures_in_row(row.failures_in_row);
+}
+
+ErrorPtr UnknownTarget(const std::string& target) {
+  ErrorPtr error =
+      MakeError(absl::StatusCode::kNotFound, "TARGET_UNKNOWN",
+                absl::StrCat(target,
+                             " is not configured, and nothing was asked of it "
+                             "(or it was forgotten)"));
+  error->metadata.emplace_back("target", target);
+  return error;
+}
+
+// What the upstream knows of the targets that are shown.
+void AddDesyncs(const upstream::Upstream& upstream,
+                v1::StatsResponse* response) {
+  absl::flat_hash_map<std::string, upstream::Upstream::Counters> known;
+  for (auto& [target, counters] : upstream.TargetCounters()) {
+    known.emplace(target, std::move(counters));
+  }
+  for (v1::TargetStats& row : *response->mutable_targets()) {
+    const auto found = known.find(row.target());
+    if (found == known.end()) continue;
+    row.mutable_desync()->set_count(found->second.unsolicited_bytes);
+    row.mutable_desync()->set_evidence(found->second.evidence);
+  }
+}
+
+// Removes the leases that the caller may not see. They still count in totals.
+void HideLeases(const BrokerSettings& settings, const CallContext& context,
+                pool::Snapshot* snapshot) {
+  const Policy* const policy = settings.policy.get();
+  const bool all =
+      policy != nullptr && policy->SeesAllLeases(NameOf(context.identity));
+  std::erase_if(snapshot->leases, [&](const pool::LeaseRow& row) {
+    return !all && row.owner != context.owner();
+  });
+}
+
+// Translates a StatsRequest for the pool.
+ErrorPtr PrepareStats(const v1::StatsRequest& request,
+                      pool::SnapshotRequest* out) {
+  if (auto bad = ValidateStats(request)) return FromInput(*bad);
+  if (!request.target().empty()) {
+    ParsedTarget target;
+    if (auto bad = ParseTarget(request.target(), &target)) {
+      return FromInput(*bad);
+    }
+    out->target = target.canonical;
+  }
+  out->connections = request.view() == v1::STATS_VIEW_CONNECTIONS;
+  out->leases = request.view() == v1::STATS_VIEW_LEASES;
+  return nullptr;
+}
+
+}  // namespace
+
+Broker::Broker(const BrokerSettings& settings, uint32_t instance,
+               pool::Pool* pool, upstream::Upstream* upstream,
+               CallMetrics* metrics)
+    : instance_(instance),
+      start_time_(std::chrono::system_clock::now()),
+      parts_(std::make_unique<BrokerParts>(settings, pool, upstream, metrics)),
+      settings_(std::make_shared<const BrokerSettings>(settings)) {}
+
+Broker::~Broker() = default;
+
+// Calls.
+
+std::shared_ptr<Call> Broker::NewAcquire(const v1::AcquireRequest* request,
+                                         v1::AcquireResponse* response,
+                                         CallContext context,
+                                         Completion* completion) {
+  return std::make_shared<AcquireCall>(parts_.get(), request, response,
+                                       WithSettings(std::move(context)),
+                                       completion);
+}
+
+std::shared_ptr<Call> Broker::NewExecute(const v1::ExecuteRequest* request,
+                                         v1::ExecuteResponse* response,
+                                         CallContext context,
+                                         Completion* completion) {
+  return std::make_shared<ExecuteCall>(parts_.get(), request, response,
+                                       WithSettings(std::move(context)),
+                                       completion);
+}
+
+TunnelParts Broker::NewTunnel(v1::TunnelOpen open, CallContext context,
+                              TunnelCaller* caller, Completion* completion) {
+  auto tunnel = std::make_shared<TunnelCall>(parts_.get(), std::move(open),
+                                             WithSettings(std::move(context)),
+                                             caller, completion);
+  Tunnel* const ends = tunnel.get();
+  return {std::move(tunnel), ends};
+}
+
+std::shared_ptr<StreamedCall> Broker::NewExecuteStream(
+    v1::ExecuteStreamResponse* last, CallContext context, StreamPeer* peer) {
+  return std::make_shared<StreamCall>(parts_.get(), last,
+                                      WithSettings(std::move(context)), peer);
+}
+
+// Answered at once.
+
+ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
+                         v1::ReleaseResponse* response,
+                         const CallContext& context) {
+  const Instant now = context.arrival;
+  if (auto bad = ValidateOutcome(request.outcome())) return FromInput(*bad);
+  if (auto denied =
+          Authorize(*SettingsOf(context), RpcMethod::kRelease, context, "")) {
+    return denied;
+  }
+  const auto lease = PresentedLease(request.lease_id(), context);
+  if (!lease.has_value()) return BadLeaseId();
+  const pool::Outcome outcome = FromProto(request.outcome());
+  pool::CallTag running = 0;
+  const pool::LeaseStatus status =
+      parts_->pool->Release(*lease, outcome, now, &running);
+  switch (status) {
+    case pool::LeaseStatus::kOk:
+      // The pool does not close a connection that others use, too.
+      if (outcome != pool::Outcome::kOk) EndCallOn(*lease, running);
+      return nullptr;
+    case pool::LeaseStatus::kEnded:
+      response->set_already_released(true);
+      return nullptr;
+    default:
+      return parts_->LeaseError(status, RpcMethod::kRelease, context);
+  }
+}
+
+ErrorPtr Broker::Renew(const v1::RenewRequest& request,
+                       v1::RenewResponse* response,
+                       const CallContext& context) {
+  const Instant now = context.arrival;
+  const auto settings = SettingsOf(context);
+  if (request.has_lease_ttl()) {
+    if (auto bad = ValidateTtl(request.lease_ttl())) return FromInput(*bad);
+  }
+  if (auto denied = Authorize(*settings, RpcMethod::kRenew, context, "")) {
+    return denied;
+  }
+  const auto lease = PresentedLease(request.lease_id(), context);
+  if (!lease.has_value()) return BadLeaseId();
+  const Duration ttl = request.has_lease_ttl()
+                           ? std::min(server::FromProto(request.lease_ttl()),
+                                      settings->max_lease_ttl)
+                           : settings->lease_ttl;
+  const pool::RenewResult result = parts_->pool->Renew(*lease, ttl, now);
+  if (result.status != pool::LeaseStatus::kOk) {
+    return parts_->LeaseError(result.status, RpcMethod::kRenew, context);
+  }
+  FillLease(*lease, result.expires, now, response->mutable_lease());
+  return nullptr;
+}
+
+ErrorPtr Broker::Stats(const v1::StatsRequest& request,
+                       v1::StatsResponse* response,
+                       const CallContext& context) {
+  const Instant now = context.arrival;
+  const auto settings = SettingsOf(context);
+  pool::SnapshotRequest wanted;
+  if (auto error = PrepareStats(request, &wanted)) return error;
+  if (auto denied =
+          Authorize(*settings, RpcMethod::kStats, context, wanted.target)) {
+    return denied;
+  }
+  response->mutable_totals()->set_sessions(
+      static_cast<int64_t>(registry().sessions()));
+  response->set_instance(InstanceName(instance_));
+  FillTimestamp(start_time_, response->mutable_start_time());
+  pool::Snapshot snapshot = parts_->pool->TakeSnapshot(wanted, now);
+  if (!wanted.target.empty() && snapshot.targets.empty() &&
+      !settings->targets.contains(wanted.target)) {
+    return UnknownTarget(wanted.target);
+  }
+  HideLeases(*settings, context, &snapshot);
+  ErrorPtr error = FillStats(request, wanted.target, snapshot,
+                             parts_->metrics->Read(), response);
+  parts_->metrics->MakeRoom(now);
+  if (error != nullptr) return error;
+  if (response->targets_size() > 0) AddDesyncs(*parts_->upstream, response);
+  for (v1::TargetStats& target : *response->mutable_targets()) {
+    for (const auto& row : parts_->upstream->Addresses(target.target())) {
+      FillAddress(row, now, target.add_addresses());
+    }
+  }
+  return nullptr;
+}
+
+// Sessions.
+
+bool Broker::AcquireIdle(const v1::AcquireRequest& request,
+                         const CallContext& context,
+                         v1::AcquireResponse* response, LeaseId* lease) {
+  pool::HostPoolKey key;
+  pool::AcquireRequest acquire;
+  const Instant now = context.arrival;
+  const auto settings = SettingsOf(context);
+  if (PrepareAcquire(request, *settings, context, now, &key, &acquire) !=
+      nullptr) {
+    return false;
+  }
+  // Policies, quotas and request ids are left to AcquireCall.
+  if (!acquire.request_id.empty() || settings->policy != nullptr) return false;
+  acquire.key = &key;
+  acquire.owner = context.owner();
+  acquire.secret = UnguessableBits();
+  pool::AcquireResult result;
+  if (!parts_->pool->AcquireIdle(acquire, now, &result)) return false;
+  pool::SlotLease slot(parts_->pool, result.grant, pool::Outcome::kOk,
+                       &MonotonicNow);
+  FillAcquired(slot, result.grant.expires, *parts_->upstream, now,
+               MonotonicNow(), response);
+  *lease = slot.Detach();
+  return true;
+}
+
+void Broker::Reclaim(const std::vector<LeaseId>& leases, Instant now) {
+  for (const LeaseId& lease : leases) {
+    pool::CallTag running = 0;
+    parts_->pool->Reclaim(lease, now, &running);
+    EndCallOn(lease, running);
+  }
+}
+
+void Broker::EndCallOn(const LeaseId& lease, pool::CallTag running) {
+  if (running == 0) return;
+  if (const auto call = registry().Find(running)) call->OnLeaseGone(lease);
+}
+
+bool Broker::IsHeld(const LeaseId& lease, Instant now) {
+  return parts_->pool->StatusOf(lease, now) == pool::LeaseStatus::kOk;
+}
+
+uint64_t Broker::AddSession(OpenSession* session) {
+  return parts_->registry.AddSession(session);
+}
+
+void Broker::RemoveSession(OpenSession* session) {
+  parts_->registry.RemoveSession(session);
+}
+
+ErrorPtr Broker::AuthorizeSession(const CallContext& context) {
+  return Authorize(*SettingsOf(context), RpcMethod::kSession, context, "");
+}
+
+ErrorPtr Broker::Authorize(const BrokerSettings& settings, RpcMethod rpc,
+                           const CallContext& context,
+                           std::string_view target) {
+  if (settings.policy == nullptr) return nullptr;
+  Quota unused;
+  return parts_->gatekeeper.Check(*settings.policy, rpc, context.identity,
+                                  target, context.arrival, &unused);
+}
+
+// The process.
+
+void Broker::Reconfigure(const BrokerSettings& settings) {
+  parts_->overload.Reconfigure(settings.overload);
+  parts_->answers.SetLimit(settings.max_answer_bytes);
+  auto fresh = std::make_shared<const BrokerSettings>(settings);
+  MutexLock lock(&settings_mu_);
+  settings_ = std::move(fresh);
+}
+
+std::shared_ptr<const BrokerSettings> Broker::settings() const {
+  MutexLock lock(&settings_mu_);
+  return settings_;
+}
+
+std::shared_ptr<const BrokerSettings> Broker::SettingsOf(
+    const CallContext& context) const {
+  return context.settings != nullptr ? context.settings : settings();
+}
+
+CallContext Broker::WithSettings(CallContext context) const {
+  if (context.settings == nullptr) context.settings = settings();
+  return context;
+}
+
+void Broker::StartDrain(Instant now) {
+  parts_->pool->Shutdown(now);
+  for (const auto& session : parts_->registry.Drain()) session->OnDrain();
+}
+
+bool Broker::Drained(Instant now) const {
+  if (!registry().empty()) return false;
+  for (const pool::TargetRow& row :
+       parts_->pool->TakeSnapshot({}, now).targets) {
+    if (row.leases > 0) return false;
+  }
+  return true;
+}
+
+void Broker::AbortCalls() {
+  // Before the registry is read: a call registers before it checks this.
+  parts_->aborted = true;
+  for (const std::shared_ptr<Call>& call : registry().All()) call->Abort();
+  for (const auto& session : parts_->registry.Drain()) session->OnAbort();
+}
+
+const Gatekeeper& Broker::gatekeeper() const { return parts_->gatekeeper; }
+const Overload& Broker::overload() const { return parts_->overload; }
+const Registry& Broker::registry() const { return parts_->registry; }
+const AnswerMemory& Broker::answers() const { return parts_->answers; }
+AnswerMemory& Broker::answers() { return parts_->answers; }
+
+}  // namespace hotline::server

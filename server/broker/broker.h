@@ -1,0 +1,143 @@
+// The use cases of Hotline: acquire a connection, execute a request, stream it,
+// open a tunnel, give back, look at statistics. It decides who may do what
+// (policy, quotas, overload), lets the pool choose the connection and the
+// upstream run the call, and explains every failure. No gRPC and no HTTP/2
+// towards callers in it.
+//
+// Everything that may have to wait is a Call (call.h): it waits in the pool's
+// line, runs on a connection, backs off and tries again if it may, and
+// completes exactly once. The rest (Release, Renew, Stats) is answered at once.
+//
+// Thread safety: every method may be called from any thread. None blocks.
+//
+// Invariants:
+//   1. The settings that a call runs under do not change while it runs.
+//   2. A call that starts after AbortCalls is aborted at once.
+//   3. No use case is carried out for a caller whom the policy denies it.
+#ifndef HOTLINE_SERVER_BROKER_BROKER_H_
+#define HOTLINE_SERVER_BROKER_BROKER_H_
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/lease_id.h"
+#include "base/mutex.h"
+#include "base/time.h"
+#include "hotline/v1/broker.pb.h"
+#include "pool/pool.h"
+#include "server/broker/answer_memory.h"
+#include "server/broker/call.h"
+#include "server/broker/call_metrics.h"
+#include "server/broker/error.h"
+#include "server/broker/gatekeeper.h"
+#include "server/broker/identity.h"
+#include "server/broker/options.h"
+#include "server/broker/overload.h"
+#include "server/broker/policy.h"
+#include "upstream/upstream.h"
+
+namespace hotline::server {
+
+struct BrokerParts;
+class OpenSession;
+class Registry;
+
+class Broker {
+ public:
+  // The pool, the upstream and the metrics must outlive the broker, and the
+  // broker every call and session.
+  Broker(const BrokerSettings& settings, uint32_t instance, pool::Pool* pool,
+         upstream::Upstream* upstream, CallMetrics* metrics);
+  ~Broker();
+  Broker(const Broker&) = delete;
+  Broker& operator=(const Broker&) = delete;
+
+  // --- Calls ---
+
+  // The request and the response must live until completion.
+  std::shared_ptr<Call> NewAcquire(const v1::AcquireRequest* request,
+                                   v1::AcquireResponse* response,
+                                   CallContext context, Completion* completion);
+  std::shared_ptr<Call> NewExecute(const v1::ExecuteRequest* request,
+                                   v1::ExecuteResponse* response,
+                                   CallContext context, Completion* completion);
+  // `caller` and `completion` must live until completion.
+  TunnelParts NewTunnel(v1::TunnelOpen open, CallContext context,
+                        TunnelCaller* caller, Completion* completion);
+  // `last` and the peer must live until completion.
+  std::shared_ptr<StreamedCall> NewExecuteStream(
+      v1::ExecuteStreamResponse* last, CallContext context, StreamPeer* peer);
+
+  // --- Answered at once ---
+
+  ErrorPtr Release(const v1::ReleaseRequest& request,
+                   v1::ReleaseResponse* response, const CallContext& context);
+  ErrorPtr Renew(const v1::RenewRequest& request, v1::RenewResponse* response,
+                 const CallContext& context);
+  ErrorPtr Stats(const v1::StatsRequest& request, v1::StatsResponse* response,
+                 const CallContext& context);
+
+  // --- Sessions ---
+
+  // Acquires an idle connection without making a Call. False: nothing has
+  // happened; NewAcquire will answer.
+  bool AcquireIdle(const v1::AcquireRequest& request,
+                   const CallContext& context, v1::AcquireResponse* response,
+                   LeaseId* lease);
+  // Ends leases whose session is gone, and the calls that run on them.
+  void Reclaim(const std::vector<LeaseId>& leases, Instant now);
+  // Whether the lease has not ended.
+  bool IsHeld(const LeaseId& lease, Instant now);
+  // Between Add and Remove a session counts, and is called on a drain. Add
+  // returns the session's number, from 1; it calls OnDrain if a drain has
+  // begun.
+  uint64_t AddSession(OpenSession* session);
+  void RemoveSession(OpenSession* session);
+  // Whether the policy allows this caller to open one. Null: it does.
+  ErrorPtr AuthorizeSession(const CallContext& context);
+
+  // --- The process ---
+
+  void Reconfigure(const BrokerSettings& settings);
+  std::shared_ptr<const BrokerSettings> settings() const;
+
+  // Refuses new leases, and new calls without one; what runs continues.
+  void StartDrain(Instant now);
+  // Nothing runs and no lease is held.
+  bool Drained(Instant now) const;
+  // Aborts every call that still runs, and ends the sessions.
+  void AbortCalls();
+
+  // For metrics and tests.
+  const Gatekeeper& gatekeeper() const;
+  const Overload& overload() const;
+  const Registry& registry() const;
+  const AnswerMemory& answers() const;
+  AnswerMemory& answers();
+
+ private:
+  // The context's, or else the current ones.
+  std::shared_ptr<const BrokerSettings> SettingsOf(
+      const CallContext& context) const;
+  // `context` with settings.
+  CallContext WithSettings(CallContext context) const;
+  // Null: `rpc` is allowed. For what is answered at once.
+  ErrorPtr Authorize(const BrokerSettings& settings, RpcMethod rpc,
+                     const CallContext& context, std::string_view target);
+  // Ends the call that runs on a lease that has ended; `running` 0: none.
+  void EndCallOn(const LeaseId& lease, pool::CallTag running);
+
+  const uint32_t instance_;
+  const std::chrono::system_clock::time_point start_time_;
+  const std::unique_ptr<BrokerParts> parts_;
+
+  mutable Mutex settings_mu_;
+  std::shared_ptr<const BrokerSettings> settings_ ABSL_GUARDED_BY(settings_mu_);
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_BROKER_BROKER_H_

@@ -1,0 +1,324 @@
+#include "server/broker/call_metrics.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <numeric>
+#include <utility>
+
+#include "absl/hash/hash.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+
+namespace hotline::server {
+namespace {
+
+constexpr size_t kStripes = 8;
+constexpr Duration kMakeRoomEvery = std::chrono::seconds(10);
+
+// By core, so that threads that run at the same moment use different stripes.
+size_t MyStripe() {
+  return static_cast<size_t>(std::max(sched_getcpu(), 0)) % kStripes;
+}
+
+std::string Lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = absl::ascii_tolower(c);
+  return out;
+}
+
+std::array<std::string, kExecuteResultCount> MakeExecuteResults() {
+  std::array<std::string, kExecuteResultCount> out;
+  size_t next = 0;
+  out[next++] = "ok";
+  for (const ReasonRow& row : kReasons) {
+    if (EndsExecutes(row)) out[next++] = Lower(row.name);
+  }
+  out[next] = "other";
+  return out;
+}
+
+// How an Execute ended.
+struct Ending {
+  size_t result = kExecuteResultCount - 1;  // Of kExecuteResults.
+  bool target_untouched = false;
+};
+
+Ending EndingOf(std::string_view reason) {
+  if (reason.empty()) return {.result = 0};
+  size_t result = 1;
+  for (const ReasonRow& row : kReasons) {
+    if (!EndsExecutes(row)) continue;
+    if (row.name == reason) {
+      return {result, (row.flags & kTargetUntouched) != 0};
+    }
+    ++result;
+  }
+  return {};
+}
+
+size_t VerdictIndex(std::string_view verdict) {
+  for (size_t i = 0; i + 1 < kRetryVerdicts.size(); ++i) {
+    if (absl::EqualsIgnoreCase(
+            {verdict.data(), verdict.size()},
+            {kRetryVerdicts[i].data(), kRetryVerdicts[i].size()})) {
+      return i;
+    }
+  }
+  return kRetryVerdicts.size() - 1;
+}
+
+void Increment(std::atomic<uint64_t>& counter) {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+uint64_t Load(const std::atomic<uint64_t>& counter) {
+  return counter.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+const std::array<std::string, kExecuteResultCount> kExecuteResults =
+    MakeExecuteResults();
+
+void HistogramCounts::Add(const AtomicHistogram& histogram) {
+  for (int i = 0; i < Histogram::kBuckets; ++i) {
+    counts[i] += histogram.count(i);
+  }
+  sum_ns += histogram.sum_ns();
+}
+
+// Aligned, so that cores on different stripes share no cache line.
+struct alignas(64) CallMetrics::Stripe {
+  std::array<std::atomic<uint64_t>, kExecuteResultCount> results{};
+  std::array<std::atomic<uint64_t>, kRetryVerdicts.size()> retries{};
+  std::atomic<uint64_t> stale_reuse{0};
+  AtomicHistogram seconds;
+};
+
+struct CallMetrics::Entry {
+  Entry(std::string_view target, size_t hash, uint64_t number)
+      : target(target), hash(hash), number(number) {}
+
+  const std::string target;
+  const size_t hash;
+  const uint64_t number;
+  std::atomic<Entry*> next{nullptr};  // In its bucket.
+  std::array<Stripe, kStripes> stripes;
+
+  // Under read_mu_.
+  uint64_t calls = 0;  // As of the last MakeRoom.
+  double score = 0;    // Calls, halved at each MakeRoom.
+  // Stripes not yet seen without a thread since the entry was unlinked.
+  uint32_t awaited = (1u << kStripes) - 1;
+};
+
+// The number of threads that are looking an entry up or recording into one.
+struct alignas(64) CallMetrics::Present {
+  std::atomic<uint32_t> threads{0};
+};
+
+namespace {
+
+// Counts a thread as present for its lifetime. Sequentially consistent with
+// Unlink and FreeRetired: a thread that finds an entry is seen there.
+class Presence {
+ public:
+  explicit Presence(std::atomic<uint32_t>& threads) : threads_(threads) {
+    threads_.fetch_add(1, std::memory_order_seq_cst);
+  }
+  ~Presence() { threads_.fetch_sub(1, std::memory_order_release); }
+  Presence(const Presence&) = delete;
+  Presence& operator=(const Presence&) = delete;
+
+ private:
+  std::atomic<uint32_t>& threads_;
+};
+
+}  // namespace
+
+CallMetrics::CallMetrics(size_t max_targets)
+    : max_targets_(std::max(max_targets, kLeastTargets)),
+      mask_(std::bit_ceil(2 * max_targets_) - 1),
+      buckets_(new std::atomic<Entry*>[mask_ + 1]()),
+      others_(std::make_unique<Entry>("", 0, 0)),
+      present_(new Present[kStripes]) {}
+
+CallMetrics::~CallMetrics() {
+  for (size_t i = 0; i <= mask_; ++i) {
+    for (const Entry* entry = buckets_[i].load(); entry != nullptr;) {
+      delete std::exchange(entry, entry->next.load());
+    }
+  }
+}
+
+CallMetrics::Entry* CallMetrics::In(const std::atomic<Entry*>& bucket,
+                                    std::string_view target, size_t hash) {
+  for (Entry* entry = bucket.load(); entry != nullptr;
+       entry = entry->next.load()) {
+    if (entry->hash == hash && entry->target == target) return entry;
+  }
+  return nullptr;
+}
+
+CallMetrics::Entry* CallMetrics::Find(std::string_view target, bool may_add) {
+  if (target.empty()) return others_.get();
+  const size_t hash = absl::HashOf(target);
+  if (Entry* const found = In(buckets_[hash & mask_], target, hash)) {
+    return found;
+  }
+  if (!may_add || used_.load(std::memory_order_relaxed) >= max_targets_) {
+    return others_.get();
+  }
+  return Add(target, hash);
+}
+
+CallMetrics::Entry* CallMetrics::Add(std::string_view target, size_t hash) {
+  std::atomic<Entry*>& bucket = buckets_[hash & mask_];
+  MutexLock lock(&mu_);
+  // Another thread may have added it meanwhile.
+  if (Entry* const found = In(bucket, target, hash)) return found;
+  if (used_.load(std::memory_order_relaxed) >= max_targets_) {
+    return others_.get();
+  }
+  used_.fetch_add(1, std::memory_order_relaxed);
+  Entry* const added = new Entry(target, hash, ++last_entry_);
+  added->next = bucket.load();
+  bucket = added;
+  return added;
+}
+
+void CallMetrics::RecordExecute(std::string_view target,
+                                std::string_view reason, Duration took) {
+  const size_t mine = MyStripe();
+  const Presence present(present_[mine].threads);
+  const Ending ending = EndingOf(reason);
+  Stripe& stripe = Find(target, !ending.target_untouched)->stripes[mine];
+  Increment(stripe.results[ending.result]);
+  stripe.seconds.Record(took);
+}
+
+void CallMetrics::RecordRetry(std::string_view target,
+                              std::string_view verdict) {
+  const size_t mine = MyStripe();
+  const Presence present(present_[mine].threads);
+  Increment(Find(target, true)->stripes[mine].retries[VerdictIndex(verdict)]);
+}
+
+void CallMetrics::RecordStaleReuse(std::string_view target) {
+  const size_t mine = MyStripe();
+  const Presence present(present_[mine].threads);
+  Increment(Find(target, true)->stripes[mine].stale_reuse);
+}
+
+void CallMetrics::AddTo(const Entry& entry, Row* row) {
+  for (const Stripe& stripe : entry.stripes) {
+    for (size_t i = 0; i < row->results.size(); ++i) {
+      row->results[i] += Load(stripe.results[i]);
+    }
+    for (size_t i = 0; i < row->retries.size(); ++i) {
+      row->retries[i] += Load(stripe.retries[i]);
+    }
+    row->stale_reuse += Load(stripe.stale_reuse);
+    row->seconds.Add(stripe.seconds);
+  }
+}
+
+std::vector<CallMetrics::Row> CallMetrics::Read() const {
+  std::vector<Row> rows;
+  MutexLock lock(&read_mu_);
+  for (size_t i = 0; i <= mask_; ++i) {
+    for (const Entry* entry = buckets_[i].load(); entry != nullptr;
+         entry = entry->next.load()) {
+      Row& row = rows.emplace_back();
+      row.target = entry->target;
+      row.entry = entry->number;
+      AddTo(*entry, &row);
+    }
+  }
+  Row& others = rows.emplace_back(freed_);
+  AddTo(*others_, &others);
+  for (const auto& entry : retired_) AddTo(*entry, &others);
+  return rows;
+}
+
+void CallMetrics::MakeRoom(Instant now) {
+  MutexLock lock(&read_mu_);
+  FreeRetired();
+  if (now < make_room_at_) return;
+  make_room_at_ = now + kMakeRoomEvery;
+  std::vector<Entry*> entries;
+  for (size_t i = 0; i <= mask_; ++i) {
+    for (Entry* entry = buckets_[i].load(); entry != nullptr;
+         entry = entry->next.load()) {
+      Row row;
+      AddTo(*entry, &row);
+      const uint64_t calls =
+          std::accumulate(row.results.begin(), row.results.end(), uint64_t{0});
+      entry->score =
+          entry->score / 2 + static_cast<double>(calls - entry->calls);
+      entry->calls = calls;
+      entries.push_back(entry);
+    }
+  }
+  if (entries.size() <= max_targets_ - max_targets_ / 8) return;
+  const size_t leaving = std::min(
+      entries.size() - 1, entries.size() - (max_targets_ - max_targets_ / 4));
+  std::nth_element(
+      entries.begin(), entries.begin() + leaving, entries.end(),
+      [](const Entry* a, const Entry* b) { return a->score < b->score; });
+  entries.resize(leaving);
+  for (Entry* entry : entries) Unlink(entry);
+  FreeRetired();
+}
+
+void CallMetrics::Unlink(Entry* entry) {
+  {
+    MutexLock lock(&mu_);
+    std::atomic<Entry*>* link = &buckets_[entry->hash & mask_];
+    while (link->load() != entry) link = &link->load()->next;
+    // A thread that has reached the entry can go on from it.
+    link->store(entry->next.load());
+    used_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  retired_.emplace_back(entry);
+}
+
+void CallMetrics::FreeRetired() {
+  uint32_t empty = 0;
+  for (size_t i = 0; i < kStripes; ++i) {
+    if (present_[i].threads.load() == 0) empty |= 1u << i;
+  }
+  std::erase_if(retired_, [this, empty](const std::unique_ptr<Entry>& entry)
+                              ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_) {
+                                entry->awaited &= ~empty;
+                                if (entry->awaited != 0) return false;
+                                AddTo(*entry, &freed_);
+                                return true;
+                              });
+}
+
+struct alignas(64) RpcMetrics::Stripe {
+  AtomicHistogram seconds[kRpcMethods.size()][kGrpcCodes];
+};
+
+RpcMetrics::RpcMetrics() : stripes_(new Stripe[kStripes]) {}
+RpcMetrics::~RpcMetrics() = default;
+
+void RpcMetrics::RecordRpc(RpcMethod method, int code, Duration took) {
+  constexpr int kUnknown = 2;
+  if (code < 0 || code >= kGrpcCodes) code = kUnknown;
+  stripes_[MyStripe()].seconds[static_cast<int>(method)][code].Record(took);
+}
+
+HistogramCounts RpcMetrics::Read(RpcMethod method, int code) const {
+  HistogramCounts all;
+  for (size_t i = 0; i < kStripes; ++i) {
+    all.Add(stripes_[i].seconds[static_cast<int>(method)][code]);
+  }
+  return all;
+}
+
+}  // namespace hotline::server

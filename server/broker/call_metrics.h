@@ -1,0 +1,168 @@
+// Counters of calls, for /metrics and Stats: Executes by target (CallMetrics)
+// and RPCs by method (RpcMetrics).
+//
+//   metrics.RecordExecute("https://a.example:443", "UPSTREAM_RESET", took);
+//   for (const CallMetrics::Row& row : metrics.Read()) Show(row);
+//
+// Recording takes no lock: a table look-up, then relaxed additions to one of a
+// few stripes, chosen by core. Reading sums the stripes: each counter is
+// correct, two of them may be a moment apart.
+//
+// A target has an entry in the table. When the table fills up, the least called
+// targets lose theirs (MakeRoom). Threads may still be recording into a retired
+// entry: each announces itself in its stripe, and an entry is freed once every
+// stripe has been seen without a thread. Its counts move to the empty name.
+//
+// Invariants:
+// 1. The sum over all rows never falls.
+// 2. An entry is not freed while a thread may use it.
+//
+// Thread safety: everything may be called from any thread.
+#ifndef HOTLINE_SERVER_BROKER_CALL_METRICS_H_
+#define HOTLINE_SERVER_BROKER_CALL_METRICS_H_
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/histogram.h"
+#include "base/mutex.h"
+#include "base/time.h"
+#include "server/broker/reasons.h"
+#include "server/broker/rpc.h"
+
+namespace hotline::server {
+
+// How Executes end, as the label `result`: "ok", the reasons that EndsExecutes
+// in lower case and in the table's order, and "other".
+inline constexpr size_t kExecuteResultCount =
+    2 + std::count_if(std::begin(kReasons), std::end(kReasons), EndsExecutes);
+extern const std::array<std::string, kExecuteResultCount> kExecuteResults;
+
+// The verdicts on attempts that were followed by a retry.
+inline constexpr std::array<std::string_view, 5> kRetryVerdicts = {
+    "not_sent", "refused_by_peer", "partial", "sent_unknown",
+    "response_started"};
+
+// A histogram that threads record into.
+class AtomicHistogram {
+ public:
+  void Record(Duration value) {
+    counts_[Histogram::BucketOf(value)].fetch_add(1, std::memory_order_relaxed);
+    sum_ns_.fetch_add(value.count(), std::memory_order_relaxed);
+  }
+  uint64_t count(int bucket) const {
+    return counts_[bucket].load(std::memory_order_relaxed);
+  }
+  int64_t sum_ns() const { return sum_ns_.load(std::memory_order_relaxed); }
+
+ private:
+  std::array<std::atomic<uint64_t>, Histogram::kBuckets> counts_{};
+  std::atomic<int64_t> sum_ns_{0};
+};
+
+// The counts of a histogram, or of several added up.
+struct HistogramCounts {
+  std::array<uint64_t, Histogram::kBuckets> counts{};
+  int64_t sum_ns = 0;
+
+  void Add(const AtomicHistogram& histogram);
+};
+
+class CallMetrics {
+ public:
+  // Counts `max_targets` targets (at least kLeastTargets) separately, at about
+  // 4 KiB each; the others are counted together under an empty name. The
+  // minimum is more than /metrics shows by default, so that a target that gets
+  // series there has an entry here.
+  static constexpr size_t kLeastTargets = 1024;
+  explicit CallMetrics(size_t max_targets);
+  ~CallMetrics();
+  CallMetrics(const CallMetrics&) = delete;
+  CallMetrics& operator=(const CallMetrics&) = delete;
+
+  // An Execute on `target` (canonical) ended after `took`. `reason`: the
+  // error's, empty for success. A reason that is kTargetUntouched gets the
+  // target no entry; without one it is counted under the empty name.
+  void RecordExecute(std::string_view target, std::string_view reason,
+                     Duration took);
+
+  // An attempt failed with `verdict` ("NOT_SENT") and is retried.
+  void RecordRetry(std::string_view target, std::string_view verdict);
+
+  // A reused connection was found dead when the request was written.
+  void RecordStaleReuse(std::string_view target);
+
+  struct Row {
+    std::string target;  // Empty: all targets without an entry.
+    uint64_t entry = 0;  // A new number each time that the target gets one.
+    std::array<uint64_t, kExecuteResultCount> results{};
+    std::array<uint64_t, kRetryVerdicts.size()> retries{};
+    uint64_t stale_reuse = 0;
+    HistogramCounts seconds;
+  };
+  // In no particular order.
+  std::vector<Row> Read() const;
+
+  // Frees a quarter of the table if less than an eighth is free. To be called
+  // after Read; does nothing if it did its work within the last ten seconds.
+  void MakeRoom(Instant now);
+
+ private:
+  struct Entry;
+  struct Stripe;
+  struct Present;
+
+  // The target's entry; without one, a new one if `may_add` and there is room,
+  // else others_.
+  Entry* Find(std::string_view target, bool may_add);
+  Entry* Add(std::string_view target, size_t hash);
+  static Entry* In(const std::atomic<Entry*>& bucket, std::string_view target,
+                   size_t hash);
+  void Unlink(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_);
+  void FreeRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_);
+  static void AddTo(const Entry& entry, Row* row);
+
+  const size_t max_targets_;
+  const size_t mask_;  // Of buckets_, whose number is a power of two.
+  // Chains: changed under `mu_`, read without it.
+  const std::unique_ptr<std::atomic<Entry*>[]> buckets_;
+  const std::unique_ptr<Entry> others_;
+  const std::unique_ptr<Present[]> present_;  // By stripe.
+  std::atomic<size_t> used_{0};
+  // Taken before mu_. Entries are unlinked under both.
+  mutable Mutex read_mu_;
+  Instant make_room_at_ ABSL_GUARDED_BY(read_mu_){};
+  // Unlinked, not yet freed.
+  std::vector<std::unique_ptr<Entry>> retired_ ABSL_GUARDED_BY(read_mu_);
+  Row freed_ ABSL_GUARDED_BY(read_mu_);  // Counts of freed entries.
+  Mutex mu_;
+  uint64_t last_entry_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+class RpcMetrics {
+ public:
+  RpcMetrics();
+  ~RpcMetrics();
+
+  // An RPC ended with the gRPC status `code` after `took`. A number that is no
+  // code counts as UNKNOWN.
+  void RecordRpc(RpcMethod method, int code, Duration took);
+
+  HistogramCounts Read(RpcMethod method, int code) const;
+
+ private:
+  struct Stripe;
+  const std::unique_ptr<Stripe[]> stripes_;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_BROKER_CALL_METRICS_H_

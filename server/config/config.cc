@@ -1,0 +1,180 @@
+#include "server/config/config.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/read_file.h"
+#include "base/url.h"
+#include "hotline/v1/config.pb.h"
+#include "server/broker/proto_time.h"
+#include "server/config/front.h"
+#include "server/config/proto.h"
+#include "server/config/report.h"
+#include "server/config/rules.h"
+#include "server/config/target.h"
+#include "server/config/tls.h"
+#include "server/config/upstream.h"
+#include "server/config/yaml.h"
+
+namespace hotline::server {
+namespace {
+
+// Room for an answer of the largest size and another one beside it.
+constexpr int64_t kLeastAnswerBytes = 8 << 20;
+
+void ResolveBroker(const v1::Config& config, const ConfigReport& report,
+                   BrokerSettings* out) {
+  const v1::Execute& execute = config.execute();
+  out->default_deadline = FromProto(execute.default_deadline());
+  out->max_body_bytes = execute.max_body_bytes();
+  out->max_attempts = execute.max_attempts();
+  out->retry_budget_percent = execute.retry_budget_percent();
+  out->forward_traceparent = execute.forward_traceparent();
+  out->tunnel_idle_timeout = FromProto(config.tunnel().idle_timeout());
+  const v1::Session& session = config.session();
+  out->session = {.max_items_per_message = session.max_items_per_message(),
+                  .max_items_in_flight = session.max_items_in_flight(),
+                  .max_leases = session.max_leases(),
+                  .max_buffered_bytes = session.max_buffered_bytes()};
+  const v1::Overload& overload = config.overload();
+  out->overload = {.max_memory_bytes = overload.max_memory_bytes(),
+                   .max_calls = overload.max_calls()};
+  out->max_answer_bytes = overload.max_answer_bytes();
+  if (out->max_answer_bytes > 0 && out->max_answer_bytes < kLeastAnswerBytes) {
+    report.Fault("overload.max_answer_bytes",
+                 absl::StrCat("must be 0, or at least ", kLeastAnswerBytes));
+  }
+}
+
+// What the broker has to know of the targets in the file.
+void ListTargets(const Settings& settings, BrokerSettings* out) {
+  for (const auto& [target, mine] : settings.targets) {
+    out->targets.insert(target);
+    if (mine.cool_down == CoolDownSettings()) continue;
+    out->cool_down.emplace(target, mine.cool_down);
+    const std::string other = OtherSpelling(target);
+    if (other.empty() || settings.targets.contains(other)) continue;
+    out->cool_down.emplace(other, mine.cool_down);
+  }
+}
+
+// Checks what concerns several keys, and fills the rooms' options. `config` has
+// its defaults; those that depend on other keys are added to it.
+Settings Resolve(v1::Config* config, int cores, const ConfigChecks& checks,
+                 const ConfigReport& report) {
+  Settings out;
+  ResolveListen(config->mutable_listen(), report, &out);
+  ResolvePool(config->mutable_pool(), cores, report, &out);
+  ResolveUpstream(*config, cores, report, &out.upstream);
+  TlsProfileRules tls(checks, report);
+  tls.ResolveProfiles(config, &out.upstream);
+  ResolveBroker(*config, report, &out.broker);
+  ResolvePolicy(config->policy(), report, &out.policy);
+  ResolveTargets(config, report, tls, &out);
+  out.broker.tls_profiles = tls.names();
+  out.broker.policy = CompilePolicy(out.policy);
+  ListTargets(out, &out.broker);
+  out.rewarm = ResolveRewarm(config->rewarm());
+  out.log_level =
+      ParseLogLevel(config->log().level()).value_or(LogLevel::kInfo);
+  out.log_format =
+      ParseLogFormat(config->log().format()).value_or(LogFormat::kText);
+  out.metrics_max_targets = config->metrics().max_targets();
+  out.shutdown_grace = FromProto(config->shutdown_grace());
+  out.effective_yaml = ToYaml(*config);
+  return out;
+}
+
+absl::Status Refuse(const ConfigFaults& faults) {
+  return absl::InvalidArgumentError(absl::StrJoin(faults.Lines(), "\n"));
+}
+
+}  // namespace
+
+const TargetSettings& Settings::ForTarget(std::string_view target) const {
+  auto found = targets.find(target);
+  if (found == targets.end() && !targets.empty()) {
+    // With a trailing dot a caller must not evade a limit or a proxy.
+    found = targets.find(OtherSpelling(target));
+  }
+  return found == targets.end() ? default_target : found->second;
+}
+
+pool::TargetConfig Settings::PoolFor(std::string_view target) const {
+  pool::TargetConfig out = ForTarget(target).pool;
+  // Over TLS the upstream chooses the protocol: the first connection tells.
+  out.expected_streams = target.starts_with("https://") ? 0 : 1;
+  // Only the configured spelling has a floor.
+  if (!targets.contains(target)) out.warm = out.warm_max = 0;
+  const bool raw = target.starts_with("tls://") || target.starts_with("tcp://");
+  out.default_mode = raw ? pool::Mode::kExclusive : pool::Mode::kShared;
+  return out;
+}
+
+absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
+                                     std::string_view name, int cores,
+                                     const ConfigChecks& checks) {
+  if (cores <= 0) {
+    cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  ConfigFaults faults(name);
+  ConfigFaults warnings(name);
+  YamlNode root;
+  if (!ParseYaml(yaml, &root, &faults)) return Refuse(faults);
+  v1::Config config;
+  ConfigLines lines;
+  FillFromYaml(root, &config, &lines, &faults);
+  ApplyRules(&config, lines, &faults);
+  // Keys are checked against each other once each is valid by itself.
+  if (!faults.empty()) return Refuse(faults);
+  Settings settings =
+      Resolve(&config, cores, checks, {lines, faults, warnings});
+  if (!faults.empty()) return Refuse(faults);
+  settings.warnings = warnings.Lines();
+  return settings;
+}
+
+absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores,
+                                    const ConfigChecks& checks) {
+  // One byte more than ParseYaml accepts, so that it refuses a longer file.
+  const auto text = ReadFile(path, (1 << 20) + 1);
+  if (!text.ok()) return text.status();
+  return ParseConfig(*text, path, cores, checks);
+}
+
+std::vector<std::string> WaitingForStart(const Settings& started,
+                                         const Settings& now) {
+  const std::pair<std::string_view, bool> keys[] = {
+      {"listen",
+       started.front != now.front || started.http_listen != now.http_listen},
+      {"pool.shards", started.pool.shards != now.pool.shards},
+      {"upstream.loops", started.upstream.loops != now.upstream.loops},
+      {"upstream.dns_servers",
+       started.upstream.dns_servers != now.upstream.dns_servers},
+      {"metrics.max_targets",
+       started.metrics_max_targets != now.metrics_max_targets},
+  };
+  std::vector<std::string> out;
+  for (const auto& [key, changed] : keys) {
+    if (changed) out.emplace_back(key);
+  }
+  return out;
+}
+
+Settings DefaultSettings(int cores) {
+  return *ParseConfig("", "defaults", cores);
+}
+
+upstream::Options UpstreamOptions(std::shared_ptr<const Settings> settings) {
+  upstream::Options out = settings->upstream;
+  out.target_policy = [settings =
+                           std::move(settings)](const std::string& target) {
+    return settings->ForTarget(target).upstream;
+  };
+  return out;
+}
+
+}  // namespace hotline::server

@@ -1,0 +1,214 @@
+#include "server/daemon/warm_keeper.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+
+namespace hotline::server {
+namespace {
+
+// How often floors are checked: while one is not reached, and otherwise.
+constexpr Duration kCheckSoon = std::chrono::milliseconds(50);
+constexpr Duration kCheck = std::chrono::seconds(1);
+
+}  // namespace
+
+class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  explicit Impl(Hooks hooks) : hooks_(std::move(hooks)) {}
+
+  void Configure(const Settings& settings);
+  void Start(Instant now);
+  void StartHealth() { CheckFloors(); }
+  std::vector<std::string> NotReady() const;
+  void Save(Instant now, bool at_once);
+  void StartDrain();
+  void Stop() {
+    MutexLock lock(&mu_);
+    stopped_ = true;
+  }
+
+ private:
+  struct Floor {
+    bool awaited = false;   // Readiness waits for it to be reached once.
+    bool reported = false;  // Its health has been set, to `serving`.
+    bool serving = false;
+  };
+
+  void BeginRewarming(const RewarmSettings& settings, Instant now);
+  void StepRewarming();
+  void CheckFloors();
+
+  const Hooks hooks_;
+  mutable Mutex mu_;
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  std::map<std::string, Floor> floors_ ABSL_GUARDED_BY(mu_);
+  bool rewarming_awaited_ ABSL_GUARDED_BY(mu_) = false;
+  int rewarming_missing_ ABSL_GUARDED_BY(mu_) = 0;
+
+  // For the thread that calls Configure, Start and Save.
+  RewarmSettings settings_;
+  Instant saved_at_{};
+  bool save_failed_ = false;
+
+  // For its own timer alone, once Start has returned.
+  std::optional<Rewarmer> rewarmer_;
+};
+
+void WarmKeeper::Impl::Configure(const Settings& settings) {
+  settings_ = settings.rewarm;
+  MutexLock lock(&mu_);
+  std::map<std::string, Floor> floors;
+  for (const auto& [target, mine] : settings.targets) {
+    if (mine.pool.warm == 0) continue;
+    const auto before = floors_.find(target);
+    Floor& floor = floors[target];
+    if (before != floors_.end()) {
+      floor = before->second;
+      floor.awaited = floor.awaited && mine.ready_when_warm;
+    } else {
+      floor.awaited = mine.ready_when_warm;
+    }
+  }
+  for (const auto& [target, floor] : floors_) {
+    // The floor is gone from the configuration.
+    if (!floors.contains(target)) {
+      hooks_.set_health(absl::StrCat("target:", target), false);
+    }
+  }
+  floors_ = std::move(floors);
+}
+
+void WarmKeeper::Impl::Start(Instant now) {
+  saved_at_ = now;
+  if (!settings_.file.empty()) BeginRewarming(settings_, now);
+}
+
+void WarmKeeper::Impl::BeginRewarming(const RewarmSettings& settings,
+                                      Instant now) {
+  auto entries = LoadWarmSet(settings.file);
+  if (!entries.ok()) {
+    if (absl::IsNotFound(entries.status())) {
+      HOTLINE_LOG(kInfo, "no warm set yet", {{"file", settings.file}});
+    } else {
+      HOTLINE_LOG(kError, "the warm set cannot be used: starting cold",
+                  {{"file", settings.file},
+                   {"error", std::string(entries.status().message())}});
+    }
+    return;
+  }
+  rewarmer_.emplace(*std::move(entries), settings.dials_per_second,
+                    settings.patience, now,
+                    [this](const pool::HostPoolKey& key, int connections,
+                           int most, Instant at) {
+                      return hooks_.pool->Prewarm(key, connections, most, at);
+                    });
+  HOTLINE_LOG(kInfo, "dialling the warm set",
+              {{"file", settings.file}, {"connections", rewarmer_->wanted()}});
+  {
+    MutexLock lock(&mu_);
+    rewarming_awaited_ = settings.ready_when_warm && !rewarmer_->done();
+    rewarming_missing_ = rewarmer_->missing();
+  }
+  if (!rewarmer_->done()) StepRewarming();
+}
+
+void WarmKeeper::Impl::StepRewarming() {
+  {
+    MutexLock lock(&mu_);
+    if (stopped_ || draining_) return;
+  }
+  const Instant again = rewarmer_->Step(MonotonicNow());
+  {
+    MutexLock lock(&mu_);
+    rewarming_missing_ = rewarmer_->missing();
+    if (rewarmer_->done()) rewarming_awaited_ = false;
+  }
+  if (again == kNever) {
+    HOTLINE_LOG(kInfo, "the warm set has been made",
+                {{"connections", rewarmer_->wanted() - rewarmer_->missing()},
+                 {"missing", rewarmer_->missing()}});
+    return;
+  }
+  hooks_.run_at(again, [self = shared_from_this()] { self->StepRewarming(); });
+}
+
+void WarmKeeper::Impl::CheckFloors() {
+  bool all_reached = true;
+  {
+    MutexLock lock(&mu_);
+    if (stopped_ || draining_) return;
+    for (auto& [target, floor] : floors_) {
+      const bool serving = hooks_.pool->WarmDeficit(target) == 0;
+      if (serving) floor.awaited = false;
+      if (!floor.reported || serving != floor.serving) {
+        hooks_.set_health(absl::StrCat("target:", target), serving);
+      }
+      floor.reported = true;
+      floor.serving = serving;
+      all_reached = all_reached && serving;
+    }
+  }
+  hooks_.run_at(MonotonicNow() + (all_reached ? kCheck : kCheckSoon),
+                [self = shared_from_this()] { self->CheckFloors(); });
+}
+
+std::vector<std::string> WarmKeeper::Impl::NotReady() const {
+  std::vector<std::string> reasons;
+  MutexLock lock(&mu_);
+  for (const auto& [target, floor] : floors_) {
+    if (floor.awaited) reasons.push_back(absl::StrCat("warming ", target));
+  }
+  if (rewarming_awaited_) {
+    reasons.push_back(absl::StrCat(
+        "dialling the warm set: ", rewarming_missing_, " connections missing"));
+  }
+  return reasons;
+}
+
+void WarmKeeper::Impl::Save(Instant now, bool at_once) {
+  if (settings_.file.empty()) return;
+  if (!at_once && now - saved_at_ < settings_.interval) return;
+  saved_at_ = now;
+  pool::SnapshotRequest wanted;
+  wanted.targets = false;
+  wanted.connections = true;
+  const pool::Snapshot snapshot = hooks_.pool->TakeSnapshot(wanted, now);
+  const absl::Status status =
+      ReplaceFile(settings_.file, FormatWarmSet(WarmSetOf(snapshot)));
+  if (!status.ok() && !save_failed_) {
+    HOTLINE_LOG(
+        kError, "the warm set cannot be written",
+        {{"file", settings_.file}, {"error", std::string(status.message())}});
+  }
+  save_failed_ = !status.ok();
+}
+
+void WarmKeeper::Impl::StartDrain() {
+  MutexLock lock(&mu_);
+  draining_ = true;
+  for (const auto& [target, floor] : floors_) {
+    hooks_.set_health(absl::StrCat("target:", target), false);
+  }
+}
+
+WarmKeeper::WarmKeeper(Hooks hooks)
+    : impl_(std::make_shared<Impl>(std::move(hooks))) {}
+WarmKeeper::~WarmKeeper() { impl_->Stop(); }
+
+void WarmKeeper::Configure(const Settings& settings) {
+  impl_->Configure(settings);
+}
+void WarmKeeper::Start(Instant now) { impl_->Start(now); }
+void WarmKeeper::StartHealth() { impl_->StartHealth(); }
+std::vector<std::string> WarmKeeper::NotReady() const {
+  return impl_->NotReady();
+}
+void WarmKeeper::Save(Instant now, bool at_once) { impl_->Save(now, at_once); }
+void WarmKeeper::StartDrain() { impl_->StartDrain(); }
+
+}  // namespace hotline::server

@@ -1,0 +1,213 @@
+#include "server/observe/admin_http.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "boost/asio/io_context.hpp"
+#include "boost/asio/ip/tcp.hpp"
+#include "boost/asio/post.hpp"
+#include "boost/asio/steady_timer.hpp"
+#include "server/observe/admin_http_session.h"
+
+namespace hotline::server {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+
+// A burst of connections waits here and not for a second SYN.
+constexpr int kBacklog = 1024;
+constexpr int kTurn = 64;  // Connections accepted in a row.
+constexpr std::chrono::milliseconds kPause(20);
+// As many probes at once are answered while no descriptor is left.
+constexpr size_t kSpares = 4;
+
+// "host:port" or "[host]:port", numeric.
+std::optional<tcp::endpoint> ParseEndpoint(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  std::string_view host = text.substr(0, colon);
+  const bool brackets = host.starts_with('[') && host.ends_with(']');
+  if (brackets) host = host.substr(1, host.size() - 2);
+  uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data() + colon + 1, end, port);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  error_code error;
+  const auto address = asio::ip::make_address(std::string(host), error);
+  if (error || address.is_v6() != brackets) return std::nullopt;
+  return tcp::endpoint(address, port);
+}
+
+}  // namespace
+
+class AdminHttp::Impl {
+ public:
+  explicit Impl(AdminHttpOptions options) : shared_(std::move(options), &io_) {
+    shared_.sessions.on_leave = [this] { FillSpares(); };
+  }
+  ~Impl() {
+    for (const int spare : spares_) close(spare);
+  }
+
+  absl::Status Start() {
+    const std::string& address = shared_.options.address;
+    const auto endpoint = ParseEndpoint(address);
+    if (!endpoint) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(address,
+                       ": not a numeric address and a port such as "
+                       "127.0.0.1:9464"));
+    }
+    error_code error;
+    acceptor_.open(endpoint->protocol(), error);
+    if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor_.bind(*endpoint, error);
+    if (!error) acceptor_.listen(kBacklog, error);
+    if (!error) acceptor_.non_blocking(true, error);
+    if (error) {
+      return absl::UnavailableError(
+          absl::StrCat(address, ": cannot listen: ", error.message()));
+    }
+    port_ = acceptor_.local_endpoint(error).port();
+    FillSpares();
+    Accept();
+    thread_ = std::thread([this] {
+      pthread_setname_np(pthread_self(), "hotline-http");
+      io_.run();
+    });
+    return absl::OkStatus();
+  }
+
+  void Stop() {
+    std::call_once(stopped_, [this] {
+      asio::post(io_, [this] {
+        error_code ignored;
+        acceptor_.close(ignored);
+        pause_.cancel();
+        shared_.sessions.CloseAll();
+      });
+      // Without a socket there is nothing left to run.
+      if (thread_.joinable()) thread_.join();
+    });
+  }
+
+  int port() const { return port_; }
+
+ private:
+  void Accept() {
+    acceptor_.async_accept([this](error_code error, tcp::socket socket) {
+      if (!acceptor_.is_open()) return;
+      if (!error) {
+        Take(std::move(socket));
+        error = AcceptMore();
+      }
+      if (!error || error == asio::error::would_block) return Accept();
+      OnAcceptFailed(error);
+    });
+  }
+
+  // Those that wait already, so that a new one does not wait behind a round of
+  // all the others for each of them.
+  error_code AcceptMore() {
+    error_code error;
+    for (int i = 0; i < kTurn && !error; ++i) {
+      tcp::socket socket(io_);
+      acceptor_.accept(socket, error);
+      if (!error) Take(std::move(socket));
+    }
+    return error;
+  }
+
+  void Take(tcp::socket socket) {
+    if (shared_.sessions.size() >= shared_.options.max_connections) {
+      shared_.sessions.CloseOne();
+    }
+    std::make_shared<AdminSession>(std::move(socket), &shared_)->Start();
+  }
+
+  void OnAcceptFailed(error_code error) {
+    static LogLimiter limiter(std::chrono::seconds(10));
+    HOTLINE_LOG_LIMITED(
+        limiter, kWarning, "http: cannot accept",
+        {{"error", error.message()}, {"suppressed", limiter.TakeSuppressed()}});
+    if (error == asio::error::connection_aborted) return Accept();
+    if ((error == asio::error::no_descriptors ||
+         error == boost::system::errc::too_many_files_open_in_system) &&
+        AcceptOnSpare()) {
+      return Accept();
+    }
+    // Trying again at once might spin.
+    pause_.expires_after(kPause);
+    pause_.async_wait([this](error_code) {
+      if (acceptor_.is_open()) Accept();
+    });
+  }
+
+  // All descriptors are in use, by upstreams and callers most likely: a probe
+  // is answered on one that was set aside, or on that of an older connection.
+  // False: another thread was faster.
+  bool AcceptOnSpare() {
+    if (!spares_.empty()) {
+      close(spares_.back());
+      spares_.pop_back();
+    } else if (!shared_.sessions.CloseOne()) {
+      return false;
+    }
+    tcp::socket socket(io_);
+    error_code error;
+    acceptor_.accept(socket, error);
+    if (!error) Take(std::move(socket));
+    if (error) FillSpares();
+    return !error || error == asio::error::would_block;
+  }
+
+  void FillSpares() {
+    while (spares_.size() < kSpares) {
+      const int spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+      if (spare < 0) return;
+      spares_.push_back(spare);
+    }
+  }
+
+  asio::io_context io_{1};
+  tcp::acceptor acceptor_{io_};
+  asio::steady_timer pause_{io_};
+  AdminShared shared_;
+  std::vector<int> spares_;  // Descriptors set aside.
+  std::once_flag stopped_;
+  std::thread thread_;
+  int port_ = 0;
+};
+
+absl::StatusOr<std::unique_ptr<AdminHttp>> AdminHttp::Start(
+    AdminHttpOptions options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  const absl::Status status = impl->Start();
+  if (!status.ok()) return status;
+  return std::unique_ptr<AdminHttp>(new AdminHttp(std::move(impl)));
+}
+
+AdminHttp::AdminHttp(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+AdminHttp::~AdminHttp() { Stop(); }
+
+int AdminHttp::port() const { return impl_->port(); }
+
+void AdminHttp::Stop() { impl_->Stop(); }
+
+}  // namespace hotline::server

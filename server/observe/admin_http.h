@@ -1,0 +1,77 @@
+// The HTTP listener for operators: GET and HEAD of
+//
+//   /metrics   Prometheus text
+//   /healthz   200 "ok" while the process lives
+//   /readyz    200 "ok", or 503 with the reasons, one per line
+//   /          a status page, for people on this machine: 404 for others, and
+//              for names other than localhost in Host
+//
+// One thread serves it all, beside the data plane. Bounds: 256 connections at
+// once, 8 KiB of request headers, no request body, 5 s from the beginning to a
+// whole request, 30 s to take an answer, 100 requests and 60 s of silence on a
+// connection that is kept.
+//
+// A probe is answered whatever else is connected. With 256 connections a new
+// one takes the place of another: of the peer that has the most, the one that
+// has completed no request and taken no answer for longest. However many ask
+// for /metrics, what they ask for is made once for all of them, and other
+// requests come in between. Without a free descriptor a connection is accepted
+// on one of four that are set aside for that.
+//
+// Thread safety: port() and Stop may be called from any thread.
+#ifndef HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_H_
+#define HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/time.h"
+
+namespace hotline::server {
+
+struct AdminHttpOptions {
+  // "127.0.0.1:9464", "[::]:9464"; port 0 takes a free one.
+  std::string address;
+
+  // All are called on the listener's own thread and may take milliseconds.
+  std::function<std::string()> metrics;
+  // Why the process is not ready; empty: it is.
+  std::function<std::vector<std::string>()> not_ready;
+  // The status page, plain text.
+  std::function<std::string()> status_page;
+
+  int max_connections = 256;
+  Duration read_timeout = std::chrono::seconds(5);
+  Duration write_timeout = std::chrono::seconds(30);
+  Duration idle_timeout = std::chrono::seconds(60);
+  int max_requests_per_connection = 100;
+};
+
+class AdminHttp {
+ public:
+  // Binds and serves. Errors: INVALID_ARGUMENT for an address that does not
+  // parse, UNAVAILABLE naming the address when it cannot be bound.
+  static absl::StatusOr<std::unique_ptr<AdminHttp>> Start(
+      AdminHttpOptions options);
+
+  // Stops.
+  ~AdminHttp();
+
+  int port() const;
+
+  // Closes every connection and joins the thread. Idempotent. Not to be called
+  // from the callbacks.
+  void Stop();
+
+ private:
+  class Impl;
+  explicit AdminHttp(std::unique_ptr<Impl> impl);
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_H_

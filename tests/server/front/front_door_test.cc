@@ -1,0 +1,388 @@
+#include "server/front/front_door.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/fakes/eventually.h"
+#include "tests/fakes/test_certs.h"
+
+namespace hotline::server {
+namespace {
+
+// A directory of this process's whose name is short enough for sockets.
+const std::string& ShortDirectory() {
+  struct Directory {
+    Directory() {
+      char name[] = "/tmp/hlXXXXXX";
+      path = mkdtemp(name);
+    }
+    ~Directory() { std::filesystem::remove_all(path); }
+    std::string path;
+  };
+  static const Directory directory;
+  return directory.path;
+}
+
+// A caller's end.
+class Caller {
+ public:
+  explicit Caller(const std::string& address, bool at_once = true)
+      : fd_(socket(address.starts_with("unix://") ? AF_UNIX
+                   : address[0] == '['            ? AF_INET6
+                                                  : AF_INET,
+                   SOCK_STREAM, 0)) {
+    if (at_once) Connect(address);
+  }
+  ~Caller() { close(fd_); }
+
+  void Connect(const std::string& address) {
+    if (address.starts_with("unix://")) {
+      sockaddr_un to{};
+      to.sun_family = AF_UNIX;
+      address.substr(7).copy(to.sun_path, sizeof to.sun_path - 1);
+      return ConnectTo(to);
+    }
+    const auto port = htons(static_cast<uint16_t>(
+        std::stoi(address.substr(address.rfind(':') + 1))));
+    if (address[0] == '[') {
+      sockaddr_in6 to{};
+      to.sin6_family = AF_INET6;
+      to.sin6_port = port;
+      to.sin6_addr = in6addr_loopback;
+      return ConnectTo(to);
+    }
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = port;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ConnectTo(to);
+  }
+
+  bool connected() const { return connected_; }
+
+  void Send(const std::string& bytes) const {
+    EXPECT_EQ(send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+
+  // Whether the other side has closed, within 20 s.
+  bool IsCutOff() const {
+    timeval limit{.tv_sec = 20, .tv_usec = 0};
+    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    char byte;
+    const ssize_t size = recv(fd_, &byte, 1, 0);
+    return size == 0 || (size < 0 && errno == ECONNRESET);
+  }
+  // Whether it greets, as ours does.
+  bool IsServed() const {
+    timeval limit{.tv_sec = 20, .tv_usec = 0};
+    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    char byte = 0;
+    return recv(fd_, &byte, 1, 0) == 1 && byte == '!';
+  }
+
+ private:
+  template <typename Address>
+  void ConnectTo(const Address& to) {
+    connected_ =
+        connect(fd_, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0;
+  }
+
+  const int fd_;
+  bool connected_ = false;
+};
+
+class FrontDoorTest : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    if (door_ != nullptr) door_->Stop();
+    door_ = nullptr;
+    for (const int fd : inside_) close(fd);
+    inside_.clear();
+  }
+
+  void Open(FrontDoorOptions options) {
+    auto door = FrontDoor::Bind(std::move(options));
+    ASSERT_TRUE(door.ok()) << door.status();
+    door_ = *std::move(door);
+    door_->Open(
+        [this](int fd, const Visitor& visitor) {
+          std::lock_guard lock(mu_);
+          inside_.push_back(fd);
+          visitors_.push_back(visitor);
+          EXPECT_EQ(send(fd, "!", 1, MSG_NOSIGNAL), 1);
+        },
+        [this] {
+          std::lock_guard lock(mu_);
+          // It may take itself away.
+          const std::function<void()> tick = on_tick_;
+          if (tick != nullptr) tick();
+          ++ticks_;
+          return tick_again_.load();
+        });
+  }
+
+  std::string address(size_t i = 0) const { return door_->addresses()[i]; }
+
+  uint64_t Refused(Refusal why) const {
+    return door_->counts().refused[static_cast<size_t>(why)];
+  }
+
+  // What gRPC does when it has seen the end.
+  void HangUpInside() {
+    std::lock_guard lock(mu_);
+    for (const int fd : inside_) {
+      shutdown(fd, SHUT_RDWR);
+      close(fd);
+    }
+    inside_.clear();
+  }
+
+  static std::string SocketPath(const std::string& name) {
+    return ShortDirectory() + "/" + name;
+  }
+
+  std::mutex mu_;
+  std::vector<int> inside_;
+  std::vector<Visitor> visitors_;
+  std::function<void()> on_tick_;
+  std::atomic<int> ticks_{0};
+  std::atomic<bool> tick_again_{false};
+  std::unique_ptr<FrontDoor> door_;
+};
+
+TEST_F(FrontDoorTest, LetsInOverEveryFamilyAndSaysWhoItIs) {
+  const std::string path = SocketPath("a.sock");
+  Open({.addresses = {"127.0.0.1:0", "[::1]:0", "unix://" + path}});
+  const Caller a(address(0));
+  const Caller b(address(1));
+  const Caller c(address(2));
+  EXPECT_TRUE(a.IsServed() && b.IsServed() && c.IsServed());
+  std::lock_guard lock(mu_);
+  ASSERT_EQ(visitors_.size(), 3u);
+  for (const Visitor& visitor : visitors_) {
+    if (visitor.kind == Listener::Kind::kUnix) {
+      EXPECT_EQ(visitor.uid, getuid());
+      EXPECT_EQ(visitor.peer, "uid:" + std::to_string(getuid()));
+    } else {
+      EXPECT_TRUE(visitor.peer.starts_with("127.0.0.1:") ||
+                  visitor.peer.starts_with("[::1]:"))
+          << visitor.peer;
+    }
+  }
+  EXPECT_EQ(door_->counts().accepted, 3u);
+  EXPECT_EQ(door_->counts().connections, 3);
+}
+
+TEST_F(FrontDoorTest, NoticesTheEndFromEitherSide) {
+  Open({.addresses = {"127.0.0.1:0"}});
+  auto caller = std::make_unique<Caller>(address());
+  ASSERT_TRUE(caller->IsServed());
+  caller = nullptr;
+  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
+  const Caller other(address());
+  ASSERT_TRUE(other.IsServed());
+  HangUpInside();
+  EXPECT_TRUE(other.IsCutOff());
+  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
+}
+
+TEST_F(FrontDoorTest, KeepsToItsCap) {
+  Open({.addresses = {"127.0.0.1:0"}, .max_connections = 2});
+  auto a = std::make_unique<Caller>(address());
+  const Caller b(address());
+  ASSERT_TRUE(a->IsServed() && b.IsServed());
+  EXPECT_TRUE(Caller(address()).IsCutOff());
+  EXPECT_EQ(Refused(Refusal::kConnections), 1u);
+  a = nullptr;
+  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 1; }));
+  EXPECT_TRUE(Caller(address()).IsServed());
+}
+
+TEST_F(FrontDoorTest, KeepsToTheCapOfOnePeerWhateverItsPort) {
+  Open(
+      {.addresses = {"127.0.0.1:0", "[::1]:0"}, .max_connections_per_peer = 1});
+  const Caller a(address(0));
+  ASSERT_TRUE(a.IsServed());
+  EXPECT_TRUE(Caller(address(0)).IsCutOff());
+  EXPECT_EQ(Refused(Refusal::kPeer), 1u);
+  EXPECT_TRUE(Caller(address(1)).IsServed());
+}
+
+TEST_F(FrontDoorTest, LetsInByUidAndByAnyGroup) {
+  const std::string path = SocketPath("b.sock");
+  const uint32_t other = getuid() + 1;
+  Open({.addresses = {"unix://" + path}, .allowed_uids = {other}});
+  EXPECT_TRUE(Caller(address()).IsCutOff());
+  EXPECT_EQ(Refused(Refusal::kCredentials), 1u);
+  TearDown();
+  Open({.addresses = {"unix://" + path}, .allowed_uids = {getuid()}});
+  EXPECT_TRUE(Caller(address()).IsServed());
+  TearDown();
+  Open({.addresses = {"unix://" + path},
+        .allowed_uids = {other},
+        .allowed_gids = {getgid()}});
+  EXPECT_TRUE(Caller(address()).IsServed());
+}
+
+TEST_F(FrontDoorTest, CutsOffWhomItIsTold) {
+  Open({.addresses = {"127.0.0.1:0"}});
+  const Caller a(address());
+  const Caller b(address());
+  ASSERT_TRUE(a.IsServed() && b.IsServed());
+  {
+    std::lock_guard lock(mu_);
+    on_tick_ = [this] {
+      EXPECT_FALSE(door_->CutOff(999'999, ""));
+      EXPECT_FALSE(door_->CutOff(0, "127.0.0.1:1"));
+      EXPECT_TRUE(door_->CutOff(visitors_[0].id, ""));
+      on_tick_ = nullptr;
+    };
+  }
+  EXPECT_TRUE(a.IsCutOff());
+  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 1; }));
+  EXPECT_EQ(Refused(Refusal::kResets), 1u);
+}
+
+TEST_F(FrontDoorTest, WhatACutOffCallerHadSentIsReadByNobody) {
+  const std::string path = SocketPath("c.sock");
+  Open({.addresses = {"127.0.0.1:0", "unix://" + path}});
+  for (const size_t i : {0u, 1u}) {
+    const Caller caller(address(i));
+    ASSERT_TRUE(caller.IsServed());
+    caller.Send(std::string(100'000, 'x'));
+    {
+      std::lock_guard lock(mu_);
+      on_tick_ = [this, i] {
+        EXPECT_TRUE(door_->CutOff(visitors_[i].id, ""));
+        on_tick_ = nullptr;
+      };
+    }
+    EXPECT_TRUE(Eventually([&] { return Refused(Refusal::kResets) == i + 1; }));
+    std::lock_guard lock(mu_);
+    char byte;
+    EXPECT_EQ(recv(inside_[i], &byte, 1, MSG_DONTWAIT), 0);
+  }
+}
+
+TEST_F(FrontDoorTest, TicksWithoutConnectionsForAsLongAsItIsAskedTo) {
+  tick_again_ = true;
+  Open({.addresses = {"127.0.0.1:0"}});
+  {
+    const Caller caller(address());
+    ASSERT_TRUE(caller.IsServed());
+    ASSERT_TRUE(Eventually([&] { return ticks_ > 0; }));
+  }
+  ASSERT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
+  const int then = ticks_;
+  EXPECT_TRUE(Eventually([&] { return ticks_ > then + 1; }));
+  tick_again_ = false;
+}
+
+// The hole that this is all about: see the header.
+TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
+  Open({.addresses = {"127.0.0.1:0"}});
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  auto first = std::make_unique<Caller>(address());
+  ASSERT_TRUE(first->IsServed());
+  // Made before: they need descriptors of this process, too.
+  std::vector<std::unique_ptr<Caller>> callers;
+  for (int i = 0; i < 5; ++i) {
+    callers.push_back(std::make_unique<Caller>(address(), /*at_once=*/false));
+  }
+  rlimit tight = before;
+  const int next = dup(0);
+  close(next);
+  tight.rlim_cur = next;  // Not one more.
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+  int refused = 0;
+  for (const auto& caller : callers) {
+    caller->Connect(address());
+    EXPECT_TRUE(caller->connected());
+    refused += caller->IsCutOff() ? 1 : 0;
+  }
+  EXPECT_EQ(refused, 5);
+  EXPECT_EQ(Refused(Refusal::kDescriptors), 5u);
+  setrlimit(RLIMIT_NOFILE, &before);
+  callers.clear();
+  first = nullptr;
+  HangUpInside();
+  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
+  EXPECT_TRUE(Caller(address()).IsServed());
+}
+
+TEST_F(FrontDoorTest, ClosedItLetsNobodyInButKeepsWhoIsInside) {
+  const std::string path = SocketPath("c.sock");
+  Open({.addresses = {"unix://" + path}});
+  const Caller a(address());
+  ASSERT_TRUE(a.IsServed());
+  door_->Close();
+  EXPECT_TRUE(Eventually([&] { return access(path.c_str(), F_OK) != 0; }));
+  EXPECT_FALSE(Caller(address()).connected());
+  EXPECT_EQ(door_->counts().connections, 1);
+}
+
+TEST(ListenerTest, ASocketIsBornForItsGroupAndLeavesWithItsListener) {
+  const std::string path = ShortDirectory() + "/d.sock";
+  const mode_t umask_before = umask(0077);
+  {
+    const auto listener = Listener::Bind("unix://" + path);
+    umask(umask_before);
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    struct stat info;
+    ASSERT_EQ(stat(path.c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777, 0660u);
+    const auto second = Listener::Bind("unix://" + path);
+    EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+    // And it has done no harm.
+    EXPECT_TRUE(Caller("unix://" + path).connected());
+  }
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+}
+
+TEST(ListenerTest, OnlyASocketThatNobodyListensOnIsReplaced) {
+  const std::string path = ShortDirectory() + "/e.sock";
+  testing::WriteFile(path, "precious");
+  EXPECT_FALSE(Listener::Bind("unix://" + path).ok());
+  EXPECT_EQ(testing::ReadFile(path), "precious");
+  unlink(path.c_str());
+  const int left = socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(bind(left, reinterpret_cast<sockaddr*>(&address), sizeof address),
+            0);
+  close(left);  // As after a crash: the file stays.
+  EXPECT_TRUE(Listener::Bind("unix://" + path).ok());
+}
+
+TEST(ListenerTest, AnAddressInUseIsToldByName) {
+  const auto first = Listener::Bind("127.0.0.1:0");
+  ASSERT_TRUE(first.ok());
+  const auto second = Listener::Bind(first->address());
+  EXPECT_EQ(second.status().message(), "cannot listen on " + first->address() +
+                                           ": Address already in use");
+  EXPECT_FALSE(Listener::Bind("unix:///" + std::string(120, 'x')).ok());
+}
+
+}  // namespace
+}  // namespace hotline::server

@@ -1,0 +1,443 @@
+#include "server/observe/metrics.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace hotline::server {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr char kA[] = "https://a.example:443";
+constexpr char kB[] = "https://b.example:443";
+constexpr char kC[] = "http://c.example:80";
+
+// A pool and a broker that say what the test wants, and the page they make.
+class MetricsTest : public ::testing::Test {
+ protected:
+  void Show(int max_targets, std::vector<std::string> known = {}) {
+    MetricsSources sources;
+    sources.pool = [this] { return snapshot_; };
+    sources.executes = &executes_;
+    sources.rpcs = &rpcs_;
+    sources.upstream = [this] { return upstream_; };
+    sources.loop_lag = [] { return milliseconds(250); };
+    sources.config_ok = [this] { return config_ok_; };
+    sources.restart_needed = [this] { return restart_needed_; };
+    sources.tls_files_ok = [this] { return tls_files_ok_; };
+    metrics_ = std::make_unique<Metrics>(
+        MetricsOptions{.max_targets = max_targets,
+                       .known_targets = std::move(known),
+                       .version = "1.2.3"},
+        std::move(sources));
+  }
+
+  // The pool knows `target`; its row, to be filled.
+  pool::TargetRow& Row(const std::string& target) {
+    for (auto& row : snapshot_.targets) {
+      if (row.target == target) return row;
+    }
+    snapshot_.targets.emplace_back().target = target;
+    return snapshot_.targets.back();
+  }
+
+  // The pool forgets `target`, and keeps its grants in `forgotten`.
+  void Forget(const std::string& target) {
+    snapshot_.forgotten.granted += Row(target).counters.granted;
+    std::erase_if(snapshot_.targets,
+                  [&](const auto& row) { return row.target == target; });
+  }
+
+  void Scrape() {
+    values_.clear();
+    std::istringstream page(metrics_->Render());
+    for (std::string line; std::getline(page, line);) {
+      if (line.starts_with("#")) continue;
+      const size_t space = line.rfind(' ');
+      EXPECT_TRUE(
+          values_
+              .emplace(line.substr(0, space), std::stod(line.substr(space + 1)))
+              .second)
+          << "twice: " << line;
+    }
+  }
+
+  // -1: no such series.
+  double Value(const std::string& series) const {
+    const auto found = values_.find(series);
+    return found == values_.end() ? -1 : found->second;
+  }
+  double Granted(const std::string& target) const {
+    return Value("hotline_acquires_total{target=\"" + target +
+                 "\",result=\"ok\"}");
+  }
+
+  pool::Snapshot snapshot_;
+  CallMetrics executes_{100};
+  RpcMetrics rpcs_;
+  std::vector<std::pair<std::string, UpstreamFigures>> upstream_;
+  bool config_ok_ = true;
+  bool restart_needed_ = false;
+  bool tls_files_ok_ = true;
+  std::unique_ptr<Metrics> metrics_;
+  std::map<std::string, double> values_;
+};
+
+TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
+  Show(100, {kA});
+  Scrape();
+  std::set<std::string> names;
+  for (const auto& [series, unused] : values_) {
+    std::string name = series.substr(0, series.find('{'));
+    for (const char* suffix : {"_bucket", "_sum", "_count"}) {
+      if (name.ends_with(suffix)) name.resize(name.size() - strlen(suffix));
+    }
+    names.insert(name);
+  }
+  Row(kA).max_connections = 1;  // The one family that needs a known target.
+  Scrape();
+  if (Value("hotline_max_connections{target=\"" + std::string(kA) + "\"}") ==
+      1) {
+    names.insert("hotline_max_connections");
+  }
+  for (const char* name : {"acquires_total",
+                           "acquire_wait_seconds",
+                           "lease_seconds",
+                           "connections",
+                           "max_connections",
+                           "waiters",
+                           "oldest_wait_seconds",
+                           "dials_total",
+                           "dial_seconds",
+                           "connections_opened_total",
+                           "connections_closed_total",
+                           "executes_total",
+                           "execute_seconds",
+                           "connection_reuse_total",
+                           "stale_reuse_total",
+                           "unsolicited_bytes_total",
+                           "probes_total",
+                           "errors_total",
+                           "retries_total",
+                           "leases_reclaimed_total",
+                           "warm_deficit",
+                           "rpc_seconds",
+                           "loop_lag_seconds",
+                           "targets",
+                           "folded_targets",
+                           "build_info",
+                           "config_last_reload_successful",
+                           "restart_needed",
+                           "tls_handshakes_total",
+                           "tls_files_current"}) {
+    EXPECT_EQ(names.count(std::string("hotline_") + name), 1u) << name;
+  }
+}
+
+TEST_F(MetricsTest, AKnownTargetStartsAtZeroEverywhere) {
+  Show(100, {kA});
+  Scrape();
+  int series = 0;
+  for (const auto& [name, value] : values_) {
+    if (name.find(kA) == std::string::npos) continue;
+    ++series;
+    EXPECT_EQ(value, 0) << name;
+  }
+  EXPECT_GT(series, 200);
+  EXPECT_EQ(Value("hotline_rpc_seconds_count{method=\"Acquire\","
+                  "code=\"DEADLINE_EXCEEDED\"}"),
+            0);
+}
+
+TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
+  Show(100);
+  pool::TargetRow& row = Row(kA);
+  row.connections = {1, 5, 2, 3, 4};
+  row.idle = 2;
+  row.max_connections = 20;
+  row.warm_deficit = 6;
+  row.floor = 8;
+  row.breaker = pool::BreakerState::kHalfOpen;
+  row.no_reuse_for = milliseconds(1);
+  row.waiters = 7;
+  row.oldest_wait = milliseconds(1500);
+  row.leases = 9;
+  auto& c = row.counters;
+  c.granted = 100;
+  c.reused = 90;
+  for (int i = 0; i < pool::kRejectReasons; ++i) c.rejected[i] = 10 + i;
+  c.cancelled = 8;
+  c.dials_ok = 11;
+  c.dials_failed = {1, 2, 3, 4};
+  c.opened = 12;
+  for (int i = 0; i < pool::kCloseReasons; ++i) c.closed[i] = 50 + i;
+  c.probes_passed = 13;
+  c.probes_failed = 14;
+  c.errors_counted = 15;
+  c.leases_expired = 16;
+  c.leases_reclaimed = 18;
+  c.leases_leaked = 17;
+  c.breaker_opened = 18;
+  c.quarantines = 19;
+  c.wait.Record(microseconds(60));
+  c.wait.Record(seconds(2));
+  c.lease.Record(seconds(100));
+  c.dial_tls.Record(milliseconds(3));
+  snapshot_.max_connections = 1000;
+  snapshot_.connections_reserved = 11;
+  snapshot_.budget_waiters = 2;
+  Scrape();
+
+  const auto value = [this](std::string name, const std::string& label = "") {
+    return Value("hotline_" + name + "{target=\"" + kA + "\"" +
+                 (label.empty() ? "" : "," + label) + "}");
+  };
+  EXPECT_EQ(value("connections", "state=\"dialing\""), 1);
+  EXPECT_EQ(value("connections", "state=\"idle\""), 2);
+  EXPECT_EQ(value("connections", "state=\"leased\""), 3);
+  EXPECT_EQ(value("connections", "state=\"probing\""), 2);
+  EXPECT_EQ(value("connections", "state=\"draining\""), 3);
+  EXPECT_EQ(value("connections", "state=\"closing\""), 4);
+  EXPECT_EQ(value("max_connections"), 20);
+  EXPECT_EQ(value("warm_deficit"), 6);
+  EXPECT_EQ(value("warm_floor"), 8);
+  EXPECT_EQ(value("breaker_open"), 1);
+  EXPECT_EQ(value("breaker_opened_total"), 18);
+  EXPECT_EQ(value("quarantined"), 1);
+  EXPECT_EQ(value("quarantines_total"), 19);
+  EXPECT_EQ(value("waiters"), 7);
+  EXPECT_EQ(value("oldest_wait_seconds"), 1.5);
+  EXPECT_EQ(value("leases"), 9);
+  EXPECT_EQ(value("acquires_total", "result=\"ok\""), 100);
+  EXPECT_EQ(value("acquires_total", "result=\"queue_full\""), 10);
+  EXPECT_EQ(value("acquires_total", "result=\"wait_timeout\""), 13);
+  EXPECT_EQ(value("acquires_total", "result=\"dial_failed\""), 14);
+  EXPECT_EQ(value("acquires_total", "result=\"shutdown\""), 17);
+  EXPECT_EQ(value("acquires_total", "result=\"circuit_open\""), 18);
+  EXPECT_EQ(value("acquires_total", "result=\"wont_make_deadline\""), 19);
+  EXPECT_EQ(value("acquires_total", "result=\"cancelled\""), 8);
+  EXPECT_EQ(value("connection_reuse_total"), 90);
+  EXPECT_EQ(value("dials_total", "result=\"ok\""), 11);
+  EXPECT_EQ(value("dials_total", "result=\"network\""), 1);
+  EXPECT_EQ(value("dials_total", "result=\"policy\""), 4);
+  EXPECT_EQ(value("errors_total", "class=\"tls\""), 2);
+  EXPECT_EQ(value("errors_total", "class=\"validation\""), 3);
+  EXPECT_EQ(value("errors_total", "class=\"connection\""), 15);
+  EXPECT_EQ(value("connections_opened_total"), 12);
+  EXPECT_EQ(value("connections_closed_total", "reason=\"peer_closed\""), 50);
+  EXPECT_EQ(value("connections_closed_total", "reason=\"lifetime\""), 53);
+  EXPECT_EQ(value("connections_closed_total", "reason=\"shutdown\""), 61);
+  EXPECT_EQ(value("probes_total", "result=\"passed\""), 13);
+  EXPECT_EQ(value("probes_total", "result=\"failed\""), 14);
+  EXPECT_EQ(value("leases_reclaimed_total", "reason=\"expired\""), 16);
+  EXPECT_EQ(value("leases_reclaimed_total", "reason=\"session\""), 18);
+  EXPECT_EQ(value("leases_suspected_total"), 17);
+  EXPECT_EQ(value("acquire_wait_seconds_count"), 2);
+  EXPECT_NEAR(value("acquire_wait_seconds_sum"), 2.00006, 1e-9);
+  EXPECT_EQ(value("acquire_wait_seconds_bucket", "le=\"5e-05\""), 0);
+  EXPECT_EQ(value("acquire_wait_seconds_bucket", "le=\"0.0001\""), 1);
+  EXPECT_EQ(value("acquire_wait_seconds_bucket", "le=\"+Inf\""), 2);
+  EXPECT_EQ(value("lease_seconds_bucket", "le=\"+Inf\""), 1);
+  EXPECT_EQ(value("dial_seconds_count", "phase=\"tls\""), 1);
+  EXPECT_EQ(value("dial_seconds_count", "phase=\"connect\""), 0);
+  EXPECT_EQ(Value("hotline_targets"), 1);
+  EXPECT_EQ(Value("hotline_folded_targets"), 0);
+  EXPECT_EQ(Value("hotline_pool_max_connections"), 1000);
+  EXPECT_EQ(Value("hotline_pool_connections_reserved"), 11);
+  EXPECT_EQ(Value("hotline_pool_budget_waiters"), 2);
+}
+
+TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
+  Show(100);
+  executes_.RecordExecute(kA, "", milliseconds(5));
+  executes_.RecordExecute(kA, "UPSTREAM_TIMEOUT", milliseconds(5));
+  executes_.RecordExecute(kA, "NEVER_HEARD_OF", milliseconds(5));
+  executes_.RecordRetry(kA, "REFUSED_BY_PEER");
+  executes_.RecordStaleReuse(kA);
+  executes_.RecordExecute("", "BAD_URL", milliseconds(1));
+  rpcs_.RecordRpc(RpcMethod::kExecute, 4, milliseconds(7));
+  rpcs_.RecordRpc(RpcMethod::kStats, 13, milliseconds(7));
+  rpcs_.RecordRpc(RpcMethod::kStats, 99, milliseconds(7));
+  upstream_ = {{kA,
+                {.unsolicited_bytes = 3,
+                 .full_handshakes = 4,
+                 .resumed_handshakes = 5}}};
+  tls_files_ok_ = false;
+  config_ok_ = false;
+  restart_needed_ = true;
+  Scrape();
+  const std::string target = "{target=\"" + std::string(kA) + "\"";
+  const std::string total = "hotline_executes_total" + target;
+  EXPECT_EQ(Value(total + ",result=\"ok\"}"), 1);
+  EXPECT_EQ(Value(total + ",result=\"upstream_timeout\"}"), 1);
+  EXPECT_EQ(Value(total + ",result=\"other\"}"), 1);
+  EXPECT_EQ(Value("hotline_execute_seconds_count" + target + "}"), 3);
+  EXPECT_EQ(
+      Value("hotline_retries_total" + target + ",verdict=\"refused_by_peer\"}"),
+      1);
+  EXPECT_EQ(Value("hotline_stale_reuse_total" + target + "}"), 1);
+  EXPECT_EQ(Value("hotline_unsolicited_bytes_total" + target + "}"), 3);
+  const std::string shaken = "hotline_tls_handshakes_total" + target;
+  EXPECT_EQ(Value(shaken + ",resumed=\"false\"}"), 4);
+  EXPECT_EQ(Value(shaken + ",resumed=\"true\"}"), 5);
+  EXPECT_EQ(Value("hotline_tls_files_current"), 0);
+  EXPECT_EQ(
+      Value("hotline_executes_total{target=\"other\",result=\"bad_url\"}"), 1);
+  EXPECT_EQ(Value("hotline_rpc_seconds_count{method=\"Execute\","
+                  "code=\"DEADLINE_EXCEEDED\"}"),
+            1);
+  EXPECT_EQ(
+      Value("hotline_rpc_seconds_count{method=\"Stats\",code=\"INTERNAL\"}"),
+      1);
+  EXPECT_EQ(
+      Value("hotline_rpc_seconds_count{method=\"Stats\",code=\"UNKNOWN\"}"), 1);
+  EXPECT_EQ(
+      Value("hotline_rpc_seconds_count{method=\"Stats\",code=\"ABORTED\"}"),
+      -1);
+  EXPECT_EQ(Value("hotline_loop_lag_seconds"), 0.25);
+  EXPECT_EQ(Value("hotline_config_last_reload_successful"), 0);
+  EXPECT_EQ(Value("hotline_restart_needed"), 1);
+  EXPECT_EQ(Value("hotline_build_info{version=\"1.2.3\"}"), 1);
+  EXPECT_GT(Value("process_resident_memory_bytes"), 1e6);
+  EXPECT_GE(Value("process_open_fds"), 3);
+}
+
+TEST_F(MetricsTest, TargetsPastTheLimitFold) {
+  Show(2, {kA});
+  Row(kB).counters.granted = 5;
+  Row(kC).counters.granted = 9;  // Busier: it gets the free place.
+  Row(kB).waiters = 3;
+  executes_.RecordExecute(kB, "", milliseconds(1));
+  Scrape();
+  EXPECT_EQ(Granted(kA), 0);
+  EXPECT_EQ(Granted(kB), -1);
+  EXPECT_EQ(Granted(kC), 9);
+  EXPECT_EQ(Granted("other"), 5);
+  EXPECT_EQ(Value("hotline_waiters{target=\"other\"}"), 3);
+  EXPECT_EQ(Value("hotline_executes_total{target=\"other\",result=\"ok\"}"), 1);
+  EXPECT_EQ(Value("hotline_targets"), 2);
+  EXPECT_EQ(Value("hotline_folded_targets"), 1);
+
+  Row(kB).counters.granted = 15;  // As busy as the other one, about.
+  Scrape();
+  EXPECT_EQ(Granted(kB), -1);
+  EXPECT_EQ(Granted("other"), 15);
+}
+
+TEST_F(MetricsTest, AHundredThousandTargetsAreNoLongerAPageThanAThousand) {
+  Show(100);
+  const auto add_up_to = [this](size_t count) {
+    while (snapshot_.targets.size() < count) {
+      pool::TargetRow& row = snapshot_.targets.emplace_back();
+      row.target =
+          "https://host-" + std::to_string(snapshot_.targets.size()) + ":443";
+      row.counters.granted = 7;
+    }
+  };
+  add_up_to(1000);
+  const size_t before = metrics_->Render().size();
+  add_up_to(100'000);
+  const size_t after = metrics_->Render().size();
+  // Longer numbers, no more series.
+  EXPECT_LT(after, before + before / 50);
+  Scrape();
+  EXPECT_EQ(Value("hotline_targets"), 100'000);
+  EXPECT_EQ(Value("hotline_folded_targets"), 99'900);
+  EXPECT_EQ(Granted("other"), 99'900 * 7);
+}
+
+TEST_F(MetricsTest, CountersOnlyGrowWhenTargetsAreForgottenAndComeBack) {
+  Show(1);
+  Row(kA).counters.granted = 10;
+  Scrape();
+  Row(kB).counters.granted = 7;
+  Scrape();
+  EXPECT_EQ(Granted("other"), 7);
+
+  Forget(kA);
+  Forget(kB);
+  Scrape();
+  EXPECT_EQ(Granted(kA), 10);
+  EXPECT_EQ(Granted("other"), 7);
+  EXPECT_EQ(Value("hotline_targets"), 0);
+
+  Row(kA).counters.granted = 2;  // A new life.
+  Row(kB).counters.granted = 1;
+  Scrape();
+  EXPECT_EQ(Granted(kA), 12);
+  EXPECT_EQ(Granted("other"), 8);
+
+  Row(kA).counters.granted = 20;
+  Forget(kA);  // Unseen since 2: the other 18 can only go to "other".
+  Scrape();
+  EXPECT_EQ(Granted(kA), 12);
+  EXPECT_EQ(Granted("other"), 26);
+}
+
+TEST_F(MetricsTest, PromtoolHasNothingToSay) {
+  Show(2, {kA});
+  Row(kA).counters.wait.Record(milliseconds(1));
+  Row(kB).max_connections = 3;
+  FILE* const promtool = popen("promtool check metrics 2>&1", "w");
+  ASSERT_NE(promtool, nullptr);
+  const std::string page = metrics_->Render();
+  ASSERT_EQ(fwrite(page.data(), 1, page.size(), promtool), page.size());
+  EXPECT_EQ(pclose(promtool), 0) << page;
+}
+
+TEST(CallMetricsTest, FiguresOfManyThreadsAddUp) {
+  CallMetrics metrics(1);
+  constexpr int kThreads = 4;
+  constexpr int kEach = 10'000;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kEach; ++i) {
+        metrics.RecordExecute("t" + std::to_string(i % 50),
+                              i % 2 == 0 ? "" : "queue_full", microseconds(1));
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  uint64_t ok = 0;
+  uint64_t all = 0;
+  const auto rows = metrics.Read();
+  EXPECT_EQ(rows.size(), 51u);
+  for (const auto& row : rows) {
+    ok += row.results[0];
+    for (const uint64_t count : row.results) all += count;
+    if (row.target.empty()) continue;
+    EXPECT_EQ(row.seconds.counts[0], uint64_t{kThreads * kEach / 50});
+    EXPECT_EQ(row.seconds.sum_ns, kThreads * kEach / 50 * 1000);
+  }
+  EXPECT_EQ(ok, uint64_t{kThreads * kEach / 2});
+  EXPECT_EQ(all, uint64_t{kThreads * kEach});
+}
+
+TEST(CallMetricsTest, TargetsPastTheBoundCountTogether) {
+  CallMetrics metrics(1);
+  const size_t bound = CallMetrics::kLeastTargets;
+  for (size_t i = 0; i < bound + 10; ++i) {
+    metrics.RecordExecute("t" + std::to_string(i), "", microseconds(1));
+    metrics.RecordExecute("t" + std::to_string(i), "", microseconds(1));
+  }
+  const auto rows = metrics.Read();
+  EXPECT_EQ(rows.size(), bound + 1);
+  for (const auto& row : rows) {
+    EXPECT_EQ(row.results[0], row.target.empty() ? 20u : 2u) << row.target;
+  }
+}
+
+}  // namespace
+}  // namespace hotline::server

@@ -1,0 +1,366 @@
+#include "upstream/address/book.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace hotline::upstream {
+namespace {
+
+// How much of a moving average the newest value is.
+constexpr double kNewest = 0.25;
+// An absence says something of the next one for so long.
+constexpr Duration kMemory = std::chrono::hours(1);
+// Of a reason, kept for people.
+constexpr size_t kMostWhy = 200;
+
+void Average(double newest, double* average) {
+  *average += kNewest * (newest - *average);
+}
+
+}  // namespace
+
+AddressBook::Member* AddressBook::Find(const IpAddress& address) {
+  for (Member& m : members_) {
+    if (m.address == address) return &m;
+  }
+  return nullptr;
+}
+
+bool AddressBook::HasOther(const Member& m) const {
+  return std::any_of(
+      members_.begin(), members_.end(),
+      [&m](const Member& other) { return &other != &m && IsUsable(other); });
+}
+
+// Membership.
+
+void AddressBook::Refresh(const std::vector<IpAddress>& answer,
+                          const EgressCheck& check, Instant now,
+                          AddressEvents* events, Families known) {
+  if (answer.empty()) return;
+  if (now - last_comeback_ > kMemory) longest_absence_ = Duration(0);
+  size_t named = 0;
+  for (Member& m : members_) {
+    const bool is_named =
+        std::find(answer.begin(), answer.end(), m.address) != answer.end();
+    if (is_named && named < kMostAddresses) {
+      ++named;
+      if (m.away) ComeBack(&m, now, events);
+    } else if (!(m.address.v6 ? known.v6 : known.v4)) {
+      if (!m.away) ++named;
+    } else {
+      Miss(&m, now, events);
+    }
+  }
+  for (const IpAddress& address : answer) {
+    if (named == kMostAddresses) break;
+    if (Find(address) != nullptr) continue;
+    Come(address, events);
+    ++named;
+  }
+  CheckEgress(check, events);
+  KeepOne(now, events);
+  LimitAway(events);
+  Tick(now, events);
+}
+
+void AddressBook::Come(const IpAddress& address, AddressEvents* events) {
+  Member m;
+  m.address = address;
+  members_.push_back(std::move(m));
+  events->push_back({AddressEvent::Kind::kJoined, address, "named by DNS"});
+}
+
+void AddressBook::ComeBack(Member* m, Instant now, AddressEvents* events) {
+  longest_absence_ = std::max(longest_absence_, now - m->away_since);
+  last_comeback_ = now;
+  m->away = m->draining = false;
+  m->missed = 0;
+  events->push_back(
+      {AddressEvent::Kind::kBack, m->address, "named by DNS again"});
+}
+
+void AddressBook::Miss(Member* m, Instant now, AddressEvents* events) {
+  ++m->missed;
+  if (m->away) return;
+  m->away = true;
+  m->away_since = now;
+  events->push_back(
+      {AddressEvent::Kind::kSuspect, m->address, "DNS names it no more"});
+}
+
+Instant AddressBook::DrainDue(const Member& m) const {
+  if (!m.away || m.draining || m.missed < kMissedRefreshes) return kNever;
+  return m.away_since + std::max(config_.grace, 2 * longest_absence_);
+}
+
+void AddressBook::Tick(Instant now, AddressEvents* events) {
+  for (Member& m : members_) {
+    if (DrainDue(m) <= now && HasOther(m)) {
+      Drain(&m, "DNS has not named it for long enough", events);
+    }
+  }
+  Forget();
+}
+
+void AddressBook::LimitAway(AddressEvents* events) {
+  for (;;) {
+    size_t away = 0;
+    Member* oldest = nullptr;
+    for (Member& m : members_) {
+      if (!m.away || m.draining) continue;
+      ++away;
+      if (!oldest || m.away_since < oldest->away_since) oldest = &m;
+    }
+    if (away <= kMostAddresses) return;
+    Drain(oldest, "too many addresses that DNS names no more", events);
+  }
+}
+
+void AddressBook::Drain(Member* m, std::string why, AddressEvents* events) {
+  m->draining = true;
+  events->push_back({AddressEvent::Kind::kDrained, m->address, std::move(why)});
+}
+
+// Drained members, once nothing leads to them.
+void AddressBook::Forget() {
+  std::erase_if(members_, [](const Member& m) {
+    return m.draining && m.connections == 0 && m.dialing == 0 && !m.testing;
+  });
+}
+
+// What became of it.
+
+bool AddressBook::Dialling(const IpAddress& address) {
+  Member* const m = Find(address);
+  if (m == nullptr) return false;
+  ++m->dialing;
+  ++m->dials;
+  return true;
+}
+
+void AddressBook::Connected(const IpAddress& address, Duration length) {
+  Member* const m = Find(address);
+  if (m == nullptr || m->dialing == 0) return;
+  --m->dialing;
+  ++m->connections;
+  const double seconds = ToSeconds(length);
+  if (m->dial_seconds == 0) m->dial_seconds = seconds;
+  Average(seconds, &m->dial_seconds);
+}
+
+void AddressBook::DialFailed(const IpAddress& address, std::string_view why,
+                             Instant now, AddressEvents* events) {
+  Member* const m = Find(address);
+  if (m == nullptr || m->dialing == 0) return;
+  --m->dialing;
+  Fail(m, &m->dial_failures, why, now, events);
+  Forget();
+}
+
+void AddressBook::Abandoned(const IpAddress& address, Duration waited,
+                            Duration head_start, Instant now) {
+  Member* const m = Find(address);
+  if (m == nullptr || m->dialing == 0) return;
+  --m->dialing;
+  if (head_start > Duration(0)) {
+    // It would have taken that long at least.
+    m->dial_seconds = std::max(m->dial_seconds, ToSeconds(waited));
+    if (m->out == Out::kNo) {
+      m->test_at = std::min(m->test_at, now + kTestInterval);
+    }
+  }
+  Forget();
+}
+
+void AddressBook::Established(const IpAddress& address, Instant now,
+                              AddressEvents* events) {
+  Member* const m = Find(address);
+  if (m == nullptr) return;
+  m->dial_failures = 0;
+  Average(0, &m->failing);
+  // Tried for want of anything better.
+  if (m->out == Out::kEjected) Return(m, "a connection succeeded", now, events);
+  if (m->breaks == 0) WentWell(m);
+}
+
+void AddressBook::Broke(const IpAddress& address, std::string_view why,
+                        Instant now, AddressEvents* events) {
+  Member* const m = Find(address);
+  if (m != nullptr) Fail(m, &m->breaks, why, now, events);
+}
+
+void AddressBook::Answered(const IpAddress& address) {
+  Member* const m = Find(address);
+  if (m == nullptr) return;
+  m->breaks = 0;
+  m->probation = false;
+  Average(0, &m->failing);
+  if (m->dial_failures == 0) WentWell(m);
+}
+
+void AddressBook::Closed(const IpAddress& address) {
+  Member* const m = Find(address);
+  if (m == nullptr || m->connections == 0) return;
+  --m->connections;
+  Forget();
+}
+
+// Being out.
+
+void AddressBook::Fail(Member* m, int* row, std::string_view why, Instant now,
+                       AddressEvents* events) {
+  ++m->failures;
+  ++*row;
+  Average(1, &m->failing);
+  if (m->out != Out::kNo) return;
+  m->why = std::string(why.substr(0, kMostWhy));
+  if (*row >= config_.eject_after || m->probation) {
+    if (HasOther(*m)) return Eject(m, now, events);
+  }
+  m->test_at = now + kTestInterval;
+}
+
+Duration AddressBook::EjectionLength(int times) const {
+  return std::min(config_.eject_max, times * config_.eject_base);
+}
+
+void AddressBook::Eject(Member* m, Instant now, AddressEvents* events) {
+  // In service for as long as it had been out: the past is the past.
+  const bool did_well = m->returned != Instant{} &&
+                        now - m->returned > EjectionLength(m->ejections);
+  if (did_well) m->ejections = 0;
+  // Beyond that it grows no further.
+  m->ejections = std::min(m->ejections + 1, 1000);
+  const Duration length = EjectionLength(m->ejections);
+  const int row = std::max(m->dial_failures, m->breaks);
+  m->why = absl::StrCat(
+               row, row == 1 ? " failure: " : " failures in a row: ", m->why)
+               .substr(0, kMostWhy);
+  m->out = Out::kEjected;
+  m->until = m->test_at = now + length;
+  events->push_back({AddressEvent::Kind::kEjected, m->address, m->why, length});
+}
+
+bool AddressBook::Cool(const IpAddress& address, Instant until,
+                       std::string_view why, Instant now,
+                       AddressEvents* events) {
+  Member* const m = Find(address);
+  if (m == nullptr || until <= now || !HasOther(*m)) return false;
+  if (m->out != Out::kNo && m->until >= until) return true;
+  // Many calls get the same answer at once: that is one rest.
+  const bool is_new = m->out != Out::kCooling;
+  m->out = Out::kCooling;
+  m->why = std::string(why.substr(0, kMostWhy));
+  m->until = m->test_at = until;
+  if (is_new) {
+    events->push_back(
+        {AddressEvent::Kind::kCooled, m->address, m->why, until - now});
+  }
+  return true;
+}
+
+void AddressBook::Return(Member* m, std::string why, Instant now,
+                         AddressEvents* events) {
+  m->probation = m->out == Out::kEjected;
+  m->out = Out::kNo;
+  m->returned = now;
+  m->dial_failures = m->breaks = 0;
+  m->test_at = kNever;
+  m->why.clear();
+  events->push_back(
+      {AddressEvent::Kind::kReturned, m->address, std::move(why)});
+}
+
+void AddressBook::WentWell(Member* m) {
+  if (m->out != Out::kNo) return;
+  m->why.clear();
+  m->test_at = kNever;
+}
+
+void AddressBook::KeepOne(Instant now, AddressEvents* events) {
+  Member* best = nullptr;
+  for (Member& m : members_) {
+    if (IsUsable(m)) return;
+    if (m.away || !m.denied.empty()) continue;
+    if (!best || m.until < best->until) best = &m;
+  }
+  if (best != nullptr) Return(best, "it is the last one", now, events);
+}
+
+// Tests.
+
+bool AddressBook::WantsTest(const Member& m) const {
+  if (m.testing || m.away || !m.denied.empty()) return false;
+  // The only one is tested by those who need it.
+  return m.test_at != kNever && (m.out != Out::kNo || HasOther(m));
+}
+
+std::optional<IpAddress> AddressBook::NextTest(Instant now) {
+  Member* next = nullptr;
+  for (Member& m : members_) {
+    if (m.testing) return std::nullopt;
+    if (!WantsTest(m) || m.test_at > now) continue;
+    if (!next || m.test_at < next->test_at) next = &m;
+  }
+  if (next == nullptr) return std::nullopt;
+  next->testing = true;
+  ++next->dials;
+  return next->address;
+}
+
+void AddressBook::Tested(const IpAddress& address, bool passed,
+                         std::string_view why, Instant now,
+                         AddressEvents* events, Duration connecting) {
+  Member* const m = Find(address);
+  if (m == nullptr || !m->testing) return;
+  m->testing = false;
+  if (passed) {
+    // It is as good as it was just now. With what is remembered of worse days
+    // it would never be chosen again, and so never found to be better.
+    m->failing = 0;
+    m->dial_seconds = ToSeconds(connecting);
+    if (m->out != Out::kNo) {
+      Return(m, "it passed a test", now, events);
+    } else {
+      m->dial_failures = m->breaks = 0;
+      WentWell(m);
+    }
+  } else if (m->out == Out::kNo) {
+    Fail(m, &m->dial_failures, why, now, events);
+  } else if (m->out == Out::kCooling) {
+    ++m->failures;
+    m->until = m->test_at = now + kCoolRetest;
+  } else {
+    ++m->failures;
+    ++m->dial_failures;
+    m->why = std::string(why.substr(0, kMostWhy));
+    Eject(m, now, events);
+  }
+  Forget();
+}
+
+// Looks.
+
+Instant AddressBook::NextDue() const {
+  Instant due = kNever;
+  bool testing = false;
+  for (const Member& m : members_) {
+    testing = testing || m.testing;
+    if (HasOther(m)) due = std::min(due, DrainDue(m));
+  }
+  if (testing) return due;  // Tested will be followed by another look.
+  for (const Member& m : members_) {
+    if (WantsTest(m)) due = std::min(due, m.test_at);
+  }
+  return due;
+}
+
+bool AddressBook::in_use() const {
+  return std::any_of(members_.begin(), members_.end(), [](const Member& m) {
+    return m.connections > 0 || m.dialing > 0 || m.testing;
+  });
+}
+
+}  // namespace hotline::upstream

@@ -1,0 +1,285 @@
+// Which socket a dial is made on: where it may lead, which address, which of
+// them answers, and through which proxy.
+#include <errno.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/http_chars.h"
+#include "net/sockets.h"
+#include "upstream/dial/dial_impl.h"
+#include "upstream/dial/proxy.h"
+
+namespace hotline::upstream {
+namespace {
+
+using pool::DialError;
+using pool::FailureClass;
+
+// Others of the host's addresses may do better.
+bool IsWorthAnotherAddress(const DialError& error) {
+  const std::string_view reason = error.reason;
+  return reason == "EGRESS_DENIED" || reason == "CONNECT_FAILED" ||
+         reason == "TLS_FAILED";
+}
+
+}  // namespace
+
+Task<void> DialImpl::Connect() {
+  if (!FindRoute()) co_return;
+  if (parts_.tls && !ChooseProfile()) co_return;
+  std::vector<IpAddress> order;
+  if (request_.test) {
+    order = {*request_.test};
+  } else if (request_.remote && !proxied_) {
+    order = {*request_.remote};
+  } else {
+    const bool known = co_await Resolve();
+    if (!known) co_return;
+    order = Plan();
+  }
+  while (!order.empty() && !aborted_) {
+    const bool connected = co_await Race(&order);
+    if (!connected || aborted_) break;
+    const bool made = co_await Try();
+    if (made) {
+      keeper_->Established(request_.target, result_.ticket, MonotonicNow());
+      co_return;
+    }
+    GiveUp();
+    if (!IsWorthAnotherAddress(*worst_)) break;
+  }
+  if (tried_ + denied_ > 1 && worst_) {
+    absl::StrAppend(&worst_->message, " (the last of ", tried_ + denied_,
+                    " addresses, ", denied_, " of them not allowed)");
+  }
+}
+
+bool DialImpl::FindRoute() {
+  const auto parts = TargetParts::Parse(request_.target);
+  if (!parts) {
+    return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
+                absl::StrCat("\"", request_.target, "\" is not a target"));
+  }
+  parts_ = *parts;
+  host_ = parts_.lookup;
+  port_ = parts_.port;
+  const EgressPolicy& egress = settings_->egress;
+  if (!request_.sni.empty() && egress.DeniesName(request_.sni)) {
+    return FailDenied(request_.sni, "egress.deny");
+  }
+  if (request_.proxy.empty()) return true;
+  const auto proxy = ProxyAddress::Parse(request_.proxy);
+  if (!proxy) {
+    return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
+                absl::StrCat("\"", request_.proxy, "\" is not a proxy"));
+  }
+  proxied_ = true;
+  host_ = proxy->host;
+  port_ = proxy->port;
+  const auto decision = egress.CheckBehindProxy(parts_.host, request_.remote);
+  if (decision.allowed) return true;
+  const std::string behind =
+      request_.remote
+          ? absl::StrCat(parts_.host, " (", request_.remote->ToString(), ")")
+          : parts_.host;
+  return FailDenied(behind, decision.rule);
+}
+
+std::string DialImpl::Forbidden(const IpAddress& address) const {
+  const EgressPolicy& egress = settings_->egress;
+  const auto decision = request_.remote && !proxied_
+                            ? egress.CheckChosen(host_, address)
+                            : egress.Check(host_, address);
+  return decision.allowed ? "" : std::string(decision.rule);
+}
+
+std::string DialImpl::Where(const IpAddress& address) const {
+  return absl::StrCat(host_, " (", address.WithPort(port_), ")");
+}
+
+bool DialImpl::FailDenied(const std::string& where, std::string_view rule) {
+  return Fail(FailureClass::kPolicy, "EGRESS_DENIED",
+              absl::StrCat("connecting to ", where, " is not allowed: ",
+                           absl::string_view(rule.data(), rule.size())));
+}
+
+Task<bool> DialImpl::Resolve() {
+  const Instant start = MonotonicNow();
+  resolved_ = keeper_->Know(request_.key, host_, start);
+  if (!resolved_) {
+    keeper_->Await(request_.key, host_,
+                   [weak = weak_from_this(), loop = loop_](absl::Status told) {
+                     loop->Post([weak, told = std::move(told)] {
+                       const auto self = weak.lock();
+                       if (self == nullptr || self->resolved_) return;
+                       self->resolved_ = told;
+                       self->timer_.cancel();
+                     });
+                   });
+    timer_.expires_at(deadline_);
+    while (!resolved_ && !aborted_ && MonotonicNow() < deadline_) {
+      co_await timer_.async_wait(kAwait);
+    }
+    result_.timings.resolve = MonotonicNow() - start;
+  }
+  if (!resolved_) {
+    // A late answer finds that nobody waits.
+    resolved_ = absl::DeadlineExceededError(
+        absl::StrCat("no answer about ", host_, " within ",
+                     ToMilliseconds(result_.timings.resolve), " ms"));
+  }
+  if (resolved_->ok()) co_return true;
+  co_return Fail(FailureClass::kNetwork, "DNS_FAILED",
+                 std::string(resolved_->message()));
+}
+
+std::vector<IpAddress> DialImpl::Plan() {
+  AddressBook::Plan plan = keeper_->Choose(
+      request_.target, request_.random, MonotonicNow(),
+      [this](const IpAddress& address) { return Forbidden(address); });
+  denied_ += plan.denied;
+  if (plan.forbidden && plan.order.empty()) {
+    FailDenied(Where(*plan.forbidden), plan.rule);
+  }
+  return std::move(plan.order);
+}
+
+// `*order` becomes what is left to try.
+Task<bool> DialImpl::Race(std::vector<IpAddress>* order) {
+  const Instant start = MonotonicNow();
+  ConnectRace::Options options{
+      .target = request_.target,
+      .order = std::move(*order),
+      .port = port_,
+      .stagger = settings_->stagger,
+      .attempt_timeout = settings_->tcp_timeout,
+      .deadline = deadline_,
+      .source = request_.source,
+      .forbidden = [this](const IpAddress& at) { return Forbidden(at); }};
+  const auto& sources = settings_->sources;
+  if (!options.source && !sources.empty()) {
+    options.source = sources[request_.random % sources.size()];
+  }
+  raced_.reset();
+  race_ =
+      ConnectRace::Make(loop_, request_.test ? nullptr : keeper_,
+                        std::move(options), [this](ConnectRace::Result result) {
+                          raced_ = std::move(result);
+                          timer_.cancel();
+                        });
+  timer_.expires_at(boost::asio::steady_timer::time_point::max());
+  race_->Begin();
+  while (!raced_ && !aborted_) co_await timer_.async_wait(kAwait);
+  race_->Cancel();  // Unless it is over.
+  race_ = nullptr;
+  result_.timings.connect = MonotonicNow() - start;
+  if (!raced_) co_return false;
+  NoteFailures(*raced_);
+  *order = std::move(raced_->rest);
+  if (!raced_->winner) co_return false;
+  ++tried_;
+  io_ = std::move(raced_->winner->io);
+  result_.ticket = raced_->winner->ticket;
+  where_ = Where(raced_->winner->address);
+  facts_ = ConnectionFacts();
+  facts_.remote_address = raced_->winner->address.WithPort(port_);
+  facts_.local_address = net::LocalAddress(io_->descriptor.native_handle());
+  co_return true;
+}
+
+void DialImpl::NoteFailures(const ConnectRace::Result& result) {
+  for (const ConnectRace::Failure& failure : result.failures) {
+    ++(failure.denied ? denied_ : tried_);
+    if (failure.denied) {
+      FailDenied(Where(failure.address), failure.why);
+    } else {
+      Fail(FailureClass::kNetwork, "CONNECT_FAILED",
+           absl::StrCat("connecting to ", Where(failure.address), ": ",
+                        failure.why));
+    }
+  }
+}
+
+void DialImpl::GiveUp() {
+  if (connection_ != nullptr) {
+    std::exchange(connection_, nullptr)->CloseNow(pool::CloseReason::kError);
+  }
+  io_.reset();
+  engine_.reset();
+  const AddressTicket ticket = std::exchange(result_.ticket, {});
+  // A proxy that does not want to is in good health, and so is an address whose
+  // answer did not please one caller.
+  if (!aborted_ && !std::exchange(local_failure_, false) &&
+      std::string_view(worst_->reason) != "PROXY_REFUSED" &&
+      !worst_->callers_check) {
+    keeper_->Broke(request_.target, ticket, worst_->message, MonotonicNow());
+  }
+  keeper_->Closed(request_.target, ticket);
+}
+
+Task<bool> DialImpl::OpenTunnel() {
+  const bool brackets = parts_.host.find(':') != std::string::npos;
+  const std::string where =
+      request_.remote ? request_.remote->WithPort(parts_.port)
+                      : absl::StrCat(brackets ? "[" : "", parts_.host,
+                                     brackets ? "]:" : ":", parts_.port);
+  if (!IsVisibleAscii(where)) {
+    co_return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
+                   "the target's host cannot be written as HTTP");
+  }
+  std::string problem;
+  const bool open = co_await AskProxy(ConnectRequest(where), &problem);
+  if (open) co_return true;
+  co_return Fail(FailureClass::kNetwork, "PROXY_REFUSED",
+                 absl::StrCat("the proxy ", where_, " opens no way to ", where,
+                              ": ", problem));
+}
+
+Task<bool> DialImpl::AskProxy(std::string out, std::string* problem) {
+  const int fd = io_->descriptor.native_handle();
+  ProxyAnswer answer;
+  for (;;) {
+    const bool sending = !out.empty();
+    const ssize_t size =
+        sending ? send(fd, out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT)
+                : recv(fd, loop_->scratch(), net::Loop::kScratchBytes,
+                       MSG_DONTWAIT);
+    if (size > 0 && sending) {
+      out.erase(0, static_cast<size_t>(size));
+    } else if (size > 0) {
+      switch (answer.Feed({loop_->scratch(), static_cast<size_t>(size)})) {
+        case ProxyAnswer::Verdict::kMore:
+          break;
+        case ProxyAnswer::Verdict::kOpen:
+          first_ = answer.rest();
+          co_return true;
+        case ProxyAnswer::Verdict::kRefused:
+          *problem = absl::StrCat("it answers ", answer.status());
+          co_return false;
+        case ProxyAnswer::Verdict::kBroken:
+          *problem = "its answer is not one to CONNECT";
+          co_return false;
+      }
+    } else if (size == 0) {
+      *problem = "it closed the connection";
+      co_return false;
+    } else if (errno != EAGAIN && errno != EINTR) {
+      *problem = net::SocketErrorText(errno);
+      co_return false;
+    } else {
+      const bool ready =
+          co_await Await(sending ? net::SocketIo::Descriptor::wait_write
+                                 : net::SocketIo::Descriptor::wait_read);
+      if (!ready) {
+        *problem = "no answer in time";
+        co_return false;
+      }
+    }
+  }
+}
+
+}  // namespace hotline::upstream

@@ -1,0 +1,83 @@
+// The TLS profiles in force: what each name stands for, with the files behind
+// it read.
+#ifndef HOTLINE_UPSTREAM_DIAL_TLS_PROFILES_H_
+#define HOTLINE_UPSTREAM_DIAL_TLS_PROFILES_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/time.h"
+#include "net/tls/tls.h"
+
+namespace hotline::upstream {
+
+// Which file it is, and when it was last changed. Nothing where there is none.
+struct FileStamp {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t size = 0;
+  int64_t mtime_ns = 0;
+
+  static FileStamp Of(const std::string& path);
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
+// Immutable, thread-safe.
+class TlsProfiles {
+ public:
+  struct Options {
+    std::vector<net::TlsProfile> profiles;  // Beside the built-in ones.
+    std::string ca_file;  // Where a profile names none; empty: the system's.
+    Duration session_lifetime = std::chrono::hours(2);
+    std::shared_ptr<net::TlsSessions> sessions;
+  };
+
+  // What has not changed since `before` (maybe null) is taken over, with its
+  // sessions. Errors: INVALID_ARGUMENT, naming the profile, its key and file.
+  static absl::StatusOr<std::shared_ptr<const TlsProfiles>> Create(
+      Options options, const TlsProfiles* before);
+
+  // The same with the files as they are now. Where they are bad, what was read
+  // before stays and `*error` tells. Null: as it is, so it remains.
+  std::shared_ptr<const TlsProfiles> Refresh(std::string* error) const;
+
+  // Null: there is no such profile.
+  std::shared_ptr<const net::TlsContext> Find(std::string_view name) const;
+
+ private:
+  struct Authorities {
+    FileStamp stamp;
+    std::shared_ptr<const net::TlsAuthorities> loaded;  // Null: see `error`.
+    std::string error;
+  };
+  struct Entry {
+    net::TlsProfile profile;  // With the ca_file that holds.
+    FileStamp cert;
+    FileStamp key;
+    std::shared_ptr<const net::TlsAuthorities> authorities;
+    std::shared_ptr<const net::TlsContext> context;
+  };
+
+  explicit TlsProfiles(Options options) : options_(std::move(options)) {}
+
+  // Fills the tables. Returns what is wrong; the profiles it concerns are as in
+  // `before`, or missing.
+  std::string Fill(const TlsProfiles* before);
+  std::string FillOne(net::TlsProfile profile, const TlsProfiles* before);
+  const Authorities& AuthoritiesFor(const std::string& ca_file,
+                                    const TlsProfiles* before);
+  const Entry* EntryOf(std::string_view name) const;
+
+  const Options options_;
+  std::map<std::string, Authorities> authorities_;  // By file.
+  std::map<std::string, Entry, std::less<>> entries_;
+};
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_DIAL_TLS_PROFILES_H_
