@@ -120,7 +120,8 @@ FOLDERS = {
 # it.
 OPAQUE = re.compile(r"^(upstream/(upstream|types|options)|"
                     r"upstream/codec/(codec|http1|http2)|"
-                    r"net/tls/(tls\w*|server)|upstream/address/egress)\.h$")
+                    r"net/tls/(tls\w*|server)|net/http2/(server|request)_\w+|"
+                    r"upstream/address/egress)\.h$")
 EVERYWHERE = (r"\busing namespace\b", r"\bassert\(false\)",
               r"#\s*pragma\s+once\b")
 
