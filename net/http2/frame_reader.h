@@ -20,8 +20,8 @@ struct FrameHead {
 
 class FrameReader {
  public:
-  // Consumes `bytes` up to the end of one frame's header or payload. Returns how
-  // many it consumed. `*begun`: a header was completed; see head().
+  // Consumes `bytes` up to the end of one frame's header or payload. Returns
+  // how many it consumed. `*begun`: a header was completed; see head().
   size_t Next(std::string_view bytes, bool* begun) {
     *begun = false;
     if (payload_left_ > 0) {
