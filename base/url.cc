@@ -45,10 +45,6 @@ bool AllAre(std::string_view text, uint8_t bits) {
                      [bits](char c) { return Is(c, bits); });
 }
 
-char ToLower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-}
-
 // Every parser below answers with what is wrong, or null.
 using Problem = const char*;
 
@@ -309,11 +305,6 @@ std::string WithoutRootDot(std::string_view text) {
 bool IsDnsName(std::string_view text) {
   return CheckName(text) == nullptr &&
          !IsNumeric(text.substr(text.rfind('.') + 1));
-}
-
-bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return ToLower(x) == ToLower(y); });
 }
 
 }  // namespace hotline

@@ -69,8 +69,6 @@ std::string WithoutRootDot(std::string_view text);
 // Whether `text` is a DNS name by the rules above, without a dot at its end.
 bool IsDnsName(std::string_view text);
 
-bool EqualsIgnoringCase(std::string_view a, std::string_view b);
-
 }  // namespace hotline
 
 #endif  // HOTLINE_BASE_URL_H_
