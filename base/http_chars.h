@@ -40,13 +40,13 @@ constexpr bool AllAre(std::string_view text, uint8_t bits) {
 
 }  // namespace http_chars
 
-// RFC 9110's token: what methods and header names are made of.
+// A token of RFC 9110: a method or a header name.
 constexpr bool IsToken(std::string_view text) {
   return !text.empty() && http_chars::AllAre(text, http_chars::kToken);
 }
 
-// A header's value: no control characters but the tab. Bytes above ASCII are
-// allowed; nothing is said about blanks at its ends.
+// A header's value: no control characters except tab. Bytes above ASCII are
+// allowed, and so are leading and trailing blanks.
 constexpr bool IsFieldValue(std::string_view text) {
   return http_chars::AllAre(text, http_chars::kFieldValue);
 }

@@ -23,8 +23,8 @@ struct IpAddress {
   static std::optional<IpAddress> Parse(std::string_view text);
 
   int bits() const { return v6 ? 128 : 32; }
-  // ::ffff:192.0.2.1 as 192.0.2.1, which the kernel connects to; others as they
-  // are.
+  // For an IPv4-mapped address (::ffff:192.0.2.1) the IPv4 address that the
+  // kernel connects to; others are unchanged.
   IpAddress Unmapped() const;
   bool IsLoopback() const;  // Mapped ones included.
   std::string ToString() const;
@@ -41,7 +41,7 @@ struct IpRange {
 
   // "10.0.0.0/8", or one address.
   static std::optional<IpRange> Parse(std::string_view text);
-  // A range of mapped addresses as one of IPv4 addresses; others as they are.
+  // A range of IPv4-mapped addresses as an IPv4 range; others are unchanged.
   IpRange Unmapped() const;
   bool Contains(const IpAddress& address) const;
 };
