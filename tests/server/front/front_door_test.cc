@@ -27,7 +27,7 @@
 namespace hotline::server {
 namespace {
 
-// A directory of this process's whose name is short enough for sockets.
+// A directory of this process with a name short enough for sockets.
 const std::string& ShortDirectory() {
   struct Directory {
     Directory() {
@@ -83,7 +83,7 @@ class Caller {
               static_cast<ssize_t>(bytes.size()));
   }
 
-  // Whether the other side has closed, within 20 s.
+  // Whether the door closes the connection within 20 s.
   bool IsCutOff() const {
     timeval limit{.tv_sec = 20, .tv_usec = 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -91,7 +91,7 @@ class Caller {
     const ssize_t size = recv(fd_, &byte, 1, 0);
     return size == 0 || (size < 0 && errno == ECONNRESET);
   }
-  // Whether it greets, as ours does.
+  // Whether the test's greeting arrives.
   bool IsServed() const {
     timeval limit{.tv_sec = 20, .tv_usec = 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -132,7 +132,7 @@ class FrontDoorTest : public ::testing::Test {
         },
         [this] {
           std::lock_guard lock(mu_);
-          // It may take itself away.
+          // A copy, because it may reset on_tick_.
           const std::function<void()> tick = on_tick_;
           if (tick != nullptr) tick();
           ++ticks_;
@@ -146,7 +146,7 @@ class FrontDoorTest : public ::testing::Test {
     return door_->counts().refused[static_cast<size_t>(why)];
   }
 
-  // What gRPC does when it has seen the end.
+  // Shuts down the delivered connections, as gRPC does at their end.
   void HangUpInside() {
     std::lock_guard lock(mu_);
     for (const int fd : inside_) {
@@ -297,14 +297,14 @@ TEST_F(FrontDoorTest, TicksWithoutConnectionsForAsLongAsItIsAskedTo) {
   tick_again_ = false;
 }
 
-// The hole that this is all about: see the header.
+// The failure that the front door exists for: see front_door.h.
 TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   Open({.addresses = {"127.0.0.1:0"}});
   rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   auto first = std::make_unique<Caller>(address());
   ASSERT_TRUE(first->IsServed());
-  // Made before: they need descriptors of this process, too.
+  // Created before the limit is lowered: they need descriptors of this process.
   std::vector<std::unique_ptr<Caller>> callers;
   for (int i = 0; i < 5; ++i) {
     callers.push_back(std::make_unique<Caller>(address(), /*at_once=*/false));
@@ -312,7 +312,7 @@ TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   rlimit tight = before;
   const int next = dup(0);
   close(next);
-  tight.rlim_cur = next;  // Not one more.
+  tight.rlim_cur = next;  // No further descriptor.
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
   int refused = 0;
   for (const auto& caller : callers) {
@@ -353,7 +353,7 @@ TEST(ListenerTest, ASocketIsBornForItsGroupAndLeavesWithItsListener) {
     EXPECT_EQ(info.st_mode & 0777, 0660u);
     const auto second = Listener::Bind("unix://" + path);
     EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
-    // And it has done no harm.
+    // The second one has not removed the socket of the first.
     EXPECT_TRUE(Caller("unix://" + path).connected());
   }
   EXPECT_NE(access(path.c_str(), F_OK), 0);
@@ -371,7 +371,7 @@ TEST(ListenerTest, OnlyASocketThatNobodyListensOnIsReplaced) {
   path.copy(address.sun_path, sizeof address.sun_path - 1);
   ASSERT_EQ(bind(left, reinterpret_cast<sockaddr*>(&address), sizeof address),
             0);
-  close(left);  // As after a crash: the file stays.
+  close(left);  // The file remains, as after a crash.
   EXPECT_TRUE(Listener::Bind("unix://" + path).ok());
 }
 

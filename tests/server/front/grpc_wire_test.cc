@@ -26,7 +26,7 @@ using std::chrono::seconds;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// A request's head, which refers to its fields.
+// A request's head, with views of its fields.
 class GrpcRequestTest : public ::testing::Test {
  protected:
   GrpcRefusal Parse(const std::vector<HeaderField>& more = {}) {
@@ -90,7 +90,7 @@ TEST_F(GrpcRequestTest, OtherContentTypesAreUnsupported) {
     EXPECT_EQ(refusal.fields()[0].value, "415");
   }
   EXPECT_EQ(ParseThese({{"te", "trailers"}}).http_status(), 415);
-  // Whatever else is wrong.
+  // Whatever other faults there are.
   EXPECT_EQ(ParseThese({{"grpc-timeout", "x"}, {"content-type", "text/plain"}})
                 .http_status(),
             415);
@@ -181,7 +181,7 @@ TEST(GrpcTimeoutTest, TheLargestOfEveryUnitIsFarAway) {
   EXPECT_EQ(ParseGrpcTimeout("99999999M"), minutes(99'999'999));
   EXPECT_EQ(ParseGrpcTimeout("99999999S"), seconds(99'999'999));
   EXPECT_EQ(ParseGrpcTimeout("99999999n"), nanoseconds(99'999'999));
-  // The last that fits, and the first that does not.
+  // The longest that fits, and the shortest that does not.
   EXPECT_EQ(ParseGrpcTimeout("2562047H"), hours(2'562'047));
   EXPECT_EQ(ParseGrpcTimeout("2562048H"), Duration::max());
   const Instant now = Instant{} + hours(1000);
@@ -494,7 +494,7 @@ TEST(GrpcTrailersTest, TheyStayWithinThePeersLimit) {
     size += field.name.size() + field.value.size();
   }
   EXPECT_LT(size, 8u << 10);
-  // No character is cut in two.
+  // No character is split.
   EXPECT_EQ(trailers.fields()[1].value.size() % 6, 0u);
 }
 

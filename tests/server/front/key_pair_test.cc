@@ -20,7 +20,7 @@ TEST(KeyPairTest, AKeyFitsItsOwnCertificateAlone) {
   EXPECT_GT(*fits, std::chrono::system_clock::now());
   EXPECT_EQ(CheckKeyPair(ReadFile(a.cert), ReadFile(b.key)).status().message(),
             "the key is not the certificate's");
-  // What leads to the authority follows; the first one is ours.
+  // The first certificate is ours; its chain follows.
   EXPECT_TRUE(
       CheckKeyPair(ReadFile(a.cert) + ReadFile(ca.cert()), ReadFile(a.key))
           .ok());

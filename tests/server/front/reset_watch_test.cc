@@ -11,13 +11,13 @@ using std::chrono::milliseconds;
 
 constexpr int kLimit = 1000;
 
-// None of them open any more.
+// Streams that have all ended.
 StreamCounts Ended(uint64_t failed, uint64_t succeeded) {
   return {failed + succeeded, failed, succeeded};
 }
 
-// Ten looks a second at somebody who does so much between two of them; how
-// many looks it takes until that is over the limit, or 0.
+// Samples, ten times a second, a connection with this many resets and answers
+// in between. Returns the number of samples until it is over the limit, or 0.
 int LooksUntilOver(int resets, int answers, int looks) {
   ResetAccount account;
   Instant now{std::chrono::hours(1)};
@@ -46,7 +46,7 @@ TEST(ResetAccountTest, WhoKeepsBelowTheLimitIsNot) {
 }
 
 TEST(ResetAccountTest, WhoIsAnsweredMoreOftenThanItResetsIsNot) {
-  // Two requests, the slower one cancelled: half of them.
+  // A caller that sends two requests at a time and cancels the slower one.
   EXPECT_EQ(LooksUntilOver(500, 500, 600), 0);
   EXPECT_EQ(LooksUntilOver(300, 600, 600), 0);
 }
@@ -81,7 +81,7 @@ TEST(ResetAccountTest, ABurstNowAndThenIsForgiven) {
   EXPECT_FALSE(account.Add(Ended(1800, 0), kLimit, now));
 }
 
-// gRPC counts a stream as failed only when it has worked off what it has read.
+// gRPC counts a stream as failed only after it has processed its input.
 TEST(ResetAccountTest, ABurstIsFoundWhileItIsWorkedOff) {
   ResetAccount account;
   const Instant now{std::chrono::hours(1)};
