@@ -25,6 +25,8 @@ class Pages {
 
   // What is in it is lost; it is zero when it is read again.
   void GiveBack();
+  // The same of a part, which is made of whole pages.
+  void GiveBack(size_t from, size_t bytes);
 
   // Of it that are in memory now.
   size_t resident_bytes() const;
