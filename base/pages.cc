@@ -36,8 +36,11 @@ void Pages::Unmap() {
   size_ = 0;
 }
 
-void Pages::GiveBack() {
-  if (data_ != nullptr) madvise(data_, size_, MADV_DONTNEED);
+void Pages::GiveBack() { GiveBack(0, size_); }
+
+void Pages::GiveBack(size_t from, size_t bytes) {
+  if (data_ == nullptr) return;
+  madvise(static_cast<char*>(data_) + from, bytes, MADV_DONTNEED);
 }
 
 size_t Pages::resident_bytes() const {

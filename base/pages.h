@@ -25,6 +25,8 @@ class Pages {
 
   // Returns all pages to the system. The contents are lost: they read as zero.
   void GiveBack();
+  // The same of a part, which is made of whole pages.
+  void GiveBack(size_t from, size_t bytes);
 
   // The bytes that are in memory now.
   size_t resident_bytes() const;
