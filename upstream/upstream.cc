@@ -124,7 +124,8 @@ void UpstreamImpl::Start(pool::TransportEvents* events,
 }
 
 void UpstreamImpl::Stop() {
-  if (stopping_.exchange(true)) return;
+  // Init may have failed before anything could run.
+  if (stopping_.exchange(true) || keeper_ == nullptr) return;
   keeper_->Shutdown();
   for (size_t i = 0; i < loops_.size(); ++i) {
     loops_[i]->Post([this, i] { StopLoop(i); });

@@ -349,7 +349,8 @@ class BusyLeaseTest : public BrokerTest {
   std::string lease_id() const { return acquire_->response.lease().lease_id(); }
 
   void ExpectOnlyTheRunningCallWasVisitedAndEnded() {
-    EXPECT_EQ(broker_->registry().visited() - visited_before_, 1u);
+    // None where the connection's end was faster.
+    EXPECT_LE(broker_->registry().visited() - visited_before_, 1u);
     EXPECT_EQ(running_.Wait(), "UPSTREAM_RESET");
     for (const auto& call : waiting_) {
       EXPECT_FALSE(call->done());
