@@ -20,6 +20,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -159,30 +160,35 @@ constexpr bool EndsExecutes(const ReasonRow& row) {
 class Reason {
  public:
   // A name that is not in the table does not compile.
-  consteval Reason(const char* name) : row_(RowNamed(name)) {
-    if (row_ == nullptr) throw "not in the table of reasons";
+  consteval Reason(const char* name) : index_(IndexOf(name)) {
+    if (index_ == kNone) throw "not in the table of reasons";
   }
   // For names known at run time only; nothing if it is not in the table.
   static constexpr std::optional<Reason> Find(std::string_view name) {
-    const ReasonRow* const row = RowNamed(name);
-    if (row == nullptr) return std::nullopt;
-    return Reason(row);
+    const size_t index = IndexOf(name);
+    if (index == kNone) return std::nullopt;
+    return Reason(index);
   }
 
-  std::string name() const { return std::string(row_->name); }
-  absl::StatusCode code() const { return row_->code; }
-  bool retry_later() const { return (row_->flags & kRetryLater) != 0; }
+  std::string name() const { return std::string(row().name); }
+  absl::StatusCode code() const { return row().code; }
+  bool retry_later() const { return (row().flags & kRetryLater) != 0; }
 
  private:
-  explicit constexpr Reason(const ReasonRow* row) : row_(row) {}
-  static constexpr const ReasonRow* RowNamed(std::string_view name) {
-    for (const ReasonRow& row : kReasons) {
-      if (row.name == name) return &row;
-    }
-    return nullptr;
-  }
+  static constexpr size_t kNone = std::string_view::npos;
 
-  const ReasonRow* row_;
+  explicit constexpr Reason(size_t index) : index_(index) {}
+  // Not a pointer: gcc 12 cannot compare one in a constant expression when
+  // undefined behaviour is instrumented.
+  static constexpr size_t IndexOf(std::string_view name) {
+    for (size_t i = 0; i < std::size(kReasons); ++i) {
+      if (kReasons[i].name == name) return i;
+    }
+    return kNone;
+  }
+  const ReasonRow& row() const { return kReasons[index_]; }
+
+  size_t index_;
 };
 
 // The status codes that broker.proto lists for `rpc`, OK included, as bits.
