@@ -1,6 +1,5 @@
 """Waiting for conditions; processes that end with the test."""
 
-import ctypes
 import signal
 import socket
 import subprocess
@@ -33,15 +32,13 @@ def accepts(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
-
-
 def start(arguments, **options):
     """A child that gets SIGTERM when this process dies, however it dies."""
+    # Not by preexec_fn: that forks, and a fork among gRPC's threads waits for
+    # them, or leaves the child with locks that nobody will release.
     return subprocess.Popen(
-        arguments, preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG,
-                                                  signal.SIGTERM), **options)
+        ["/usr/bin/setpriv", "--pdeathsig", "TERM", "--", *arguments],
+        **options)
 
 
 def end(process, sig=signal.SIGTERM, seconds=30):
