@@ -266,12 +266,16 @@ void Shard::AddTo(const SnapshotRequest& request, Instant now,
     return request.target.empty() ||
            conn.pool->target()->name() == request.target;
   };
+  const IdCodec ids = [this] {
+    MutexLock lock(&mu_);
+    return state_.ids;
+  }();
   AddTargets(request, now, snapshot);
   if (request.connections) {
     AddRows(&mu_, state_.connections, &snapshot->connections,
             [&](const ConnRecord& conn, std::vector<ConnectionRow>* page) {
               if (!conn.gone && wanted(conn)) {
-                page->push_back(RowOf(conn, state_.ids, now));
+                page->push_back(RowOf(conn, ids, now));
               }
             });
   }
@@ -279,7 +283,7 @@ void Shard::AddTo(const SnapshotRequest& request, Instant now,
     AddRows(&mu_, state_.leases, &snapshot->leases,
             [&](const Lease& lease, std::vector<LeaseRow>* page) {
               if (wanted(*lease.conn)) {
-                page->push_back(RowOf(lease, state_.ids, now));
+                page->push_back(RowOf(lease, ids, now));
               }
             });
   }
