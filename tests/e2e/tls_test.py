@@ -230,7 +230,7 @@ class ClientCertificateTest(TlsTest):
         self.assertEqual(current(), 1)
         replace(self.identity.key, self.authority.cert)
         wait.until(lambda: current() == 0, "the bad file is noticed", 30)
-        self.assertIn("those before stay in use", self.server.log())
+        self.assertIn("the previous ones stay in use", self.server.log())
         self.assertEqual(self.who(), "SUCCESS CN=alice")
         self.show("bob")
         wait.until(lambda: current() == 1, "the good ones are", 30)
