@@ -69,8 +69,7 @@ bool WasNotProcessed(Verdict verdict) {
 }
 
 ErrorPtr RefusedByTls(const std::string& target, const CallResult& result) {
-  return MakeError(StatusCode::kUnavailable, "TLS_FAILED",
-                   absl::StrCat(target, ": ", result.message));
+  return MakeError("TLS_FAILED", absl::StrCat(target, ": ", result.message));
 }
 
 ErrorPtr ResetByUpstream(const std::string& target, const CallResult& result) {
@@ -81,7 +80,7 @@ ErrorPtr ResetByUpstream(const std::string& target, const CallResult& result) {
 }
 
 ErrorPtr NotHttp(const std::string& target, const CallResult& result) {
-  return MakeError(StatusCode::kInternal, "PROTOCOL_ERROR",
+  return MakeError("PROTOCOL_ERROR",
                    absl::StrCat(target, ": ", result.message));
 }
 

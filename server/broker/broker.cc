@@ -54,7 +54,7 @@ void FillAddress(const upstream::AddressRow& row, Instant now,
 
 ErrorPtr UnknownTarget(const std::string& target) {
   ErrorPtr error =
-      MakeError(absl::StatusCode::kNotFound, "TARGET_UNKNOWN",
+      MakeError("TARGET_UNKNOWN",
                 absl::StrCat(target,
                              " is not configured, and nothing was asked of it "
                              "(or it was forgotten)"));

@@ -218,7 +218,7 @@ ErrorPtr Exchange::ErrorOfResult() const {
       break;
     case CallError::kTimeout:
       error = MakeError(
-          StatusCode::kDeadlineExceeded, "UPSTREAM_TIMEOUT",
+          "UPSTREAM_TIMEOUT",
           absl::StrCat(target, ": no complete answer in ",
                        ToSeconds(terms_.deadline - terms_.context.arrival),
                        " s"));
@@ -235,7 +235,7 @@ ErrorPtr Exchange::ErrorOfResult() const {
       error = RefusedByTls(target, result);
       break;
     case CallError::kResponseTooLarge:
-      error = MakeError(StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",
+      error = MakeError("RESPONSE_TOO_LARGE",
                         absl::StrCat(target, ": the body is longer than ",
                                      terms_.settings.max_body_bytes, " bytes"));
       break;

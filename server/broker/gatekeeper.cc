@@ -85,8 +85,7 @@ ErrorPtr Gatekeeper::OverQuota(RpcMethod rpc, const IdentityPtr& who,
                                int64_t most, Duration retry_after) {
   Audit(Denial::kQuota, rpc, who, to);
   ErrorPtr error = MakeError(
-      absl::StatusCode::kResourceExhausted, "QUOTA",
-      absl::StrCat("the policy's ", std::string(limit), " is ", most));
+      "QUOTA", absl::StrCat("the policy's ", std::string(limit), " is ", most));
   error->metadata.emplace_back("limit", limit);
   error->metadata.emplace_back("value", absl::StrCat(most));
   error->retry_after = retry_after;

@@ -97,10 +97,9 @@ ErrorPtr Overload::Refuse(Shed why, int64_t limit) {
   static constexpr const char* kWhats[kSheds.size()] = {
       "memory is above ", "calls are at ",
       "the caller leaves its answers unread; in memory there may be "};
-  ErrorPtr error =
-      MakeError(absl::StatusCode::kResourceExhausted, "OVERLOADED",
-                absl::StrCat("the broker is overloaded: ", kWhats[index], limit,
-                             why == Shed::kCalls ? "" : " bytes"));
+  ErrorPtr error = MakeError(
+      "OVERLOADED", absl::StrCat("the broker is overloaded: ", kWhats[index],
+                                 limit, why == Shed::kCalls ? "" : " bytes"));
   error->metadata.emplace_back("limit", kSheds[index]);
   error->retry_after = kRetryAfter;
   return error;

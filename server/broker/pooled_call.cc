@@ -317,8 +317,7 @@ ErrorPtr PooledCall::EndedError() const {
     draining.reason = pool::RejectReason::kShutdown;
     return FromRejection(terms_.key.target, draining);
   }
-  return MakeError(absl::StatusCode::kCancelled, "CANCELLED",
-                   "the caller is gone");
+  return MakeError("CANCELLED", "the caller is gone");
 }
 
 void PooledCall::Complete(ErrorPtr error) {

@@ -302,8 +302,7 @@ void Session::DoFinish(State before) {
   ErrorPtr error;
   if (before == State::kEnding) error = Draining();
   if (before == State::kCancelled) {
-    error = MakeError(absl::StatusCode::kCancelled, "CANCELLED",
-                      "the caller is gone");
+    error = MakeError("CANCELLED", "the caller is gone");
   }
   transport_->Finish(std::move(error));
 }

@@ -19,8 +19,7 @@ constexpr int64_t kErrorBytes = 384;
 constexpr Duration kSearchInterval = std::chrono::milliseconds(100);
 
 ErrorPtr OverLimit(std::string message) {
-  ErrorPtr error = MakeError(absl::StatusCode::kResourceExhausted, "QUOTA",
-                             std::move(message));
+  ErrorPtr error = MakeError("QUOTA", std::move(message));
   error->retry_after = std::chrono::milliseconds(50);
   return error;
 }

@@ -335,7 +335,7 @@ void StreamCall::Expire() {
   }
   if (!Claim(Stage::kAsking) && !Claim(Stage::kAnswering)) return;
   Complete(MakeError(
-      absl::StatusCode::kDeadlineExceeded, "CALLER_TIMEOUT",
+      "CALLER_TIMEOUT",
       absl::StrCat("the caller did not send its request, or did "
                    "not take the whole answer, in ",
                    ToSeconds(terms_.deadline - terms_.context.arrival), " s")));

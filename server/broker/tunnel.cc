@@ -12,7 +12,6 @@
 namespace hotline::server {
 namespace {
 
-using absl::StatusCode;
 using upstream::CallError;
 using upstream::Verdict;
 
@@ -76,7 +75,7 @@ ErrorPtr TunnelCall::CheckLease(const pool::CallStart& start) {
   // The policy is asked about the connection of the lease.
   key.options = start.key->options;
   if (start.key->mode != pool::Mode::kExclusive) {
-    return MakeError(StatusCode::kFailedPrecondition, "LEASE_NOT_EXCLUSIVE",
+    return MakeError("LEASE_NOT_EXCLUSIVE",
                      "a tunnel needs a lease with MODE_EXCLUSIVE");
   }
   if (auto bad = ValidateUpgrade(open_, key.target, &url_)) {
@@ -84,7 +83,7 @@ ErrorPtr TunnelCall::CheckLease(const pool::CallStart& start) {
   }
   const auto facts = parts_->upstream->Describe(start.handle);
   if (facts != nullptr && facts->protocol == "h2") {
-    return MakeError(StatusCode::kFailedPrecondition, "ALPN_MISMATCH",
+    return MakeError("ALPN_MISMATCH",
                      absl::StrCat(key.target,
                                   ": the lease's connection speaks h2; only "
                                   "http/1.1 can be upgraded"));
@@ -232,7 +231,7 @@ bool TunnelCall::MayRetry(Instant now) const {
 
 ErrorPtr TunnelCall::UpgradeRefused() const {
   ErrorPtr error = MakeError(
-      StatusCode::kFailedPrecondition, "UPGRADE_REFUSED",
+      "UPGRADE_REFUSED",
       absl::StrCat(terms_.key.target, ": the upgrade was answered with ",
                    refused_with_, ", not 101"));
   error->metadata.emplace_back("status", absl::StrCat(refused_with_));
@@ -245,12 +244,12 @@ ErrorPtr TunnelCall::ErrorOfResult() const {
   const std::string& target = terms_.key.target;
   ErrorPtr error;
   if (idle_) {
-    error = MakeError(StatusCode::kDeadlineExceeded, "IDLE_TIMEOUT",
-                      absl::StrCat(target, ": nothing passed for ",
-                                   ToSeconds(idle_timeout_), " s"));
+    error =
+        MakeError("IDLE_TIMEOUT", absl::StrCat(target, ": nothing passed for ",
+                                               ToSeconds(idle_timeout_), " s"));
   } else if (late_ || result.error == CallError::kTimeout) {
     error = MakeError(
-        StatusCode::kDeadlineExceeded, "UPSTREAM_TIMEOUT",
+        "UPSTREAM_TIMEOUT",
         absl::StrCat(
             target, ": the tunnel was not ", late_ ? "open" : "over", " after ",
             ToSeconds(terms_.deadline - terms_.context.arrival), " s"));

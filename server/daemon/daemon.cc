@@ -2,7 +2,6 @@
 
 #include <malloc.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -24,13 +23,6 @@
 
 namespace hotline::server {
 namespace {
-
-FileStamp StampOf(const std::string& path) {
-  struct stat info;
-  if (path.empty() || stat(path.c_str(), &info) != 0) return {};
-  return {info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec,
-          info.st_ino};
-}
 
 void LogLeak(const pool::HostPoolKey& key, pool::ConnId conn,
              const pool::Holder& holder, Duration age) {
@@ -87,7 +79,7 @@ std::vector<std::pair<std::string, UpstreamFigures>> UpstreamFiguresOf(
 Daemon::Daemon(std::string config_path,
                std::shared_ptr<const Settings> settings)
     : config_path_(std::move(config_path)),
-      stamp_(StampOf(config_path_)),
+      stamp_(FileStamp::Of(config_path_)),
       started_(settings),
       current_(settings),
       instance_(DrawInstance()),
@@ -245,7 +237,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
       HOTLINE_LOG(kInfo, "draining", {{"signal", strsignal(signal)}});
       return;
     }
-    if (signal == SIGHUP || !(StampOf(config_path_) == stamp_)) Reload();
+    if (signal == SIGHUP || !(FileStamp::Of(config_path_) == stamp_)) Reload();
     RefreshTlsFiles();
     TrimMemory();
     warm_->Save(MonotonicNow());
@@ -287,7 +279,7 @@ void Daemon::Reload() {
     HOTLINE_LOG(kWarning, "nothing to reload: started without --config");
     return;
   }
-  stamp_ = StampOf(config_path_);
+  stamp_ = FileStamp::Of(config_path_);
   auto loaded = LoadConfig(config_path_, /*cores=*/0, ChecksOfStart());
   absl::Status status = loaded.status();
   if (status.ok()) {

@@ -21,6 +21,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "base/file_stamp.h"
 #include "base/mutex.h"
 #include "pool/pool.h"
 #include "server/broker/broker.h"
@@ -54,14 +55,6 @@ class CurrentSettings {
  private:
   mutable Mutex mu_;
   std::shared_ptr<const Settings> settings_ ABSL_GUARDED_BY(mu_);
-};
-
-// Identifies a version of a file. With the inode, because a ConfigMap is
-// updated by pointing a link to another file.
-struct FileStamp {
-  int64_t mtime_ns = 0;
-  uint64_t inode = 0;
-  friend bool operator==(const FileStamp&, const FileStamp&) = default;
 };
 
 class Daemon {
