@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <ostream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -833,8 +834,21 @@ TEST(TlsServerBytesTest, CorruptedHelloNeverSucceeds) {
   }
 }
 
+// The offsets in `flight` of the second byte of a record's version, which no
+// signature covers and receivers may ignore (RFC 5246 appendix E.1, RFC 8446
+// 5.1).
+std::set<size_t> MinorVersions(std::string_view flight) {
+  std::set<size_t> offsets;
+  for (size_t at = 0; at + 5 <= flight.size();) {
+    offsets.insert(at + 2);
+    at += 5 + static_cast<uint8_t>(flight[at + 3]) * 256 +
+          static_cast<uint8_t>(flight[at + 4]);
+  }
+  return offsets;
+}
+
 TEST_P(TlsServerTest, CorruptedSecondFlightNeverSucceeds) {
-  for (size_t i = 0;; i += 37) {
+  for (size_t i = 0;; ++i) {
     TlsCaller caller(Caller(GetParam()));
     const auto server = MakeServer();
     std::string answer;
@@ -842,6 +856,7 @@ TEST_P(TlsServerTest, CorruptedSecondFlightNeverSucceeds) {
               TlsResult::kWantInput);
     std::string finish = caller.Step(answer);
     if (i >= finish.size()) break;
+    if (MinorVersions(finish).contains(i)) continue;
     finish[i] = static_cast<char>(finish[i] ^ 0x55);
     answer.clear();
     const TlsResult result = Give(server.get(), finish, &answer);
