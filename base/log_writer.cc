@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <mutex>
 #include <utility>
 
 namespace hotline {
@@ -99,12 +98,11 @@ void LogWriter::Run() {
   }
 }
 
-bool LogWriter::TakeBatch(std::string* batch,
-                          uint64_t* missing) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  std::unique_lock<std::mutex> lock(mu_.native());
+bool LogWriter::TakeBatch(std::string* batch, uint64_t* missing) {
+  MutexLock lock(&mu_);
   while (queued_.empty() && !stopping_) {
     idle_ = true;
-    wake_.wait(lock);
+    lock.Wait(&wake_);
   }
   idle_ = false;
   if (queued_.empty()) return false;

@@ -3,9 +3,11 @@
 #ifndef HOTLINE_BASE_MUTEX_H_
 #define HOTLINE_BASE_MUTEX_H_
 
+#include <condition_variable>
 #include <mutex>
 
 #include "absl/base/thread_annotations.h"
+#include "base/time.h"
 
 namespace hotline {
 
@@ -18,11 +20,9 @@ class ABSL_LOCKABLE Mutex {
   void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mu_.lock(); }
   void Unlock() ABSL_UNLOCK_FUNCTION() { mu_.unlock(); }
 
-  // For std::condition_variable, in the places that are allowed to wait
-  // (start-up, shut-down, tests).
-  std::mutex& native() { return mu_; }
-
  private:
+  friend class MutexLock;
+
   std::mutex mu_;
 };
 
@@ -35,6 +35,20 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   ~MutexLock() ABSL_UNLOCK_FUNCTION() { mu_->Unlock(); }
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;
+
+  // Unlocks until `changed` is notified, or `when` comes; may return early.
+  //
+  //   while (queue_.empty()) lock.Wait(&changed_);
+  void Wait(std::condition_variable* changed) {
+    std::unique_lock<std::mutex> lock(mu_->mu_, std::adopt_lock);
+    changed->wait(lock);
+    lock.release();
+  }
+  void WaitUntil(std::condition_variable* changed, Instant when) {
+    std::unique_lock<std::mutex> lock(mu_->mu_, std::adopt_lock);
+    changed->wait_until(lock, when);
+    lock.release();
+  }
 
  private:
   Mutex* const mu_;

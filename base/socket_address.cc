@@ -1,13 +1,10 @@
 #include "base/socket_address.h"
 
-#include <arpa/inet.h>
-#include <sys/un.h>
-
+#include <algorithm>
+#include <array>
 #include <charconv>
-#include <cstring>
 
-#include "absl/strings/str_cat.h"
-#include "base/url.h"
+#include "base/ip_address.h"
 
 namespace hotline {
 namespace {
@@ -23,51 +20,23 @@ std::optional<int> ParseDecimal(std::string_view text, int most) {
   return value;
 }
 
-std::optional<in_addr> ParseIpv4(const std::string& text) {
-  in_addr address;
-  if (inet_pton(AF_INET, text.c_str(), &address) != 1) return std::nullopt;
-  return address;
+// An IPv4 range in its own form even where it is written as an IPv6 one
+// (::ffff:10.0.0.0/104).
+std::optional<IpRange> ParseRange(std::string_view text) {
+  constexpr std::array<uint8_t, 12> kMapped = {0, 0, 0, 0, 0,    0,
+                                               0, 0, 0, 0, 0xff, 0xff};
+  auto range = IpRange::Parse(text);
+  if (!range || !range->base.v6 || range->prefix < 96) return range;
+  const auto& bytes = range->base.bytes;
+  if (!std::equal(kMapped.begin(), kMapped.end(), bytes.begin())) return range;
+  return IpRange{IpAddress::V4(bytes[12], bytes[13], bytes[14], bytes[15]),
+                 range->prefix - 96};
 }
 
-std::optional<in6_addr> ParseIpv6(const std::string& text) {
-  in6_addr address;
-  if (inet_pton(AF_INET6, text.c_str(), &address) != 1) return std::nullopt;
-  return address;
-}
-
-bool IsLoopback(const in_addr& address) {
-  return ntohl(address.s_addr) >> 24 == 127;
-}
-
-bool IsLoopback(const in6_addr& address) {
-  if (IN6_IS_ADDR_V4MAPPED(&address)) return address.s6_addr[12] == 127;
-  return IN6_IS_ADDR_LOOPBACK(&address);
-}
-
-bool AllDigits(std::string_view text) {
-  return text.find_first_not_of("0123456789") == std::string_view::npos;
-}
-
-// A block of addresses, all of them as IPv6: IPv4 ones are mapped.
-struct Block {
-  in6_addr base{};
-  int prefix = 128;
-
-  bool v4() const { return IN6_IS_ADDR_V4MAPPED(&base) && prefix >= 96; }
-};
-
-std::optional<Block> ParseBlock(const std::string& text) {
-  const size_t slash = text.find('/');
-  const std::string host = text.substr(0, slash);
-  const auto v4 = ParseIpv4(host);
-  const auto v6 = ParseIpv6(v4 ? "::ffff:" + host : host);
-  if (!v6) return std::nullopt;
-  Block block{*v6};
-  if (slash == std::string::npos) return block;
-  const auto bits = ParseDecimal(text.substr(slash + 1), v4 ? 32 : 128);
-  if (!bits) return std::nullopt;
-  block.prefix = v4 ? 96 + *bits : *bits;
-  return block;
+bool IsLoopback(std::string_view address) {
+  const auto plain = ParseRange(address);
+  if (!plain->base.v6) return plain->base.bytes[0] == 127;
+  return plain->base == IpAddress::Parse("::1");
 }
 
 }  // namespace
@@ -76,25 +45,23 @@ std::optional<SocketAddress> ParseSocketAddress(std::string_view text,
                                                 int default_port) {
   SocketAddress out;
   std::string_view rest;
+  bool v6 = true;
   if (text.starts_with('[')) {
     const size_t end = text.find(']');
     if (end == std::string_view::npos) return std::nullopt;
     out.host = text.substr(1, end - 1);
     rest = text.substr(end + 1);
-    const auto address = ParseIpv6(out.host);
-    if (!address) return std::nullopt;
-    out.loopback = IsLoopback(*address);
-  } else if (const auto bare = ParseIpv6(std::string(text));
-             bare && default_port >= 0) {
+  } else if (const auto bare = IpAddress::Parse(text);
+             bare && bare->v6 && default_port >= 0) {
     out.host = text;
-    out.loopback = IsLoopback(*bare);
   } else {
     out.host = text.substr(0, text.find(':'));
     rest = text.substr(out.host.size());
-    const auto address = ParseIpv4(out.host);
-    if (!address) return std::nullopt;
-    out.loopback = IsLoopback(*address);
+    v6 = false;
   }
+  const auto address = IpAddress::Parse(out.host);
+  if (!address || address->v6 != v6) return std::nullopt;
+  out.loopback = IsLoopback(out.host);
   if (rest.empty()) {
     if (default_port < 0) return std::nullopt;
     out.port = default_port;
@@ -107,77 +74,23 @@ std::optional<SocketAddress> ParseSocketAddress(std::string_view text,
   return out;
 }
 
-std::string CheckGrpcListener(const std::string& text, bool* reachable) {
-  *reachable = false;
-  if (text.starts_with("unix:")) {
-    if (!text.starts_with("unix:///") || text.size() < 9) {
-      return "a Unix socket is written unix:///path";
-    }
-    const size_t length = text.size() - std::strlen("unix://");
-    constexpr size_t kMost = sizeof(sockaddr_un::sun_path) - 1;
-    if (length > kMost) {
-      return absl::StrCat("the socket's path has ", length,
-                          " bytes, more than the system's ", kMost);
-    }
-    return "";
-  }
-  const auto address = ParseSocketAddress(text);
-  if (!address) {
-    return "must be a numeric address and a port such as 127.0.0.1:50051 or "
-           "[::1]:50051, or unix:///path";
-  }
-  *reachable = !address->loopback;
-  return "";
-}
-
 bool IsIpAddress(const std::string& text) {
-  return ParseIpv4(text).has_value() || ParseIpv6(text).has_value();
+  return IpAddress::Parse(text).has_value();
 }
 
 std::string CheckAddressRange(const std::string& text) {
-  return ParseBlock(text) ? "" : "not a CIDR (10.0.0.0/8) or an address";
+  return IpRange::Parse(text) ? "" : "not a CIDR (10.0.0.0/8) or an address";
 }
 
 bool RangeHolds(const std::string& range, const std::string& address) {
-  const auto block = ParseBlock(range);
-  const auto one = ParseBlock(address);
-  if (!block || !one || block->v4() != one->v4()) return false;
-  for (int bit = 0; bit < block->prefix; ++bit) {
-    const int differ =
-        block->base.s6_addr[bit / 8] ^ one->base.s6_addr[bit / 8];
-    if ((differ >> (7 - bit % 8) & 1) != 0) return false;
-  }
-  return true;
+  const auto block = ParseRange(range);
+  const auto one = ParseRange(address);
+  return block && one && block->Contains(one->base);
 }
 
 std::string CanonicalAddress(const std::string& text) {
-  const auto one = ParseBlock(text);
-  if (!one) return text;
-  char out[INET6_ADDRSTRLEN];
-  if (one->v4()) {
-    return inet_ntop(AF_INET, one->base.s6_addr + 12, out, sizeof out);
-  }
-  return inet_ntop(AF_INET6, &one->base, out, sizeof out);
-}
-
-std::string CheckEgressRule(const std::string& text) {
-  const size_t slash = text.find('/');
-  const std::string host = text.substr(0, slash);
-  const bool v4 = ParseIpv4(host).has_value();
-  const bool v6 = ParseIpv6(host).has_value();
-  if (slash != std::string::npos) {
-    const auto bits = ParseDecimal(text.substr(slash + 1), v4 ? 32 : 128);
-    if ((v4 || v6) && bits) return "";
-    return "not a CIDR such as 10.0.0.0/8";
-  }
-  if (v4 || v6) return "";
-  const std::string name = host.starts_with("*.") ? host.substr(2) : host;
-  // What ends in a number is an address gone wrong, not a name.
-  if (IsDnsName(name) && !AllDigits(name.substr(name.rfind('.') + 1))) {
-    return "";
-  }
-  return "not a CIDR (10.0.0.0/8), an address, or a host pattern "
-         "(*.example.com)";
+  const auto one = ParseRange(text);
+  return one ? one->base.ToString() : text;
 }
 
 }  // namespace hotline

@@ -41,6 +41,15 @@ void AppendEscaped(std::string* out, std::string_view text, Escape how,
 // `text` as kLine; for the output of a command, a page, a message.
 std::string Printable(std::string_view text);
 
+// `text` without the spaces and tabs at either end, which belong to no HTTP
+// field's value (RFC 9110, 5.5).
+inline std::string_view Trimmed(std::string_view text) {
+  constexpr std::string_view kBlank = " \t";
+  const size_t first = text.find_first_not_of(kBlank);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+}
+
 // How many bytes at the end of `text` (3 at most) depend on what follows them:
 // the beginning of a character, or a \r. For text that arrives in pieces.
 size_t UnfinishedEnd(std::string_view text);

@@ -39,7 +39,7 @@ class Dialler final : public pool::TransportEvents {
     upstream_->Close(id, established.handle, pool::CloseReason::kIdle);
   }
   void DialFailed(pool::ConnId, const pool::DialError& error,
-                  const pool::DialTimings&, Instant) override {
+                  Instant) override {
     std::fprintf(stderr, "%s: %s\n", error.reason, error.message.c_str());
     ++failed_;
     Ended();

@@ -12,7 +12,7 @@
 namespace hotline::upstream {
 namespace {
 
-class Ignore final : public CodecEvents {
+class Ignore final : public CodecEvents, public Http2Events {
  public:
   void OnHead(StreamId, int, std::vector<Header> headers) override {
     benchmark::DoNotOptimize(headers.data());
@@ -80,7 +80,7 @@ void Address(std::string* frames, size_t from, StreamId id) {
 void Exchange(benchmark::State& state, const Request& request,
               size_t body_bytes) {
   Ignore events;
-  const auto codec = MakeHttp2Codec(&events, "https");
+  const auto codec = MakeHttp2Codec(&events, &events, "https");
   // SETTINGS with windows of 2^31 - 1, the same for the connection, and an
   // acknowledgement of ours.
   codec->Feed(

@@ -1,5 +1,5 @@
-// What the pool itself costs: nothing but pool/, on a transport that answers
-// from inside the call. Time is read once, outside: the pool is told it.
+// The cost of the pool itself, with a transport that answers from inside the
+// call. The clock is read once, outside.
 //
 //   P1  AcquireRelease/...       one thread, one idle HTTP/1.1 connection:
 //                                Acquire is granted by value, Release puts the
@@ -7,19 +7,19 @@
 //   P2  OnTwoTargets/threads:2   the same on two threads, each with a target
 //                                of its own in a shard of its own. Compare
 //                                items_per_second with threads:1.
-//   P3  KnownTargets/N           the same, round 64 hot targets among N known
-//                                ones; IdleConnections/N: on one target with N
-//                                idle connections; Waiters/N: one connection
-//                                and N in line for it: a Release that hands it
-//                                to the first, who joins the end of the line
-//                                again.
+//   P3  KnownTargets/N           the same, in turn on 64 busy targets among N
+//                                known ones; IdleConnections/N: on one target
+//                                with N idle connections; Waiters/N: one
+//                                connection and N waiters: a Release grants it
+//                                to the first, which then joins the end of the
+//                                line again.
 //
-//   TwoMutexRounds is the part of it that is locking alone.
+//   TwoMutexRounds is the locking alone.
 //
 // One item is one pair of Acquire and Release. Run it on an idle machine, with
 //   bazel run //bench:pool_bench -- --benchmark_repetitions=9
 //       --benchmark_enable_random_interleaving=true
-// and take the medians; on a busy machine, the minimum says more.
+// and take the medians; on a busy machine, take the minimum.
 #include <cstdlib>
 #include <future>
 #include <memory>
@@ -36,7 +36,7 @@ namespace {
 
 constexpr Instant kNow{std::chrono::hours(1000)};
 
-// Dials at once; closes at once; never wakes.
+// Dials and closes at once; never ticks.
 class InstantTransport final : public Transport {
  public:
   void set_events(TransportEvents* events) { events_ = events; }
@@ -56,7 +56,7 @@ class InstantTransport final : public Transport {
   TransportEvents* events_ = nullptr;
 };
 
-// Keeps what it was granted.
+// Stores its grant.
 class Caller final : public Waiter {
  public:
   void OnGrant(const Grant& grant) override {
@@ -69,8 +69,8 @@ class Caller final : public Waiter {
   Caller** granted = nullptr;
 };
 
-struct World {
-  explicit World(int connections) {
+struct Fixture {
+  explicit Fixture(int connections) {
     PoolConfig config;
     config.max_connections = connections;
     config.max_dials = connections;
@@ -85,8 +85,8 @@ struct World {
     transport.set_events(pool.get());
   }
 
-  // Leaves a connection to the target idle.
-  LeaseId Heat(const HostPoolKey& key) {
+  // Makes a connection to the target and returns a lease on it.
+  LeaseId LeaseNew(const HostPoolKey& key) {
     Caller caller;
     Caller* granted = nullptr;
     caller.granted = &granted;
@@ -122,7 +122,7 @@ void Pair(Pool& pool, const AcquireRequest& request) {
   pool.Release(result.grant.lease, Outcome::kOk, kNow);
 }
 
-// What the machine takes for the locking alone: the floor of a pair.
+// The locking alone, a lower bound for a pair.
 void TwoMutexRounds(benchmark::State& state) {
   Mutex mu;
   for (auto _ : state) {
@@ -134,40 +134,40 @@ void TwoMutexRounds(benchmark::State& state) {
 BENCHMARK(TwoMutexRounds);
 
 void AcquireRelease(benchmark::State& state, Duration ttl) {
-  World world(10);
+  Fixture fixture(10);
   const HostPoolKey key = KeyOf(0);
-  world.pool->Release(world.Heat(key), Outcome::kOk, kNow);
-  AcquireRequest request = World::RequestFor(key);
+  fixture.pool->Release(fixture.LeaseNew(key), Outcome::kOk, kNow);
+  AcquireRequest request = Fixture::RequestFor(key);
   request.lease_ttl = ttl;
-  for (auto _ : state) Pair(*world.pool, request);
+  for (auto _ : state) Pair(*fixture.pool, request);
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK_CAPTURE(AcquireRelease, for_a_call, Duration(0));
 BENCHMARK_CAPTURE(AcquireRelease, with_ttl, std::chrono::seconds(30));
 
 void OnTwoTargets(benchmark::State& state) {
-  static World* world = nullptr;
+  static Fixture* fixture = nullptr;
   static HostPoolKey keys[2];
   if (state.thread_index() == 0) {
-    world = new World(10);
+    fixture = new Fixture(10);
     int found = 0;
     uint16_t first_shard = 0;
     for (int i = 0; found < 2; ++i) {
       const HostPoolKey key = KeyOf(i);
-      const LeaseId lease = world->Heat(key);
-      world->pool->Release(lease, Outcome::kOk, kNow);
+      const LeaseId lease = fixture->LeaseNew(key);
+      fixture->pool->Release(lease, Outcome::kOk, kNow);
       if (found == 1 && lease.shard == first_shard) continue;
       first_shard = lease.shard;
       keys[found++] = key;
     }
   }
   const HostPoolKey& key = keys[state.thread_index() & 1];
-  AcquireRequest request = World::RequestFor(key);
-  for (auto _ : state) Pair(*world->pool, request);
+  AcquireRequest request = Fixture::RequestFor(key);
+  for (auto _ : state) Pair(*fixture->pool, request);
   state.SetItemsProcessed(state.iterations());
   if (state.thread_index() == 0) {
-    delete world;
-    world = nullptr;
+    delete fixture;
+    fixture = nullptr;
   }
 }
 BENCHMARK(OnTwoTargets)->Threads(1)->UseRealTime();
@@ -176,33 +176,33 @@ BENCHMARK(OnTwoTargets)->Threads(2)->UseRealTime();
 void KnownTargets(benchmark::State& state) {
   constexpr int kHot = 64;
   const int known = static_cast<int>(state.range(0));
-  World world(known + 1);
+  Fixture fixture(known + 1);
   std::vector<HostPoolKey> keys;
   for (int i = 0; i < known; ++i) {
     const HostPoolKey key = KeyOf(i);
-    world.pool->Release(world.Heat(key), Outcome::kOk, kNow);
-    // Spread among the others.
+    fixture.pool->Release(fixture.LeaseNew(key), Outcome::kOk, kNow);
+    // Spread evenly.
     if (i % (known / std::min(known, kHot)) == 0) keys.push_back(key);
   }
   size_t next = 0;
   for (auto _ : state) {
-    Pair(*world.pool, World::RequestFor(keys[next]));
+    Pair(*fixture.pool, Fixture::RequestFor(keys[next]));
     next = next + 1 == keys.size() ? 0 : next + 1;
   }
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(KnownTargets)->Arg(1)->Arg(64)->Arg(1000)->Arg(100'000);
 
-// A look at the clock of all shards, with nothing to do: what so many targets
-// cost while nobody calls.
+// Ticks of all shards without due timers: the cost of idle targets.
 void IdleTicks(benchmark::State& state) {
   const int known = static_cast<int>(state.range(0));
-  World world(known + 1);
+  Fixture fixture(known + 1);
   for (int i = 0; i < known; ++i) {
-    world.pool->Release(world.Heat(KeyOf(i)), Outcome::kOk, kNow);
+    fixture.pool->Release(fixture.LeaseNew(KeyOf(i)), Outcome::kOk, kNow);
   }
   for (auto _ : state) {
-    for (int i = 0; i < world.pool->shards(); ++i) world.pool->Tick(i, kNow);
+    for (int i = 0; i < fixture.pool->shards(); ++i)
+      fixture.pool->Tick(i, kNow);
   }
   state.SetItemsProcessed(state.iterations());
 }
@@ -210,50 +210,49 @@ BENCHMARK(IdleTicks)->Arg(1)->Arg(1000)->Arg(100'000);
 
 void IdleConnections(benchmark::State& state) {
   const int connections = static_cast<int>(state.range(0));
-  World world(connections);
+  Fixture fixture(connections);
   const HostPoolKey key = KeyOf(0);
   std::vector<LeaseId> leases;
-  for (int i = 0; i < connections; ++i) leases.push_back(world.Heat(key));
+  for (int i = 0; i < connections; ++i) leases.push_back(fixture.LeaseNew(key));
   for (const LeaseId& lease : leases) {
-    world.pool->Release(lease, Outcome::kOk, kNow);
+    fixture.pool->Release(lease, Outcome::kOk, kNow);
   }
-  const AcquireRequest request = World::RequestFor(key);
-  for (auto _ : state) Pair(*world.pool, request);
+  const AcquireRequest request = Fixture::RequestFor(key);
+  for (auto _ : state) Pair(*fixture.pool, request);
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(IdleConnections)->Arg(1)->Arg(100)->Arg(10'000);
 
 void Waiters(benchmark::State& state) {
   const int waiters = static_cast<int>(state.range(0));
-  World world(1);
+  Fixture fixture(1);
   const HostPoolKey key = KeyOf(0);
   Caller* granted = nullptr;
-  LeaseId lease = world.Heat(key);
+  LeaseId lease = fixture.LeaseNew(key);
   std::vector<Caller> callers(waiters);
-  AcquireRequest request = World::RequestFor(key);
+  AcquireRequest request = Fixture::RequestFor(key);
   request.deadline = kNow + std::chrono::seconds(30);
   for (Caller& caller : callers) {
     caller.granted = &granted;
     request.waiter = &caller;
-    world.pool->Acquire(request, kNow);
+    fixture.pool->Acquire(request, kNow);
   }
   for (auto _ : state) {
-    world.pool->Release(lease, Outcome::kOk, kNow);
+    fixture.pool->Release(lease, Outcome::kOk, kNow);
     lease = granted->lease;
     request.waiter = granted;
-    world.pool->Acquire(request, kNow);
+    fixture.pool->Acquire(request, kNow);
   }
   state.SetItemsProcessed(state.iterations());
-  world.pool->Shutdown(kNow);
+  fixture.pool->Shutdown(kNow);
 }
 BENCHMARK(Waiters)->Arg(1)->Arg(100)->Arg(10'000);
 
 }  // namespace
 }  // namespace hotline::pool
 
-// A second thread exists throughout, asleep: in a process with only one the C
-// library's mutexes leave their atomic instructions out, and a server never is
-// such a process.
+// A second thread sleeps throughout: in a process with a single thread the C
+// library's mutexes omit their atomic instructions, which no server can.
 int main(int argc, char** argv) {
   std::promise<void> done;
   std::thread sleeper([until = done.get_future()] { until.wait(); });

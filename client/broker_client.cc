@@ -93,8 +93,8 @@ Lease::~Lease() { GiveBack(); }
 void Lease::GiveBack() noexcept {
   if (channel_ == nullptr) return;
   const bool unwinding = std::uncaught_exceptions() > exceptions_at_birth_;
-  // An error is dropped: nobody is left to hear of it, and the lease has an
-  // end of its own.
+  // An error is dropped: no caller is left to handle it, and the lease expires
+  // by itself.
   Release(unwinding ? v1::OUTCOME_DISCARD : v1::OUTCOME_OK,
           {.timeout = channel_->options().release_timeout})
       .IgnoreError();
@@ -166,7 +166,7 @@ absl::StatusOr<Lease> BrokerClient::Acquire(v1::AcquireRequest request,
                                             CallOptions options) {
   if (request.request_id().empty()) {
     request.set_request_id(RandomId());
-    // A caller without an identity has to say whose request it is.
+    // Callers without an identity must set a client_id with it.
     if (request.holder().client_id().empty()) {
       request.mutable_holder()->set_client_id(ProcessName());
     }

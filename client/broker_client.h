@@ -1,4 +1,4 @@
-// The C++ client of Hotline's broker.
+// C++ client of Hotline's broker.
 //
 //   auto client = BrokerClient::Create({.address = "127.0.0.1:50051"});
 //   hotline::v1::ExecuteRequest request;
@@ -11,10 +11,10 @@
 //   wanted.set_target("https://api.example.com");
 //   absl::StatusOr<Lease> lease = (*client)->Acquire(wanted);
 //   if (lease.ok()) lease->Execute(request);
-//   // The destructor gives the connection back.
+//   // The destructor releases the lease.
 //
 // Every call blocks, has a deadline, and returns an absl::Status whose code is
-// the gRPC code. GetErrorInfo() tells the reason behind it.
+// the gRPC code. GetErrorInfo() returns the reason.
 #ifndef HOTLINE_CLIENT_BROKER_CLIENT_H_
 #define HOTLINE_CLIENT_BROKER_CLIENT_H_
 
@@ -34,45 +34,45 @@
 
 namespace hotline::client {
 
-// What stands behind an error status of the broker.
+// The details of an error status of the broker.
 struct ErrorInfo {
   // "QUEUE_FULL", "LEASE_EXPIRED", …: the reasons of broker.proto.
   std::string reason;
   // "hotline" for the broker's own errors.
   std::string domain;
   std::map<std::string, std::string> metadata;
-  // How long to stay away, when the broker says so.
+  // How long to wait before retrying, if the broker says so.
   std::optional<Duration> retry_after;
-  // Why the call waited, for those that ended in the queue.
+  // Why the call waited, if it ended in the queue.
   std::optional<v1::WaitExplanation> wait;
 };
 
-// Nothing when the status carries no ErrorInfo: then the gRPC library made it
-// (the broker cannot be reached, the deadline passed on the way, …).
+// nullopt if the status carries no ErrorInfo: then it comes from the gRPC
+// library (the broker cannot be reached, the deadline passed in transit, …).
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status);
 
-// Repeating what failed. Only UNAVAILABLE is ever repeated. Made by the broker
-// it means that the upstream processed nothing: every call may be repeated.
-// Made by the gRPC library it promises nothing: only calls that do no harm
-// twice are repeated (Acquire, Release, Renew, Stats, and Execute of GET, HEAD,
-// OPTIONS, TRACE, PUT, DELETE or marked idempotent), a POST never.
+// Retries of failed calls. Only UNAVAILABLE is retried. From the broker it
+// means that the upstream processed nothing: every call may be repeated. From
+// the gRPC library it promises nothing: only calls that are harmless to repeat
+// are retried (Acquire, Release, Renew, Stats, and Execute of GET, HEAD,
+// OPTIONS, TRACE, PUT, DELETE or marked idempotent), never a POST.
 struct RetryOptions {
-  // Attempts in all; 1 turns repeating off.
+  // Attempts including the first; 1 disables retries.
   int max_attempts = 3;
-  // The pause before the n-th repetition is random, up to
+  // The backoff before the n-th retry is random, up to
   // initial_backoff * 2^(n-1), at most max_backoff; never shorter than the
-  // broker's RetryInfo. A pause that does not fit into the call's deadline
-  // ends the call at once.
+  // broker's RetryInfo. If it exceeds the call's deadline, the call fails at
+  // once.
   Duration initial_backoff = std::chrono::milliseconds(50);
   Duration max_backoff = std::chrono::seconds(1);
 };
 
-// Mutual TLS, by PEM files; they are read once, by Create.
+// PEM files for mutual TLS, read once by Create.
 struct TlsOptions {
-  // The authorities the broker's certificate must come from. Required.
+  // Required. The authorities to verify the broker's certificate against.
   std::string ca_file;
-  // Who we are: our certificate with what leads to its authority, and its key.
-  // Both, or neither.
+  // The client's certificate with the chain to its authority, and its private
+  // key. Both or neither.
   std::string cert_file;
   std::string key_file;
 };
@@ -80,22 +80,22 @@ struct TlsOptions {
 struct BrokerClientOptions {
   // "host:port" or "unix:///path/to/socket".
   std::string address = "127.0.0.1:50051";
-  // Unset: without TLS, as on loopback and Unix sockets.
+  // Unset: no TLS, as on loopback and Unix sockets.
   std::optional<TlsOptions> tls = std::nullopt;
-  // For calls that name no timeout of their own. Positive.
+  // For calls that set no timeout. Positive.
   Duration default_timeout = std::chrono::seconds(30);
-  // How long a call waits for a connection to the broker, before it is sent,
-  // when there is none: a broker that restarts is back within that time, and
-  // nothing has been sent that could be processed twice. Never more than half
-  // of the time that the call has left; then the call fails. 0: fails at once.
+  // How long a call waits for a connection to the broker if there is none. A
+  // broker that restarts is back within that time, and nothing has been sent
+  // yet that could be processed twice. At most half of the call's remaining
+  // time is used; then the call fails. 0: fails at once.
   Duration connect_wait = std::chrono::seconds(1);
-  // How long a Lease's destructor may try to give the connection back.
+  // Limit on the release by a Lease's destructor.
   Duration release_timeout = std::chrono::seconds(1);
   RetryOptions retry = {};
 };
 
 struct CallOptions {
-  // From the call to its answer, repetitions included. Unset: the client's
+  // From the call to its answer, including retries. Unset: the client's
   // default_timeout.
   std::optional<Duration> timeout = std::nullopt;
   // Sent as the call's `traceparent`, which ties logs and leases to a trace.
@@ -104,18 +104,17 @@ struct CallOptions {
 
 class Channel;
 
-// A borrowed connection. Move-only; whoever holds it owes the connection back
-// and pays by destroying it.
+// A borrowed connection. Move-only; the destructor releases it.
 //
-// The destructor releases with OUTCOME_OK: the broker itself sees every byte
-// and closes what is not fit for reuse. While an exception unwinds the stack it
-// releases with OUTCOME_DISCARD instead, because what was begun on the
-// connection may have been left half done. It blocks for release_timeout at
-// most; if the broker cannot be reached, the lease ends by its time to live.
+// The destructor releases with OUTCOME_OK: the broker sees every byte and
+// closes a connection that is not fit for reuse. While an exception unwinds the
+// stack it releases with OUTCOME_DISCARD instead, because work on the
+// connection may be unfinished. It blocks for at most release_timeout; if the
+// broker cannot be reached, the lease expires after its time to live.
 //
-// Thread-compatible, as a value. Execute may be called from several threads,
-// but a lease runs one call at a time: the others get LEASE_BUSY. A Lease may
-// outlive the BrokerClient it came from.
+// Thread-compatible. Execute may be called from several threads, but a lease
+// runs one call at a time: the others get LEASE_BUSY. A Lease may outlive the
+// BrokerClient that acquired it.
 class Lease {
  public:
   Lease(Lease&& other) noexcept;
@@ -127,28 +126,27 @@ class Lease {
   // The proof of ownership: keep it out of logs. Empty after Release, Detach
   // or a move.
   const std::string& id() const { return answer_.lease().lease_id(); }
-  // The whole answer: connection, timings, why it waited, when it ends.
+  // The whole answer: connection, timings, reason for a wait, expiry.
   const v1::AcquireResponse& answer() const { return answer_; }
 
-  // Runs a request on this connection; `request.lease_id` is set for you.
+  // Runs a request on this connection; sets `request.lease_id`.
   absl::StatusOr<v1::ExecuteResponse> Execute(v1::ExecuteRequest request,
                                               CallOptions options = {}) const;
 
-  // Begins a request whose bodies pass in pieces; `head.lease_id` is set for
-  // you.
+  // Begins a request with streamed bodies; sets `head.lease_id`.
   absl::StatusOr<ExecuteStream> OpenStream(v1::ExecuteStreamHead head,
                                            CallOptions options = {}) const;
 
-  // Lets the lease live for `ttl` from now (the broker cuts it to its limit).
+  // Sets the time to live to `ttl` from now (limited by the broker).
   absl::Status Renew(Duration ttl, CallOptions options = {});
 
-  // Gives the connection back and empties this lease, whatever the answer: an
-  // error here has no second try, the time to live takes care of it.
+  // Releases the connection and empties this object even if it fails: an error
+  // cannot be retried, and the lease then expires by itself.
   absl::Status Release(v1::Outcome outcome = v1::OUTCOME_OK,
                        CallOptions options = {});
 
-  // Lets go without releasing and returns the id: the lease lives on until
-  // somebody releases it by id or its time to live ends.
+  // Empties this object without releasing, and returns the id: the lease lasts
+  // until it is released by id or expires.
   std::string Detach();
 
  private:
@@ -156,7 +154,7 @@ class Lease {
   Lease(std::shared_ptr<Channel> channel, v1::AcquireResponse answer);
   void GiveBack() noexcept;
 
-  std::shared_ptr<Channel> channel_;  // Null: nothing is owed.
+  std::shared_ptr<Channel> channel_;  // Null: empty.
   v1::AcquireResponse answer_;
   int exceptions_at_birth_ = 0;
 };
@@ -167,12 +165,12 @@ enum class Health {
   kUnknownService,
 };
 
-// A connection to one broker. Thread-safe; cheap to share, dear to make: one
-// per process is enough.
+// A connection to one broker. Thread-safe; cheap to share, expensive to create:
+// one per process suffices.
 class BrokerClient {
  public:
-  // INVALID_ARGUMENT for an address, a number or a file that cannot be meant.
-  // Does not connect: the first call does.
+  // INVALID_ARGUMENT for an invalid address, number or file. Does not connect;
+  // the first call does.
   static absl::StatusOr<std::unique_ptr<BrokerClient>> Create(
       BrokerClientOptions options);
 
@@ -181,9 +179,9 @@ class BrokerClient {
   ~BrokerClient();
 
   // Borrows a connection. A request without a request_id gets a random one, so
-  // that repeating it after a lost answer finds the lease instead of leaking
-  // it; and, where it names no holder.client_id, this process's name as that. A
-  // request_id of your own needs a client_id where callers have no identity.
+  // that a retry after a lost answer finds the lease instead of leaking it, and
+  // without a holder.client_id this process's name. A request_id of your own
+  // needs a client_id if the caller has no identity.
   absl::StatusOr<Lease> Acquire(v1::AcquireRequest request,
                                 CallOptions options = {});
 
@@ -191,17 +189,17 @@ class BrokerClient {
   absl::StatusOr<v1::ExecuteResponse> Execute(const v1::ExecuteRequest& request,
                                               CallOptions options = {});
 
-  // Opens a tunnel, on `open.lease_id` or on a connection of its own; returns
-  // when the upstream can be talked to. A timeout in `options` holds for the
-  // whole tunnel; unset, there is none but the broker's for opening it.
+  // Opens a tunnel, on `open.lease_id` or on a connection borrowed for it;
+  // returns when it is open. A timeout in `options` applies to the whole
+  // tunnel; without one, only the broker's limit on opening applies.
   absl::StatusOr<std::unique_ptr<Tunnel>> OpenTunnel(const v1::TunnelOpen& open,
                                                      CallOptions options = {});
 
-  // Begins a request whose bodies pass in pieces, in constant memory.
+  // Begins a request with streamed bodies, in constant memory.
   ExecuteStream OpenStream(const v1::ExecuteStreamHead& head,
                            CallOptions options = {});
 
-  // By id, for leases that were detached.
+  // By id, for detached leases.
   absl::StatusOr<v1::ReleaseResponse> Release(
       std::string_view lease_id, v1::Outcome outcome = v1::OUTCOME_OK,
       CallOptions options = {});
@@ -212,7 +210,7 @@ class BrokerClient {
   absl::StatusOr<v1::StatsResponse> Stats(const v1::StatsRequest& request,
                                           CallOptions options = {});
 
-  // The standard health check; `service` empty asks for the whole server.
+  // The standard health check; an empty `service` means the whole server.
   absl::StatusOr<Health> CheckHealth(std::string_view service,
                                      CallOptions options = {});
 

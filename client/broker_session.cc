@@ -2,10 +2,10 @@
 
 #include <condition_variable>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <utility>
 
+#include "base/mutex.h"
 #include "client/channel.h"
 #include "client/proto_time.h"
 #include "client/session_core.h"
@@ -13,25 +13,25 @@
 namespace hotline::client {
 namespace {
 
-// An answer that a thread waits for. (The call ends by its deadline.)
+// An answer that a thread waits for. (The call ends at its deadline.)
 template <typename T>
 class Awaited {
  public:
   void Set(absl::StatusOr<T> answer) {
-    std::lock_guard lock(mu_);
+    MutexLock lock(&mu_);
     answer_ = std::move(answer);
     set_.notify_one();
   }
   absl::StatusOr<T> Wait() {
-    std::unique_lock lock(mu_);
-    set_.wait(lock, [this] { return answer_.has_value(); });
+    MutexLock lock(&mu_);
+    while (!answer_.has_value()) lock.Wait(&set_);
     return *std::move(answer_);
   }
 
  private:
-  std::mutex mu_;
+  Mutex mu_;
   std::condition_variable set_;
-  std::optional<absl::StatusOr<T>> answer_;
+  std::optional<absl::StatusOr<T>> answer_ ABSL_GUARDED_BY(mu_);
 };
 
 // Sends one item for a lease and waits for its result, moved out by `take`.
@@ -98,7 +98,7 @@ void SessionLease::GiveBack() noexcept {
   const bool unwinding = std::uncaught_exceptions() > exceptions_at_birth_;
   const auto core = std::move(core_);
   core_ = nullptr;
-  // Nobody is left to hear of an error; the lease ends with its session.
+  // Errors are dropped; the lease ends with its session.
   core->Call(
       ReleaseItem(std::move(*answer_.mutable_lease()->mutable_lease_id()),
                   unwinding ? v1::OUTCOME_DISCARD : v1::OUTCOME_OK),
@@ -188,7 +188,7 @@ void BrokerSession::AcquireAsync(v1::AcquireRequest request,
        [core = core_, done = std::move(done)](
            absl::Status status, v1::SessionResult* result) mutable {
          if (!status.ok()) return done(std::move(status));
-         // Results are told before the end of their stream is.
+         // Results are delivered before the end of their stream.
          done(SessionLease(core, core->open_stream(),
                            std::move(*result->mutable_acquire())));
        });

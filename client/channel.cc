@@ -113,16 +113,16 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
   if (!credentials.ok()) return credentials.status();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
-  // Repeating is decided here, by the contract, and not by the library.
+  // Retries are decided here, by the contract, not by the library.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  // The broker is near: a proxy in the environment is meant for others.
+  // The broker is local: proxies in the environment do not apply.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // A broker that was restarted is found again within a second, the library's
-  // jitter of 20 % included. (The minimum is left alone: it is also how long an
-  // attempt to connect may take.)
+  // Reconnects to a restarted broker within a second, including the library's
+  // jitter of 20 %. (The minimum is not changed: it is also the time limit of
+  // an attempt to connect.)
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  // Two clients of one process are two connections.
+  // Each client of a process has a connection of its own.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return grpc::CreateCustomChannel(options.address, *credentials, arguments);
 }

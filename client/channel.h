@@ -1,5 +1,5 @@
-// The gRPC side of BrokerClient: stubs, deadlines and the loop of attempts.
-// Internal to the client library; the only header of it that sees gRPC.
+// The gRPC side of BrokerClient: stubs, deadlines and the retry loop. Internal
+// to the client library; its only header that includes gRPC.
 #ifndef HOTLINE_CLIENT_CHANNEL_H_
 #define HOTLINE_CLIENT_CHANNEL_H_
 
@@ -23,14 +23,14 @@
 
 namespace hotline::client {
 
-// INVALID_ARGUMENT for what cannot be meant.
+// INVALID_ARGUMENT for invalid options.
 absl::Status CheckOptions(const BrokerClientOptions& options);
 
-// A connection of its own, made when it is first needed.
+// A separate connection, made when first needed.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(
     const BrokerClientOptions& options);
 
-// Thread-safe. Shared by a client and the leases that came from it.
+// Thread-safe. Shared by a client and the leases that it acquired.
 class Channel {
  public:
   Channel(BrokerClientOptions options, std::shared_ptr<grpc::Channel> channel);
@@ -42,17 +42,17 @@ class Channel {
   v1::Broker::Stub& broker() { return *broker_; }
   grpc::health::v1::Health::Stub& health() { return *health_; }
 
-  // What a stream starts with: a deadline only if the call names one.
+  // The context of a stream: with a deadline only if the call sets one.
   static void PrepareStream(grpc::ClientContext& context,
                             const CallOptions& call);
 
-  // For a call that is made once.
+  // The context of a call that is not retried.
   void Prepare(grpc::ClientContext& context, const CallOptions& call) const {
     const Duration timeout = call.timeout.value_or(options_.default_timeout);
     Prepare(context, SaturatingAdd(MonotonicNow(), timeout), call);
   }
 
-  // Makes a unary call until it succeeds, must not be repeated or has no time
+  // Makes a unary call until it succeeds, must not be retried, or has no time
   // left. `attempt` is called with (ClientContext*, Response*).
   template <typename Response, typename Attempt>
   absl::StatusOr<Response> Call(const CallOptions& call, bool harmless,
@@ -61,8 +61,8 @@ class Channel {
  private:
   static void Prepare(grpc::ClientContext& context, Instant deadline,
                       const CallOptions& call);
-  // Waits until there is a connection, for `*wait` at most and no longer than
-  // half of what remains until `deadline`. Takes what it waited from `*wait`.
+  // Waits for a connection, at most for `*wait` and half of the time until
+  // `deadline`. Subtracts the time waited from `*wait`.
   void AwaitConnection(Instant deadline, Duration* wait);
   static double Random();
 

@@ -9,7 +9,7 @@
 namespace hotline::client {
 namespace {
 
-// Of one message; longer pieces are cut.
+// Size of one message; longer pieces are split.
 constexpr size_t kMostPiece = 256 << 10;
 
 }  // namespace
@@ -20,10 +20,10 @@ struct ExecuteStream::Rpc {
   std::unique_ptr<grpc::ClientReaderWriter<v1::ExecuteStreamRequest,
                                            v1::ExecuteStreamResponse>>
       stream;
-  // Of the reader.
+  // Used by the reader.
   std::optional<v1::ExecuteStreamResponseHead> head;
   std::optional<v1::ExecuteStreamResponseEnd> end;
-  std::optional<absl::Status> status;  // Once it is finished.
+  std::optional<absl::Status> status;  // Set once it is finished.
 };
 
 ExecuteStream::ExecuteStream(std::shared_ptr<Channel> channel,
@@ -36,7 +36,7 @@ ExecuteStream::ExecuteStream(std::shared_ptr<Channel> channel,
   rpc_->stream = rpc_->channel->broker().ExecuteStream(&rpc_->context);
   v1::ExecuteStreamRequest message;
   *message.mutable_head() = head;
-  rpc_->stream->Write(message);  // If it fails, so does what follows.
+  rpc_->stream->Write(message);  // If it fails, the following calls fail.
 }
 
 ExecuteStream::ExecuteStream(ExecuteStream&& other) noexcept = default;
@@ -49,7 +49,7 @@ ExecuteStream& ExecuteStream::operator=(ExecuteStream&& other) noexcept {
 ExecuteStream::~ExecuteStream() {
   if (rpc_ == nullptr || rpc_->status.has_value()) return;
   Cancel();
-  rpc_->stream->Finish();  // Nobody is left to hear of it.
+  rpc_->stream->Finish();  // No caller is left to handle an error.
 }
 
 bool ExecuteStream::Send(std::string_view piece) {

@@ -1,4 +1,4 @@
-// A request whose bodies pass in pieces, in constant memory.
+// A request with streamed bodies, in constant memory.
 //
 //   hotline::v1::ExecuteStreamHead head;
 //   head.set_url("https://api.example.com/v1/things.tar");
@@ -6,7 +6,7 @@
 //   stream.EndBody();                       // Or Send(piece), … before it.
 //   auto answer = stream.ReadHead();
 //   for (std::string piece; stream.ReadBody(&piece);) Use(piece);
-//   auto end = stream.Finish();             // Without it nothing is certain.
+//   auto end = stream.Finish();             // Confirms that it is complete.
 #ifndef HOTLINE_CLIENT_EXECUTE_STREAM_H_
 #define HOTLINE_CLIENT_EXECUTE_STREAM_H_
 
@@ -23,41 +23,40 @@ namespace hotline::client {
 class Channel;
 struct CallOptions;
 
-// Move-only; one that is destroyed before it is finished is cancelled. Every
-// call blocks, until the call's deadline at the latest.
+// Move-only; the destructor cancels an unfinished stream. All functions block,
+// at most until the call's deadline.
 //
-// Thread safety: one thread may send while another one reads; Cancel from any.
-// A body that is longer than what the ends and the network between them hold,
-// and an answer that begins before the request's end, need both threads.
+// Thread safety: one thread may send while another reads; Cancel may be called
+// from any. Two threads are needed if a body exceeds what the ends and the
+// network buffer, and the answer begins before the end of the request.
 //
-// Nothing is repeated by this side (the broker repeats what the contract lets
-// it): the caller has the body, and decides.
+// The client does not retry (the broker does, as the contract allows): the
+// caller has the body, and decides.
 class ExecuteStream {
  public:
   ExecuteStream(ExecuteStream&& other) noexcept;
   ExecuteStream& operator=(ExecuteStream&& other) noexcept;
   ~ExecuteStream();
 
-  // The next piece of the body. Blocks while nobody takes it. False: the
-  // request is over, for a reason that Finish knows; an upstream may well
-  // answer without having read all.
+  // The next piece of the body. Blocks until it is taken. False: the request
+  // has ended, and Finish returns the reason; an upstream may answer without
+  // reading the whole body.
   bool Send(std::string_view piece);
-  // The body is complete. False as for Send.
+  // Marks the body as complete. False as for Send.
   bool EndBody();
 
-  // The answer's head: waits for it once, and then has it. Errors are those of
-  // Finish.
+  // The answer's head; the first call waits for it. Errors as for Finish.
   absl::StatusOr<v1::ExecuteStreamResponseHead> ReadHead();
-  // The next piece of the answer's body; false: there is no more, or the call
-  // has failed. Finish knows which.
+  // The next piece of the answer's body. False: there is no more, or the call
+  // has failed; Finish tells which.
   bool ReadBody(std::string* piece);
 
-  // Passes over what was not read of the answer, and says how the call ended:
-  // only with this the answer is known to be complete. The code of an error is
-  // the gRPC code; GetErrorInfo tells the reason.
+  // Skips the unread rest of the answer, and returns how the call ended; only
+  // OK means that the answer is complete. The code of an error is the gRPC
+  // code; GetErrorInfo returns the reason.
   absl::StatusOr<v1::ExecuteStreamResponseEnd> Finish();
 
-  // Ends the call; whoever is blocked in it comes back.
+  // Ends the call; functions blocked in it return.
   void Cancel();
 
  private:
@@ -67,7 +66,7 @@ class ExecuteStream {
   ExecuteStream(std::shared_ptr<Channel> channel,
                 const v1::ExecuteStreamHead& head, const CallOptions& options);
 
-  // Until something other than what says nothing has come; false at the end.
+  // Reads the next message that has a part; false at the end.
   bool ReadMessage(v1::ExecuteStreamResponse* message);
 
   std::unique_ptr<Rpc> rpc_;  // Null: moved from.

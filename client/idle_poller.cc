@@ -7,7 +7,7 @@ namespace hotline::client {
 namespace {
 
 constexpr Duration kInterval = std::chrono::milliseconds(200);
-// How long one look takes when there is nothing to see.
+// Duration of one poll without events.
 constexpr Duration kLook = std::chrono::milliseconds(1);
 constexpr Duration kLookWhileConnecting = std::chrono::milliseconds(100);
 
@@ -23,7 +23,7 @@ IdlePoller::IdlePoller(std::shared_ptr<grpc::Channel> channel)
 
 IdlePoller::~IdlePoller() {
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(&mu_);
     stopping_ = true;
   }
   changed_.notify_all();
@@ -36,19 +36,21 @@ void IdlePoller::StartOnce() {
 }
 
 void IdlePoller::Run() {
-  std::unique_lock lock(mu_);
-  while (!stopping_) {
-    lock.unlock();
+  for (;;) {
     const grpc_connectivity_state state =
         channel_->GetState(/*try_to_connect=*/false);
     const bool connecting = state == GRPC_CHANNEL_CONNECTING ||
                             state == GRPC_CHANNEL_TRANSIENT_FAILURE;
-    // Waiting for a change is what makes gRPC look.
+    // Waiting for a state change makes gRPC poll.
     channel_->WaitForStateChange(
         state, InFuture(connecting ? kLookWhileConnecting : kLook));
-    lock.lock();
-    if (connecting) continue;
-    changed_.wait_for(lock, kInterval, [this] { return stopping_; });
+    const Instant next =
+        MonotonicNow() + (connecting ? Duration(0) : kInterval);
+    MutexLock lock(&mu_);
+    while (!stopping_ && MonotonicNow() < next) {
+      lock.WaitUntil(&changed_, next);
+    }
+    if (stopping_) return;
   }
 }
 

@@ -1,4 +1,4 @@
-// Lets a channel notice what happens to its connection while no call runs.
+// Lets a channel notice events on its connection while no call runs.
 // Internal to the client library.
 #ifndef HOTLINE_CLIENT_IDLE_POLLER_H_
 #define HOTLINE_CLIENT_IDLE_POLLER_H_
@@ -11,29 +11,30 @@
 #include <mutex>
 #include <thread>
 
+#include "base/mutex.h"
 #include "base/time.h"
 
 namespace hotline::client {
 
-// A deadline for gRPC, on the monotonic clock, as ours are.
+// A deadline for gRPC, on the monotonic clock like Instant.
 gpr_timespec InFuture(Duration length);
 
-// gRPC's sockets are read, and its attempts to connect carried on, by the calls
-// that wait for an answer. Without one it looks every five seconds: for so long
-// a channel may believe in a connection whose broker has gone, and sends the
-// next request there. A thread looks five times a second, and all the time
-// while a connection is being made.
+// gRPC reads its sockets, and continues its attempts to connect, on the threads
+// of calls that wait for an answer. Without such a call it polls every five
+// seconds, and until then a channel may send the next request to a broker that
+// is gone. This thread polls five times a second, and continuously while a
+// connection is being made.
 //
 // StartOnce may be called from any thread.
 class IdlePoller {
  public:
   explicit IdlePoller(std::shared_ptr<grpc::Channel> channel);
-  // Takes a tenth of a second at most.
+  // Takes at most a tenth of a second.
   ~IdlePoller();
   IdlePoller(const IdlePoller&) = delete;
   IdlePoller& operator=(const IdlePoller&) = delete;
 
-  // Nothing runs before the first call is made.
+  // The thread starts with the first call.
   void StartOnce();
 
  private:
@@ -41,9 +42,9 @@ class IdlePoller {
 
   const std::shared_ptr<grpc::Channel> channel_;
   std::once_flag started_;
-  std::mutex mu_;
+  Mutex mu_;
   std::condition_variable changed_;
-  bool stopping_ = false;  // Guarded by mu_.
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };
 

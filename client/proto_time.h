@@ -1,4 +1,4 @@
-// Between our durations and protobuf's.
+// Conversions between Duration and protobuf's Duration.
 #ifndef HOTLINE_CLIENT_PROTO_TIME_H_
 #define HOTLINE_CLIENT_PROTO_TIME_H_
 
@@ -18,7 +18,7 @@ inline google::protobuf::Duration ToProto(Duration duration) {
   return proto;
 }
 
-// Saturates where nanoseconds would overflow (292 years).
+// Saturates if nanoseconds would overflow (292 years).
 inline Duration FromProto(const google::protobuf::Duration& proto) {
   constexpr int64_t kMost = Duration::max().count() / 1'000'000'000 - 1;
   return std::chrono::seconds(std::clamp(proto.seconds(), -kMost, kMost)) +

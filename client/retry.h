@@ -1,4 +1,4 @@
-// Whether and when a failed call is made again.
+// Whether and when a failed call is retried.
 #ifndef HOTLINE_CLIENT_RETRY_H_
 #define HOTLINE_CLIENT_RETRY_H_
 
@@ -15,7 +15,7 @@ namespace hotline::client {
 // The domain of the broker's own errors.
 inline constexpr std::string_view kErrorDomain = "hotline";
 
-// How long to pause before the next attempt; nothing: do not repeat.
+// The backoff before the next attempt; nullopt: do not retry.
 //   status       how the last attempt failed
 //   harmless     the call may be processed twice
 //   attempts     made so far, at least 1
@@ -25,8 +25,8 @@ std::optional<Duration> RetryPause(const absl::Status& status, bool harmless,
                                    int attempts, Duration remaining,
                                    double random, const RetryOptions& options);
 
-// Whether processing the request twice does no harm: by its method, or because
-// its sender says so.
+// Whether the request may be processed twice without harm: by its method, or
+// because it is marked idempotent.
 bool HarmlessTwice(const v1::ExecuteRequest& request);
 
 }  // namespace hotline::client

@@ -13,11 +13,11 @@
 namespace hotline::client {
 namespace {
 
-// Of one message; the broker reads up to 8 MiB.
+// Size of one message; the broker reads up to 8 MiB.
 constexpr size_t kMaxBatchBytes = 1 << 20;
 constexpr size_t kMaxBatchItems = 512;
 
-// At most `most`, also where nothing was said.
+// At most `most`, also if unset.
 google::protobuf::Duration Capped(bool said,
                                   const google::protobuf::Duration& length,
                                   Duration most) {
@@ -30,7 +30,7 @@ size_t SizeOf(const v1::SessionItem& item) {
   return size;
 }
 
-// Below min(max, initial * 2^failures), at random.
+// Random, below min(max, initial * 2^failures).
 Duration Backoff(int failures, const RetryOptions& options) {
   static thread_local absl::BitGen random;
   Duration bound = options.initial_backoff;
@@ -125,11 +125,10 @@ void SessionCore::Close() {
   }
   Tell(endings);
   if (alarm != nullptr) alarm->Cancel();
-  std::unique_lock lock(mu_.native());
-  changed_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return streams_ == 0 && !corked_;
-  });
-  lock.unlock();
+  {
+    MutexLock lock(&mu_);
+    while (streams_ != 0 || corked_) lock.Wait(&changed_);
+  }
   stub_.reset();
   channel_.reset();
 }
@@ -146,7 +145,7 @@ void SessionCore::Pump() {
       if (closed_ || queue_.empty()) return;
       if (state_ == State::kDown) {
         const Instant now = MonotonicNow();
-        // The backoff is for a broker that is there; gRPC has its own for
+        // This backoff is for a reachable broker; gRPC has its own for
         // connecting.
         if (now < open_after_ && connected()) return WakeByLocked(open_after_);
         OpenLocked(now);
@@ -195,7 +194,7 @@ SessionStream* SessionCore::TakeBatchLocked(SessionStream::Batch* batch) {
     Entry& entry = queue_.front();
     const size_t size = SizeOf(*entry->item);
     if (!batch->empty() && bytes + size > kMaxBatchBytes) break;
-    // One that is too late stays for the alarm, which is due.
+    // A call past its deadline is left to the alarm, which is due.
     if (!PrepareLocked(entry.get(), now)) break;
     bytes += size;
     batch->push_back(entry->item);
@@ -241,7 +240,7 @@ void SessionCore::LetGo(SessionStream* stream) {
 void SessionCore::OnOpened(SessionStream* stream) {
   {
     MutexLock lock(&mu_);
-    if (stream->gave_up) return;  // It is being cancelled.
+    if (stream->gave_up) return;  // Being cancelled.
     stream->opened = true;
     if (state_ == State::kConnecting) state_ = State::kUp;
     failures_ = 0;
@@ -274,7 +273,7 @@ void SessionCore::OnResults(v1::SessionResponse* response) {
       }
       entry->done(std::move(status), result);
     } else if (result->has_acquire()) {
-      // It came when nobody waited any more.
+      // Its caller no longer waits.
       auto late = std::make_unique<SessionEntry>();
       late->item = std::make_shared<v1::SessionItem>();
       late->item->mutable_release()->set_lease_id(
@@ -316,8 +315,8 @@ void SessionCore::OnClosed(SessionStream* stream, const absl::Status& status) {
     stream_ = nullptr;
     state_ = State::kDown;
     writing_ = false;
-    // Once the wait for a connection is over, the next attempt does not wait,
-    // and so tells what is wrong.
+    // Once the wait for a connection is used up, the next attempt does not
+    // wait, and so fails with the actual error.
     const bool failed = !stream->opened && !stream->gave_up;
     if (failed) ++failures_;
     open_after_ = MonotonicNow() + Backoff(failures_, options_.client.retry);

@@ -1,4 +1,4 @@
-// How calls end without an answer: their stream is lost, or their time is up.
+// Calls that end without an answer: a lost stream, or a deadline.
 #include <grpc/support/time.h>
 
 #include <algorithm>
@@ -12,10 +12,10 @@
 namespace hotline::client {
 namespace {
 
-// Deadlines are looked at no more often.
+// Deadlines are checked at most this often.
 constexpr Duration kAlarmGrain = std::chrono::milliseconds(2);
 
-// The broker has looked at nothing that it did not answer.
+// The broker has not processed the calls that it did not answer.
 bool IsDrain(const absl::Status& status) {
   const auto info = GetErrorInfo(status);
   return absl::IsUnavailable(status) && info.has_value() &&
@@ -41,7 +41,7 @@ absl::Status LeaseLost() {
                     /*written=*/false);
 }
 
-// What had been sent, and has no answer.
+// Calls that were sent and have no answer.
 void SessionCore::LoseSentLocked(const absl::Status& status, Endings* endings) {
   const bool drained = IsDrain(status);
   const absl::Status lost =
@@ -61,12 +61,12 @@ void SessionCore::LoseSentLocked(const absl::Status& status, Endings* endings) {
   sent_.clear();
 }
 
-// What had not; without a `failure` it waits for the next stream.
+// Calls that were not sent; without a `failure` they wait for the next stream.
 void SessionCore::LoseQueuedLocked(const absl::Status* failure,
                                    Endings* endings) {
   std::deque<Entry> kept;
   for (Entry& entry : queue_) {
-    if (entry->done == nullptr) continue;  // It concerned that stream only.
+    if (entry->done == nullptr) continue;  // It applied to that stream only.
     if (entry->stream != 0) {
       endings->emplace_back(std::move(entry->done), LeaseLost());
     } else if (failure != nullptr) {
@@ -93,7 +93,7 @@ void SessionCore::WakeByLocked(Instant when) {
   when = std::max(when, now + kAlarmGrain);
   if (when >= alarm_at_) return;
   alarm_at_ = when;
-  // The one before is cancelled with its object.
+  // The previous alarm is cancelled with its object.
   alarm_ = std::make_shared<grpc::Alarm>();
   alarm_->Set(
       gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
@@ -124,7 +124,7 @@ void SessionCore::OnAlarm(Instant set_for) {
   SessionStream* late = nullptr;
   {
     MutexLock lock(&mu_);
-    // A newer one is set.
+    // A newer alarm is set.
     if (closed_ || set_for != alarm_at_) return;
     alarm_at_ = kNever;
     const Instant now = MonotonicNow();
@@ -154,7 +154,7 @@ void SessionCore::ExpireLocked(Instant now, Endings* endings) {
       next = std::min(next, entry->deadline);
       continue;
     }
-    // Its answer may come yet: see OnResults.
+    // Its answer may still arrive: see OnResults.
     endings->emplace_back(std::move(entry->done), late(true));
     entry->done = nullptr;
     cancelled.push_back(id);

@@ -31,7 +31,7 @@ void SessionStream::Open(v1::Broker::Stub* stub, bool wait) {
 void SessionStream::Write(Batch batch) {
   batch_ = std::move(batch);
   for (const auto& item : batch_) {
-    // Lent: they are the entries', and taken back before request_ is touched.
+    // Owned by the entries; removed again before request_ is modified.
     request_.mutable_items()->UnsafeArenaAddAllocated(item.get());
   }
   StartWrite(&request_);
@@ -70,7 +70,7 @@ void SessionStream::OnDone(const grpc::Status& status) {
   core->OnClosed(this, MakeStatus(status.error_code(), status.error_message(),
                                   status.error_details()));
   delete this;
-  // The context, and with it this stream's hold on the channel, is gone.
+  // The context, and with it this stream's reference to the channel, is gone.
   core->OnDeleted();
 }
 

@@ -15,8 +15,8 @@ namespace hotline::client {
 
 class SessionCore;
 
-// Deletes itself when gRPC is done with it, after telling the core. Until the
-// core has called RemoveHold it may be written to.
+// Deletes itself when gRPC is done with it, after notifying the core. It may be
+// written to until the core has called RemoveHold.
 class SessionStream final
     : public grpc::ClientBidiReactor<v1::SessionRequest, v1::SessionResponse> {
  public:
@@ -24,16 +24,16 @@ class SessionStream final
 
   explicit SessionStream(std::shared_ptr<SessionCore> core);
 
-  // `wait`: until there is a connection, however long that takes; else it fails
-  // when there is none.
+  // `wait`: waits for a connection without limit; otherwise it fails if there
+  // is none.
   void Open(v1::Broker::Stub* stub, bool wait);
-  // One at a time; OnWritten of the core tells when the next may come.
+  // One at a time; the core's OnWritten allows the next.
   void Write(Batch batch);
   void Cancel() { context_.TryCancel(); }
 
-  // The core's, under its lock: threads that are about to use the stream;
-  // whether it waits for a connection, and whether that took too long; whether
-  // it was ever open; whether it is over.
+  // Owned by the core, under its lock: the number of threads about to use the
+  // stream; whether it waits for a connection, whether that took too long,
+  // whether it was ever open, whether it has ended.
   int users = 0;
   bool waits = false;
   bool gave_up = false;
@@ -52,7 +52,7 @@ class SessionStream final
   const std::shared_ptr<SessionCore> core_;
   grpc::ClientContext context_;
   v1::SessionRequest request_;
-  Batch batch_;  // What request_ points to.
+  Batch batch_;  // The items that request_ points to.
   google::protobuf::Arena arena_;
   v1::SessionResponse* response_ = nullptr;
 };

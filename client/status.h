@@ -1,4 +1,4 @@
-// gRPC's statuses as absl's, with their details kept.
+// Converts gRPC statuses to absl's, including their details.
 #ifndef HOTLINE_CLIENT_STATUS_H_
 #define HOTLINE_CLIENT_STATUS_H_
 
@@ -8,15 +8,16 @@
 
 namespace hotline::client {
 
-// A status with the given canonical code (0 is OK; what is not a known code
-// becomes UNKNOWN). `details` is a serialized google.rpc.Status, or empty.
+// A status with the given canonical code (0 is OK; unknown codes become
+// UNKNOWN). `details` is a serialized google.rpc.Status, or empty.
 absl::Status MakeStatus(int code, std::string_view message,
                         std::string_view details);
 
-// The domain of the errors that are made on this side.
+// The domain of errors made by the client.
 inline constexpr char kClientDomain[] = "hotline.client";
 
-// Such an error; `written`: whether the call may have reached the broker.
+// An error of that domain; `written`: whether the call may have reached the
+// broker.
 absl::Status LocalError(absl::StatusCode code, std::string_view reason,
                         std::string_view message, bool written);
 

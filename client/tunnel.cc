@@ -13,7 +13,7 @@
 namespace hotline::client {
 namespace {
 
-// Less than what the broker takes in one message.
+// Less than the limit of one message.
 constexpr size_t kMaxDataBytes = 256 << 10;
 
 using Stream = grpc::ClientReaderWriter<v1::TunnelRequest, v1::TunnelResponse>;
@@ -29,7 +29,7 @@ class GrpcTunnel final : public Tunnel {
     Finish().status().IgnoreError();
   }
 
-  // To be called first, once.
+  // Must be called first, once.
   absl::Status Open(const v1::TunnelOpen& open, const CallOptions& options) {
     channel_->AwaitConnection(options);
     Channel::PrepareStream(context_, options);
@@ -85,7 +85,7 @@ class GrpcTunnel final : public Tunnel {
   void Cancel() override { context_.TryCancel(); }
 
  private:
-  // The broker's next message. False: there is none.
+  // Reads the broker's next message. False: there is none.
   bool Next(v1::TunnelResponse* response) {
     if (over_) return false;
     if (!stream_->Read(response)) {
@@ -105,8 +105,8 @@ class GrpcTunnel final : public Tunnel {
   std::unique_ptr<Stream> stream_;
   v1::TunnelOpened opened_;
   v1::TunnelReceipt receipt_;
-  bool ended_ = false;  // The upstream sends no more.
-  bool over_ = false;   // The broker sends no more.
+  bool ended_ = false;  // The upstream has ended its side.
+  bool over_ = false;   // The broker has ended the stream.
   std::optional<absl::Status> status_;
 };
 

@@ -1,4 +1,4 @@
-// A tunnel through the broker: bytes both ways over a connection of its own.
+// A tunnel through the broker: bytes both ways over a dedicated connection.
 //
 //   hotline::v1::TunnelOpen open;
 //   open.set_target("tcp://redis.example.com:6379");
@@ -17,12 +17,12 @@
 
 namespace hotline::client {
 
-// Made by BrokerClient::OpenTunnel. One thread may read while another one
-// writes; Cancel may be called from any. Every other call blocks as long as the
-// tunnel does.
+// Created by BrokerClient::OpenTunnel. One thread may read while another
+// writes; Cancel may be called from any thread. All other calls block until the
+// tunnel makes progress or ends.
 //
-// The destructor cancels a tunnel that is not over; the broker then closes its
-// connection.
+// The destructor cancels a tunnel that has not ended; the broker then closes
+// its connection.
 class Tunnel {
  public:
   virtual ~Tunnel() = default;
@@ -30,22 +30,21 @@ class Tunnel {
   // The broker's first message: connection, timings, the upgrade's headers.
   virtual const v1::TunnelOpened& opened() const = 0;
 
-  // Sends `data`, in several messages if it is long. False: the tunnel is over;
-  // Finish tells why.
+  // Sends `data`, in several messages if it is long. False: the tunnel has
+  // ended; Finish returns the reason.
   virtual bool Write(std::string_view data) = 0;
-  // Nothing more will be written. The upstream is told, and may go on.
+  // Ends this side. The upstream receives the end, and may go on sending.
   virtual void CloseWrite() = 0;
 
-  // What the upstream sent next, never empty. Nothing: it has ended its side,
-  // or the tunnel is over; further calls say the same.
+  // The next bytes from the upstream, never empty. nullopt, also on further
+  // calls: it has ended its side, or the tunnel has ended.
   virtual std::optional<std::string> Read() = 0;
 
-  // How it went. Waits for the end: both sides have to end theirs, or the
-  // tunnel has to fail. What is still to be read is dropped. To be called from
-  // the thread that reads.
+  // Waits until both sides have ended or the tunnel has failed, and returns the
+  // result. Unread bytes are dropped. Call it on the thread that reads.
   virtual absl::StatusOr<v1::TunnelReceipt> Finish() = 0;
 
-  // Ends it soon: Finish returns CANCELLED.
+  // Ends the tunnel: Finish returns CANCELLED.
   virtual void Cancel() = 0;
 };
 

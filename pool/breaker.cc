@@ -12,7 +12,8 @@ bool Breaker::Counts(const DialError& error) {
     case FailureClass::kValidation:
       return true;
     case FailureClass::kTls:
-      // Cut off: the others of this class are verdicts over the peer.
+      // The peer cut the handshake off. The other reasons of this class are
+      // about its identity.
       return std::string_view(error.reason) == "TLS_FAILED";
     case FailureClass::kPolicy:
       break;
@@ -34,7 +35,7 @@ void Breaker::OnDial(Instant now) {
 bool Breaker::OnFailure(const Numbers& numbers, Instant began, Instant now) {
   if (numbers.failures <= 0) return false;
   if (open_) {
-    // One from before the trial has nothing to add.
+    // A dial from before the trial says nothing about it.
     if (trial_began_ == kNever || began < trial_began_) return false;
   } else {
     if (failures_ > 0 && began < failed_at_) return false;

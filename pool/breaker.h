@@ -1,4 +1,4 @@
-// The circuit breaker of a target: stops dialling what does not answer.
+// The circuit breaker of a target: stops dialling an upstream that is down.
 #ifndef HOTLINE_POOL_BREAKER_H_
 #define HOTLINE_POOL_BREAKER_H_
 
@@ -7,14 +7,16 @@
 
 namespace hotline::pool {
 
-// Closed, dials begin as they are wanted. After `failures` failed dials in a
-// row it opens: none begins for `open_for`. Then it is half open: one dial may
-// begin, and what becomes of it closes the breaker or opens it again.
+// While it is closed, any dial may begin. After `failures` failed dials in a
+// row it opens: no dial may begin for `open_for`. Then it is half open: one
+// dial may begin as a trial, and its result closes the breaker or opens it
+// again.
 //
-// It bars dials, never connections that are there: those are lent as ever.
+// It bars dials only: existing connections are lent as before.
 //
-// Dials that ran side by side failed once, not several times in a row, as for
-// the back-off. Not thread-safe: guarded by the shard's mutex.
+// Concurrent dials that fail count as one failure, as for DialBackoff.
+//
+// Pure: time is an argument. Not thread-safe.
 class Breaker {
  public:
   struct Numbers {
@@ -22,27 +24,27 @@ class Breaker {
     Duration open_for{0};
   };
 
-  // Whether a failure says that the upstream does not answer. A certificate
-  // that does not verify or an address that is denied says something else, and
-  // says it better than an open circuit would.
+  // Returns whether a failure means that the upstream is down. A certificate
+  // that does not verify or a denied address is a more useful error than an
+  // open circuit.
   static bool Counts(const DialError& error);
 
-  // No dial may begin now.
+  // Returns true if no dial may begin now.
   bool Bars(Instant now) const {
     return open_ && (trial_began_ != kNever || now < until_);
   }
   bool closed() const { return !open_; }
   BreakerState state(Instant now) const;
-  // When it is half open; meaningless while it is closed.
+  // When it becomes half open; meaningless while it is closed.
   Instant until() const { return until_; }
   int failures() const { return failures_; }
 
-  // A dial begins. REQUIRES: it is not barred.
+  // A dial begins. REQUIRES: !Bars(now).
   void OnDial(Instant now);
-  // One succeeded, whenever it began.
+  // A dial succeeded, whenever it began.
   void Close() { *this = Breaker(); }
-  // One that began at `began` failed in a way that counts. True: it opened, for
-  // the first time or again.
+  // A dial that began at `began` failed, and Counts. Returns true if the
+  // breaker opened, also if again.
   bool OnFailure(const Numbers& numbers, Instant began, Instant now);
 
  private:

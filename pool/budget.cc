@@ -19,7 +19,7 @@ bool Budget::TakeOrJoin(Ticket* ticket, bool holds_none) {
     ++used_;
     return true;
   }
-  (holds_none ? poor_ : rich_).PushBack(ticket);
+  (holds_none ? first_ : second_).PushBack(ticket);
   ++waiting_;
   PublishLocked();
   if (pressure() > 0) search_.store(true, std::memory_order_release);
@@ -95,7 +95,7 @@ int Budget::waiting() const {
 
 void Budget::ServeLineLocked() {
   while (waiting_ > 0 && used_ < max_) {
-    Ticket* head = poor_.empty() ? rich_.front() : poor_.front();
+    Ticket* head = first_.empty() ? second_.front() : first_.front();
     head->Unlink();
     --waiting_;
     ++used_;

@@ -1,4 +1,4 @@
-// A cap over all targets: tokens, and a fair line for those who were refused.
+// A limit over all targets: tokens, and a fair line of targets that need one.
 #ifndef HOTLINE_POOL_BUDGET_H_
 #define HOTLINE_POOL_BUDGET_H_
 
@@ -14,24 +14,25 @@ namespace hotline::pool {
 
 class Target;
 
-// One token is one connection (or one dial). It is taken before a dial begins
-// and given back when the connection is gone (when the dial has ended).
+// A token stands for one connection (or one dial). It is taken before a dial
+// begins and returned when the connection is closed (when the dial has ended).
 //
-// A target that is refused joins the line once; those that hold no connection
-// go first, then first come, first served. A token that comes free while
-// somebody waits is never free: it is reserved for the head of the line, which
-// is told by a Delivery. Who cannot use it gives it back, and so it passes on.
+// A target that is refused a token joins the line once. Targets without any
+// connection are served first, each group in order of arrival. A token that is
+// returned while targets are in line is reserved for the head of the line, by a
+// Delivery. An unused token is returned and offered to the next target in line.
 //
-// The budget also counts tokens that are about to come back (connections being
-// closed), so that no more idle connections are closed than the line can use.
+// The budget also counts the tokens that will be returned soon (connections
+// being closed), so that no more idle connections are closed than the line
+// needs.
 //
-// Thread safety: every method may be called from any thread. The lock inside is
-// a leaf: it is taken under a shard's lock and nothing is taken under it.
+// Thread safety: every method may be called from any thread. Its lock is a
+// leaf: it is taken under a shard's lock, and no lock is taken under it.
 class Budget {
  public:
   struct InLine;
 
-  // A target's place in the line. Guarded by the budget's lock.
+  // A target's place in line. Guarded by the budget's lock.
   struct Ticket : Link<InLine> {
     Ticket(int shard_in, Target* target_in)
         : shard(shard_in), target(target_in) {}
@@ -39,72 +40,72 @@ class Budget {
     Target* const target;
   };
 
-  // A token reserved for a target. Must be carried to its shard.
+  // A token reserved for a target. It must be passed on to the target's shard.
   struct Delivery {
     int shard = 0;
     Target* target = nullptr;
   };
 
-  // What an idle connection is wanted for.
+  // Whether an idle connection should be closed.
   enum class Claim : uint8_t {
-    kNo,       // Keep it.
-    kForLine,  // Somebody waits for its token.
-    kOverCap,  // The cap was lowered below what is in use.
+    kNo,
+    kForLine,  // A target in line needs its token.
+    kOverCap,  // The cap was lowered below the tokens taken.
   };
 
   explicit Budget(int max) : max_(max) {}
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 
-  // Takes a token unless there is none or somebody waits for one.
+  // Takes a token, unless there is none or a target is in line for one.
   bool TryTake();
 
-  // Takes a token, or joins the line: before those who hold something, if
-  // `holds_none`. The ticket is in no line.
+  // Takes a token, or joins the line; `holds_none`: ahead of targets that have
+  // a connection. REQUIRES: the ticket is in no line.
   bool TakeOrJoin(Ticket* ticket, bool holds_none);
 
-  // True: the ticket was in the line and has left it. False: it was not, or its
-  // Delivery is on its way.
+  // Leaves the line. Returns false if the ticket was not in line, or if its
+  // Delivery is under way.
   bool Leave(Ticket* ticket);
 
-  // Gives a token back. `expected`: ExpectReturn (or Claim) had announced it.
+  // Returns a token. `expected`: ExpectReturn or ClaimIdle announced it.
   void Return(bool expected = false);
 
-  // A token will come back soon: its connection is being closed.
+  // Announces a Return: the connection is being closed.
   void ExpectReturn();
 
-  // Whether an idle connection should be closed now. If so, its return is
-  // expected from here on. `floor`: it is part of a warm floor, which only a
-  // lowered cap may take.
+  // Decides whether an idle connection should be closed now, and if so
+  // announces its Return. `floor`: it belongs to a warm floor, which only a
+  // lowered cap may reduce.
   Claim ClaimIdle(bool floor);
 
-  // Whom a token was reserved for. Nothing: nobody.
+  // Takes the next reserved token, if any.
   std::optional<Delivery> TakeDelivery();
 
   void SetMax(int max);
 
-  // Cheap looks, right at the moment of looking.
+  // Lock-free reads, which may be outdated at once.
   bool has_deliveries() const {
     return deliveries_pending_.load(std::memory_order_acquire) > 0;
   }
-  // Tokens wanted and not on their way back: for the line or a lowered cap.
+  // Tokens that the line or a lowered cap needs, beyond the expected returns.
   int pressure() const { return pressure_.load(std::memory_order_relaxed); }
-  // Somebody joined the line, or the cap was lowered, and nobody has looked yet
-  // for idle connections to close.
+  // Returns true if the pressure rose and no thread has searched yet for idle
+  // connections to close.
   bool search_wanted() const { return search_.load(std::memory_order_acquire); }
-  // Looks again: connections came free of their warm floor.
+  // Requests another search, because a warm floor now has fewer connections.
   void SearchAgain() {
     if (pressure() > 0) search_.store(true, std::memory_order_release);
   }
-  // Whether there was one to look for; it is the caller's from here on.
+  // Takes the request to search, if there is one: the caller then searches.
   bool TakeSearch() {
     return search_.exchange(false, std::memory_order_acq_rel);
   }
   int max() const { return max_published_.load(std::memory_order_relaxed); }
 
-  // Tokens taken, those reserved for deliveries included.
+  // Tokens taken, including those of deliveries.
   int used() const;
-  // More are taken than the cap allows, not counting those on their way back.
+  // More tokens are taken than the cap allows, less the expected returns.
   bool over_cap() const;
   int waiting() const;
 
@@ -117,10 +118,10 @@ class Budget {
   mutable Mutex mu_;
   int max_ ABSL_GUARDED_BY(mu_);
   int used_ ABSL_GUARDED_BY(mu_) = 0;
-  int returning_ ABSL_GUARDED_BY(mu_) = 0;  // Of used_, on their way back.
+  int returning_ ABSL_GUARDED_BY(mu_) = 0;  // Of used_: expected returns.
   int waiting_ ABSL_GUARDED_BY(mu_) = 0;
-  List<Ticket, InLine> poor_ ABSL_GUARDED_BY(mu_);  // Hold no connection.
-  List<Ticket, InLine> rich_ ABSL_GUARDED_BY(mu_);
+  List<Ticket, InLine> first_ ABSL_GUARDED_BY(mu_);  // Without a connection.
+  List<Ticket, InLine> second_ ABSL_GUARDED_BY(mu_);
   std::deque<Delivery> deliveries_ ABSL_GUARDED_BY(mu_);
 
   std::atomic<int> deliveries_pending_{0};

@@ -1,4 +1,4 @@
-// Sums of TargetCounters.
+// Adds TargetCounters up.
 #ifndef HOTLINE_POOL_COUNTERS_H_
 #define HOTLINE_POOL_COUNTERS_H_
 

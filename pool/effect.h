@@ -1,4 +1,4 @@
-// What was decided under a shard's lock and is carried out after it.
+// Effects: what was decided under a shard's lock, to be carried out after it.
 #ifndef HOTLINE_POOL_EFFECT_H_
 #define HOTLINE_POOL_EFFECT_H_
 
@@ -50,7 +50,7 @@ struct LeakEffect {
 };
 
 struct BreakerEffect {
-  std::shared_ptr<const HostPoolKey> key;  // Of some HostPool of the target.
+  std::shared_ptr<const HostPoolKey> key;  // Of any HostPool of the target.
   BreakerChange change;
 };
 

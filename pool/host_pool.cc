@@ -12,14 +12,8 @@
 namespace hotline::pool {
 namespace {
 
-constexpr int kMaxBackoffDoublings = 20;
-
-// The older one of two heads; either may be null.
-Waiting* Older(Waiting* a, Waiting* b) {
-  if (a == nullptr) return b;
-  if (b == nullptr) return a;
-  return a->order < b->order ? a : b;
-}
+// How soon a connection is checked again after a failed check.
+constexpr Duration kRecheck = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -34,44 +28,44 @@ HostPool::HostPool(ShardState* shard, Target* target,
 
 HostPool::~HostPool() {
   shard_->timers.Cancel(&timer_);
-  ForEachConnection([this](Connection& conn) {
+  ForEachConnection([this](ConnRecord& conn) {
     conn.Link<InPool>::Unlink();
     conn.Link<InIdleOrder>::Unlink();
     shard_->timers.Cancel(&conn.timer);
   });
-  ForEachWaiting([this](Waiting& waiting) {
-    waiting.Link<InLine>::Unlink();
-    shard_->timers.Cancel(&waiting.timer);
+  line_.ForEach([this](Waiting* waiting) {
+    line_.Leave(waiting);
+    shard_->timers.Cancel(&waiting->timer);
   });
 }
 
 // --- Lending ---
 
-Connection* HostPool::FirstFit(ConnectionList* list, Instant now) {
-  while (Connection* conn = list->front()) {
+ConnRecord* HostPool::FirstUsable(ConnectionList* list, Instant now) {
+  while (ConnRecord* conn = list->front()) {
     if (now < conn->lend_until) return conn;
-    // Its timer should have fired by now; a late one must not let it be lent.
+    // Its timer is late, which must not let it be lent.
     if (now >= conn->retire_at) {
       Close(conn, CloseReason::kLifetime);
     } else {
-      PutAside(conn, now);
+      CheckOrClose(conn, now);
     }
   }
   return nullptr;
 }
 
 void HostPool::Expire(Lease* lease, Instant now) {
-  Connection* conn = lease->conn;
+  ConnRecord* conn = lease->conn;
   ++target_->counters().leases_expired;
-  // Nobody knows in which state the borrower left it.
+  // The state in which the borrower left it is unknown.
   if (!conn->multiplexed && !conn->gone && conn->state != ConnState::kClosing) {
     Close(conn, CloseReason::kExpired);
   }
   EndLease(lease, Outcome::kOk, now);
 }
 
-// Whether an idle connection is closed because its token is wanted.
-bool HostPool::GiveUp(Connection* conn) {
+// Closes an idle connection if another target needs its token.
+bool HostPool::CloseForBudget(ConnRecord* conn) {
   const Budget::Claim claim = shard_->shared->connections.ClaimIdle(AtFloor());
   if (claim == Budget::Claim::kNo) return false;
   Close(conn,
@@ -81,7 +75,7 @@ bool HostPool::GiveUp(Connection* conn) {
   return true;
 }
 
-void HostPool::Judge(Connection* conn, Outcome outcome) {
+void HostPool::ApplyOutcome(ConnRecord* conn, Outcome outcome) {
   const bool broken = outcome == Outcome::kBroken;
   if (broken) ++target_->counters().errors_counted;
   if (conn->gone || conn->state == ConnState::kClosing) return;
@@ -95,7 +89,7 @@ void HostPool::Judge(Connection* conn, Outcome outcome) {
   }
 }
 
-// --- The lines ---
+// --- The line ---
 
 Waiting* HostPool::Join(const AcquireRequest& request, Instant now) {
   Waiting* waiting = shard_->waiting.Allocate();
@@ -108,22 +102,18 @@ Waiting* HostPool::Join(const AcquireRequest& request, Instant now) {
   waiting->terms = {request.lease_ttl, request.secret, request.owner,
                     request.holder, nullptr};
   waiting->info = WaitInfo{};
-  int& length = waiting->new_only ? new_line_length_ : line_length_;
-  (waiting->new_only ? new_line_ : line_).PushBack(waiting);
-  waiting->info.place = ++length;
+  waiting->info.place = line_.Join(waiting);
   target_->OnWaiters(1);
   shard_->FireBy(&waiting->timer, waiting->deadline);
   return waiting;
 }
 
 void HostPool::Leave(Waiting* waiting) {
-  waiting->Link<InLine>::Unlink();
-  --(waiting->new_only ? new_line_length_ : line_length_);
+  line_.Leave(waiting);
   target_->OnWaiters(-1);
   shard_->timers.Cancel(&waiting->timer);
-  if (waiting->terms.request != nullptr) {
-    target_->ForgetRequest(waiting->terms.request);
-    waiting->terms.request = nullptr;
+  if (NamedAcquire* named = std::exchange(waiting->terms.named, nullptr)) {
+    target_->EraseNamed(named);
   }
   waiting->terms.holder = nullptr;
   shard_->waiting.Free(waiting);
@@ -140,34 +130,44 @@ void HostPool::Reject(Waiting* waiting, RejectReason reason, Instant now,
 
 void HostPool::RejectAll(RejectReason reason, Instant now,
                          const DialError* error) {
-  while (Waiting* head = Older(line_.front(), new_line_.front())) {
-    Reject(head, reason, now, error);
-  }
+  while (Waiting* head = line_.first()) Reject(head, reason, now, error);
 }
 
-void HostPool::RejectOverdue(List<Waiting, InLine>* line, Instant now) {
-  while (Waiting* head = line->front()) {
-    if (now < head->deadline) return;
-    Reject(head, RejectReason::kWaitTimeout, now);
+void HostPool::RejectHopeless(Instant now) {
+  line_.ForEach([this, now](Waiting* waiting) {
+    if (Hopeless(waiting->new_only)) {
+      Reject(waiting, RejectReason::kCircuitOpen, now);
+    }
+  });
+}
+
+void HostPool::RejectOverdue(Instant now) {
+  const auto overdue = [now](const Waiting* head) {
+    return head != nullptr && now >= head->deadline;
+  };
+  while (overdue(line_.first_any())) {
+    Reject(line_.first_any(), RejectReason::kWaitTimeout, now);
+  }
+  while (overdue(line_.first_choosy())) {
+    Reject(line_.first_choosy(), RejectReason::kWaitTimeout, now);
   }
 }
 
 void HostPool::Serve(Instant now) {
   while (true) {
-    RejectOverdue(&line_, now);
-    RejectOverdue(&new_line_, now);
-    Waiting* any = line_.front();
-    Waiting* choosy = new_line_.front();
-    if (any == nullptr && choosy == nullptr) return;
-    Connection* conn = FindLendable(/*new_only=*/any == nullptr, now);
+    RejectOverdue(now);
+    if (line_.empty()) return;
+    Waiting* any = line_.first_any();
+    Waiting* choosy = line_.first_choosy();
+    ConnRecord* conn = FindLendable(/*new_only=*/any == nullptr, now);
     if (conn == nullptr) return;
-    const bool choosy_first = Older(any, choosy) == choosy;
+    const bool choosy_first = line_.first() == choosy;
     if (conn->uses == 0 && choosy_first) {
       GrantTo(choosy, conn, now);
     } else if (conn->active == 0 &&
                (choosy_first ? target_->PlacesShort(now) > 0
                              : target_->OwesPlaceBefore(*any, now))) {
-      // The one whose turn it is needs its place, not the connection.
+      // The waiter whose turn it is needs its place, for a new connection.
       Close(conn, CloseReason::kReclaimed);
     } else {
       GrantTo(any, conn, now);
@@ -175,7 +175,7 @@ void HostPool::Serve(Instant now) {
   }
 }
 
-void HostPool::GrantTo(Waiting* waiting, Connection* conn, Instant now) {
+void HostPool::GrantTo(Waiting* waiting, ConnRecord* conn, Instant now) {
   GrantEffect effect;
   effect.waiter = waiting->waiter;
   effect.grant.wait = waiting->info;
@@ -186,10 +186,10 @@ void HostPool::GrantTo(Waiting* waiting, Connection* conn, Instant now) {
   Lease* lease = Lend(conn, waiting->terms.ttl, waiting->terms.secret,
                       waiting->terms.owner, now);
   lease->holder = std::move(waiting->terms.holder);
-  if (Request* request = std::exchange(waiting->terms.request, nullptr)) {
-    lease->request = request;
-    *request = {request->name, this,    request->reuse,
-                request->ttl,  nullptr, lease};
+  if (NamedAcquire* named = std::exchange(waiting->terms.named, nullptr)) {
+    lease->named = named;
+    named->waiting = nullptr;
+    named->lease = lease;
   }
   Leave(waiting);
   FillGrant(*lease, &effect.grant);
@@ -197,25 +197,25 @@ void HostPool::GrantTo(Waiting* waiting, Connection* conn, Instant now) {
 }
 
 uint64_t HostPool::OldestOrder() const {
-  const Waiting* head = Older(line_.front(), new_line_.front());
+  const Waiting* head = line_.first();
   return head == nullptr ? UINT64_MAX : head->order;
 }
 
 Instant HostPool::OldestArrival(Instant now) const {
-  const Waiting* head = Older(line_.front(), new_line_.front());
+  const Waiting* head = line_.first();
   return head == nullptr ? now : head->arrived;
 }
 
-// --- Connections ---
+// --- Events of connections ---
 
 void HostPool::BeginDial(Instant now) {
-  Connection* conn = shard_->connections.Allocate();
+  ConnRecord* conn = shard_->connections.Allocate();
   conn->pool = this;
   conn->state = ConnState::kDialing;
   conn->gone = false;
   conn->multiplexed = false;
   conn->close_asked = false;
-  conn->unproven = false;
+  conn->on_probation = false;
   conn->limit = 0;
   conn->active = 0;
   conn->peer_streams = 0;
@@ -235,11 +235,11 @@ void HostPool::BeginDial(Instant now) {
   shard_->outbox.push_back(DialEffect{shard_->ids.Encode(*conn), key_});
 }
 
-void HostPool::Dialed(Connection* conn, const Established& established,
+void HostPool::Dialed(ConnRecord* conn, const Established& established,
                       Instant now) {
   shard_->shared->dials.Return();
   target_->OnDialed(*key_, established, now);
-  conn->unproven = true;
+  conn->on_probation = true;
   if (!ended_early_) EndFailures();
   const TargetConfig& config = target_->config();
   const double jitter =
@@ -254,30 +254,31 @@ void HostPool::Dialed(Connection* conn, const Established& established,
   conn->ready_since = now;
   conn->retire_at = SaturatingAdd(now, lifetime);
   conn->idle_since = now;
-  UseChecked(conn, now);
-  if (target_->no_reuse()) {
-    // Unused, it is as good as any.
+  MarkUsed(conn, now);
+  if (target_->health().no_reuse()) {
+    // It has not served yet, so it may be lent.
     conn->lend_until = std::min(
         conn->retire_at, SaturatingAdd(now, target_->config().check_interval));
   }
   SetState(conn, ConnState::kReady);
-  // One more may free an older one from the warm floor.
+  // An older connection may now be above the warm floor.
   if (is_default_) shard_->shared->connections.SearchAgain();
   if (shard_->shutdown) {
     Close(conn, CloseReason::kShutdown);
   } else {
     Offer(conn, now);
-    // One that never rests has an age, too.
+    // Its lifetime ends even if it is never idle.
     if (conn->state == ConnState::kReady && conn->active > 0) {
       SetTimer(conn, now);
     }
   }
 }
 
-void HostPool::DialFailed(Connection* conn, const DialError& error,
+void HostPool::DialFailed(ConnRecord* conn, const DialError& error,
                           Instant now) {
   shard_->shared->dials.Return();
   const Instant began = conn->dial_began;
+  target_->OnDialFailed(error, /*early=*/false, began, now);
   Uncount(conn);
   Free(conn);
   StartBackoff(began, now);
@@ -286,57 +287,48 @@ void HostPool::DialFailed(Connection* conn, const DialError& error,
   if (!hope) RejectAll(RejectReason::kDialFailed, now, &error);
 }
 
-void HostPool::EndedEarly(Connection* conn, const DialError& error,
+void HostPool::EndedEarly(ConnRecord* conn, const DialError& error,
                           Instant now) {
-  if (!conn->unproven) return;
-  conn->unproven = false;
+  if (!conn->on_probation) return;
+  conn->on_probation = false;
   ended_early_ = true;
-  target_->OnEndedEarly(error, conn->dial_began, now);
+  target_->OnDialFailed(error, /*early=*/true, conn->dial_began, now);
   StartBackoff(conn->dial_began, now);
-  // Who waits goes on waiting, for the next dial or the breaker's word: a
-  // caller whose request ended this one must not end the calls of others.
+  // The waiters keep waiting, for the next dial or until the breaker opens: a
+  // caller whose request ended this connection must not fail the others.
 }
 
-void HostPool::Prove(Connection* conn) {
-  if (!conn->unproven) return;
-  conn->unproven = false;
-  target_->OnProved();
+void HostPool::Prove(ConnRecord* conn, Instant now) {
+  if (!conn->on_probation) return;
+  conn->on_probation = false;
+  target_->OnProved(now);
   if (ended_early_) EndFailures();
 }
 
 void HostPool::EndFailures() {
-  dial_failures_ = 0;
-  backoff_until_ = Instant{};
+  backoff_.Reset();
   ended_early_ = false;
 }
 
 void HostPool::StartBackoff(Instant dial_began, Instant now) {
-  // Dials that ran side by side failed once, not several times in a row.
-  if (dial_failures_ > 0 && dial_began < failed_at_) return;
-  ++dial_failures_;
-  failed_at_ = now;
   const TargetConfig& config = target_->config();
-  const int doublings = std::min(dial_failures_ - 1, kMaxBackoffDoublings);
-  const double most =
-      std::min(static_cast<double>(config.dial_backoff_base.count()) *
-                   static_cast<double>(int64_t{1} << doublings),
-               static_cast<double>(config.dial_backoff_cap.count()));
-  backoff_until_ =
-      now + Duration(static_cast<int64_t>(most * shard_->random.NextDouble()));
-  WakeBy(backoff_until_);
+  if (backoff_.OnFailure(config.dial_backoff_base, config.dial_backoff_cap,
+                         shard_->random.NextDouble(), dial_began, now)) {
+    WakeBy(backoff_.until());
+  }
 }
 
-void HostPool::Closed(Connection* conn, CloseReason reason,
+void HostPool::Closed(ConnRecord* conn, CloseReason reason,
                       const DialError* early, Instant now) {
   if (conn->gone || conn->state == ConnState::kDialing) return;
-  early != nullptr ? EndedEarly(conn, *early, now) : Prove(conn);
+  early != nullptr ? EndedEarly(conn, *early, now) : Prove(conn, now);
   const Duration idle = reason == CloseReason::kPeerClosed
                             ? IdleWhenClosed(*conn, now)
                             : Duration(0);
   CloseReason counted = conn->close_asked ? conn->reason : reason;
   TargetCounters& counters = target_->counters();
   if (conn->state == ConnState::kProbing && conn->recheck_at == kNever) {
-    // It ended by its check. The check's own answer comes too late to count.
+    // The check ended it. The check's own answer will come too late to count.
     ++counters.probes_failed;
     if (counted == CloseReason::kError || counted == CloseReason::kDeadline) {
       counted = CloseReason::kProbeFailed;
@@ -355,7 +347,7 @@ void HostPool::Closed(Connection* conn, CloseReason reason,
   if (reason == CloseReason::kUnsolicited) target_->OnUnsolicited(now);
 }
 
-void HostPool::Probed(Connection* conn, bool passed, Instant now) {
+void HostPool::Probed(ConnRecord* conn, bool passed, Instant now) {
   if (conn->gone || conn->state != ConnState::kProbing) return;
   TargetCounters& counters = target_->counters();
   ++(passed ? counters.probes_passed : counters.probes_failed);
@@ -364,16 +356,16 @@ void HostPool::Probed(Connection* conn, bool passed, Instant now) {
     if (conn->state != ConnState::kProbing) return;  // One error too many.
   }
   if (!conn->multiplexed) {
-    if (!CountCheck(conn, passed)) return Doubt(conn, now);
+    if (!CheckDecides(conn, passed)) return ScheduleRecheck(conn, now);
     if (!passed) return Close(conn, CloseReason::kProbeFailed);
   }
-  UseProbed(conn, now);
+  MarkChecked(conn, now);
   SetState(conn, ConnState::kReady);
   Place(conn, /*last=*/true);
   Offer(conn, now);
 }
 
-void HostPool::ConcurrencyChanged(Connection* conn, int max_streams,
+void HostPool::ConcurrencyChanged(ConnRecord* conn, int max_streams,
                                   Instant now) {
   if (conn->gone || conn->state == ConnState::kDialing) return;
   conn->peer_streams = max_streams;
@@ -383,7 +375,7 @@ void HostPool::ConcurrencyChanged(Connection* conn, int max_streams,
   if (has_waiters()) Serve(now);
 }
 
-void HostPool::GoAway(Connection* conn, const DialError* early, Instant now) {
+void HostPool::GoAway(ConnRecord* conn, const DialError* early, Instant now) {
   if (conn->gone) return;
   if (early != nullptr) EndedEarly(conn, *early, now);
   const Duration idle = IdleWhenClosed(*conn, now);
@@ -393,13 +385,13 @@ void HostPool::GoAway(Connection* conn, const DialError* early, Instant now) {
   if (idle > Duration(0)) target_->OnClosedIdle(idle, now);
 }
 
-void HostPool::ErrorCounted(Connection* conn) {
+void HostPool::ErrorCounted(ConnRecord* conn) {
   if (conn->gone || conn->state == ConnState::kDialing) return;
   ++target_->counters().errors_counted;
   CountError(conn);
 }
 
-void HostPool::CountError(Connection* conn) {
+void HostPool::CountError(ConnRecord* conn) {
   ++conn->errors;
   if (conn->errors <= target_->config().max_errors) return;
   if (conn->state == ConnState::kReady || conn->state == ConnState::kProbing) {
@@ -407,20 +399,20 @@ void HostPool::CountError(Connection* conn) {
   }
 }
 
-void HostPool::OnTimer(Connection* conn, Instant now) {
+void HostPool::OnTimer(ConnRecord* conn, Instant now) {
   const bool idle = IsIdle(*conn);
   const bool probing = conn->state == ConnState::kProbing;
   if (conn->gone || (!probing && conn->state != ConnState::kReady)) return;
-  if (now - conn->ready_since >= kProbation) Prove(conn);
+  if (now - conn->ready_since >= kProbation) Prove(conn, now);
   if (now >= conn->retire_at) {
     Drain(conn, CloseReason::kLifetime);
   } else if (idle && !AtFloor() &&
-             (WornOut(*conn, now) ||
+             (PastUsableIdle(*conn, now) ||
               now - conn->idle_since >= target_->config().idle_timeout)) {
-    Close(conn,
-          target_->no_reuse() ? CloseReason::kNoReuse : CloseReason::kIdle);
+    Close(conn, target_->health().no_reuse() ? CloseReason::kNoReuse
+                                             : CloseReason::kIdle);
   } else if (idle && now >= conn->lend_until) {
-    PutAside(conn, now);
+    CheckOrClose(conn, now);
   } else if (probing && now >= conn->recheck_at) {
     StartProbe(conn);
   } else {
@@ -428,21 +420,21 @@ void HostPool::OnTimer(Connection* conn, Instant now) {
   }
 }
 
-int HostPool::LimitOf(const Connection& conn) const {
+int HostPool::LimitOf(const ConnRecord& conn) const {
   const int most =
       key_->mode == Mode::kExclusive ? 1 : target_->config().max_streams;
   return std::max(0, std::min(conn.peer_streams, most));
 }
 
-void HostPool::StartProbe(Connection* conn) {
+void HostPool::StartProbe(ConnRecord* conn) {
   SetState(conn, ConnState::kProbing);
   conn->recheck_at = kNever;
-  SetTimer(conn, Instant{});  // For its lifetime alone.
+  SetTimer(conn, Instant{});  // For its lifetime only.
   shard_->outbox.push_back(
       ProbeEffect{shard_->ids.Encode(*conn), conn->handle, key_});
 }
 
-void HostPool::Drain(Connection* conn, CloseReason reason) {
+void HostPool::Drain(ConnRecord* conn, CloseReason reason) {
   if (conn->active == 0) {
     Close(conn, reason);
     return;
@@ -452,7 +444,7 @@ void HostPool::Drain(Connection* conn, CloseReason reason) {
   SetState(conn, ConnState::kDraining);
 }
 
-void HostPool::Close(Connection* conn, CloseReason reason, bool claimed) {
+void HostPool::Close(ConnRecord* conn, CloseReason reason, bool claimed) {
   conn->reason = reason;
   conn->close_asked = true;
   if (!claimed) shard_->shared->connections.ExpectReturn();
@@ -462,17 +454,17 @@ void HostPool::Close(Connection* conn, CloseReason reason, bool claimed) {
       CloseEffect{shard_->ids.Encode(*conn), conn->handle, reason});
 }
 
-Connection* HostPool::OldestIdle() const {
-  Connection* used = idle_.back();
-  Connection* unused = fresh_.back();
+ConnRecord* HostPool::OldestIdle() const {
+  ConnRecord* used = idle_.back();
+  ConnRecord* unused = fresh_.back();
   if (used == nullptr) return unused;
   if (unused == nullptr) return used;
   return unused->idle_since < used->idle_since ? unused : used;
 }
 
-Connection* HostPool::OldestShared() const {
-  Connection* oldest = nullptr;
-  ForEachConnection([&oldest](Connection& conn) {
+ConnRecord* HostPool::OldestShared() const {
+  ConnRecord* oldest = nullptr;
+  ForEachConnection([&oldest](ConnRecord& conn) {
     if (conn.gone || conn.state != ConnState::kReady || !conn.multiplexed) {
       return;
     }
@@ -483,7 +475,7 @@ Connection* HostPool::OldestShared() const {
   return oldest;
 }
 
-void HostPool::SetState(Connection* conn, ConnState state) {
+void HostPool::SetState(ConnRecord* conn, ConnState state) {
   --counts_[static_cast<int>(conn->state)];
   ++counts_[static_cast<int>(state)];
   target_->OnStateChange(conn->state, state);
@@ -491,15 +483,15 @@ void HostPool::SetState(Connection* conn, ConnState state) {
   Place(conn);
 }
 
-// It no longer counts against any limit.
-void HostPool::Uncount(Connection* conn) {
+// Stops counting it against the limits.
+void HostPool::Uncount(ConnRecord* conn) {
   const bool expected = conn->state == ConnState::kClosing;
   --counts_[static_cast<int>(conn->state)];
   target_->OnRemoved(conn->state);
   shard_->shared->connections.Return(expected);
 }
 
-void HostPool::Free(Connection* conn) {
+void HostPool::Free(ConnRecord* conn) {
   conn->Link<InPool>::Unlink();
   if (conn->Link<InIdleOrder>::linked()) {
     conn->Link<InIdleOrder>::Unlink();
@@ -511,18 +503,76 @@ void HostPool::Free(Connection* conn) {
   shard_->connections.Free(conn);
 }
 
+// --- Idleness and checks ---
+
+bool HostPool::CheckCountsAsUse(const ConnRecord& conn) const {
+  return target_->config().probe == ProbeKind::kHttp && !conn.multiplexed;
+}
+
+bool HostPool::PastUsableIdle(const ConnRecord& conn, Instant now) const {
+  const Instant counted =
+      CheckCountsAsUse(conn) ? conn.checked_at : conn.idle_since;
+  return now >= SaturatingAdd(counted, target_->health().usable_idle());
+}
+
+// An idle connection must not be lent as it is: checks it, or closes it if that
+// cannot help.
+void HostPool::CheckOrClose(ConnRecord* conn, Instant now) {
+  const bool no_reuse = target_->health().no_reuse();
+  if (PastUsableIdle(*conn, now) &&
+      (no_reuse || !AtFloor() || !CheckCountsAsUse(*conn))) {
+    Close(conn, no_reuse ? CloseReason::kNoReuse : CloseReason::kIdle);
+  } else {
+    StartProbe(conn);
+  }
+}
+
+void HostPool::MarkChecked(ConnRecord* conn, Instant checked_at) {
+  MarkUsed(conn, checked_at);
+  if (CheckCountsAsUse(*conn)) return;
+  conn->lend_until = std::min(
+      conn->lend_until,
+      SaturatingAdd(conn->idle_since, target_->health().usable_idle()));
+}
+
+Duration HostPool::IdleWhenClosed(const ConnRecord& conn, Instant now) const {
+  // How long it waits for the first request is a different timeout.
+  if (!IsIdle(conn) || conn.uses == 0) return Duration(0);
+  const bool checked = conn.checked_at > conn.idle_since;
+  if (checked && !CheckCountsAsUse(conn)) return Duration(0);
+  return now - conn.checked_at;
+}
+
+bool HostPool::CheckDecides(ConnRecord* conn, bool passed) {
+  const TargetConfig& config = target_->config();
+  if (!passed) {
+    conn->checks_passed = 0;
+    return ++conn->checks_failed >= config.probe_fall;
+  }
+  if (conn->checks_failed == 0) return true;
+  if (++conn->checks_passed < config.probe_rise) return false;
+  conn->checks_failed = conn->checks_passed = 0;
+  return true;
+}
+
+void HostPool::ScheduleRecheck(ConnRecord* conn, Instant now) {
+  conn->recheck_at = SaturatingAdd(now, kRecheck);
+  SetTimer(conn, now);
+}
+
 // --- Numbers ---
 
 SizingNumbers HostPool::Numbers(Instant now) const {
   const TargetConfig& config = target_->config();
-  return {.waiters = line_length_,
-          .new_only_waiters = new_line_length_,
+  return {.waiters = line_.any_length(),
+          .new_only_waiters = line_.choosy_length(),
           .floor_missing = FloorMissing(),
           .dialing = count(ConnState::kDialing),
           .streams = target_->ExpectedStreams(*key_),
           .connection_room = config.max_connections - target_->total(),
           .dial_room = config.max_dials - target_->count(ConnState::kDialing),
-          .backing_off = BackingOff(now) || target_->breaker().Bars(now)};
+          .backing_off =
+              backoff_.active(now) || target_->health().breaker().Bars(now)};
 }
 
 int HostPool::Wanted(Instant now) const {
@@ -530,31 +580,32 @@ int HostPool::Wanted(Instant now) const {
 }
 
 bool HostPool::AtFloor() const {
-  return is_default_ && standing() <= target_->floor();
+  return is_default_ && standing() <= target_->health().floor();
 }
 
 int HostPool::FloorMissing() const {
   if (!is_default_) return 0;
-  return std::max(0, target_->floor() - standing());
+  return std::max(0, target_->health().floor() - standing());
 }
 
 bool HostPool::Removable(Instant now) const {
-  return records_ == 0 && !has_waiters() && !BackingOff(now) && !is_default_;
+  return records_ == 0 && !has_waiters() && !backoff_.active(now) &&
+         !is_default_;
 }
 
-// --- Upkeep ---
+// --- Settings ---
 
 void HostPool::Reconfigure(Instant now) {
-  std::vector<Connection*> ready;  // The lists change only after the walk.
-  ForEachConnection([&](Connection& conn) {
+  std::vector<ConnRecord*> ready;  // Placed after the walk over the lists.
+  ForEachConnection([&](ConnRecord& conn) {
     if (conn.gone || conn.state == ConnState::kDialing) return;
     conn.limit = LimitOf(conn);
     if (conn.limit > 1) conn.multiplexed = true;
-    UseProbed(&conn, conn.checked_at);
+    MarkChecked(&conn, conn.checked_at);
     if (conn.state == ConnState::kReady) ready.push_back(&conn);
   });
-  // From the one used last to the one used first: their order stays.
-  for (Connection* conn : ready) {
+  // In the order of the walk, last used first, which keeps their order.
+  for (ConnRecord* conn : ready) {
     Place(conn, /*last=*/true);
     SetTimer(conn, now);
   }
@@ -564,7 +615,7 @@ void HostPool::Reconfigure(Instant now) {
 
 void HostPool::Shutdown(Instant now) {
   RejectAll(RejectReason::kShutdown, now);
-  ForEachConnection([this](Connection& conn) {
+  ForEachConnection([this](ConnRecord& conn) {
     if (conn.gone) return;
     if (conn.state == ConnState::kReady || conn.state == ConnState::kProbing) {
       Drain(&conn, CloseReason::kShutdown);

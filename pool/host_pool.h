@@ -1,4 +1,35 @@
-// Interchangeable connections, and the line of those who wait for one.
+// A HostPool holds interchangeable connections, which share a HostPoolKey, and
+// the line of callers that wait for one of them.
+//
+// A HostPool takes events with the time in them, changes its records, and
+// appends what the transport and the waiters are to be told to the shard's
+// outbox. It never calls out. For example, a borrower that finds nothing idle:
+//
+//   ConnRecord* conn = pool->FindLendable(/*new_only=*/false, now);  // Null.
+//   pool->Join(request, now);            // Waits in line.
+//   target->Settle(now);                 // Calls pool->BeginDial(now).
+//   ...
+//   pool->Dialed(conn, established, now);  // Serves the line: GrantEffect.
+//
+// After each event the Target is settled (Target::Settle); that is where all
+// dials come from, except speculative ones.
+//
+// A Ready connection with a free slot is in one of three lists, which are lent
+// from in this order: partial_ (multiplexed, some slots lent), idle_ (has
+// served; last used first) and fresh_ (has never served). All others are in
+// unlendable_. An unused connection serves the older one of the two heads of
+// the line (wait_line.h), a used one the waiters that accept any.
+//
+// Thread safety: none; guarded by the shard's mutex. The functions of the hot
+// path are inline, in hot_path.h.
+//
+// Invariants, between events:
+//   1. No waiter is in line that a connection in the three lists could serve.
+//   2. A connection is lent only if it is Ready, has a free slot, and, if idle,
+//      was used or checked recently enough (ConnRecord::lend_until).
+//   3. A connection is in the shard's idle order if and only if it is Ready,
+//      not gone, and has no lease.
+//   4. A gone connection has at least one lease, and counts against no limit.
 #ifndef HOTLINE_POOL_HOST_POOL_H_
 #define HOTLINE_POOL_HOST_POOL_H_
 
@@ -7,30 +38,18 @@
 #include <memory>
 
 #include "base/time.h"
+#include "pool/dial_backoff.h"
 #include "pool/list.h"
 #include "pool/records.h"
 #include "pool/shard_state.h"
 #include "pool/sizing.h"
 #include "pool/types.h"
+#include "pool/wait_line.h"
 
 namespace hotline::pool {
 
 class Target;
 
-// A HostPool takes events with the time in them, changes its records, and
-// appends what is to be done in the world to the shard's outbox. It never calls
-// out. After an event its Target is settled (Target::Settle), which is where
-// new dials come from.
-//
-// A Ready connection with a free slot is in one of three lists: partial_ (some
-// slots lent; multiplexed only), idle_ (used, none lent; last used first) and
-// fresh_ (never used). They are lent in that order. All others are in rest_.
-//
-// There are two lines: one for whoever takes any connection, one for those who
-// insist on an unused one. A used connection serves the first; an unused one
-// goes to the older of the two heads.
-//
-// Not thread-safe: guarded by the shard's mutex.
 class HostPool {
  public:
   HostPool(ShardState* shard, Target* target,
@@ -49,201 +68,186 @@ class HostPool {
 
   // --- Lending ---
 
-  // A connection with a free slot, the best one first; null if there is none.
-  // Those that turn out to be due for a check are sent to it on the way.
-  Connection* FindLendable(bool new_only, Instant now);
+  // Returns the best connection with a free slot, or null. Sends idle
+  // connections that are due for a check to it on the way.
+  ConnRecord* FindLendable(bool new_only, Instant now);
 
-  // Lends a slot of `conn`, which has a free one.
-  // Holder and request are the caller's to set.
-  Lease* Lend(Connection* conn, Duration ttl, uint64_t secret, uint64_t owner,
+  // Lends a slot of `conn`, which has a free one. The caller sets the lease's
+  // holder and request.
+  Lease* Lend(ConnRecord* conn, Duration ttl, uint64_t secret, uint64_t owner,
               Instant now);
 
-  // What the borrower is told, but for how it waited.
+  // Fills in all of the grant but its `dial` and `wait`.
   void FillGrant(const Lease& lease, Grant* grant) const;
 
-  // The lease is over: its slot goes to the first waiter, or rests.
+  // Ends a lease: its slot goes to the first waiter, or becomes idle.
   void EndLease(Lease* lease, Outcome outcome, Instant now);
 
-  // Its time is up.
+  // Ends a lease whose time is up.
   void Expire(Lease* lease, Instant now);
 
-  // What an outcome other than kOk does to a connection.
-  void Judge(Connection* conn, Outcome outcome);
+  // Applies an outcome other than kOk to a connection.
+  void ApplyOutcome(ConnRecord* conn, Outcome outcome);
 
-  // --- The lines ---
+  // --- The line ---
 
   Waiting* Join(const AcquireRequest& request, Instant now);
-  // Leaves without being told.
+  // Leaves the line, without an effect.
   void Leave(Waiting* waiting);
-  // Leaves, and is told why.
+  // Leaves the line and rejects the caller.
   void Reject(Waiting* waiting, RejectReason reason, Instant now,
               const DialError* error = nullptr);
   void RejectAll(RejectReason reason, Instant now,
                  const DialError* error = nullptr);
-  // Gives what is free to those in line.
+  // Rejects the waiters that only a dial could serve. To be called while the
+  // breaker bars dials.
+  void RejectHopeless(Instant now);
+  // Lends free slots to the waiters.
   void Serve(Instant now);
 
-  bool has_waiters() const { return !line_.empty() || !new_line_.empty(); }
-  int waiters() const { return line_length_ + new_line_length_; }
-  // The place in the shard's order of whoever waits longest; UINT64_MAX: nobody
-  // waits.
+  bool has_waiters() const { return !line_.empty(); }
+  int waiters() const { return line_.length(); }
+  // The position of the oldest waiter in the shard's order of arrivals;
+  // UINT64_MAX: there is none.
   uint64_t OldestOrder() const;
+  // When the oldest waiter arrived; `now`: there is none.
   Instant OldestArrival(Instant now) const;
-  bool WantsUnused() const { return new_line_length_ > 0; }
+  bool WantsUnused() const { return line_.choosy_length() > 0; }
 
-  // --- Connections ---
+  // --- Events of connections ---
 
   void BeginDial(Instant now);
-  void Dialed(Connection* conn, const Established& established, Instant now);
-  void DialFailed(Connection* conn, const DialError& error, Instant now);
-  void Closed(Connection* conn, CloseReason reason, const DialError* early,
+  void Dialed(ConnRecord* conn, const Established& established, Instant now);
+  void DialFailed(ConnRecord* conn, const DialError& error, Instant now);
+  void Closed(ConnRecord* conn, CloseReason reason, const DialError* early,
               Instant now);
-  // Its dial has succeeded: the connection served, or stood for long enough.
-  void Prove(Connection* conn);
-  void Probed(Connection* conn, bool passed, Instant now);
-  void ConcurrencyChanged(Connection* conn, int max_streams, Instant now);
-  void GoAway(Connection* conn, const DialError* early, Instant now);
-  void ErrorCounted(Connection* conn);
-  void OnTimer(Connection* conn, Instant now);
+  // The connection has served, or passed the time of its probation.
+  void Prove(ConnRecord* conn, Instant now);
+  void Probed(ConnRecord* conn, bool passed, Instant now);
+  void ConcurrencyChanged(ConnRecord* conn, int max_streams, Instant now);
+  void GoAway(ConnRecord* conn, const DialError* early, Instant now);
+  void ErrorCounted(ConnRecord* conn);
+  void OnTimer(ConnRecord* conn, Instant now);
 
-  // Asks the transport to close it. `claimed`: the budget expects its token
-  // already.
-  void Close(Connection* conn, CloseReason reason, bool claimed = false);
-  // Lends it no more, and closes it when its last lease ends.
-  void Drain(Connection* conn, CloseReason reason);
-  // The one that has been idle for longest; null if none is.
-  Connection* OldestIdle() const;
-  // The oldest of those that several share, which may never be idle; null if
-  // there is none.
-  Connection* OldestShared() const;
+  // Asks the transport to close it. `claimed`: the return of its budget token
+  // is announced already.
+  void Close(ConnRecord* conn, CloseReason reason, bool claimed = false);
+  // Stops lending it, and closes it when its last lease ends.
+  void Drain(ConnRecord* conn, CloseReason reason);
+  // The longest idle connection, or null.
+  ConnRecord* OldestIdle() const;
+  // The oldest multiplexed connection that is Ready, idle or not; or null.
+  ConnRecord* OldestShared() const;
 
   // --- Numbers ---
 
-  // Dials wanted now, for waiters and the warm floor; limits not regarded.
+  // Dials wanted now for waiters and the warm floor, limits not considered.
   int Wanted(Instant now) const;
   SizingNumbers Numbers(Instant now) const;
   int count(ConnState state) const { return counts_[static_cast<int>(state)]; }
-  // Connections that can serve or soon will.
+  // Connections that can serve now or after their check.
   int standing() const {
     return count(ConnState::kReady) + count(ConnState::kProbing);
   }
-  // Nothing can serve, nor soon will.
+  // No connection can serve, now or after a dial or check.
   bool HoldsNothing() const {
     return standing() + count(ConnState::kDialing) == 0;
   }
-  // Whether closing one more would break the warm floor.
+  // Closing one more connection would break the warm floor.
   bool AtFloor() const;
   int FloorMissing() const;
-  bool BackingOff(Instant now) const { return now < backoff_until_; }
-  Instant backoff_until() const { return backoff_until_; }
-  // While no dial may begin: somebody who waits here (for an unused connection,
-  // with `new_only`) will never be served by what is there.
+  const DialBackoff& backoff() const { return backoff_; }
+  // While no dial may begin: a waiter (for an unused connection, if `new_only`)
+  // cannot be served by the existing connections.
   bool Hopeless(bool new_only) const {
     return count(ConnState::kDialing) == 0 && (new_only || standing() == 0);
   }
-  void RejectHopeless(Instant now);
-  // Nothing is here and nothing needs to be remembered.
+  // It holds nothing, and nothing has to be remembered.
   bool Removable(Instant now) const;
 
-  // --- Upkeep ---
+  // --- Settings and time ---
 
+  // Makes the HostPool's timer fire by `when`.
   void WakeBy(Instant when) { shard_->FireBy(&timer_, when); }
-  // Takes a changed TargetConfig.
+  // Applies changed settings or idle times of the target.
   void Reconfigure(Instant now);
   void Shutdown(Instant now);
-  // Calls visit(Connection&) for each, the gone ones included.
-  template <typename Visit>
-  void ForEachConnection(Visit&& visit) const;
-  template <typename Visit>
-  void ForEachWaiting(Visit&& visit) const;
 
  private:
   friend class Inspector;
-  using ConnectionList = List<Connection, InPool>;
+  using ConnectionList = List<ConnRecord, InPool>;
 
-  bool IsIdle(const Connection& conn) const {
+  // Calls visit(ConnRecord&) for each connection, including gone ones.
+  template <typename Visit>
+  void ForEachConnection(Visit&& visit) const;
+  bool IsIdle(const ConnRecord& conn) const {
     return conn.state == ConnState::kReady && conn.active == 0 && !conn.gone;
   }
-  void SetState(Connection* conn, ConnState state);
-  // Puts it into the list it belongs to; `last`: behind those used later.
-  void Place(Connection* conn, bool last = false);
-  void Back(Connection* conn, Instant now);
-  void Offer(Connection* conn, Instant now);
-  void Rest(Connection* conn, Instant now);
-  bool GiveUp(Connection* conn);
-  // A check makes the upstream begin to count anew: on HTTP/1.1 it is a request
-  // like any other.
-  bool Refreshes(const Connection& conn) const;
-  // For how long it had been unused, for all that the upstream saw, when that
-  // closed it; zero: it says nothing of its patience.
-  Duration IdleWhenClosed(const Connection& conn, Instant now) const;
-  // It rested for so long that the upstream is about to close it.
-  bool WornOut(const Connection& conn, Instant now) const;
-  void PutAside(Connection* conn, Instant now);
-  void UseProbed(Connection* conn, Instant checked_at);
-  // True: what the check said settles it; else it stays in doubt.
-  bool CountCheck(Connection* conn, bool passed);
-  void Doubt(Connection* conn, Instant now);
-  void StartProbe(Connection* conn);
-  void CountError(Connection* conn);
-  void UseChecked(Connection* conn, Instant checked_at);
-  void SetTimer(Connection* conn, Instant now);
-  int LimitOf(const Connection& conn) const;
-  void Uncount(Connection* conn);
-  void Free(Connection* conn);
-  void RejectOverdue(List<Waiting, InLine>* line, Instant now);
-  void GrantTo(Waiting* waiting, Connection* conn, Instant now);
-  Connection* FirstFit(ConnectionList* list, Instant now);
+  void SetState(ConnRecord* conn, ConnState state);
+  // Puts it into the list it belongs to; `last`: at the end of it.
+  void Place(ConnRecord* conn, bool last = false);
+  void SlotReturned(ConnRecord* conn, Instant now);
+  void Offer(ConnRecord* conn, Instant now);
+  void BecomeIdle(ConnRecord* conn, Instant now);
+  bool CloseForBudget(ConnRecord* conn);
+  // A check is also a use for the upstream: on HTTP/1.1 it is a request.
+  bool CheckCountsAsUse(const ConnRecord& conn) const;
+  // How long the upstream saw the connection idle when it closed it. Zero if
+  // that says nothing about its idle timeout.
+  Duration IdleWhenClosed(const ConnRecord& conn, Instant now) const;
+  // It has been idle for so long that the upstream is about to close it.
+  bool PastUsableIdle(const ConnRecord& conn, Instant now) const;
+  void CheckOrClose(ConnRecord* conn, Instant now);
+  // Sets lend_until after a use (or a new connection) and after a check.
+  void MarkUsed(ConnRecord* conn, Instant now);
+  void MarkChecked(ConnRecord* conn, Instant checked_at);
+  // True: the check decides whether the connection can be lent. False: it has
+  // to be checked again.
+  bool CheckDecides(ConnRecord* conn, bool passed);
+  void ScheduleRecheck(ConnRecord* conn, Instant now);
+  void StartProbe(ConnRecord* conn);
+  void CountError(ConnRecord* conn);
+  void SetTimer(ConnRecord* conn, Instant now);
+  int LimitOf(const ConnRecord& conn) const;
+  void Uncount(ConnRecord* conn);
+  void Free(ConnRecord* conn);
+  void RejectOverdue(Instant now);
+  void GrantTo(Waiting* waiting, ConnRecord* conn, Instant now);
+  ConnRecord* FirstUsable(ConnectionList* list, Instant now);
   void StartBackoff(Instant dial_began, Instant now);
   void EndFailures();
-  // Its dial has failed after all: see kProbation.
-  void EndedEarly(Connection* conn, const DialError& error, Instant now);
+  // Its dial counts as failed: see kProbation.
+  void EndedEarly(ConnRecord* conn, const DialError& error, Instant now);
 
   ShardState* const shard_;
   Target* const target_;
   const std::shared_ptr<const HostPoolKey> key_;
   const uint64_t hash_;
-  const bool is_default_;  // The warm floor is kept here.
+  const bool is_default_;  // It has the warm floor.
 
   ConnectionList partial_;
   ConnectionList idle_;
   ConnectionList fresh_;
-  ConnectionList rest_;
+  ConnectionList unlendable_;
   std::array<int, kConnStates> counts_{};
-  int records_ = 0;  // Connections, the gone ones included.
+  int records_ = 0;  // Connections, including gone ones.
 
-  List<Waiting, InLine> line_;
-  List<Waiting, InLine> new_line_;
-  int line_length_ = 0;
-  int new_line_length_ = 0;
+  WaitLine line_;
 
-  int dial_failures_ = 0;  // In a row.
-  // One of them had made a connection: the next one that is made ends the row
-  // only when it has proved itself.
+  DialBackoff backoff_;
+  // One of the failures in a row was a connection that ended on probation: the
+  // row ends only when a connection has passed it.
   bool ended_early_ = false;
-  Instant failed_at_{};
-  Instant backoff_until_{};
   PoolTimer timer_{this};
 };
 
 template <typename Visit>
 void HostPool::ForEachConnection(Visit&& visit) const {
-  for (const ConnectionList* list : {&partial_, &idle_, &fresh_, &rest_}) {
-    for (Connection* conn = list->front(); conn != nullptr;) {
-      Connection* const next = list->Next(conn);
+  for (const auto* list : {&partial_, &idle_, &fresh_, &unlendable_}) {
+    for (ConnRecord* conn = list->front(); conn != nullptr;) {
+      ConnRecord* const next = list->Next(conn);
       visit(*conn);
       conn = next;
-    }
-  }
-}
-
-template <typename Visit>
-void HostPool::ForEachWaiting(Visit&& visit) const {
-  for (const auto* line : {&line_, &new_line_}) {
-    for (Waiting* waiting = line->front(); waiting != nullptr;) {
-      Waiting* const next = line->Next(waiting);
-      visit(*waiting);
-      waiting = next;
     }
   }
 }

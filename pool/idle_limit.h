@@ -1,4 +1,4 @@
-// How long an upstream keeps a connection that nobody uses.
+// How long an upstream keeps an idle connection.
 #ifndef HOTLINE_POOL_IDLE_LIMIT_H_
 #define HOTLINE_POOL_IDLE_LIMIT_H_
 
@@ -6,42 +6,42 @@
 
 namespace hotline::pool {
 
-// Learned in two ways: an upstream says it (`Keep-Alive: timeout=N`), or it
-// shows it, by closing idle connections after the same time again and again.
+// It is learned in two ways: the upstream announces it (`Keep-Alive:
+// timeout=N`), or it closes idle connections repeatedly after the same time.
 //
-// One close proves nothing: an upstream that restarts closes whatever is idle,
-// after any time. So two closes have to agree, within a tenth, and be more than
-// a second apart, because what closes together has one cause. They set the
-// limit, lower or higher than before.
+// One close proves nothing: an upstream that restarts closes all its idle
+// connections, after any time. So two closes have to agree within a tenth, and
+// be at least a second apart, because connections that close together have one
+// cause. They then set the limit, lower or higher than before.
 //
-// What is retired in time is not closed by the upstream any more; so a limit
-// that is obeyed is never confirmed. After kForget it is dropped, and learned
-// again from the next two closes: an upstream that has become more patient is
-// found out so, at the price of a few connections that it closes first.
+// Once the pool retires connections in time, the upstream does not close them,
+// so the limit is not confirmed any more. It is dropped after kForget and
+// learned again from the next two closes. That costs a few connections, and
+// finds out if the upstream now keeps them longer.
 //
 // Pure: time is an argument. Not thread-safe.
 class IdleLimit {
  public:
   static constexpr Duration kNone = Duration::max();
   static constexpr Duration kForget = std::chrono::minutes(10);
-  // Shorter ones are no habit but an accident.
+  // Closes after a shorter time are ignored.
   static constexpr Duration kLeast = std::chrono::milliseconds(100);
 
-  // The upstream closed a connection that had been idle for so long. True: the
-  // limit changed.
+  // The upstream closed a connection that had been idle for `idle`. Returns
+  // true if the limit changed.
   bool OnClosed(Duration idle, Instant now);
-  // It said so in a header. Of several that say different things, as behind a
-  // balancer, the least patient one counts. True: the limit changed.
+  // The upstream announced `timeout`. If servers behind a balancer announce
+  // different values, the lowest counts. Returns true if the limit changed.
   bool OnSaid(Duration timeout, Instant now);
-  // Drops what nobody has said, or shown, for too long. True: the limit
+  // Drops what was not confirmed for kForget. Returns true if the limit
   // changed.
   bool Forget(Instant now);
 
-  // How long it keeps one, as far as is known; kNone: not at all.
+  // The lower of the announced and the learned time; kNone: unknown.
   Duration limit() const { return said_ < learned_ ? said_ : learned_; }
-  // How long one may rest here and still be lent: the limit less a margin for
-  // the way there, a tenth of it, at least half a second (or half of it), at
-  // most five.
+  // How long a connection may be idle and still be lent: the limit less a
+  // margin for the way to the upstream. The margin is a tenth of the limit,
+  // within 0.5 s (or half the limit) and 5 s.
   Duration usable() const;
   Duration said() const { return said_; }
   Duration learned() const { return learned_; }
@@ -51,7 +51,7 @@ class IdleLimit {
   Instant said_until_ = kNever;
   Duration learned_ = kNone;
   Instant learned_until_ = kNever;
-  Duration seen_ = kNone;  // The last close that did not agree.
+  Duration seen_ = kNone;  // The last close that agreed with no other.
   Instant seen_at_{};
 };
 

@@ -4,7 +4,7 @@
 
 #include "pool/pool_impl.h"
 
-// The inspector reads what locks guard without taking them: see its header.
+// The inspector takes no locks: see its header.
 #define HOTLINE_UNLOCKED ABSL_NO_THREAD_SAFETY_ANALYSIS
 
 namespace hotline::pool {
@@ -42,22 +42,22 @@ std::string Inspector::Check(Instant now) {
 void Inspector::CheckShard(const Shard& shard, Instant now,
                            Totals* totals) HOTLINE_UNLOCKED {
   const ShardState& state = shard.state_;
-  Expect(!shard.draining_, "somebody drains, and nobody is there");
+  Expect(!shard.draining_, "marked as draining, but no thread is");
   if (shard.undone_ || !state.outbox.empty()) unfinished_ = true;
   Expect(state.announced <= state.timers.Earliest(), "a timer without a wake");
-  leases_on_.assign(state.connections.slots(), 0);
+  leases_on_.assign(state.connections.size(), 0);
   size_t pools = 0;
   int records = 0;
   int waiting = 0;
   int leases = 0;
   idle_walked_ = 0;
   for (const auto& [name, target] : shard.targets_) {
-    CheckTarget(shard, *target, now, totals);
+    CheckTarget(*target, now, totals);
     pools += target->pools_.size();
     records += target->records_;
     waiting += target->waiters_;
     leases += target->lease_count_;
-    Expect(target->Empty() == target->Link<Empties>::linked(),
+    Expect(target->Empty() == target->Link<InEmpty>::linked(),
            "the list of empty targets is wrong");
   }
   Expect(pools == shard.pools_.size(), "a HostPool without its target");
@@ -67,7 +67,7 @@ void Inspector::CheckShard(const Shard& shard, Instant now,
          "a waiter is lost");
   Expect(leases == static_cast<int>(state.leases.in_use()), "a lease is lost");
   int idle = 0;
-  for (const Connection* conn = state.idle_order.front(); conn != nullptr;
+  for (const ConnRecord* conn = state.idle_order.front(); conn != nullptr;
        conn = state.idle_order.Next(conn)) {
     ++idle;
     Expect(conn->pool->IsIdle(*conn), "not idle, but listed as idle");
@@ -76,23 +76,31 @@ void Inspector::CheckShard(const Shard& shard, Instant now,
   Expect(idle == idle_walked_, "the order of idle connections is wrong");
 }
 
-void Inspector::CheckTarget(const Shard& shard, const Target& target,
-                            Instant now, Totals* totals) HOTLINE_UNLOCKED {
+void Inspector::CheckTarget(const Target& target, Instant now, Totals* totals) {
+  CheckLeases(target);
+  CheckCounts(target, now, totals);
+  CheckTokens(target, totals);
+  CheckBreaker(target, now);
+}
+
+void Inspector::CheckLeases(const Target& target) {
   int leases = 0;
   for (const Lease* lease = target.leases_.front(); lease != nullptr;
        lease = target.leases_.Next(lease)) {
     ++leases;
-    ++leases_on_[lease->conn->slot];
+    ++leases_on_[lease->conn->index];
     Expect(lease->in_use && lease->conn->in_use, "a lease on nothing");
   }
   Expect(leases == target.lease_count_, "leases are miscounted");
+}
 
+void Inspector::CheckCounts(const Target& target, Instant now, Totals* totals) {
   const int idle_before = idle_walked_;
   int by_state[kConnStates] = {};
   int waiters = 0;
   int records = 0;
   for (const auto& pool : target.pools_) {
-    CheckPool(shard, *pool, now);
+    CheckPool(*pool);
     for (int i = 0; i < kConnStates; ++i) by_state[i] += walked_[i];
     waiters += pool->waiters();
     records += pool->records_;
@@ -113,58 +121,62 @@ void Inspector::CheckTarget(const Shard& shard, const Target& target,
                "more connections than the target may have");
   ExpectWithin(dialing, target.config_.max_dials, &seen.dials,
                "more dials than the target may have");
-
   totals->connections += total;
   totals->dialing += dialing;
   totals->closing += target.count(ConnState::kClosing);
-  totals->connection_tokens_held += target.connection_.holds ? 1 : 0;
-  totals->dial_tokens_held += target.dial_.holds ? 1 : 0;
-  totals->in_connection_line += target.connection_.in_line ? 1 : 0;
-  totals->in_dial_line += target.dial_.in_line ? 1 : 0;
-  // One whose token is on its way is out of the line: it gives that back.
-  const bool lines = target.connection_.ticket.linked() ||
-                     target.dial_.ticket.linked() || target.connection_.holds ||
-                     target.dial_.holds;
-  Expect(!lines || target.waiters_ > 0, "in a budget's line for nobody");
-  Expect(!target.dial_.holds, "keeps a dial's token");
-  CheckBreaker(target, now);
 }
 
-// Open, it is not dialled anew, and nobody waits for what it bars. Half open,
-// one dial begins. Dials that ran when it opened run on.
+void Inspector::CheckTokens(const Target& target, Totals* totals) {
+  const TokenClaim& connection = target.connection_;
+  const TokenClaim& dial = target.dial_;
+  totals->connection_tokens_held += connection.held() ? 1 : 0;
+  totals->dial_tokens_held += dial.held() ? 1 : 0;
+  totals->in_connection_line += connection.in_line() ? 1 : 0;
+  totals->in_dial_line += dial.in_line() ? 1 : 0;
+  // A target whose Delivery is under way has left the line, and will return the
+  // token if it does not need it.
+  const bool claims =
+      connection.linked() || dial.linked() || connection.held() || dial.held();
+  Expect(!claims || target.waiters_ > 0,
+         "claims a budget's token without a waiter");
+  Expect(!dial.held(), "keeps a dial's token");
+}
+
+// While it is open no dial begins, and no waiter needs one; while it is half
+// open one dial may begin. Dials that were under way when it opened continue.
 void Inspector::CheckBreaker(const Target& target, Instant now) {
-  const BreakerState state = target.breaker_.state(now);
+  const BreakerState state = target.health().breaker().state(now);
   const uint64_t opened = target.counters_.breaker_opened;
   const int dialing = target.count(ConnState::kDialing);
-  Spell& spell = spells_[target.name_];
-  if (state == BreakerState::kClosed || spell.opened != opened) {
-    spell = {opened, dialing};
+  OpenBreaker& seen = open_breakers_[target.name_];
+  if (state == BreakerState::kClosed || seen.opened != opened) {
+    seen = {opened, dialing};
     return;
   }
   const int trials = state == BreakerState::kHalfOpen ? 1 : 0;
-  Expect(dialing <= spell.dials + trials, "dialled in spite of the breaker");
+  Expect(dialing <= seen.dials + trials, "dialled in spite of the breaker");
   if (state != BreakerState::kOpen) return;
-  spell.dials = std::min(spell.dials, dialing);
+  seen.dials = std::min(seen.dials, dialing);
   for (const auto& pool : target.pools_) {
-    Expect(pool->line_.empty() || !pool->Hopeless(false),
-           "somebody waits for what the breaker bars");
-    Expect(pool->new_line_.empty() || !pool->Hopeless(true),
-           "somebody waits for a new one that the breaker bars");
+    pool->line_.ForEach([&](const Waiting* waiting) {
+      Expect(!pool->Hopeless(waiting->new_only),
+             "a caller waits for a dial that the breaker bars");
+    });
   }
 }
 
-void Inspector::CheckPool(const Shard& shard, const HostPool& pool,
-                          Instant now) HOTLINE_UNLOCKED {
+void Inspector::CheckPool(const HostPool& pool) {
   for (int& count : walked_) count = 0;
   int records = 0;
-  Expect(pool.dial_failures_ > 0 || !pool.BackingOff(now),
-         "backs off for no failure");
-  pool.ForEachConnection([&](const Connection& conn) {
+  Expect(pool.backoff_.failures() > 0 || pool.backoff_.until() == Instant{},
+         "backs off without a failure");
+  pool.ForEachConnection([&](const ConnRecord& conn) {
     ++records;
-    Expect(conn.in_use && conn.pool == &pool, "a stranger in the lists");
+    Expect(conn.in_use && conn.pool == &pool,
+           "a foreign connection in the lists");
     if (!conn.gone) ++walked_[static_cast<int>(conn.state)];
     if (pool.IsIdle(conn)) ++idle_walked_;
-    Expect(leases_on_[conn.slot] == conn.active,
+    Expect(leases_on_[conn.index] == conn.active,
            "leases on a connection are not its active count");
     CheckConnection(pool, conn);
   });
@@ -172,11 +184,10 @@ void Inspector::CheckPool(const Shard& shard, const HostPool& pool,
   for (int i = 0; i < kConnStates; ++i) {
     Expect(walked_[i] == pool.counts_[i], "a HostPool miscounts a state");
   }
-  CheckLines(pool, now);
-  static_cast<void>(shard);
+  CheckLine(pool);
 }
 
-void Inspector::CheckConnection(const HostPool& pool, const Connection& conn) {
+void Inspector::CheckConnection(const HostPool& pool, const ConnRecord& conn) {
   const bool lendable =
       !conn.gone && conn.state == ConnState::kReady && conn.active < conn.limit;
   Expect(conn.Link<InIdleOrder>::linked() == pool.IsIdle(conn),
@@ -184,8 +195,8 @@ void Inspector::CheckConnection(const HostPool& pool, const Connection& conn) {
   switch (conn.state) {
     case ConnState::kDialing:
       Expect(conn.active == 0 && !conn.gone, "a dial with leases");
-      Expect(conn.dial_began <= pool.failed_at_ ||
-                 conn.dial_began >= pool.backoff_until_,
+      Expect(conn.dial_began <= pool.backoff_.failed_at() ||
+                 conn.dial_began >= pool.backoff_.until(),
              "dialled in spite of the back-off");
       break;
     case ConnState::kReady:
@@ -193,7 +204,7 @@ void Inspector::CheckConnection(const HostPool& pool, const Connection& conn) {
     case ConnState::kProbing:
       Expect(conn.active == 0, "lent while a check runs on it");
       Expect(conn.recheck_at == kNever || conn.checks_failed > 0,
-             "in doubt, and no check had failed");
+             "scheduled for a recheck without a failed check");
       break;
     case ConnState::kDraining:
       Expect(conn.active > 0 || conn.gone, "drained, but not closed");
@@ -202,60 +213,63 @@ void Inspector::CheckConnection(const HostPool& pool, const Connection& conn) {
       break;
   }
   Expect(!conn.gone || conn.active > 0, "gone, but kept");
-  // With the walk's order: partial, idle, fresh, rest.
   bool listed = false;
   for (const auto* list : {&pool.partial_, &pool.idle_, &pool.fresh_}) {
-    for (const Connection* c = list->front(); c != nullptr; c = list->Next(c)) {
+    for (const ConnRecord* c = list->front(); c != nullptr; c = list->Next(c)) {
       if (c == &conn) listed = true;
     }
   }
   Expect(listed == lendable, "listed as lendable, or not, wrongly");
 }
 
-void Inspector::CheckLines(const HostPool& pool, Instant now) {
-  if (!pool.line_.empty()) {
+void Inspector::CheckLine(const HostPool& pool) {
+  const WaitLine& line = pool.line_;
+  if (line.first_any() != nullptr) {
     Expect(pool.partial_.empty() && pool.idle_.empty() && pool.fresh_.empty(),
-           "somebody waits while a slot is free");
+           "a caller waits while a slot is free");
   }
-  if (!pool.new_line_.empty()) {
-    Expect(pool.fresh_.empty(), "somebody waits while a new one is free");
+  if (line.first_choosy() != nullptr) {
+    Expect(pool.fresh_.empty(),
+           "a caller waits while an unused connection is free");
   }
-  int length = 0;
-  for (const auto* line : {&pool.line_, &pool.new_line_}) {
-    uint64_t order = 0;
-    for (const Waiting* waiting = line->front(); waiting != nullptr;
-         waiting = line->Next(waiting)) {
-      ++length;
-      Expect(waiting->order > order, "a line is out of order");
-      order = waiting->order;
-      Expect(waiting->deadline == kNever || waiting->timer.scheduled(),
-             "a deadline without a timer");
-    }
-  }
-  Expect(length == pool.waiters(), "a line's length is wrong");
-  static_cast<void>(now);
+  int any_length = 0;
+  int choosy_length = 0;
+  uint64_t any_order = 0;
+  uint64_t choosy_order = 0;
+  line.ForEach([&](const Waiting* waiting) {
+    ++(waiting->new_only ? choosy_length : any_length);
+    uint64_t& order = waiting->new_only ? choosy_order : any_order;
+    Expect(waiting->order > order, "a line is out of order");
+    order = waiting->order;
+    Expect(waiting->deadline == kNever || waiting->timer.scheduled(),
+           "a deadline without a timer");
+  });
+  Expect(
+      any_length == line.any_length() && choosy_length == line.choosy_length(),
+      "a line's length is wrong");
 }
 
-// Whoever waits must be waiting for something that will happen.
+// A caller must wait for something that will happen.
 void Inspector::CheckProgress(const Target& target, const HostPool& pool,
                               Instant now) {
   if (!pool.has_waiters() || pool.Wanted(now) == 0) return;
   for (const auto& any : target.pools_) {
-    // A backoff or the breaker's pause is over, its tick on its way: what is
-    // wanted changed.
-    const bool paused = any->dial_failures_ > 0 ||
-                        target.breaker_.state(now) != BreakerState::kClosed;
+    // A back-off or the open breaker has just ended, so dials are wanted, but
+    // its tick is still to come.
+    const bool paused =
+        any->backoff_.failures() > 0 ||
+        target.health().breaker().state(now) != BreakerState::kClosed;
     if (paused && any->timer_.scheduled()) return;
   }
   const bool dials_bind =
       target.count(ConnState::kDialing) >= target.config_.max_dials;
   const bool connections_bind = target.total_ >= target.config_.max_connections;
-  const bool in_line = target.connection_.in_line || target.dial_.in_line;
+  const bool in_line = target.connection_.in_line() || target.dial_.in_line();
   Expect(dials_bind || connections_bind || in_line,
-         "somebody waits although a dial could begin");
+         "a caller waits although a dial could begin");
   if (connections_bind && !dials_bind && target.idle_ > 0) {
     Expect(target.PlacesShort(now) <= 0 || target.OldestIdle() == nullptr,
-           "somebody waits for a place that an idle connection has");
+           "a caller waits for a place that an idle connection has");
   }
 }
 
@@ -270,7 +284,7 @@ void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
   Expect(dials.used_ == totals.dialing + totals.dial_tokens_held + dials_due,
          "dial tokens are not dials");
   Expect(connections.returning_ == totals.closing,
-         "tokens on their way back are miscounted");
+         "expected returns are miscounted");
   Expect(
       connections.used_ ==
           totals.connections + totals.connection_tokens_held + connections_due,
@@ -279,9 +293,9 @@ void Inspector::CheckBudgets(const Totals& totals) HOTLINE_UNLOCKED {
              dials.waiting_ + dials_due == totals.in_dial_line,
          "a budget's line is miscounted");
   Expect(connections.waiting_ == 0 || connections.used_ >= connections.max_,
-         "a connection token is free while somebody waits");
+         "a connection token is free while a target is in line");
   Expect(dials.waiting_ == 0 || dials.used_ >= dials.max_,
-         "a dial token is free while somebody waits");
+         "a dial token is free while a target is in line");
   Expect(connections.pressure() == 0 || !totals.idle_above_floor || unfinished_,
          "an idle connection is kept while another target waits");
   ExpectWithin(connections.used_, connections.max_, &seen_in_all_.connections,

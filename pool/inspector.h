@@ -1,4 +1,4 @@
-// Looks inside a pool and says which invariant is broken. For tests.
+// Checks the invariants of a pool, for tests.
 #ifndef HOTLINE_POOL_INSPECTOR_H_
 #define HOTLINE_POOL_INSPECTOR_H_
 
@@ -14,28 +14,29 @@ namespace hotline::pool {
 class HostPool;
 class Shard;
 class Target;
-struct Connection;
+struct ConnRecord;
 
-// Remembers what it saw last, because a lowered limit may be exceeded as long
-// as nothing is added. Call Check only while no other thread is inside the
-// pool and no effect is being carried out.
+// It remembers the last check, because a lowered limit may be exceeded as long
+// as nothing is added. It takes no lock: call Check only while no other thread
+// is inside the pool and no effect is being carried out.
 class Inspector {
  public:
   explicit Inspector(const Pool* pool);
 
-  // Empty: invariants 1 to 5 of pool.h hold, nobody waits for something that
-  // is there, and no timer is forgotten.
+  // Returns an empty string if invariants 1 to 5 of pool.h hold, every waiter
+  // waits for something that will happen, and no timer is forgotten.
   std::string Check(Instant now);
 
-  // Empty: invariant 6 holds, nothing is left.
+  // Returns an empty string if invariant 6 holds.
   std::string CheckEmpty();
 
-  // As Check saw them: those that count against the limits.
+  // Connections that count against the limits, at the last Check.
   int connections() const { return connections_; }
-  // Effects or tokens were left for the next tick; never with kNoTurns.
+  // At the last Check, effects or tokens were left for the next tick. Never
+  // true with kNoTurns.
   bool unfinished() const { return unfinished_; }
 
-  // The earliest tick the shard has asked for and not had; kNever: none.
+  // The earliest tick that the shard has asked for and not had; kNever: none.
   Instant Announced(int shard) const;
 
  private:
@@ -58,19 +59,21 @@ class Inspector {
     Count dials;
   };
 
-  // Since a breaker opened last.
-  struct Spell {
-    uint64_t opened = 0;
-    int dials = 0;  // That ran by then, and still do.
+  // Since a breaker last opened.
+  struct OpenBreaker {
+    uint64_t opened = 0;  // How often, so far.
+    int dials = 0;        // Under way then, and still now.
   };
 
   void CheckShard(const Shard& shard, Instant now, Totals* totals);
-  void CheckTarget(const Shard& shard, const Target& target, Instant now,
-                   Totals* totals);
+  void CheckTarget(const Target& target, Instant now, Totals* totals);
   void CheckBreaker(const Target& target, Instant now);
-  void CheckPool(const Shard& shard, const HostPool& pool, Instant now);
-  void CheckConnection(const HostPool& pool, const Connection& conn);
-  void CheckLines(const HostPool& pool, Instant now);
+  void CheckLeases(const Target& target);
+  void CheckCounts(const Target& target, Instant now, Totals* totals);
+  void CheckTokens(const Target& target, Totals* totals);
+  void CheckPool(const HostPool& pool);
+  void CheckConnection(const HostPool& pool, const ConnRecord& conn);
+  void CheckLine(const HostPool& pool);
   void CheckProgress(const Target& target, const HostPool& pool, Instant now);
   void CheckBudgets(const Totals& totals);
   void Expect(bool holds, const char* what);
@@ -82,9 +85,9 @@ class Inspector {
   bool unfinished_ = false;
   std::unordered_map<std::string, Seen> seen_;
   Seen seen_in_all_;
-  std::unordered_map<std::string, Spell> spells_;
-  std::vector<int> leases_on_;  // By the connection's slot.
-  int walked_[5] = {};          // Connections by state, of one HostPool.
+  std::unordered_map<std::string, OpenBreaker> open_breakers_;
+  std::vector<int> leases_on_;    // By the connection's index.
+  int walked_[kConnStates] = {};  // Connections of one HostPool.
   int idle_walked_ = 0;
 };
 

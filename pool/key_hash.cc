@@ -19,8 +19,8 @@ uint64_t Load8(const char* at) {
   return word;
 }
 
-// Sixteen bytes at a time, folded in by a wide multiplication; what is left is
-// read together with bytes before it.
+// Folds in sixteen bytes at a time by a wide multiplication. The last, partial
+// block overlaps the one before it.
 uint64_t HashBytes(std::string_view text, uint64_t seed) {
   constexpr uint64_t kOdd = 0xd1b54a32d192ed03u;
   const char* at = text.data();

@@ -1,4 +1,4 @@
-// Hashes of HostPoolKeys.
+// Hashes HostPoolKeys.
 #ifndef HOTLINE_POOL_KEY_HASH_H_
 #define HOTLINE_POOL_KEY_HASH_H_
 
@@ -9,12 +9,12 @@
 
 namespace hotline::pool {
 
-// Hashes of a key: `target` chooses the shard, `pool` finds the HostPool in it.
-// The same in every run with the same seed, so that a simulation can be
-// repeated; and not to be foreseen by whoever does not know the seed.
+// Two hashes of a key: `target` selects the shard, `pool` the HostPool in it.
+// Reproducible for the same seed, so that a simulation can be repeated, and
+// unpredictable without the seed.
 struct KeyHash {
   KeyHash(const HostPoolKey& key, uint64_t seed);
-  // Of a target; `pool` is that of a SHARED HostPool without options.
+  // For a target; `pool` is that of its kShared HostPool without options.
   KeyHash(const std::string& target, uint64_t seed);
 
   uint64_t target;

@@ -1,6 +1,7 @@
 #include "pool/leases.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "pool/host_pool.h"
 #include "pool/hot_path.h"
@@ -11,24 +12,25 @@ namespace hotline::pool {
 void Leases::ReleaseBusy(Lease* lease, Outcome outcome) {
   HostPool* pool = lease->conn->pool;
   lease->released = true;
-  if (lease->request != nullptr) {
-    pool->target()->ForgetRequest(lease->request);
-    lease->request = nullptr;
+  if (lease->named != nullptr) {
+    pool->target()->EraseNamed(lease->named);
+    lease->named = nullptr;
   }
-  if (outcome != Outcome::kOk) pool->Judge(lease->conn, outcome);
+  if (outcome != Outcome::kOk) pool->ApplyOutcome(lease->conn, outcome);
 }
 
-LeaseStatus Leases::Reclaim(const LeaseId& id, Instant now, bool* busy,
+LeaseStatus Leases::Reclaim(const LeaseId& id, Instant now, CallTag* running,
                             Target** target) {
   Lease* lease = nullptr;
-  const LeaseStatus status = FindLive(id, now, &lease, target);
+  const LeaseStatus status = FindCurrent(id, now, &lease, target);
   if (status != LeaseStatus::kOk) return status;
   HostPool* pool = lease->conn->pool;
   *target = pool->target();
   ++pool->target()->counters().leases_reclaimed;
-  *busy = lease->busy;
-  if (lease->busy) {
-    // The streams of the others stay: the call on this one will be reset.
+  *running = lease->call;
+  if (lease->busy()) {
+    // On a multiplexed connection the other streams stay; the caller resets the
+    // stream of this call.
     ReleaseBusy(lease,
                 lease->conn->multiplexed ? Outcome::kOk : Outcome::kDiscard);
   } else {
@@ -37,24 +39,26 @@ LeaseStatus Leases::Reclaim(const LeaseId& id, Instant now, bool* busy,
   return LeaseStatus::kOk;
 }
 
-LeaseStatus Leases::Look(const LeaseId& id, Instant now, Target** target) {
+LeaseStatus Leases::StatusOf(const LeaseId& id, Instant now, Target** target) {
   Lease* lease = nullptr;
-  return FindLive(id, now, &lease, target);
+  return FindCurrent(id, now, &lease, target);
 }
 
-CallStart Leases::BeginCall(const LeaseId& id, Instant now, Target** target) {
+CallStart Leases::BeginCall(const LeaseId& id, CallTag call, Instant now,
+                            Target** target) {
+  assert(call != 0);
   CallStart start;
   Lease* lease = nullptr;
-  start.status = FindLive(id, now, &lease, target);
+  start.status = FindCurrent(id, now, &lease, target);
   if (start.status != LeaseStatus::kOk) return start;
-  if (lease->busy) {
+  if (lease->busy()) {
     start.status = LeaseStatus::kBusy;
     return start;
   }
-  lease->busy = true;
+  lease->call = call;
   if (lease->has_end) lease->left = lease->expires - now;
   lease->expires = kNever;
-  const Connection& conn = *lease->conn;
+  const ConnRecord& conn = *lease->conn;
   start.handle = conn.handle;
   start.conn = shard_->ids.Encode(conn);
   start.uses = lease->uses_before;
@@ -65,12 +69,12 @@ CallStart Leases::BeginCall(const LeaseId& id, Instant now, Target** target) {
 
 void Leases::EndCall(const LeaseId& id, Instant now, Target** target) {
   Lease* lease = nullptr;
-  if (Find(id, &lease) != LeaseStatus::kOk || !lease->busy) return;
-  lease->busy = false;
+  if (Find(id, &lease) != LeaseStatus::kOk || !lease->busy()) return;
+  lease->call = 0;
   HostPool* pool = lease->conn->pool;
   if (lease->released) {
     pool->EndLease(lease, Outcome::kOk, now);
-    if (pool->target()->unsettled()) *target = pool->target();
+    if (pool->target()->needs_settling()) *target = pool->target();
     return;
   }
   if (!lease->has_end) return;
@@ -82,7 +86,7 @@ RenewResult Leases::Renew(const LeaseId& id, Duration ttl, Instant now,
                           Target** target) {
   RenewResult result;
   Lease* lease = nullptr;
-  result.status = FindLive(id, now, &lease, target);
+  result.status = FindCurrent(id, now, &lease, target);
   if (result.status != LeaseStatus::kOk) return result;
   const Instant end = SaturatingAdd(now, ttl);
   if (!lease->has_end) {
@@ -91,7 +95,7 @@ RenewResult Leases::Renew(const LeaseId& id, Duration ttl, Instant now,
         shard_->shared->leak_after.load(std::memory_order_relaxed));
     lease->leak_at = SaturatingAdd(lease->granted, leak_after);
   }
-  if (lease->busy) {
+  if (lease->busy()) {
     lease->left = ttl;
   } else {
     lease->expires = end;
@@ -112,7 +116,7 @@ void Leases::Expire(Lease* lease, Instant now, Target** target) {
 }
 
 void Leases::OnTimer(Lease* lease, Instant now, Target** target) {
-  // Set for an earlier lease in the same slot, maybe.
+  // The timer may have been set for an earlier lease in this record.
   if (!lease->in_use) return;
   if (now >= lease->leak_at) {
     lease->leak_at = kNever;

@@ -1,4 +1,4 @@
-// What the holder of a lease can do with it, by its id.
+// The operations on a lease, by its id.
 #ifndef HOTLINE_POOL_LEASES_H_
 #define HOTLINE_POOL_LEASES_H_
 
@@ -10,8 +10,11 @@
 
 namespace hotline::pool {
 
-// Not thread-safe: guarded by the shard's mutex. `target`, where it is an out
-// parameter, is the one to settle afterwards; null if there is nothing to.
+// Implements Pool's operations on the leases of one shard. `target`, where it
+// is an out parameter, is the target to settle afterwards; unchanged if there
+// is none.
+//
+// Not thread-safe: guarded by the shard's mutex.
 class Leases {
  public:
   explicit Leases(ShardState* shard) : shard_(shard) {}
@@ -19,24 +22,25 @@ class Leases {
   Leases& operator=(const Leases&) = delete;
 
   LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
+                      CallTag* running, Target** target);
+  LeaseStatus Reclaim(const LeaseId& id, Instant now, CallTag* running,
                       Target** target);
-  LeaseStatus Reclaim(const LeaseId& id, Instant now, bool* busy,
+  LeaseStatus StatusOf(const LeaseId& id, Instant now, Target** target);
+  CallStart BeginCall(const LeaseId& id, CallTag call, Instant now,
                       Target** target);
-  LeaseStatus Look(const LeaseId& id, Instant now, Target** target);
-  CallStart BeginCall(const LeaseId& id, Instant now, Target** target);
   void EndCall(const LeaseId& id, Instant now, Target** target);
   RenewResult Renew(const LeaseId& id, Duration ttl, Instant now,
                     Target** target);
   void OnTimer(Lease* lease, Instant now, Target** target);
 
  private:
-  // The lease by that name, whether it is over or not by the clock.
+  // Finds the lease, expired or not.
   LeaseStatus Find(const LeaseId& id, Lease** lease) const;
-  // The same; one whose time is up is ended first. One given back already, but
-  // for the call that runs on it, is over for everybody but EndCall.
-  LeaseStatus FindLive(const LeaseId& id, Instant now, Lease** lease,
-                       Target** target);
-  // Its connection may close now; it ends with the call that runs on it.
+  // Finds the lease unless it has ended; an expired lease is ended first. A
+  // lease that was released during a call has ended for all but EndCall.
+  LeaseStatus FindCurrent(const LeaseId& id, Instant now, Lease** lease,
+                          Target** target);
+  // Releases a lease on which a call runs: the slot stays with the call.
   void ReleaseBusy(Lease* lease, Outcome outcome);
   void Expire(Lease* lease, Instant now, Target** target);
   void SetTimer(Lease* lease);

@@ -1,11 +1,11 @@
-// Intrusive doubly linked lists: an object carries its links, so moving it from
-// list to list allocates nothing and costs a few stores.
+// Intrusive doubly linked lists. An object carries its links, so moving it to
+// another list allocates nothing and costs a few stores.
 #ifndef HOTLINE_POOL_LIST_H_
 #define HOTLINE_POOL_LIST_H_
 
 namespace hotline::pool {
 
-// Base of whatever can be in one list of each Tag at a time.
+// Base class of elements. An object can be in one list of each Tag at a time.
 template <typename Tag>
 class Link {
  public:
@@ -15,7 +15,7 @@ class Link {
 
   bool linked() const { return next_ != nullptr; }
 
-  // Does nothing when it is in no list.
+  // Does nothing if it is in no list.
   void Unlink() {
     if (next_ == nullptr) return;
     prev_->next_ = next_;
@@ -31,7 +31,8 @@ class Link {
   Link* next_ = nullptr;
 };
 
-// Owns nothing. An element must leave before it dies.
+// Does not own its elements: an element must be unlinked before it is
+// destroyed.
 template <typename T, typename Tag>
 class List {
  public:
@@ -41,16 +42,12 @@ class List {
 
   bool empty() const { return head_.next_ == &head_; }
 
-  // Null when empty.
+  // Null if empty.
   T* front() const { return Cast(head_.next_); }
   T* back() const { return Cast(head_.prev_); }
-  // Null after the last one.
+  // Null at the end.
   T* Next(const T* item) const {
     return Cast(static_cast<const Link<Tag>*>(item)->next_);
-  }
-  // Null before the first one.
-  T* Previous(const T* item) const {
-    return Cast(static_cast<const Link<Tag>*>(item)->prev_);
   }
 
   // REQUIRES: the item is in no list of this Tag.

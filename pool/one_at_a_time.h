@@ -1,4 +1,4 @@
-// Work that any thread may bring and one thread at a time does.
+// Work that any thread may add and one thread at a time carries out.
 #ifndef HOTLINE_POOL_ONE_AT_A_TIME_H_
 #define HOTLINE_POOL_ONE_AT_A_TIME_H_
 
@@ -6,19 +6,20 @@
 
 namespace hotline::pool {
 
-// A thread that finds another one at work leaves its own to that one, so work
-// never nests, however deep the calls do.
+// A thread that finds another thread at work leaves its own work to that
+// thread, so work never nests.
 //
-// That thread has to be sure that its work is seen. So the flag is cleared by
-// an exchange, not by a store: the exchange reads what the other thread wrote
-// there and with it all that the other had done before. After a store the
-// processor may look for more work before the flag is seen to be clear, and
-// then work is left behind that no thread knows of.
+// The working thread must then see the added work. Therefore the flag is
+// cleared by an exchange, not a store: the exchange reads the value that the
+// other thread wrote to the flag, and so synchronizes with everything that
+// thread did before. After a plain store, the processor could check for more
+// work before the store is visible to others, and work would be left behind.
 class OneAtATime {
  public:
-  // Calls work() for as long as has_work() says so and no other thread does it.
-  // Work that was published before Run is done, or being done by a thread that
-  // is inside Run, when this returns (unless has_work() has had enough of it).
+  // Calls work() while has_work() returns true and no other thread is in
+  // work(). Work that was published before Run has been done when Run returns,
+  // or is being done by another thread inside Run, unless has_work() returned
+  // false although there was work.
   template <typename HasWork, typename Work>
   void Run(HasWork&& has_work, Work&& work) {
     while (has_work()) {

@@ -11,7 +11,7 @@ namespace {
 
 PoolConfig Checked(PoolConfig config) {
   config.shards = std::clamp(config.shards, 1, 65536);
-  // A tick that goes on with what was left adds one, the next tick.
+  // A tick that continues a drain adds an effect itself, the next WakeAt.
   config.effects_per_turn = std::max(config.effects_per_turn, 2);
   return config;
 }
@@ -44,7 +44,7 @@ bool Pool::AcquireIdle(const AcquireRequest& request, Instant now,
                        AcquireResult* result) {
   const KeyHash hash(*request.key, impl_->shared().seed);
   if (!impl_->Of(hash).AcquireIdle(request, hash, now, result)) return false;
-  impl_->Follow(now);
+  impl_->FollowUp(now);
   return true;
 }
 
@@ -52,45 +52,50 @@ bool Pool::Cancel(WaiterId waiter, Instant now) {
   Shard* shard = impl_->Of(waiter);
   if (shard == nullptr) return false;
   const bool left = shard->Cancel(waiter, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
   return left;
 }
 
-LeaseStatus Pool::Release(const LeaseId& lease, Outcome outcome, Instant now) {
+LeaseStatus Pool::Release(const LeaseId& lease, Outcome outcome, Instant now,
+                          CallTag* running) {
+  CallTag call = 0;
+  if (running == nullptr) running = &call;
+  *running = 0;
   Shard* shard = nullptr;
   LeaseStatus status = impl_->Of(lease, &shard);
   if (status != LeaseStatus::kOk) return status;
   bool quiet = false;
-  status = shard->Release(lease, outcome, now, &quiet);
-  if (!quiet) impl_->Follow(now);
+  status = shard->Release(lease, outcome, now, running, &quiet);
+  if (!quiet) impl_->FollowUp(now);
   return status;
 }
 
-LeaseStatus Pool::Reclaim(const LeaseId& lease, Instant now, bool* busy) {
+LeaseStatus Pool::Reclaim(const LeaseId& lease, Instant now, CallTag* running) {
+  *running = 0;
   Shard* shard = nullptr;
   LeaseStatus status = impl_->Of(lease, &shard);
   if (status != LeaseStatus::kOk) return status;
-  status = shard->Reclaim(lease, now, busy);
-  impl_->Follow(now);
+  status = shard->Reclaim(lease, now, running);
+  impl_->FollowUp(now);
   return status;
 }
 
-LeaseStatus Pool::Look(const LeaseId& lease, Instant now) {
+LeaseStatus Pool::StatusOf(const LeaseId& lease, Instant now) {
   Shard* shard = nullptr;
   LeaseStatus status = impl_->Of(lease, &shard);
   if (status != LeaseStatus::kOk) return status;
-  status = shard->Look(lease, now);
-  impl_->Follow(now);
+  status = shard->StatusOf(lease, now);
+  impl_->FollowUp(now);
   return status;
 }
 
-CallStart Pool::BeginCall(const LeaseId& lease, Instant now) {
+CallStart Pool::BeginCall(const LeaseId& lease, CallTag call, Instant now) {
   CallStart start;
   Shard* shard = nullptr;
   start.status = impl_->Of(lease, &shard);
   if (start.status != LeaseStatus::kOk) return start;
-  start = shard->BeginCall(lease, now);
-  impl_->Follow(now);
+  start = shard->BeginCall(lease, call, now);
+  impl_->FollowUp(now);
   return start;
 }
 
@@ -98,7 +103,7 @@ void Pool::EndCall(const LeaseId& lease, Instant now) {
   Shard* shard = nullptr;
   if (impl_->Of(lease, &shard) != LeaseStatus::kOk) return;
   shard->EndCall(lease, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 RenewResult Pool::Renew(const LeaseId& lease, Duration ttl, Instant now) {
@@ -107,16 +112,16 @@ RenewResult Pool::Renew(const LeaseId& lease, Duration ttl, Instant now) {
   result.status = impl_->Of(lease, &shard);
   if (result.status != LeaseStatus::kOk) return result;
   result = shard->Renew(lease, ttl, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
   return result;
 }
 
-// --- Upkeep ---
+// --- Maintenance ---
 
 void Pool::Warm(const std::string& target, Instant now) {
   const KeyHash hash(target, impl_->shared().seed);
-  impl_->Of(hash).Warm(target, hash, now);
-  impl_->Follow(now);
+  impl_->Of(hash).Warm(target, now);
+  impl_->FollowUp(now);
 }
 
 PrewarmResult Pool::Prewarm(const HostPoolKey& key, int connections, int most,
@@ -124,7 +129,7 @@ PrewarmResult Pool::Prewarm(const HostPoolKey& key, int connections, int most,
   const KeyHash hash(key, impl_->shared().seed);
   const PrewarmResult result =
       impl_->Of(hash).Prewarm(key, hash, connections, most, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
   return result;
 }
 
@@ -140,74 +145,71 @@ void Pool::Reconfigure(const PoolConfig& config, Instant now) {
   shared.connections.SetMax(config.max_connections);
   shared.dials.SetMax(config.max_dials);
   for (const auto& shard : impl_->shards()) shard->Reconfigure(now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::Shutdown(Instant now) {
   for (const auto& shard : impl_->shards()) shard->Shutdown(now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::Tick(int shard, Instant now) {
   if (shard < 0 || shard >= shards()) return;
   impl_->shards()[shard]->Tick(now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
-// --- The transport's events ---
+// --- TransportEvents ---
 
 void Pool::Dialed(ConnId id, const Established& established, Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->Dialed(id, established, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
-void Pool::DialFailed(ConnId id, const DialError& error,
-                      const DialTimings& timings, Instant now) {
-  if (Shard* shard = impl_->Of(id)) {
-    shard->DialFailed(id, error, timings, now);
-  }
-  impl_->Follow(now);
+void Pool::DialFailed(ConnId id, const DialError& error, Instant now) {
+  if (Shard* shard = impl_->Of(id)) shard->DialFailed(id, error, now);
+  impl_->FollowUp(now);
 }
 
 void Pool::Closed(ConnId id, CloseReason reason, const DialError* early,
                   Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->Closed(id, reason, early, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::Served(ConnId id, Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->Served(id, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::Probed(ConnId id, bool passed, Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->Probed(id, passed, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::ConcurrencyChanged(ConnId id, int max_streams, Instant now) {
   if (Shard* shard = impl_->Of(id)) {
     shard->ConcurrencyChanged(id, max_streams, now);
   }
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::GoAway(ConnId id, const DialError* early, Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->GoAway(id, early, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::KeepAliveSaid(ConnId id, Duration timeout, Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->KeepAliveSaid(id, timeout, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
 void Pool::ErrorCounted(ConnId id, Instant now) {
   if (Shard* shard = impl_->Of(id)) shard->ErrorCounted(id, now);
-  impl_->Follow(now);
+  impl_->FollowUp(now);
 }
 
-// --- Looking ---
+// --- Inspection ---
 
 Snapshot Pool::TakeSnapshot(const SnapshotRequest& request, Instant now) const {
   Snapshot snapshot;

@@ -1,27 +1,41 @@
-// The pool: who may use which connection, and what must be dialled or closed
-// for it.
+// The pool decides which caller may use which connection, and which connections
+// to dial or close for that. It never touches the network.
 //
-// A Pool is shards; a Shard is one mutex and its Targets; a Target owns the
-// limits over its HostPools; a HostPool holds interchangeable connections and
-// the line of those who wait for one. Everything below the Pool is plain,
-// single-threaded state that takes events with the time in them and appends
-// effects to the shard's outbox (see host_pool.h). The Pool locks, lets the
-// event be decided in one step, unlocks, and carries the effects out in order
-// through the Transport: one drainer per shard at a time, never under a lock. A
-// thread carries out PoolConfig::effects_per_turn of them at most, its own or
-// others'; the next thread that comes goes on, or the tick it has asked for.
+// A Pool consists of shards; a Shard is one mutex and its Targets; a Target
+// owns the limits over its HostPools; a HostPool holds interchangeable
+// connections and the line of callers that wait for one. Everything below the
+// Pool is plain, single-threaded state that takes events, with the time in
+// them, and appends effects to the shard's outbox (host_pool.h). The Pool locks
+// the shard, lets the event be decided in one step, unlocks, and carries the
+// effects out in order through the Transport. One thread at a time drains a
+// shard's outbox, and at most PoolConfig::effects_per_turn effects of it, its
+// own or others'; the next thread that comes continues, or the tick that was
+// asked for.
 //
-// Thread safety: every method may be called from any thread. None blocks but
+// A borrower, leaving out errors:
+//
+//   AcquireRequest request;
+//   request.key = &key;
+//   request.deadline = now + std::chrono::seconds(1);
+//   request.secret = RandomBits();
+//   request.waiter = this;  // OnGrant or OnReject follows kQueued.
+//   AcquireResult result = pool.Acquire(request, now);
+//   if (result.kind == AcquireResult::kGranted) {
+//     SlotLease slot(&pool, result.grant, Outcome::kOk, &MonotonicNow);
+//     ...  // Use the connection; ~SlotLease gives the slot back.
+//   }
+//
+// Thread safety: every method may be called from any thread. None blocks, but
 // for the shard's mutex, which is held for a bounded number of steps.
 //
 // Invariants, checked after every event by the simulation (tests/sim):
-//   1. No barging: while somebody waits in a HostPool, none of its Ready
-//      connections has free capacity that could be lent.
-//   2. Conservation: leases on a connection equal its active count; connections
-//      stay within the limits; every waiter is resolved exactly once; every
-//      Dial and Probe is answered exactly once; budget tokens equal connections
-//      plus reservations.
-//   3. A connection is reserved in the same step in which it is granted.
+//   1. No barging: while a caller waits in a HostPool, none of its Ready
+//      connections has a free slot that could serve that caller.
+//   2. Conservation: the leases on a connection equal its active count;
+//      connections stay within the limits; every waiter is resolved exactly
+//      once; every Dial and Probe is answered exactly once; budget tokens equal
+//      connections plus reservations.
+//   3. A slot is reserved in the same step in which it is granted.
 //   4. FIFO within a HostPool; deadlines are absolute and never re-armed.
 //   5. A probing or draining connection is never granted.
 //   6. After everything is released and drained nothing is left: no lease,
@@ -44,17 +58,17 @@
 
 namespace hotline::pool {
 
-// A slot on a connection, lent. Plain value: whoever got it must Release it
-// exactly once (the Broker's scoped types see to that).
+// A slot that was lent. A plain value: its receiver must release it exactly
+// once. SlotLease (slot_lease.h) does that.
 struct Grant {
   LeaseId lease;
   ConnId conn = 0;
   Handle handle = 0;
-  bool reused = false;    // It has served somebody before.
-  uint64_t uses = 0;      // How many, before this one.
-  Instant ready_since{};  // When the connection became ready.
+  bool reused = false;    // The connection has served a caller before.
+  uint64_t uses = 0;      // Leases on it before this one.
+  Instant ready_since{};  // When the connection was established.
   Instant expires = kNever;
-  // Of the dial that made this connection, when this caller waited for it.
+  // Of the dial of this connection, if this caller waited for it.
   DialTimings dial;
   WaitInfo wait;
 };
@@ -62,15 +76,15 @@ struct Grant {
 struct Rejection {
   RejectReason reason = RejectReason::kWaitTimeout;
   DialError dial_error;         // With kDialFailed.
-  std::string last_dial_error;  // Of the target, if one since its last success.
+  std::string last_dial_error;  // The target's, if it failed since a success.
   WaitInfo wait;
   std::vector<HeldFor> oldest_holders;  // At most five.
-  // When trying again makes sense, from now.
-  Duration retry_after{0};
+  Duration retry_after{0};              // When to try again, from now.
 };
 
-// Told once how a wait ended, without any lock held, from any thread. Must not
-// block. It must stay alive until then, or until Cancel has returned true.
+// Receives the end of a wait, by exactly one of the two methods. Called from
+// any thread, without a lock held; must not block. Must stay alive until then,
+// or until Cancel has returned true.
 class Waiter {
  public:
   virtual ~Waiter() = default;
@@ -78,65 +92,65 @@ class Waiter {
   virtual void OnReject(Rejection rejection) = 0;
 };
 
-// Names a place in a line. 0 names none.
+// Identifies a place in line. 0 means none.
 using WaiterId = uint64_t;
 
 struct AcquireRequest {
-  // Must stay valid during the call only.
+  // Must be valid during the call only.
   const HostPoolKey* key = nullptr;
   Reuse reuse = Reuse::kPrefer;
-  // False: answered at once (NO_WAIT), after beginning a dial if allowed.
+  // False: answer at once, after starting a dial if the limits allow it.
   bool may_wait = true;
-  // Of the wait. Absolute.
+  // Of the wait; absolute.
   Instant deadline = kNever;
-  // Of the lease; zero: it ends only by Release (for a single call).
+  // Time to live of the lease. Zero: it ends only by Release.
   Duration lease_ttl{0};
-  // 64 random bits, unpredictable: the lease's secret.
+  // The lease's secret: 64 random, unpredictable bits.
   uint64_t secret = 0;
-  // Whose the lease will be: only a LeaseId with this owner is good for it. 0:
-  // of those who have no identity.
+  // Owner of the lease: only a LeaseId with the same owner is accepted. 0: a
+  // caller without an identity.
   uint64_t owner = 0;
-  // May be null. Let go of when the lease ends, or was not to be.
+  // May be null. Dropped when the lease or the wait ends.
   std::shared_ptr<const Holder> holder;
-  // Empty: not repeatable. With the identity before it, where there is one.
+  // Makes the Acquire repeatable; empty: it is not. Must be unique within the
+  // target, so it includes the caller's identity where there is one.
   std::string_view request_id;
-  // Told how it ends when the answer is kQueued. May be null with may_wait
-  // false.
+  // Receives the end of the wait after kQueued. May be null if !may_wait.
   Waiter* waiter = nullptr;
 };
 
 struct AcquireResult {
   enum Kind { kGranted, kQueued, kRejected };
   Kind kind = kRejected;
-  Grant grant;                           // kGranted.
-  WaiterId waiter = 0;                   // kQueued.
-  std::unique_ptr<Rejection> rejection;  // kRejected.
+  Grant grant;                           // With kGranted.
+  WaiterId waiter = 0;                   // With kQueued.
+  std::unique_ptr<Rejection> rejection;  // With kRejected.
 };
 
-// What a lease id turned out to be.
+// The state of the lease that a LeaseId names.
 enum class LeaseStatus : uint8_t {
   kOk,
-  kEnded,          // It was one; it is over (released or expired).
-  kUnknown,        // It never was one, or the secret is wrong.
-  kNotYours,       // Somebody else owns it.
-  kOtherInstance,  // Another process made it.
+  kEnded,          // Released or expired.
+  kUnknown,        // It never existed, or the secret is wrong.
+  kNotYours,       // It has another owner.
+  kOtherInstance,  // It was made by another process.
   kBusy,           // A call runs on it (BeginCall only).
 };
 
-// A lease's connection, for a call on it.
+// The connection of a lease, for a call on it.
 struct CallStart {
   LeaseStatus status = LeaseStatus::kUnknown;
   Handle handle = 0;
   ConnId conn = 0;
   uint64_t uses = 0;
   Instant ready_since{};
-  // Whose connection it is; what a URL must match.
+  // The connection's key: a call must be for its target.
   std::shared_ptr<const HostPoolKey> key;
 };
 
 struct PrewarmResult {
-  int begun = 0;    // Dials, by this call.
-  int missing = 0;  // Connections that are not ready yet, of those wanted.
+  int begun = 0;    // Dials started by this call.
+  int missing = 0;  // Of the connections wanted, those not ready yet.
 };
 
 struct RenewResult {
@@ -144,29 +158,32 @@ struct RenewResult {
   Instant expires = kNever;
 };
 
-// Asked for a target's numbers when the target is first seen and after
-// Reconfigure. Called under a shard's lock: pure look-up, no blocking.
+// Returns a target's settings. Called when the target is first seen and after
+// Reconfigure, under a shard's lock: it must be a pure look-up.
 using TargetConfigFn = std::function<TargetConfig(const std::string& target)>;
 
-// Told once of each lease held for longer than leak_after. No lock held.
+// Called once for each lease that is held longer than leak_after, without a
+// lock held.
 using LeakFn = std::function<void(const HostPoolKey& key, ConnId conn,
                                   const Holder& holder, Duration age)>;
 
-// A target's circuit breaker opened (again), or closed.
+// A target's circuit breaker opened (also again, after a trial) or closed.
 struct BreakerChange {
   BreakerState state = BreakerState::kClosed;  // kClosed or kOpen.
-  int failures = 0;                            // Dials in a row, when open.
-  Duration open_for{0};                        // When open.
-  std::string last_dial_error;                 // When open.
+  // Zero unless kOpen:
+  int failures = 0;  // Dials in a row.
+  Duration open_for{0};
+  std::string last_dial_error;
 };
 
-// Told of each. No lock held.
+// Called on every such change, without a lock held.
 using BreakerFn =
     std::function<void(const std::string& target, const BreakerChange& change)>;
 
 class Pool final : public TransportEvents {
  public:
-  // `transport` must outlive the pool and may answer only while it lives.
+  // `transport` must outlive the pool, and may report events only while the
+  // pool exists.
   Pool(const PoolConfig& config, TargetConfigFn target_config,
        Transport* transport, LeakFn on_leak = nullptr,
        BreakerFn on_breaker = nullptr);
@@ -174,72 +191,83 @@ class Pool final : public TransportEvents {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  // Borrows a slot. With kQueued the waiter is told later, maybe before this
-  // returns.
+  // --- Borrowing ---
+
+  // Borrows a slot. With kQueued the waiter is called later, possibly before
+  // this returns.
   AcquireResult Acquire(const AcquireRequest& request, Instant now);
 
-  // Borrows a slot if one is there to be lent now, in line behind nobody: as
-  // Acquire does, then. Otherwise false, and nothing was changed or counted.
-  // Never with a request_id.
+  // Borrows a slot if one is available at once and no caller waits for it; the
+  // result is then that of Acquire. Otherwise returns false and neither changes
+  // nor counts anything. Always false with a request_id.
   bool AcquireIdle(const AcquireRequest& request, Instant now,
                    AcquireResult* result);
 
-  // Leaves the line. True: the waiter will never be told anything. False: it
-  // has been told, or soon will be; a grant is then the caller's to release.
+  // Leaves the line. True: the waiter will not be called. False: it has been
+  // called or will be soon; if it is a grant, the caller must release it.
   bool Cancel(WaiterId waiter, Instant now);
 
-  // Ends a lease. While a call runs on it: kOk takes effect at EndCall, the
-  // others close the connection at once.
-  LeaseStatus Release(const LeaseId& lease, Outcome outcome, Instant now);
+  // --- Leases ---
 
-  // Ends a lease whose holder is gone, and counts it. Between calls it is as
-  // kOk; while one runs on it nobody knows what will become of the connection:
-  // of one with a single slot it is closed, of others only this slot ends when
-  // the call does. `busy`: that it was so.
-  LeaseStatus Reclaim(const LeaseId& lease, Instant now, bool* busy);
+  // Ends a lease. If a call runs on it, the slot stays with the call until
+  // EndCall, but the outcome applies to the connection at once: a connection
+  // with a single slot is closed by kBroken and kDiscard; one with more stays
+  // open for the others, so the caller of Release should end that call itself.
+  // `running`, if not null, is set to the call's tag, or to 0 if none runs.
+  LeaseStatus Release(const LeaseId& lease, Outcome outcome, Instant now,
+                      CallTag* running = nullptr);
 
-  // Whether the lease is one still.
-  LeaseStatus Look(const LeaseId& lease, Instant now);
+  // Ends and counts a lease whose holder is gone. Between calls this is a
+  // Release with kOk. If a call runs on it, the state of the connection is
+  // unknown: a connection with a single slot is closed; of others only this
+  // slot ends, with its call. `running`: as above.
+  LeaseStatus Reclaim(const LeaseId& lease, Instant now, CallTag* running);
 
-  // Marks a lease as busy, and stops its clock, for one call. Each kOk is
-  // followed by one EndCall.
-  CallStart BeginCall(const LeaseId& lease, Instant now);
+  // Returns kOk if the lease has not ended.
+  LeaseStatus StatusOf(const LeaseId& lease, Instant now);
 
-  // The call is over. The lease's clock runs on with what was left; a lease
-  // released meanwhile ends now.
+  // Reserves a lease for one call and stops its clock. kOk must be followed by
+  // exactly one EndCall. `call` identifies the call to Release and Reclaim.
+  // REQUIRES: call != 0.
+  CallStart BeginCall(const LeaseId& lease, CallTag call, Instant now);
+
+  // Ends the call. The lease's clock continues with the time that was left; a
+  // lease that was released meanwhile ends now.
   void EndCall(const LeaseId& lease, Instant now);
 
-  // Sets the end to now + ttl.
+  // Sets the lease's end to now + ttl.
   RenewResult Renew(const LeaseId& lease, Duration ttl, Instant now);
 
-  // Makes the target's warm floor without waiting for a caller.
+  // --- Maintenance ---
+
+  // Dials for the target's warm floor without waiting for a caller.
   void Warm(const std::string& target, Instant now);
 
-  // Begins dials for nobody, `most` at most, as far as the limits allow: until
-  // `connections` of this key are ready. Those are no floor: unused, they go as
-  // others do.
+  // Starts speculative dials, at most `most` and within the limits, until
+  // `connections` of this key are ready. They do not count towards the warm
+  // floor; unused connections idle out normally.
   PrewarmResult Prewarm(const HostPoolKey& key, int connections, int most,
                         Instant now);
 
-  // Connections missing to the target's warm floor. A target that is not known
-  // has its whole floor missing.
+  // Returns the connections missing to the target's warm floor. An unknown
+  // target misses its whole floor.
   int WarmDeficit(const std::string& target) const;
 
-  // Asks target_config anew for all targets and takes the pool-wide caps
-  // (max_connections, max_dials, max_targets, leak_after) from `config`.
+  // Re-reads all targets' settings from target_config, and takes the pool-wide
+  // limits (max_connections, max_dials, max_targets, leak_after) from `config`.
   void Reconfigure(const PoolConfig& config, Instant now);
 
-  // No more grants: waiters are rejected with kShutdown, idle connections
-  // closed, leased ones as they come back. Idempotent.
+  // Stops granting: waiters are rejected with kShutdown, idle connections are
+  // closed, leased ones when they are released. Idempotent.
   void Shutdown(Instant now);
 
-  // Does what is due in a shard. See Transport::WakeAt.
+  // Fires a shard's timers. See Transport::WakeAt.
   void Tick(int shard, Instant now);
 
-  // TransportEvents:
+  // --- TransportEvents ---
+
   void Dialed(ConnId id, const Established& established, Instant now) override;
-  void DialFailed(ConnId id, const DialError& error, const DialTimings& timings,
-                  Instant now) override;
+  void DialFailed(ConnId id, const DialError& error, Instant now) override;
   void Closed(ConnId id, CloseReason reason, const DialError* early,
               Instant now) override;
   void Served(ConnId id, Instant now) override;
@@ -249,8 +277,9 @@ class Pool final : public TransportEvents {
   void KeepAliveSaid(ConnId id, Duration timeout, Instant now) override;
   void ErrorCounted(ConnId id, Instant now) override;
 
-  // Looks at the shards one after the other, a page of rows at a time, so that
-  // no lock is held for long. See Snapshot for what that means.
+  // --- Inspection ---
+
+  // Visits the shards one after the other. See snapshot.h for its consistency.
   Snapshot TakeSnapshot(const SnapshotRequest& request, Instant now) const;
 
   int shards() const;

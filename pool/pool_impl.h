@@ -1,4 +1,4 @@
-// The pool's insides, for pool.cc and the tests' Inspector.
+// The implementation of Pool, for pool.cc and the tests' Inspector.
 #ifndef HOTLINE_POOL_POOL_IMPL_H_
 #define HOTLINE_POOL_POOL_IMPL_H_
 
@@ -14,7 +14,8 @@
 
 namespace hotline::pool {
 
-// Finds the shard, and does what goes across shards.
+// Finds the shard of an event, and does the work across shards: it delivers
+// tokens and closes idle connections of one shard for another.
 class Pool::Impl {
  public:
   Impl(const PoolConfig& config, TargetConfigFn target_config,
@@ -36,14 +37,14 @@ class Pool::Impl {
     return *shards_[index];
   }
 
-  // Null when `id` cannot be one of ours.
+  // Returns null if `id` names no shard.
   Shard* Of(uint64_t id) {
     const uint64_t index =
         IdCodec::ShardOf(id, static_cast<int>(shards_.size()));
     return index < shards_.size() ? shards_[index].get() : nullptr;
   }
 
-  // The shard of a lease, or why there is none.
+  // Finds the shard of a lease, or returns why there is none.
   LeaseStatus Of(const LeaseId& lease, Shard** shard) {
     if (lease.instance != shared_.instance) return LeaseStatus::kOtherInstance;
     if (lease.shard >= shards_.size()) return LeaseStatus::kUnknown;
@@ -51,33 +52,33 @@ class Pool::Impl {
     return LeaseStatus::kOk;
   }
 
-  // Carries tokens to those they were reserved for, and finds idle connections
-  // to close for those who still wait. One thread at a time does it; what it
-  // cannot do in one turn is left to the next event or tick.
-  void Follow(Instant now) {
+  // Delivers reserved tokens to their targets, and closes idle connections for
+  // the targets still in line. One thread at a time does this, a bounded number
+  // of steps; the next event or tick continues.
+  void FollowUp(Instant now) {
     if (!HasWork()) [[likely]]
       return;
     int left = shared_.effects_per_turn;
-    following_.Run([&] { return left > 0 && HasWork(); },
+    follow_up_.Run([&] { return left > 0 && HasWork(); },
                    [&] {
-                     Carry(&shared_.connections, now, &left);
-                     Carry(&shared_.dials, now, &left);
-                     Reclaim(now, &left);
+                     Deliver(&shared_.connections, now, &left);
+                     Deliver(&shared_.dials, now, &left);
+                     CloseIdle(now, &left);
                    });
     if (left <= 0 && HasWork()) shared_.transport->WakeAt(0, now);
   }
 
-  // When it was not simply granted: makes room for a new target at another
-  // shard's cost, and carries on.
+  // Continues an Acquire that was not simply granted. If there was no room for
+  // its target, evicts one of another shard and tries again.
   void AfterAcquire(const AcquireRequest& request, const KeyHash& hash,
                     Instant now, AcquireResult* result) {
     Shard& shard = Of(hash);
-    if (HadNoRoom(*result) && ForgetSomeTarget(&shard)) {
+    if (HadNoRoom(*result) && EvictFromOtherShard(&shard)) {
       *result = AcquireResult{};
       shard.Acquire(request, hash, now, result);
     }
     if (HadNoRoom(*result)) shard.CountRejected(RejectReason::kTooManyTargets);
-    Follow(now);
+    FollowUp(now);
   }
 
  private:
@@ -86,9 +87,9 @@ class Pool::Impl {
            result.rejection->reason == RejectReason::kTooManyTargets;
   }
 
-  bool ForgetSomeTarget(const Shard* except) {
+  bool EvictFromOtherShard(const Shard* except) {
     for (const auto& shard : shards_) {
-      if (shard.get() != except && shard->ForgetOne()) return true;
+      if (shard.get() != except && shard->EvictOne()) return true;
     }
     return false;
   }
@@ -99,8 +100,8 @@ class Pool::Impl {
            shared_.connections.search_wanted();
   }
 
-  // `*left`: steps of this turn.
-  void Carry(Budget* budget, Instant now, int* left) {
+  // `*left`: the steps that remain of this turn.
+  void Deliver(Budget* budget, Instant now, int* left) {
     while (*left > 0) {
       const auto delivery = budget->TakeDelivery();
       if (!delivery) return;
@@ -109,7 +110,7 @@ class Pool::Impl {
     }
   }
 
-  void Reclaim(Instant now, int* left) {
+  void CloseIdle(Instant now, int* left) {
     Budget& budget = shared_.connections;
     if (*left <= 0 || !budget.TakeSearch()) return;
     for (int tries = budget.pressure(); tries > 0; --tries) {
@@ -130,7 +131,7 @@ class Pool::Impl {
 
   PoolShared shared_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  OneAtATime following_;
+  OneAtATime follow_up_;
 };
 
 }  // namespace hotline::pool

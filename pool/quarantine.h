@@ -1,4 +1,4 @@
-// When a target's answers cannot be trusted to end where they end.
+// Detects a target whose answers do not end where we think they end.
 #ifndef HOTLINE_POOL_QUARANTINE_H_
 #define HOTLINE_POOL_QUARANTINE_H_
 
@@ -6,11 +6,11 @@
 
 namespace hotline::pool {
 
-// Bytes that nobody had asked for close the connection on which they come. An
-// upstream that does it again and again, `limit` times within kWindow,
-// disagrees with us about where an answer ends; the next surplus might look
-// like an answer. So for kLength nothing is reused: each call has a connection
-// of its own. Every further one begins that time anew.
+// Unsolicited bytes close the connection on which they arrive. An upstream that
+// sends them `limit` times within kWindow disagrees with us about where an
+// answer ends, and its next surplus bytes might look like an answer. So for
+// kLength no connection is reused: each call has a connection of its own. Every
+// further event restarts that time.
 //
 // Pure: time is an argument. Not thread-safe.
 class Quarantine {
@@ -18,7 +18,7 @@ class Quarantine {
   static constexpr Duration kWindow = std::chrono::minutes(5);
   static constexpr Duration kLength = std::chrono::minutes(5);
 
-  // `limit` 0: never. True: it began, or begins anew.
+  // Returns true if the quarantine begins or is restarted. `limit` 0: never.
   bool OnUnsolicited(int limit, Instant now) {
     if (limit <= 0) return false;
     if (count_ > 0 && now - first_ >= kWindow) count_ = 0;
@@ -29,12 +29,12 @@ class Quarantine {
     return true;
   }
   bool active(Instant now) const { return now < until_; }
-  // When it is over; Instant{}: it never was on.
+  // When it ends; Instant{} if it never began.
   Instant until() const { return until_; }
   void Lift() { *this = Quarantine(); }
 
  private:
-  int count_ = 0;  // Since first_.
+  int count_ = 0;  // Of events since first_.
   Instant first_{};
   Instant until_{};
 };

@@ -1,6 +1,5 @@
-// The records a shard keeps: connections, leases, and those who wait. Plain
-// state, guarded by the shard's mutex; HostPool and Leases say what happens to
-// it.
+// The records that a shard keeps: connections, leases and waiters. Plain state,
+// guarded by the shard's mutex; HostPool and Leases decide what happens to it.
 #ifndef HOTLINE_POOL_RECORDS_H_
 #define HOTLINE_POOL_RECORDS_H_
 
@@ -20,91 +19,94 @@ namespace hotline::pool {
 
 class HostPool;
 class Target;
-struct Connection;
+struct ConnRecord;
 struct Lease;
 struct Waiting;
-struct Request;
+struct NamedAcquire;
 
-// A timer may be set too early (the deadline moved on meanwhile): when it
-// fires, the real deadline is looked at and the timer set again. So nothing
-// needs to be done to it when a connection is used or a lease given back.
+// Timers are lazy: a timer may fire before its owner's deadline, because that
+// has moved on meanwhile. The owner then compares the times and sets the timer
+// again. So using a connection or ending a lease touches no timer.
 struct PoolTimer : Timer {
   template <typename Owner>
   explicit PoolTimer(Owner* owner_in) : owner(owner_in) {}
-  const std::variant<Connection*, Lease*, Waiting*, HostPool*, Target*> owner;
+  const std::variant<ConnRecord*, Lease*, Waiting*, HostPool*, Target*> owner;
 };
 
 // Tags of lists.
-struct InPool;       // By what a connection can be used for.
+struct InPool;       // A HostPool's connections, by what they can be used for.
 struct InIdleOrder;  // The shard's idle connections, longest idle first.
 struct InTarget;     // The target's leases, oldest first.
-struct InLine;       // Those who wait, first come first.
+struct InLine;       // Waiters, oldest first.
 
-struct Connection : SlabEntry, Link<InPool>, Link<InIdleOrder> {
+struct ConnRecord : SlabEntry, Link<InPool>, Link<InIdleOrder> {
   HostPool* pool = nullptr;
   ConnState state = ConnState::kDialing;
-  // It closed while leases were out: kept until they end, and counted nowhere.
+  // It closed while it was leased: it counts against no limit any more, and is
+  // kept until its last lease ends.
   bool gone = false;
-  // Has had more than one slot: what one borrower does must not cost the
-  // others their streams.
+  // It has had more than one slot: one borrower must not cost the others their
+  // streams.
   bool multiplexed = false;
   bool close_asked = false;
-  // On probation: whether its dial succeeded is not settled yet.
-  bool unproven = false;
+  bool on_probation = false;  // See kProbation.
   // Why it drains or closes, once the pool has decided that.
   CloseReason reason = CloseReason::kError;
-  int limit = 0;         // Slots: at most as many are lent.
-  int active = 0;        // Slots lent.
-  int peer_streams = 0;  // What the peer allows.
+  int limit = 0;         // Slots that may be lent.
+  int active = 0;        // Slots lent; above `limit` after it was lowered.
+  int peer_streams = 0;  // Streams the peer allows.
   int errors = 0;
-  int checks_failed = 0;  // In a row, or before the passed ones.
+  int checks_failed = 0;  // In a row, or before `checks_passed`.
   int checks_passed = 0;  // In a row, since one failed.
-  // kProbing: the next check of one that is in doubt; kNever: one runs.
+  // In kProbing: when to check again after a failed check; kNever while a check
+  // is under way.
   Instant recheck_at = kNever;
-  uint64_t uses = 0;
+  uint64_t uses = 0;  // Leases so far.
   Handle handle = 0;
-  Instant idle_since{};  // When the last slot came back.
-  Instant lend_until{};  // Idle past it, it needs a probe, or is too old.
+  Instant idle_since{};  // When the last slot was given back.
+  Instant lend_until{};  // While idle, it is lent only before this time.
   Instant ready_since{};
-  Instant retire_at{};
-  Instant checked_at{};  // Last probed, or used.
+  Instant retire_at{};   // End of its lifetime.
+  Instant checked_at{};  // Last checked, or used.
   Instant dial_began{};
   DialTimings timings;
   PoolTimer timer{this};
 };
 
 struct Lease : SlabEntry, Link<InTarget> {
-  Connection* conn = nullptr;
+  bool busy() const { return call != 0; }
+
+  ConnRecord* conn = nullptr;
   uint64_t secret = 0;
   uint64_t owner = 0;
   Instant granted{};
-  // When it ends by itself. While busy, the clock stands still: see `left`.
+  // When it expires; kNever while a call runs, which has then `left`.
   Instant expires = kNever;
   Duration left{0};
   Instant leak_at = kNever;
-  bool busy = false;
+  CallTag call = 0;          // The call that runs on it; 0: none.
   bool has_end = false;      // It has a time to live.
-  bool released = false;     // Given back during a call; ends with it.
+  bool released = false;     // Released during a call; ends with the call.
   uint64_t uses_before = 0;  // Of its connection.
   std::shared_ptr<const Holder> holder;
-  Request* request = nullptr;
+  NamedAcquire* named = nullptr;
   PoolTimer timer{this};
 };
 
-// What a lease will be like.
+// What a waiter's lease will have.
 struct LeaseTerms {
   Duration ttl{0};
   uint64_t secret = 0;
   uint64_t owner = 0;
   std::shared_ptr<const Holder> holder;
-  Request* request = nullptr;
+  NamedAcquire* named = nullptr;
 };
 
 struct Waiting : SlabEntry, Link<InLine> {
   HostPool* pool = nullptr;
   Waiter* waiter = nullptr;
   bool new_only = false;
-  uint64_t order = 0;  // Over the shard: smaller came earlier.
+  uint64_t order = 0;  // Of arrival, over the shard.
   Instant arrived{};
   Instant deadline = kNever;
   LeaseTerms terms;
@@ -112,8 +114,8 @@ struct Waiting : SlabEntry, Link<InLine> {
   PoolTimer timer{this};
 };
 
-// A repeatable Acquire, for as long as its waiter or lease lives.
-struct Request {
+// An Acquire with a request_id, for as long as its waiter or lease exists.
+struct NamedAcquire {
   const std::string* name = nullptr;
   HostPool* pool = nullptr;
   Reuse reuse = Reuse::kPrefer;

@@ -11,23 +11,25 @@ Shard::Shard(PoolShared* shared, int index)
     : shared_(shared), index_(index), state_(shared, index), leases_(&state_) {}
 
 Shard::~Shard() {
-  // Targets unlink themselves from what state_ holds; so they go first.
+  // Targets unlink their records from lists in state_, so they are destroyed
+  // first.
   MutexLock lock(&mu_);
   pools_.clear();
   for (auto& [name, target] : targets_) {
-    target->Link<Empties>::Unlink();
-    target->Link<Known>::Unlink();
+    target->Link<InEmpty>::Unlink();
+    target->Link<InKnown>::Unlink();
   }
   targets_.clear();
 }
 
 // --- Draining ---
 
-Shard::Visit::Visit(Shard* shard, Instant now) : shard_(shard), now_(now) {
+Shard::EventScope::EventScope(Shard* shard, Instant now)
+    : shard_(shard), now_(now) {
   shard_->mu_.Lock();
 }
 
-Shard::Visit::~Visit() {
+Shard::EventScope::~EventScope() {
   const bool drain =
       (!shard_->state_.outbox.empty() || shard_->undone_) && !shard_->draining_;
   if (drain) shard_->draining_ = true;
@@ -99,7 +101,7 @@ void Shard::Perform(Effect& effect) {
 // --- Finding ---
 
 HostPool* Shard::FindPoolLocked(const HostPoolKey& key, uint64_t hash) const {
-  HostPool*& recent = recent_[RecentSlot(hash)];
+  HostPool*& recent = recent_[RecentIndex(hash)];
   if (recent != nullptr && recent->Is(key, hash)) [[likely]]
     return recent;
   const auto found = pools_.find(PoolRef{key, hash});
@@ -109,7 +111,7 @@ HostPool* Shard::FindPoolLocked(const HostPoolKey& key, uint64_t hash) const {
 }
 
 void Shard::RemovePoolLocked(HostPool* pool) {
-  HostPool*& recent = recent_[RecentSlot(pool->hash())];
+  HostPool*& recent = recent_[RecentIndex(pool->hash())];
   if (recent == pool) recent = nullptr;
   pools_.erase(pool);
 }
@@ -117,9 +119,9 @@ void Shard::RemovePoolLocked(HostPool* pool) {
 HostPool* Shard::FindOrAddPoolLocked(const HostPoolKey& key,
                                      const KeyHash& hash) {
   if (HostPool* pool = FindPoolLocked(key, hash.pool)) return pool;
-  Target* target = FindOrAddTargetLocked(key.target, hash.target);
+  Target* target = FindOrAddTargetLocked(key.target);
   if (target == nullptr) return nullptr;
-  // A new target comes with its default HostPool, which may be this one.
+  // A new target has its default HostPool already, which may be this one.
   if (HostPool* pool = FindPoolLocked(key, hash.pool)) return pool;
   return AddPoolLocked(target, key, hash.pool);
 }
@@ -131,15 +133,15 @@ HostPool* Shard::AddPoolLocked(Target* target, HostPoolKey key, uint64_t hash) {
   return pool;
 }
 
-Target* Shard::FindOrAddTargetLocked(const std::string& name, uint64_t hash) {
+Target* Shard::FindOrAddTargetLocked(const std::string& name) {
   const auto found = targets_.find(name);
   if (found != targets_.end()) return found->second.get();
   while (shared_->targets.fetch_add(1, std::memory_order_relaxed) >=
          shared_->max_targets.load(std::memory_order_relaxed)) {
     shared_->targets.fetch_sub(1, std::memory_order_relaxed);
-    if (!ForgetOneLocked()) return nullptr;
+    if (!EvictOneLocked()) return nullptr;
   }
-  auto target = std::make_unique<Target>(&state_, name, hash, next_arrival_++,
+  auto target = std::make_unique<Target>(&state_, name, next_arrival_++,
                                          shared_->target_config(name));
   Target* const raw = target.get();
   targets_.emplace(name, std::move(target));
@@ -149,28 +151,28 @@ Target* Shard::FindOrAddTargetLocked(const std::string& name, uint64_t hash) {
   return raw;
 }
 
-Connection* Shard::FindConnectionLocked(ConnId id) const {
-  return state_.connections.Find(state_.ids.Slot(id), state_.ids.Version(id));
+ConnRecord* Shard::FindConnectionLocked(ConnId id) const {
+  return state_.connections.Find(state_.ids.Index(id), state_.ids.Version(id));
 }
 
-bool Shard::ForgetOne() {
+bool Shard::EvictOne() {
   MutexLock lock(&mu_);
-  return ForgetOneLocked();
+  return EvictOneLocked();
 }
 
-bool Shard::ForgetOneLocked() {
+bool Shard::EvictOneLocked() {
   Target* target = empty_.front();
   if (target == nullptr) return false;
   for (Walk* walk : walks_) {
     if (walk->next == nullptr) continue;
     const bool to_come = target->arrival() >= walk->next->arrival() &&
                          target->arrival() < walk->end;
-    if (to_come) AddCounters(target->counters(), &walk->forgotten);
+    if (to_come) AddCounters(target->counters(), &walk->evicted);
     if (walk->next == target) walk->next = known_.Next(target);
   }
-  target->Link<Empties>::Unlink();
-  target->Link<Known>::Unlink();
-  AddCounters(target->counters(), &forgotten_);
+  target->Link<InEmpty>::Unlink();
+  target->Link<InKnown>::Unlink();
+  AddCounters(target->counters(), &evicted_);
   for (const auto& pool : target->pools()) RemovePoolLocked(pool.get());
   targets_.erase(target->name());
   shared_->targets.fetch_sub(1, std::memory_order_relaxed);
@@ -179,13 +181,14 @@ bool Shard::ForgetOneLocked() {
 
 void Shard::CountRejected(RejectReason reason) {
   MutexLock lock(&mu_);
-  ++forgotten_.rejected[static_cast<int>(reason)];
+  ++evicted_.rejected[static_cast<int>(reason)];
 }
 
-// After an event: dials, and forgets what nobody needs.
-void Shard::SettleLocked(Target* target, Instant now) {
+// Ends an event: dials, rejects hopeless waiters, and removes what is not
+// needed any more.
+void Shard::FinishEventLocked(Target* target, Instant now) {
   target->Settle(now);
-  target->TurnAway(now);
+  target->RejectBarred(now);
   SweepLocked(target, now);
 }
 
@@ -199,10 +202,10 @@ void Shard::SweepLocked(Target* target, Instant now) {
       ++i;
     }
   }
-  const bool listed = target->Link<Empties>::linked();
+  const bool listed = target->Link<InEmpty>::linked();
   if (target->Empty() == listed) return;
   if (listed) {
-    target->Link<Empties>::Unlink();
+    target->Link<InEmpty>::Unlink();
   } else {
     empty_.PushBack(target);
   }
@@ -215,8 +218,8 @@ inline bool Shard::LendLocked(HostPool* pool, const AcquireRequest& request,
   if (pool == nullptr || !request.request_id.empty() || state_.shutdown)
       [[unlikely]]
     return false;
-  Connection* conn = pool->FindLendable(request.reuse == Reuse::kForceNew, now);
-  if (conn == nullptr || pool->target()->unsettled()) [[unlikely]]
+  ConnRecord* conn = pool->FindLendable(request.reuse == Reuse::kForceNew, now);
+  if (conn == nullptr || pool->target()->needs_settling()) [[unlikely]]
     return false;
   pool->target()->LendNow(pool, conn, request, now, result);
   return true;
@@ -224,7 +227,7 @@ inline bool Shard::LendLocked(HostPool* pool, const AcquireRequest& request,
 
 bool Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
                     Instant now, AcquireResult* result) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   HostPool* pool = FindPoolLocked(*request.key, hash.pool);
   if (LendLocked(pool, request, now, result)) [[likely]]
     return state_.outbox.empty();
@@ -234,7 +237,7 @@ bool Shard::Acquire(const AcquireRequest& request, const KeyHash& hash,
 
 bool Shard::AcquireIdle(const AcquireRequest& request, const KeyHash& hash,
                         Instant now, AcquireResult* result) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   return LendLocked(FindPoolLocked(*request.key, hash.pool), request, now,
                     result);
 }
@@ -251,7 +254,7 @@ void Shard::AcquireLocked(HostPool* pool, const AcquireRequest& request,
                                                 : RejectReason::kTooManyTargets;
     result->rejection->retry_after = std::chrono::seconds(1);
     if (state_.shutdown) {
-      ++forgotten_.rejected[static_cast<int>(RejectReason::kShutdown)];
+      ++evicted_.rejected[static_cast<int>(RejectReason::kShutdown)];
     }
     return;
   }
@@ -263,70 +266,71 @@ void Shard::AcquireLocked(HostPool* pool, const AcquireRequest& request,
   }
   target->Acquire(pool, request, now, result);
   if (result->kind == AcquireResult::kQueued) {
-    SweepLocked(target, now);  // It is settled; it may have been empty.
+    SweepLocked(target, now);  // Settled already; no longer empty.
   } else {
-    SettleLocked(target, now);
+    FinishEventLocked(target, now);
   }
 }
 
 LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
-                           bool* quiet) {
-  Visit visit(this, now);
+                           CallTag* running, bool* quiet) {
+  EventScope scope(this, now);
   Target* target = nullptr;
-  const LeaseStatus status = leases_.Release(id, outcome, now, &target);
+  const LeaseStatus status =
+      leases_.Release(id, outcome, now, running, &target);
   *quiet = target == nullptr && state_.outbox.empty();
-  if (target != nullptr) SettleLocked(target, now);
+  if (target != nullptr) FinishEventLocked(target, now);
   return status;
 }
 
-LeaseStatus Shard::Reclaim(const LeaseId& id, Instant now, bool* busy) {
-  Visit visit(this, now);
+LeaseStatus Shard::Reclaim(const LeaseId& id, Instant now, CallTag* running) {
+  EventScope scope(this, now);
   Target* target = nullptr;
-  const LeaseStatus status = leases_.Reclaim(id, now, busy, &target);
-  if (target != nullptr) SettleLocked(target, now);
+  const LeaseStatus status = leases_.Reclaim(id, now, running, &target);
+  if (target != nullptr) FinishEventLocked(target, now);
   return status;
 }
 
-LeaseStatus Shard::Look(const LeaseId& id, Instant now) {
-  Visit visit(this, now);
+LeaseStatus Shard::StatusOf(const LeaseId& id, Instant now) {
+  EventScope scope(this, now);
   Target* target = nullptr;
-  const LeaseStatus status = leases_.Look(id, now, &target);
-  if (target != nullptr) SettleLocked(target, now);
+  const LeaseStatus status = leases_.StatusOf(id, now, &target);
+  if (target != nullptr) FinishEventLocked(target, now);
   return status;
 }
 
 bool Shard::Cancel(WaiterId id, Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   Waiting* waiting =
-      state_.waiting.Find(state_.ids.Slot(id), state_.ids.Version(id));
+      state_.waiting.Find(state_.ids.Index(id), state_.ids.Version(id));
   if (waiting == nullptr) return false;
   Target* target = waiting->pool->target();
   ++target->counters().cancelled;
   waiting->pool->Leave(waiting);
-  SettleLocked(target, now);
+  FinishEventLocked(target, now);
   return true;
 }
 
-CallStart Shard::BeginCall(const LeaseId& id, Instant now) {
-  Visit visit(this, now);
+CallStart Shard::BeginCall(const LeaseId& id, CallTag call, Instant now) {
+  EventScope scope(this, now);
   Target* target = nullptr;
-  CallStart start = leases_.BeginCall(id, now, &target);
-  if (target != nullptr) SettleLocked(target, now);
+  CallStart start = leases_.BeginCall(id, call, now, &target);
+  if (target != nullptr) FinishEventLocked(target, now);
   return start;
 }
 
 void Shard::EndCall(const LeaseId& id, Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   Target* target = nullptr;
   leases_.EndCall(id, now, &target);
-  if (target != nullptr) SettleLocked(target, now);
+  if (target != nullptr) FinishEventLocked(target, now);
 }
 
 RenewResult Shard::Renew(const LeaseId& id, Duration ttl, Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   Target* target = nullptr;
   const RenewResult result = leases_.Renew(id, ttl, now, &target);
-  if (target != nullptr) SettleLocked(target, now);
+  if (target != nullptr) FinishEventLocked(target, now);
   return result;
 }
 

@@ -1,4 +1,4 @@
-// One mutex and the targets behind it.
+// A Shard is one mutex and the targets that it guards.
 #ifndef HOTLINE_POOL_SHARD_H_
 #define HOTLINE_POOL_SHARD_H_
 
@@ -22,14 +22,15 @@
 namespace hotline::pool {
 
 // A Shard locks, lets HostPool, Target and Leases decide, unlocks, and carries
-// out what they put into the outbox: in the order in which it was decided,
-// because only one thread at a time drains it. A thread that finds another one
-// draining leaves its effects to it and goes. One that has carried out its
-// share goes, too, and asks for a tick; whoever comes first takes over.
+// out the effects that they appended to the outbox. One thread at a time drains
+// the outbox, so effects are carried out in the order of the decisions. A
+// thread that finds another one draining leaves its effects to that one. A
+// thread that has carried out its share stops and asks for a tick; the next
+// event or the tick continues.
 //
 // Thread safety: every method may be called from any thread. After each of them
-// the pool must look at the budgets (Pool::Impl::Follow): a token may be
-// waiting for its carrier.
+// the pool must check the budgets (Pool::Impl::FollowUp): a token may have to
+// be delivered.
 class alignas(128) Shard {
  public:
   Shard(PoolShared* shared, int index);
@@ -37,25 +38,25 @@ class alignas(128) Shard {
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
 
-  // True: granted, and there is nothing to follow up. Rejected with
-  // kTooManyTargets, uncounted, when the target is new and there is no room for
-  // it.
+  // Returns true if it was granted and nothing is to be followed up. Rejects
+  // with kTooManyTargets, uncounted, if the target is new and there is no room
+  // for it.
   bool Acquire(const AcquireRequest& request, const KeyHash& hash, Instant now,
                AcquireResult* result);
-  // True: granted. False: nothing is changed.
+  // Returns true if it was granted; otherwise nothing has changed.
   bool AcquireIdle(const AcquireRequest& request, const KeyHash& hash,
                    Instant now, AcquireResult* result);
-  // `quiet`: there is nothing to follow up.
+  // Sets `quiet` if nothing is to be followed up.
   LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
-                      bool* quiet);
+                      CallTag* running, bool* quiet);
 
-  LeaseStatus Reclaim(const LeaseId& id, Instant now, bool* busy);
-  LeaseStatus Look(const LeaseId& id, Instant now);
+  LeaseStatus Reclaim(const LeaseId& id, Instant now, CallTag* running);
+  LeaseStatus StatusOf(const LeaseId& id, Instant now);
   bool Cancel(WaiterId waiter, Instant now);
-  CallStart BeginCall(const LeaseId& id, Instant now);
+  CallStart BeginCall(const LeaseId& id, CallTag call, Instant now);
   void EndCall(const LeaseId& id, Instant now);
   RenewResult Renew(const LeaseId& id, Duration ttl, Instant now);
-  void Warm(const std::string& target, const KeyHash& hash, Instant now);
+  void Warm(const std::string& target, Instant now);
   PrewarmResult Prewarm(const HostPoolKey& key, const KeyHash& hash,
                         int connections, int most, Instant now);
   int WarmDeficit(const std::string& target) const;
@@ -64,8 +65,7 @@ class alignas(128) Shard {
   void Tick(Instant now);
 
   void Dialed(ConnId id, const Established& established, Instant now);
-  void DialFailed(ConnId id, const DialError& error, const DialTimings& timings,
-                  Instant now);
+  void DialFailed(ConnId id, const DialError& error, Instant now);
   void Closed(ConnId id, CloseReason reason, const DialError* early,
               Instant now);
   void Served(ConnId id, Instant now);
@@ -75,18 +75,18 @@ class alignas(128) Shard {
   void KeepAliveSaid(ConnId id, Duration timeout, Instant now);
   void ErrorCounted(ConnId id, Instant now);
 
-  // Carries a budget's delivery to its target.
+  // Delivers a budget's token to its target.
   void BudgetGranted(const Budget* budget, Target* target, Instant now);
-  // Since when the oldest idle connection above its warm floor (or any one,
-  // with `floors`) is idle. kNever: there is none.
+  // Returns when the longest idle connection became idle; kNever if there is
+  // none. Connections of warm floors count only with `floors`.
   Instant OldestIdle(bool floors);
-  // Closes that one if the budget still wants it.
+  // Closes that connection if the budget still needs its token.
   void ReclaimOldest(bool floors, Instant now);
-  // Forgets the target that has been empty for longest. False: none is empty.
-  bool ForgetOne();
+  // Evicts the target that has been empty for longest. False: none is empty.
+  bool EvictOne();
   void CountRejected(RejectReason reason);
 
-  // Adds to what is there. Holds the lock for a bounded number of rows at a
+  // Appends the shard's rows. Holds the lock for a bounded number of rows at a
   // time.
   void AddTo(const SnapshotRequest& request, Instant now,
              Snapshot* snapshot) const;
@@ -94,26 +94,27 @@ class alignas(128) Shard {
  private:
   friend class Inspector;
 
-  // Holds the lock for a scope; at its end drains what is in the outbox, unless
-  // another thread is doing it.
-  class ABSL_SCOPED_LOCKABLE Visit {
+  // Holds the lock for the scope of one event. At its end drains the outbox,
+  // unless another thread does.
+  class ABSL_SCOPED_LOCKABLE EventScope {
    public:
-    Visit(Shard* shard, Instant now) ABSL_EXCLUSIVE_LOCK_FUNCTION(shard->mu_);
-    ~Visit() ABSL_UNLOCK_FUNCTION();
-    Visit(const Visit&) = delete;
-    Visit& operator=(const Visit&) = delete;
+    EventScope(Shard* shard, Instant now)
+        ABSL_EXCLUSIVE_LOCK_FUNCTION(shard->mu_);
+    ~EventScope() ABSL_UNLOCK_FUNCTION();
+    EventScope(const EventScope&) = delete;
+    EventScope& operator=(const EventScope&) = delete;
 
    private:
     Shard* const shard_;
     const Instant now_;
   };
 
-  // A walk over the known targets that lets go of the lock in between. A target
-  // that is forgotten before the walk has come to it is counted all the same.
+  // A walk over the known targets that releases the lock in between. It also
+  // counts the targets that are evicted before it reaches them.
   struct Walk {
     const Target* next = nullptr;
-    uint64_t end = 0;  // Targets that arrived later are not walked over.
-    TargetCounters forgotten;
+    uint64_t end = 0;  // Of arrivals: later targets are skipped.
+    TargetCounters evicted;
   };
 
   struct PoolRef {
@@ -138,7 +139,7 @@ class alignas(128) Shard {
     }
   };
 
-  // Lends what is there to be lent at once, if that is all there is to do.
+  // Lends a slot if one is available and nothing else is to be done.
   bool LendLocked(HostPool* pool, const AcquireRequest& request, Instant now,
                   AcquireResult* result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AcquireLocked(HostPool* pool, const AcquireRequest& request,
@@ -151,35 +152,36 @@ class alignas(128) Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   HostPool* AddPoolLocked(Target* target, HostPoolKey key, uint64_t hash)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Target* FindOrAddTargetLocked(const std::string& name, uint64_t hash)
+  Target* FindOrAddTargetLocked(const std::string& name)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool ForgetOneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void SettleLocked(Target* target, Instant now)
+  bool EvictOneLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void FinishEventLocked(Target* target, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SweepLocked(Target* target, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FireLocked(PoolTimer* timer, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Connection* OldestIdleLocked(bool floors) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Connection* FindConnectionLocked(ConnId id) const
+  ConnRecord* OldestIdleLocked(bool floors) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  ConnRecord* FindConnectionLocked(ConnId id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddTargets(const SnapshotRequest& request, Instant now,
                   Snapshot* snapshot) const;
   void Drain(Instant now) ABSL_LOCKS_EXCLUDED(mu_);
-  // The next effects to carry out are in batch_; false: there are none, or no
-  // more may be (`may_go_on`), and somebody else may drain.
+  // Puts the next effects to carry out into batch_. False: there are none, or
+  // `may_go_on` is false; another thread may drain from now on.
   bool NextBatchLocked(bool may_go_on) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Perform(Effect& effect) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Runs `event(Connection&, HostPool&)` and all that follows, if `id` still
-  // names a connection.
+  // Runs `event(ConnRecord&, HostPool&)` and finishes the event, if `id` names
+  // an existing connection.
   template <typename Event>
   void OnConnection(ConnId id, Instant now, Event&& event)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  static size_t RecentSlot(uint64_t hash) { return hash % kRecent; }
+  static size_t RecentIndex(uint64_t hash) { return hash % kRecent; }
 
-  // HostPools found lately, by hash: what is hot is found without a search.
+  // A cache of HostPools by hash, so that the busy ones are found without a
+  // search.
   static constexpr size_t kRecent = 256;
 
   PoolShared* const shared_;
@@ -192,17 +194,17 @@ class alignas(128) Shard {
   absl::flat_hash_map<std::string, std::unique_ptr<Target>> targets_
       ABSL_GUARDED_BY(mu_);
   mutable std::array<HostPool*, kRecent> recent_ ABSL_GUARDED_BY(mu_){};
-  List<Target, Known> known_ ABSL_GUARDED_BY(mu_);
+  List<Target, InKnown> known_ ABSL_GUARDED_BY(mu_);
   uint64_t next_arrival_ ABSL_GUARDED_BY(mu_) = 0;
   mutable std::vector<Walk*> walks_ ABSL_GUARDED_BY(mu_);
-  List<Target, Empties> empty_ ABSL_GUARDED_BY(mu_);
-  TargetCounters forgotten_ ABSL_GUARDED_BY(mu_);
+  List<Target, InEmpty> empty_ ABSL_GUARDED_BY(mu_);
+  TargetCounters evicted_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
-  // Nobody is draining, and some of batch_ is not carried out yet.
+  // No thread is draining, and a part of batch_ is not carried out yet.
   bool undone_ ABSL_GUARDED_BY(mu_) = false;
-  // These belong to whoever is draining.
+  // These belong to the draining thread.
   Outbox batch_;
-  size_t done_ = 0;  // Of batch_.
+  size_t done_ = 0;  // Effects of batch_ carried out.
 };
 
 }  // namespace hotline::pool

@@ -1,4 +1,4 @@
-// What time, the transport and the budgets bring to a shard, and looking at it.
+// Shard: maintenance, the events of transport, timers and budgets, snapshots.
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -6,37 +6,38 @@
 
 #include "pool/counters.h"
 #include "pool/hot_path.h"
+#include "pool/rows.h"
 #include "pool/shard.h"
 
 namespace hotline::pool {
 namespace {
 
-// Connections of a warm floor that a search for an idle one steps over at most.
-// They move to the end, so that the next search sees others.
+// How many connections of warm floors a search for an idle one skips at most.
+// They move to the end of the list, so that the next search finds others.
 constexpr int kMaxStepsOverFloor = 64;
-// Records that are looked at while the lock is held, for a snapshot.
+// How much a snapshot reads each time it holds the lock.
 constexpr size_t kRowsPerHold = 64;
-constexpr uint32_t kSlotsPerHold = 256;
+constexpr uint32_t kRecordsPerHold = 256;
 
-// Adds rows for the slab's records in use, some slots at a time: a record that
-// is there throughout is looked at exactly once, whatever the others do.
-// `add(record, page)` is called under the lock.
+// Adds rows for the slab's records in use, a page at a time. A record that
+// exists throughout is visited exactly once. `add(record, page)` is called
+// under the lock.
 template <typename T, typename Row, typename Add>
 void AddRows(Mutex* mu, const Slab<T>& slab, std::vector<Row>* rows,
              Add add) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   std::vector<Row> page;
   bool more = true;
-  for (uint32_t slot = 0; more;) {
+  for (uint32_t index = 0; more;) {
     page.clear();
-    page.reserve(kSlotsPerHold);
+    page.reserve(kRecordsPerHold);
     {
       MutexLock lock(mu);
-      const uint32_t end = std::min(slab.slots(), slot + kSlotsPerHold);
-      for (; slot < end; ++slot) {
-        const T& record = *slab.At(slot);
+      const uint32_t end = std::min(slab.size(), index + kRecordsPerHold);
+      for (; index < end; ++index) {
+        const T& record = *slab.At(index);
         if (record.in_use) add(record, &page);
       }
-      more = slot < slab.slots();
+      more = index < slab.size();
     }
     std::move(page.begin(), page.end(), std::back_inserter(*rows));
   }
@@ -44,29 +45,30 @@ void AddRows(Mutex* mu, const Slab<T>& slab, std::vector<Row>* rows,
 
 }  // namespace
 
-// --- Upkeep ---
+// --- Maintenance ---
 
-void Shard::Warm(const std::string& name, const KeyHash& hash, Instant now) {
-  Visit visit(this, now);
+void Shard::Warm(const std::string& name, Instant now) {
+  EventScope scope(this, now);
   if (state_.shutdown) return;
-  Target* target = FindOrAddTargetLocked(name, hash.target);
+  Target* target = FindOrAddTargetLocked(name);
   if (target == nullptr) return;
-  SettleLocked(target, now);
+  FinishEventLocked(target, now);
 }
 
 PrewarmResult Shard::Prewarm(const HostPoolKey& key, const KeyHash& hash,
                              int connections, int most, Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   if (state_.shutdown) return {0, connections};
   HostPool* pool = FindOrAddPoolLocked(key, hash);
   if (pool == nullptr) return {0, connections};
   Target* target = pool->target();
   PrewarmResult result;
-  while (result.begun < most && target->DialForNobody(pool, connections, now)) {
+  while (result.begun < most &&
+         target->DialSpeculatively(pool, connections, now)) {
     ++result.begun;
   }
   result.missing = std::max(0, connections - pool->standing());
-  SettleLocked(target, now);
+  FinishEventLocked(target, now);
   return result;
 }
 
@@ -78,7 +80,7 @@ int Shard::WarmDeficit(const std::string& name) const {
 }
 
 void Shard::Reconfigure(Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   for (Target* target = known_.front(); target != nullptr;
        target = known_.Next(target)) {
     const TargetConfig config = shared_->target_config(target->name());
@@ -89,7 +91,7 @@ void Shard::Reconfigure(Instant now) {
 }
 
 void Shard::Shutdown(Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   state_.shutdown = true;
   for (Target* target = known_.front(); target != nullptr;
        target = known_.Next(target)) {
@@ -99,10 +101,10 @@ void Shard::Shutdown(Instant now) {
 }
 
 void Shard::Tick(Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   if (now < state_.announced) {
-    // Asked for before the last tick, and told after it. The transport may have
-    // taken the two for one: it is asked again.
+    // The WakeAt for this tick was decided before the last tick and carried out
+    // after it. The transport may have merged the two, so it is asked again.
     if (state_.announced != kNever) {
       state_.outbox.push_back(WakeEffect{state_.announced});
     }
@@ -118,7 +120,7 @@ void Shard::Tick(Instant now) {
 
 void Shard::FireLocked(PoolTimer* timer, Instant now) {
   Target* target = nullptr;
-  if (auto* const* conn = std::get_if<Connection*>(&timer->owner)) {
+  if (auto* const* conn = std::get_if<ConnRecord*>(&timer->owner)) {
     target = (*conn)->pool->target();
     (*conn)->pool->OnTimer(*conn, now);
   } else if (auto* const* lease = std::get_if<Lease*>(&timer->owner)) {
@@ -133,102 +135,101 @@ void Shard::FireLocked(PoolTimer* timer, Instant now) {
     pool->Reject(*waiting, RejectReason::kWaitTimeout, now);
   } else if (auto* const* pool = std::get_if<HostPool*>(&timer->owner)) {
     target = (*pool)->target();
-    if ((*pool)->BackingOff(now)) (*pool)->WakeBy((*pool)->backoff_until());
-    if (target->breaker().state(now) == BreakerState::kOpen) {
-      (*pool)->WakeBy(target->breaker().until());
+    const DialBackoff& backoff = (*pool)->backoff();
+    if (backoff.active(now)) (*pool)->WakeBy(backoff.until());
+    const Breaker& breaker = target->health().breaker();
+    if (breaker.state(now) == BreakerState::kOpen) {
+      (*pool)->WakeBy(breaker.until());
     }
   }
   if (auto* const* owner = std::get_if<Target*>(&timer->owner)) {
     target = *owner;
     target->OnTimer(now);
   }
-  if (target != nullptr) SettleLocked(target, now);
+  if (target != nullptr) FinishEventLocked(target, now);
 }
 
 // --- The transport's events ---
 
 template <typename Event>
 void Shard::OnConnection(ConnId id, Instant now, Event&& event) {
-  Visit visit(this, now);
-  Connection* conn = FindConnectionLocked(id);
+  EventScope scope(this, now);
+  ConnRecord* conn = FindConnectionLocked(id);
   if (conn == nullptr) return;
   HostPool* pool = conn->pool;
   Target* target = pool->target();
   event(*conn, *pool);
-  SettleLocked(target, now);
+  FinishEventLocked(target, now);
 }
 
 void Shard::Dialed(ConnId id, const Established& established, Instant now) {
-  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+  OnConnection(id, now, [&](ConnRecord& conn, HostPool& pool) {
     if (conn.state == ConnState::kDialing) {
       pool.Dialed(&conn, established, now);
     }
   });
 }
 
-void Shard::DialFailed(ConnId id, const DialError& error,
-                       const DialTimings& /*timings*/, Instant now) {
-  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
-    if (conn.state != ConnState::kDialing) return;
-    pool.target()->OnDialFailed(error, conn.dial_began, now);
-    pool.DialFailed(&conn, error, now);
+void Shard::DialFailed(ConnId id, const DialError& error, Instant now) {
+  OnConnection(id, now, [&](ConnRecord& conn, HostPool& pool) {
+    if (conn.state == ConnState::kDialing) pool.DialFailed(&conn, error, now);
   });
 }
 
 void Shard::Closed(ConnId id, CloseReason reason, const DialError* early,
                    Instant now) {
-  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+  OnConnection(id, now, [&](ConnRecord& conn, HostPool& pool) {
     pool.Closed(&conn, reason, early, now);
   });
 }
 
 void Shard::Served(ConnId id, Instant now) {
-  OnConnection(id, now, [](Connection& conn, HostPool& pool) {
-    if (conn.state != ConnState::kDialing) pool.Prove(&conn);
+  OnConnection(id, now, [&](ConnRecord& conn, HostPool& pool) {
+    if (conn.state != ConnState::kDialing) pool.Prove(&conn, now);
   });
 }
 
 void Shard::Probed(ConnId id, bool passed, Instant now) {
-  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+  OnConnection(id, now, [&](ConnRecord& conn, HostPool& pool) {
     pool.Probed(&conn, passed, now);
   });
 }
 
 void Shard::ConcurrencyChanged(ConnId id, int max_streams, Instant now) {
-  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+  OnConnection(id, now, [&](ConnRecord& conn, HostPool& pool) {
     pool.ConcurrencyChanged(&conn, max_streams, now);
   });
 }
 
 void Shard::GoAway(ConnId id, const DialError* early, Instant now) {
-  OnConnection(id, now, [&](Connection& conn, HostPool& pool) {
+  OnConnection(id, now, [&](ConnRecord& conn, HostPool& pool) {
     pool.GoAway(&conn, early, now);
   });
 }
 
 void Shard::KeepAliveSaid(ConnId id, Duration timeout, Instant now) {
-  OnConnection(id, now, [&](Connection&, HostPool& pool) {
+  OnConnection(id, now, [&](ConnRecord&, HostPool& pool) {
     pool.target()->OnKeepAliveSaid(timeout, now);
   });
 }
 
 void Shard::ErrorCounted(ConnId id, Instant now) {
-  OnConnection(id, now, [](Connection& conn, HostPool& pool) {
+  OnConnection(id, now, [](ConnRecord& conn, HostPool& pool) {
     pool.ErrorCounted(&conn);
   });
 }
 
-// --- Over the budgets ---
+// --- Budgets ---
 
 void Shard::BudgetGranted(const Budget* budget, Target* target, Instant now) {
-  Visit visit(this, now);
+  EventScope scope(this, now);
   target->BudgetGranted(budget, now);
   SweepLocked(target, now);
 }
 
-Connection* Shard::OldestIdleLocked(bool floors) {
+ConnRecord* Shard::OldestIdleLocked(bool floors) {
   for (int steps = 0; steps < kMaxStepsOverFloor; ++steps) {
-    Connection* conn = state_.idle_order.front();
+    ConnRecord* conn = state_.idle_order.front();
     if (conn == nullptr || floors || !conn->pool->AtFloor()) return conn;
     conn->Link<InIdleOrder>::Unlink();
     state_.idle_order.PushBack(conn);
@@ -238,13 +239,13 @@ Connection* Shard::OldestIdleLocked(bool floors) {
 
 Instant Shard::OldestIdle(bool floors) {
   MutexLock lock(&mu_);
-  const Connection* conn = OldestIdleLocked(floors);
+  const ConnRecord* conn = OldestIdleLocked(floors);
   return conn == nullptr ? kNever : conn->idle_since;
 }
 
 void Shard::ReclaimOldest(bool floors, Instant now) {
-  Visit visit(this, now);
-  Connection* conn = OldestIdleLocked(floors);
+  EventScope scope(this, now);
+  ConnRecord* conn = OldestIdleLocked(floors);
   if (conn == nullptr) return;
   const Budget::Claim claim =
       shared_->connections.ClaimIdle(conn->pool->AtFloor());
@@ -254,23 +255,23 @@ void Shard::ReclaimOldest(bool floors, Instant now) {
                     claim == Budget::Claim::kOverCap ? CloseReason::kShrunk
                                                      : CloseReason::kReclaimed,
                     /*claimed=*/true);
-  SettleLocked(target, now);
+  FinishEventLocked(target, now);
 }
 
-// --- Looking ---
+// --- Snapshots ---
 
 void Shard::AddTo(const SnapshotRequest& request, Instant now,
                   Snapshot* snapshot) const {
-  const auto wanted = [&request](const Connection& conn) {
+  const auto wanted = [&request](const ConnRecord& conn) {
     return request.target.empty() ||
            conn.pool->target()->name() == request.target;
   };
   AddTargets(request, now, snapshot);
   if (request.connections) {
     AddRows(&mu_, state_.connections, &snapshot->connections,
-            [&](const Connection& conn, std::vector<ConnectionRow>* page) {
+            [&](const ConnRecord& conn, std::vector<ConnectionRow>* page) {
               if (!conn.gone && wanted(conn)) {
-                page->push_back(conn.pool->target()->RowOf(conn, now));
+                page->push_back(RowOf(conn, state_.ids, now));
               }
             });
   }
@@ -278,7 +279,7 @@ void Shard::AddTo(const SnapshotRequest& request, Instant now,
     AddRows(&mu_, state_.leases, &snapshot->leases,
             [&](const Lease& lease, std::vector<LeaseRow>* page) {
               if (wanted(*lease.conn)) {
-                page->push_back(lease.conn->pool->target()->RowOf(lease, now));
+                page->push_back(RowOf(lease, state_.ids, now));
               }
             });
   }
@@ -290,12 +291,12 @@ void Shard::AddTargets(const SnapshotRequest& request, Instant now,
   Walk walk;
   {
     MutexLock lock(&mu_);
-    AddCounters(forgotten_, &snapshot->forgotten);
+    AddCounters(evicted_, &snapshot->forgotten);
     if (!request.targets) return;
     if (!request.target.empty()) {
       const auto found = targets_.find(request.target);
       if (found != targets_.end()) {
-        snapshot->targets.push_back(found->second->Row(now));
+        snapshot->targets.push_back(RowOf(*found->second, now));
       }
       return;
     }
@@ -310,7 +311,7 @@ void Shard::AddTargets(const SnapshotRequest& request, Instant now,
       MutexLock lock(&mu_);
       while (walk.next != nullptr && walk.next->arrival() < walk.end &&
              page.size() < kRowsPerHold) {
-        page.push_back(walk.next->Row(now));
+        page.push_back(RowOf(*walk.next, now));
         walk.next = known_.Next(walk.next);
       }
       more = page.size() == kRowsPerHold;
@@ -318,7 +319,7 @@ void Shard::AddTargets(const SnapshotRequest& request, Instant now,
     }
     std::move(page.begin(), page.end(), std::back_inserter(snapshot->targets));
   }
-  AddCounters(walk.forgotten, &snapshot->forgotten);
+  AddCounters(walk.evicted, &snapshot->forgotten);
 }
 
 }  // namespace hotline::pool

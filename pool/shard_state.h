@@ -1,5 +1,4 @@
-// What the objects of one shard share. Plain state, guarded by the shard's
-// mutex.
+// State that the objects of one shard share, and state that all shards share.
 #ifndef HOTLINE_POOL_SHARD_STATE_H_
 #define HOTLINE_POOL_SHARD_STATE_H_
 
@@ -18,7 +17,7 @@
 
 namespace hotline::pool {
 
-// What the shards of a pool share. Its parts are thread-safe or constant.
+// Shared by the shards of a pool. Its members are thread-safe or constant.
 struct PoolShared {
   PoolShared(const PoolConfig& config, TargetConfigFn target_config_in,
              Transport* transport_in, LeakFn on_leak_in,
@@ -51,29 +50,29 @@ struct PoolShared {
   std::atomic<int64_t> leak_after;  // Nanoseconds.
 };
 
-// ids of connections and waiters: version | slot | shard, the shard in as few
-// bits as there are shards for, so that versions last.
+// Ids of records: version | index | shard. The shard takes as few bits as
+// possible, which leaves more for the version.
 class IdCodec {
  public:
-  static constexpr int kSlotBits = 24;
+  static constexpr int kIndexBits = 24;
 
   IdCodec(int shards, int shard)
       : shard_bits_(ShardBits(shards)), shard_(static_cast<uint64_t>(shard)) {}
 
   uint64_t max_version() const {
-    return (uint64_t{1} << (64 - kSlotBits - shard_bits_)) - 1;
+    return (uint64_t{1} << (64 - kIndexBits - shard_bits_)) - 1;
   }
   uint64_t Encode(const SlabEntry& entry) const {
-    return entry.version << (kSlotBits + shard_bits_) |
-           uint64_t{entry.slot} << shard_bits_ | shard_;
+    return entry.version << (kIndexBits + shard_bits_) |
+           uint64_t{entry.index} << shard_bits_ | shard_;
   }
-  uint32_t Slot(uint64_t id) const {
-    return static_cast<uint32_t>(id >> shard_bits_) & ((1u << kSlotBits) - 1);
+  uint32_t Index(uint64_t id) const {
+    return static_cast<uint32_t>(id >> shard_bits_) & ((1u << kIndexBits) - 1);
   }
   uint64_t Version(uint64_t id) const {
-    return id >> (kSlotBits + shard_bits_);
+    return id >> (kIndexBits + shard_bits_);
   }
-  // May name no shard at all: `id` can be anything.
+  // `id` can be any number: the result may not be a shard.
   static uint64_t ShardOf(uint64_t id, int shards) {
     return id & ((uint64_t{1} << ShardBits(shards)) - 1);
   }
@@ -87,7 +86,7 @@ class IdCodec {
   const uint64_t shard_;
 };
 
-// SplitMix64: jitter needs no more.
+// SplitMix64, which is good enough for jitter.
 class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed) {}
@@ -98,20 +97,21 @@ class Random {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
   }
-  // 0 <= x < 1.
+  // In [0, 1).
   double NextDouble() { return static_cast<double>(Next() >> 11) * 0x1p-53; }
 
  private:
   uint64_t state_;
 };
 
+// Guarded by the shard's mutex.
 struct ShardState {
   ShardState(PoolShared* shared_in, int index_in)
       : shared(shared_in),
         index(index_in),
         ids(shared_in->shards, index_in),
-        connections(ids.max_version(), 1u << IdCodec::kSlotBits),
-        waiting(ids.max_version(), 1u << IdCodec::kSlotBits),
+        connections(ids.max_version(), 1u << IdCodec::kIndexBits),
+        waiting(ids.max_version(), 1u << IdCodec::kIndexBits),
         leases(UINT32_MAX),
         random(shared_in->seed * 0x9e3779b97f4a7c15u +
                static_cast<uint64_t>(index_in)) {}
@@ -120,19 +120,19 @@ struct ShardState {
   const int index;
   const IdCodec ids;
 
-  Slab<Connection> connections;
+  Slab<ConnRecord> connections;
   Slab<Waiting> waiting;
   Slab<Lease> leases;
-  List<Connection, InIdleOrder> idle_order;
+  List<ConnRecord, InIdleOrder> idle_order;
   TimerWheel<PoolTimer> timers;
-  Instant announced = kNever;  // The WakeAt that has not been ticked yet.
+  Instant announced = kNever;  // Time of the WakeAt whose Tick is outstanding.
   Outbox outbox;
   Random random;
-  uint64_t next_order = 1;
+  uint64_t next_order = 1;  // Of waiters.
   bool shutdown = false;
 
-  // Makes sure that the timer fires by `when`; it may fire before. Asks to be
-  // woken when nothing was due as early as that.
+  // Makes the timer fire by `when`, or earlier. Asks the transport for a tick
+  // if none is due that early.
   void FireBy(PoolTimer* timer, Instant when) {
     if (timers.ScheduledBy(timer, when)) [[likely]]
       return;

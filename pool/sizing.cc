@@ -12,8 +12,8 @@ int ConnectionsWanted(const SizingNumbers& n) {
   if (n.streams == 0) {
     wanted = std::min<int64_t>(1, wanted + n.waiters + n.floor_missing);
   } else {
-    // Each connection made for somebody who wants it unused brings slots for
-    // the others, too.
+    // A connection made for a caller that wants it unused also has slots for
+    // the others.
     const int64_t beside = wanted * (n.streams - 1);
     const int64_t uncovered = std::max<int64_t>(0, n.waiters - beside);
     wanted += (uncovered + n.streams - 1) / n.streams;
@@ -30,7 +30,7 @@ int ConnectionsToDial(const SizingNumbers& n) {
 int AdaptiveFloor(const FloorNumbers& n) {
   if (n.most <= n.least) return n.least;
   const double callers = n.arrivals_per_second * ToSeconds(n.dial_time);
-  // A caller now and then is no reason to keep one: half of one is.
+  // Rounded to the nearest: rare callers do not justify a warm connection.
   const double connections = std::floor(callers / std::max(1, n.streams) + 0.5);
   return static_cast<int>(std::clamp<double>(connections, n.least, n.most));
 }
@@ -39,7 +39,7 @@ Duration EstimatedWait(const WaitNumbers& n) {
   const int dialled = (n.dialing + n.dials_to_come) * std::max(1, n.streams);
   if (n.place <= dialled) return n.dial_time;
   if (n.lent <= 0) return Duration(0);
-  // What comes back serves them in rounds.
+  // Released slots serve the callers in rounds.
   const int before = n.place - dialled;
   const int rounds = (before + n.lent - 1) / n.lent;
   return n.lease_time * rounds;

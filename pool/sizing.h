@@ -1,5 +1,5 @@
-// How many connections to begin, and how many to keep: pure functions over
-// named numbers.
+// How many connections to dial, how many to keep warm, and how long a caller
+// will wait: pure functions over named numbers.
 #ifndef HOTLINE_POOL_SIZING_H_
 #define HOTLINE_POOL_SIZING_H_
 
@@ -10,68 +10,67 @@
 namespace hotline::pool {
 
 struct SizingNumbers {
-  int waiters = 0;           // Served by any connection of the HostPool.
-  int new_only_waiters = 0;  // Served by an unused one alone.
-  int floor_missing = 0;     // Short of the warm floor, dials not counted.
-  int dialing = 0;           // On their way to this HostPool.
-  // Slots a new connection will have; 0 while nobody knows.
+  int waiters = 0;           // That any connection of the HostPool can serve.
+  int new_only_waiters = 0;  // That only an unused connection can serve.
+  int floor_missing = 0;     // Below the warm floor, dials not counted.
+  int dialing = 0;           // Dials of this HostPool under way.
+  // Slots a new connection will have; 0: unknown.
   int streams = 1;
-  int connection_room = 0;  // Until the target's limit on connections.
-  int dial_room = 0;        // Until the target's limit on dials.
+  int connection_room = 0;  // Below the target's limit on connections.
+  int dial_room = 0;        // Below the target's limit on dials.
   bool backing_off = false;
 };
 
-// Dials wanted now, were there no limits: one for each waiter not yet covered
-// by a dial on its way, counting the slots each will bring. While `streams` is
-// unknown one is enough: it is dialled to learn.
+// Returns the dials wanted if there were no limits: enough slots for the
+// waiters that the dials under way do not cover. While `streams` is unknown, a
+// single dial is made to learn it.
 int ConnectionsWanted(const SizingNumbers& n);
 
-// Dials to begin now.
+// Returns the dials to begin now, within the limits.
 int ConnectionsToDial(const SizingNumbers& n);
 
 struct FloorNumbers {
   int least = 0;
-  int most = 0;  // Not above `least`: the floor does not move.
-  double arrivals_per_second = 0;  // Connections asked for.
-  Duration dial_time{0};           // From the beginning to ready.
-  int streams = 1;                 // Slots of a connection; 0: not known yet.
+  int most = 0;                    // If not above `least`, the floor is fixed.
+  double arrivals_per_second = 0;  // Of acquires.
+  Duration dial_time{0};           // From its start to ready.
+  int streams = 1;                 // Slots of a connection; 0: unknown.
 };
 
-// Little's law: while a connection is being made, arrivals x dial time callers
-// come. So many slots kept ready serve them meanwhile.
+// Little's law: while a connection is being established, arrivals x dial time
+// callers arrive. That many slots are kept ready to serve them meanwhile.
 int AdaptiveFloor(const FloorNumbers& n);
 
 struct WaitNumbers {
   int place = 1;           // In line: 1 is next.
-  int dialing = 0;         // Connections on their way.
-  int dials_to_come = 0;   // That may begin now, this caller's included.
-  int streams = 1;         // Slots that each of these brings; 0: not known yet.
-  Duration dial_time{0};   // Zero: not known.
-  int lent = 0;            // Slots that will come back.
-  Duration lease_time{0};  // For how long they are lent, as a rule.
+  int dialing = 0;         // Dials under way.
+  int dials_to_come = 0;   // Dials to begin now, this caller's included.
+  int streams = 1;         // Slots of each new connection; 0: unknown.
+  Duration dial_time{0};   // Zero: unknown.
+  int lent = 0;            // Slots in use, which will be released.
+  Duration lease_time{0};  // Mean duration of a lease.
 };
 
-// How long a caller will wait, for all that is known: for a dial, where one
-// will reach it, else for those before it and itself to be served by what comes
-// back. Zero: nothing is known.
+// Estimates how long a caller will wait: for a dial if one will serve it, else
+// for released slots to serve the callers before it and itself. Zero: unknown.
 Duration EstimatedWait(const WaitNumbers& n);
 
-// A mean in which what is long ago counts little: after `kMemory` a third.
+// An exponentially weighted rate: after `kMemory` an old value weighs 1/e.
 class MovingRate {
  public:
   static constexpr Duration kMemory = std::chrono::seconds(10);
 
-  // `count` ever so far.
+  // `count`: the total so far.
   void Sample(uint64_t count, Instant now);
   double per_second() const { return per_second_; }
 
  private:
   uint64_t count_ = 0;
-  Instant at_{};  // Instant{}: no sample yet.
+  Instant at_{};  // Of the last sample; Instant{}: none.
   double per_second_ = 0;
 };
 
-// The same of single durations: each new one counts a fifth.
+// An exponentially weighted mean: each new duration weighs a fifth.
 class MovingDuration {
  public:
   void Add(Duration one) {

@@ -9,8 +9,10 @@
 namespace hotline::pool {
 namespace {
 
-// A warm floor that a budget refused is tried again after this.
+// A warm floor that a budget refused is tried again after this time.
 constexpr Duration kFloorRetry = std::chrono::seconds(1);
+// How often arrivals are sampled for the warm floor.
+constexpr Duration kSample = std::chrono::seconds(1);
 
 constexpr size_t kMaxHolders = 5;
 constexpr Duration kMinRetry = std::chrono::milliseconds(10);
@@ -18,24 +20,17 @@ constexpr Duration kMaxRetry = std::chrono::seconds(1);
 
 }  // namespace
 
-Target::Target(ShardState* shard, std::string name, uint64_t hash,
-               uint64_t arrival, const TargetConfig& config)
+Target::Target(ShardState* shard, std::string name, uint64_t arrival,
+               const TargetConfig& config)
     : shard_(shard),
       config_(config),
       name_(std::move(name)),
-      hash_(hash),
       arrival_(arrival),
-      floor_(config.warm),
       connection_(&shard->shared->connections, shard->index, this),
-      dial_(&shard->shared->dials, shard->index, this) {
-  UseIdleLimit();
-}
+      dial_(&shard->shared->dials, shard->index, this) {}
 
 Target::~Target() {
   shard_->timers.Cancel(&timer_);
-  for (Claim* claim : {&connection_, &dial_}) {
-    claim->budget->Leave(&claim->ticket);
-  }
   while (Lease* lease = leases_.front()) {
     lease->Link<InTarget>::Unlink();
     shard_->timers.Cancel(&lease->timer);
@@ -47,52 +42,59 @@ Target::~Target() {
 void Target::Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
                      AcquireResult* result) {
   const bool repeatable = !request.request_id.empty();
-  if (repeatable && Repeat(pool, request, now, result)) return;
+  if (repeatable && AnswerRepeated(pool, request, now, result)) return;
   const bool new_only = request.reuse == Reuse::kForceNew;
-  if (Connection* conn = pool->FindLendable(new_only, now)) {
+  if (ConnRecord* conn = pool->FindLendable(new_only, now)) {
     Lease* lease = LendNow(pool, conn, request, now, result);
     if (!repeatable) return;
-    lease->request = Remember(pool, request);
-    lease->request->lease = lease;
-  } else if (request.reuse == Reuse::kRequireWarm) {
-    Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
-  } else if (breaker_.Bars(now) && pool->Hopeless(new_only)) {
-    Refuse(RejectReason::kCircuitOpen, *pool, now, result);
-  } else if (!request.may_wait) {
-    DialForNobody(pool, 0, now);
-    Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
-  } else if (request.deadline <= now) {
-    Refuse(RejectReason::kWaitTimeout, *pool, now, result);
-  } else if (waiters_ >= config_.max_waiters || shard_->waiting.full()) {
-    Refuse(RejectReason::kQueueFull, *pool, now, result);
-  } else if (config_.deadline_admission &&
-             SaturatingAdd(now, ExpectedWait(*pool, new_only, now)) >
-                 request.deadline) {
-    Refuse(RejectReason::kWontMakeDeadline, *pool, now, result);
-    // When it would be as this caller could just bear it.
+    lease->named = AddNamed(pool, request);
+    lease->named->lease = lease;
+    return;
+  }
+  const std::optional<RejectReason> reason = WhyNotQueue(*pool, request, now);
+  if (!reason.has_value()) return Queue(pool, request, now, result);
+  if (*reason == RejectReason::kNoIdleConnection &&
+      request.reuse != Reuse::kRequireWarm) {
+    DialSpeculatively(pool, 0, now);  // For when the caller tries again.
+  }
+  Refuse(*reason, *pool, now, result);
+  if (*reason == RejectReason::kWontMakeDeadline) {
+    // By then the estimated wait has shrunk to what this caller accepts.
     result->rejection->retry_after = std::clamp<Duration>(
         ExpectedWait(*pool, new_only, now) - (request.deadline - now),
         kMinRetry, kMaxRetry);
-  } else {
-    Queue(pool, request, now, result);
   }
 }
 
-Request* Target::Remember(HostPool* pool, const AcquireRequest& request) {
-  if (requests_ == nullptr) requests_ = std::make_unique<Requests>();
-  const auto added =
-      requests_->try_emplace(std::string(request.request_id)).first;
-  added->second = {&added->first,     pool,    request.reuse,
-                   request.lease_ttl, nullptr, nullptr};
-  return &added->second;
+std::optional<RejectReason> Target::WhyNotQueue(const HostPool& pool,
+                                                const AcquireRequest& request,
+                                                Instant now) const {
+  const bool new_only = request.reuse == Reuse::kForceNew;
+  if (request.reuse == Reuse::kRequireWarm) {
+    return RejectReason::kNoIdleConnection;
+  }
+  if (health_.breaker().Bars(now) && pool.Hopeless(new_only)) {
+    return RejectReason::kCircuitOpen;
+  }
+  if (!request.may_wait) return RejectReason::kNoIdleConnection;
+  if (request.deadline <= now) return RejectReason::kWaitTimeout;
+  if (waiters_ >= config_.max_waiters || shard_->waiting.full()) {
+    return RejectReason::kQueueFull;
+  }
+  if (config_.deadline_admission &&
+      SaturatingAdd(now, ExpectedWait(pool, new_only, now)) >
+          request.deadline) {
+    return RejectReason::kWontMakeDeadline;
+  }
+  return std::nullopt;
 }
 
 void Target::Queue(HostPool* pool, const AcquireRequest& request, Instant now,
                    AcquireResult* result) {
   Waiting* waiting = pool->Join(request, now);
   if (!request.request_id.empty()) {
-    waiting->terms.request = Remember(pool, request);
-    waiting->terms.request->waiting = waiting;
+    waiting->terms.named = AddNamed(pool, request);
+    waiting->terms.named->waiting = waiting;
   }
   Settle(now);
   waiting->info = WaitInfoNow(*pool, waiting->info.place, now);
@@ -106,45 +108,59 @@ void Target::Refuse(RejectReason reason, const HostPool& pool, Instant now,
   result->rejection = Explain(reason, pool, nullptr, now);
 }
 
-// A request_id that is known. True: `result` is the answer.
-bool Target::Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
-                    AcquireResult* result) {
-  if (requests_ == nullptr) return false;
-  const auto found = requests_->find(std::string(request.request_id));
-  if (found == requests_->end()) return false;
-  Request& record = found->second;
-  if (record.lease != nullptr && now >= record.lease->expires) {
-    record.pool->Expire(record.lease, now);  // Its tick is late.
+// --- Repeated acquires ---
+
+NamedAcquire* Target::AddNamed(HostPool* pool, const AcquireRequest& request) {
+  if (named_ == nullptr) named_ = std::make_unique<NamedAcquires>();
+  const auto added = named_->try_emplace(std::string(request.request_id)).first;
+  added->second = {&added->first,     pool,    request.reuse,
+                   request.lease_ttl, nullptr, nullptr};
+  return &added->second;
+}
+
+void Target::EraseNamed(NamedAcquire* named) {
+  named_->erase(named_->find(*named->name));
+}
+
+// Answers a request whose request_id is known. False: it is not.
+bool Target::AnswerRepeated(HostPool* pool, const AcquireRequest& request,
+                            Instant now, AcquireResult* result) {
+  if (named_ == nullptr) return false;
+  const auto found = named_->find(std::string(request.request_id));
+  if (found == named_->end()) return false;
+  NamedAcquire& named = found->second;
+  if (named.lease != nullptr && now >= named.lease->expires) {
+    named.pool->Expire(named.lease, now);  // Its timer is late.
     return false;
   }
-  if (record.pool != pool || record.reuse != request.reuse ||
-      record.ttl != request.lease_ttl) {
+  if (named.pool != pool || named.reuse != request.reuse ||
+      named.ttl != request.lease_ttl) {
     Refuse(RejectReason::kIdConflict, *pool, now, result);
-    return true;
-  }
-  if (record.lease != nullptr) {
-    const Lease& lease = *record.lease;
+  } else if (named.lease != nullptr) {
+    const Lease& lease = *named.lease;
     result->kind = AcquireResult::kGranted;
     pool->FillGrant(lease, &result->grant);
-    if (lease.busy && lease.has_end) {
+    if (lease.busy() && lease.has_end) {
       result->grant.expires = SaturatingAdd(now, lease.left);
     }
-    return true;
-  }
-  Waiting* waiting = record.waiting;
-  assert(waiting != nullptr);
-  // Who does not want the place leaves it to whoever has it.
-  if (!request.may_wait) {
+  } else if (!request.may_wait) {
+    // The place in line stays with the earlier request.
     Refuse(RejectReason::kNoIdleConnection, *pool, now, result);
-    return true;
-  }
-  if (request.deadline <= now) {
+  } else if (request.deadline <= now) {
     Refuse(RejectReason::kWaitTimeout, *pool, now, result);
-    return true;
+  } else {
+    TakeOverPlace(named.waiting, request, now, result);
   }
-  shard_->outbox.push_back(
-      RejectEffect{waiting->waiter,
-                   Explain(RejectReason::kSuperseded, *pool, waiting, now)});
+  return true;
+}
+
+// The repeated request replaces the waiting one, which is rejected.
+void Target::TakeOverPlace(Waiting* waiting, const AcquireRequest& request,
+                           Instant now, AcquireResult* result) {
+  assert(waiting != nullptr);
+  shard_->outbox.push_back(RejectEffect{
+      waiting->waiter,
+      Explain(RejectReason::kSuperseded, *waiting->pool, waiting, now)});
   shard_->waiting.NextVersion(waiting);
   waiting->waiter = request.waiter;
   waiting->arrived = now;
@@ -155,14 +171,11 @@ bool Target::Repeat(HostPool* pool, const AcquireRequest& request, Instant now,
   shard_->FireBy(&waiting->timer, waiting->deadline);
   result->kind = AcquireResult::kQueued;
   result->waiter = shard_->ids.Encode(*waiting);
-  return true;
 }
 
-void Target::ForgetRequest(Request* request) {
-  requests_->erase(requests_->find(*request->name));
-}
+// --- Dialling ---
 
-bool Target::DialForNobody(HostPool* pool, int wanted, Instant now) {
+bool Target::DialSpeculatively(HostPool* pool, int wanted, Instant now) {
   SizingNumbers numbers = pool->Numbers(now);
   if (wanted == 0) {
     ++numbers.waiters;
@@ -171,35 +184,27 @@ bool Target::DialForNobody(HostPool* pool, int wanted, Instant now) {
     if (missing <= 0) return false;
     numbers.floor_missing = std::max(numbers.floor_missing, missing);
   }
-  if (ConnectionsToDial(numbers) == 0 || connection_.holds || dial_.holds) {
+  if (ConnectionsToDial(numbers) == 0 || connection_.held() || dial_.held()) {
     return false;
   }
-  if (!connection_.budget->TryTake()) return false;
-  if (!dial_.budget->TryTake()) {
-    connection_.budget->Return();
+  if (!connection_.budget()->TryTake()) return false;
+  if (!dial_.budget()->TryTake()) {
+    connection_.budget()->Return();
     return false;
   }
   pool->BeginDial(now);
   return true;
 }
 
-// --- Dialling ---
-
 void Target::BudgetGranted(const Budget* budget, Instant now) {
-  Claim& claim = budget == connection_.budget ? connection_ : dial_;
-  assert(claim.in_line && !claim.holds);
-  claim.in_line = false;
-  claim.holds = true;
+  (budget == connection_.budget() ? connection_ : dial_).OnDelivered();
   Settle(now);
 }
 
 void Target::Settle(Instant now) {
-  touched_ = false;
+  changed_ = false;
   // A target that lost its last connection moves up in the line.
-  if (connection_.in_line && total_ == 0 && !connection_.joined_poor &&
-      connection_.budget->Leave(&connection_.ticket)) {
-    connection_.in_line = false;
-  }
+  if (total_ == 0) connection_.MoveUp();
   bool waits_for_token = false;
   while (!shard_->shutdown) {
     HostPool* pool = NextToDial(now);
@@ -216,8 +221,8 @@ void Target::Settle(Instant now) {
     pool->BeginDial(now);
   }
   if (waits_for_token) return;
-  Release(&connection_);
-  Release(&dial_);
+  connection_.Release();
+  dial_.Release();
 }
 
 HostPool* Target::NextToDial(Instant now) const {
@@ -235,39 +240,19 @@ HostPool* Target::NextToDial(Instant now) const {
 
 bool Target::TakeTokens(HostPool* pool, Instant now) {
   const bool may_join = pool->has_waiters();
-  if (!Take(&connection_, may_join)) {
-    // A dial's token is not for keeping: others need it meanwhile.
-    Release(&dial_);
-  } else if (Take(&dial_, may_join)) {
-    connection_.holds = dial_.holds = false;
+  const bool first = total_ == 0;
+  if (!connection_.Take(may_join, first)) {
+    dial_.Release();  // Not held while waiting: other targets need it.
+  } else if (dial_.Take(may_join, first)) {
+    connection_.Use();
+    dial_.Use();
     return true;
   }
   if (!may_join) pool->WakeBy(SaturatingAdd(now, kFloorRetry));
   return false;
 }
 
-bool Target::Take(Claim* claim, bool may_join) {
-  if (claim->holds) return true;
-  if (claim->in_line) return false;
-  if (!may_join) {
-    claim->holds = claim->budget->TryTake();
-    return claim->holds;
-  }
-  claim->joined_poor = total_ == 0;
-  claim->holds = claim->budget->TakeOrJoin(&claim->ticket, claim->joined_poor);
-  claim->in_line = !claim->holds;
-  return claim->holds;
-}
-
-void Target::Release(Claim* claim) {
-  if (claim->in_line && claim->budget->Leave(&claim->ticket)) {
-    claim->in_line = false;
-  }
-  if (claim->holds) {
-    claim->holds = false;
-    claim->budget->Return();
-  }
-}
+// --- Room for other HostPools ---
 
 int Target::PlacesShort(Instant now) const {
   int wanted = 0;
@@ -280,13 +265,13 @@ int Target::PlacesShort(Instant now) const {
 
 void Target::MakeRoom(Instant now) {
   for (int short_of = PlacesShort(now); short_of > 0; --short_of) {
-    Connection* conn = OldestIdle();
+    ConnRecord* conn = OldestIdle();
     if (conn == nullptr) return MakeRoomAmongShared();
     conn->pool->Close(conn, CloseReason::kReclaimed);
   }
 }
 
-// One at a time: those who share it lose nothing.
+// Drains one multiplexed connection at a time: its callers lose nothing.
 void Target::MakeRoomAmongShared() {
   if (count(ConnState::kDraining) > 0) return;
   bool starved = false;
@@ -295,7 +280,7 @@ void Target::MakeRoomAmongShared() {
   }
   for (const auto& pool : pools_) {
     if (!starved && !pool->WantsUnused()) continue;
-    Connection* conn = pool->OldestShared();
+    ConnRecord* conn = pool->OldestShared();
     if (conn != nullptr) return pool->Drain(conn, CloseReason::kReclaimed);
   }
 }
@@ -314,12 +299,12 @@ bool Target::OwesPlaceBefore(const Waiting& waiting, Instant now) const {
   return owed > leaving;
 }
 
-// The warm floor gives way only when there is nothing else.
-Connection* Target::OldestIdle() const {
-  Connection* best = nullptr;
+// The longest idle connection; one of the warm floor only if there is no other.
+ConnRecord* Target::OldestIdle() const {
+  ConnRecord* best = nullptr;
   bool best_at_floor = false;
   for (const auto& pool : pools_) {
-    Connection* conn = pool->OldestIdle();
+    ConnRecord* conn = pool->OldestIdle();
     if (conn == nullptr) continue;
     const bool at_floor = pool->AtFloor();
     if (best == nullptr || at_floor < best_at_floor ||
@@ -331,21 +316,16 @@ Connection* Target::OldestIdle() const {
   return best;
 }
 
-// --- Upkeep ---
+// --- Settings ---
 
 void Target::Reconfigure(const TargetConfig& config, Instant now) {
   config_ = config;
-  if (config_.breaker_failures <= 0) CloseBreaker();
-  if (config_.desync_limit <= 0) {
-    quarantine_.Lift();
-    no_reuse_ = false;
-  }
-  UseIdleLimit();
+  OnBreakerStep(health_.Reconfigure(), now);
   MoveFloor();
   if (records_ > 0) WatchFloor(now);
   for (const auto& pool : pools_) pool->Reconfigure(now);
   while (OverLimit()) {
-    Connection* conn = OldestIdle();
+    ConnRecord* conn = OldestIdle();
     if (conn == nullptr) break;
     conn->pool->Close(conn, CloseReason::kShrunk);
   }
@@ -355,24 +335,6 @@ void Target::Reconfigure(const TargetConfig& config, Instant now) {
 void Target::Shutdown(Instant now) {
   for (const auto& pool : pools_) pool->Shutdown(now);
   Settle(now);
-}
-
-void Target::OnDialed(const HostPoolKey& key, const Established& established,
-                      Instant now) {
-  const DialTimings& took = established.timings;
-  dial_time_.Add(took.resolve + took.connect + took.tls + took.validate);
-  // Each new connection asks again whether what was learned still holds.
-  Forget(now);
-  ++counters_.opened;
-  counters_.dial_resolve.Record(established.timings.resolve);
-  counters_.dial_connect.Record(established.timings.connect);
-  counters_.dial_tls.Record(established.timings.tls);
-  counters_.dial_validate.Record(established.timings.validate);
-  // One that was made to speak HTTP/1.1 says nothing of the others.
-  if (key.options.alpn != "http/1.1") {
-    known_streams_ = std::max(1, established.max_streams);
-  }
-  if (!ended_early_) EndFailures();
 }
 
 HostPool* Target::AddPool(std::shared_ptr<const HostPoolKey> key,
@@ -391,6 +353,116 @@ void Target::RemovePool(HostPool* pool) {
   }
 }
 
+// --- Health ---
+
+void Target::OnDialBegun(Instant now) {
+  health_.OnDialBegun(now);
+  WatchFloor(now);
+}
+
+void Target::OnDialed(const HostPoolKey& key, const Established& established,
+                      Instant now) {
+  const DialTimings& took = established.timings;
+  ++counters_.opened;
+  counters_.dial_resolve.Record(took.resolve);
+  counters_.dial_connect.Record(took.connect);
+  counters_.dial_tls.Record(took.tls);
+  counters_.dial_validate.Record(took.validate);
+  // One that was made to speak HTTP/1.1 says nothing about the others.
+  if (key.options.alpn != "http/1.1") {
+    known_streams_ = std::max(1, established.max_streams);
+  }
+  OnBreakerStep(health_.OnDialed(took, now), now);
+}
+
+void Target::OnDialFailed(const DialError& error, bool early, Instant began,
+                          Instant now) {
+  ++counters_.dials_failed[static_cast<int>(error.failure_class)];
+  OnBreakerStep(early ? health_.OnEndedEarly(error, began, now)
+                      : health_.OnDialFailed(error, began, now),
+                now);
+}
+
+void Target::OnProved(Instant now) {
+  ++counters_.dials_ok;
+  OnBreakerStep(health_.OnProved(), now);
+}
+
+void Target::OnBreakerStep(TargetHealth::BreakerStep step, Instant now) {
+  if (step == TargetHealth::BreakerStep::kNone) return;
+  BreakerChange change;
+  if (step == TargetHealth::BreakerStep::kOpened) {
+    const Breaker& breaker = health_.breaker();
+    ++counters_.breaker_opened;
+    // Any of them may want to make the trial.
+    for (const auto& pool : pools_) pool->WakeBy(breaker.until());
+    change = {.state = breaker.state(now),
+              .failures = breaker.failures(),
+              .open_for = config_.breaker_open_for,
+              .last_dial_error = health_.last_dial_error()};
+  }
+  shard_->outbox.push_back(
+      BreakerEffect{pools_.front()->shared_key(), std::move(change)});
+}
+
+void Target::OnClosedIdle(Duration idle, Instant now) {
+  if (health_.OnClosedIdle(idle, now)) ApplyIdleTimes(now);
+}
+
+void Target::OnKeepAliveSaid(Duration timeout, Instant now) {
+  if (health_.OnKeepAliveSaid(timeout, now)) ApplyIdleTimes(now);
+}
+
+void Target::OnUnsolicited(Instant now) {
+  if (!health_.OnUnsolicited(now)) return;
+  ++counters_.quarantines;
+  ApplyIdleTimes(now);
+}
+
+void Target::ApplyIdleTimes(Instant now) {
+  for (const auto& pool : pools_) pool->Reconfigure(now);
+}
+
+// --- The warm floor ---
+
+uint64_t Target::Arrivals() const {
+  uint64_t arrivals = counters_.granted + counters_.cancelled;
+  for (const uint64_t count : counters_.rejected) arrivals += count;
+  return arrivals;
+}
+
+void Target::OnTimer(Instant now) {
+  if (!adaptive() || shard_->shutdown) return;
+  health_.SampleArrivals(Arrivals(), now);
+  MoveFloor();
+  // Without connections to keep it stops until the next dial.
+  if (records_ > 0 || health_.floor() > config_.warm) {
+    shard_->FireBy(&timer_, now + kSample);
+  }
+}
+
+void Target::WatchFloor(Instant now) {
+  if (!adaptive() || timer_.scheduled()) return;
+  health_.SampleArrivals(Arrivals(), now);
+  shard_->FireBy(&timer_, now + kSample);
+}
+
+void Target::MoveFloor() {
+  const int streams = known_streams_ != 0
+                          ? std::min(known_streams_, config_.max_streams)
+                          : config_.expected_streams;
+  const int change = health_.MoveFloor(streams);
+  changed_ = changed_ || change != 0;
+  // Connections that the floor kept may now be closed for other targets.
+  if (change < 0) shard_->shared->connections.SearchAgain();
+}
+
+int Target::WarmDeficit() const {
+  int deficit = 0;
+  for (const auto& pool : pools_) deficit += pool->FloorMissing();
+  return deficit;
+}
+
 // --- Numbers ---
 
 int Target::ExpectedStreams(const HostPoolKey& key) const {
@@ -401,9 +473,30 @@ int Target::ExpectedStreams(const HostPoolKey& key) const {
 }
 
 bool Target::Empty() const {
-  return records_ == 0 && waiters_ == 0 && !connection_.in_line &&
-         !dial_.in_line && floor_ == 0;
+  return records_ == 0 && waiters_ == 0 && !connection_.in_line() &&
+         !dial_.in_line() && health_.floor() == 0;
 }
+
+// For a caller that would join the line now.
+Duration Target::ExpectedWait(const HostPool& pool, bool new_only,
+                              Instant now) const {
+  SizingNumbers numbers = pool.Numbers(now);
+  WaitNumbers wait;
+  wait.place = pool.waiters() + 1;
+  wait.dialing = numbers.dialing;
+  ++(new_only ? numbers.new_only_waiters : numbers.waiters);
+  wait.dials_to_come = ConnectionsToDial(numbers);
+  wait.streams = numbers.streams;
+  wait.dial_time = health_.dial_time();
+  wait.lent = new_only ? 0 : lease_count_;
+  const uint64_t leases = counters_.lease.total();
+  if (leases > 0) {
+    wait.lease_time = counters_.lease.sum() / static_cast<int64_t>(leases);
+  }
+  return EstimatedWait(wait);
+}
+
+// --- Explanations ---
 
 WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
                              Instant now) const {
@@ -414,9 +507,9 @@ WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
       int64_t{info.dials_in_flight} * std::max(1, ExpectedStreams(pool.key()));
   if (info.dials_in_flight > 0 && place <= covered) {
     info.limit = WaitLimit::kDial;
-  } else if (breaker_.Bars(now)) {
+  } else if (health_.breaker().Bars(now)) {
     info.limit = WaitLimit::kCircuitOpen;
-  } else if (pool.BackingOff(now)) {
+  } else if (pool.backoff().active(now)) {
     info.limit = WaitLimit::kDialBackoff;
   } else if (total_ >= config_.max_connections) {
     info.limit = WaitLimit::kTargetConnections;
@@ -424,12 +517,12 @@ WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
   } else if (count(ConnState::kDialing) >= config_.max_dials) {
     info.limit = WaitLimit::kTargetDials;
     info.limit_value = config_.max_dials;
-  } else if (connection_.in_line) {
+  } else if (connection_.in_line()) {
     info.limit = WaitLimit::kGlobalConnections;
-    info.limit_value = connection_.budget->max();
-  } else if (dial_.in_line) {
+    info.limit_value = connection_.budget()->max();
+  } else if (dial_.in_line()) {
     info.limit = WaitLimit::kGlobalDials;
-    info.limit_value = dial_.budget->max();
+    info.limit_value = dial_.budget()->max();
   } else {
     info.limit = WaitLimit::kDial;
   }
@@ -443,7 +536,7 @@ std::unique_ptr<Rejection> Target::Explain(RejectReason reason,
   ++counters_.rejected[static_cast<int>(reason)];
   auto rejection = std::make_unique<Rejection>();
   rejection->reason = reason;
-  rejection->last_dial_error = last_dial_error_;
+  rejection->last_dial_error = health_.last_dial_error();
   const int place = waiting != nullptr ? waiting->info.place : 0;
   rejection->wait =
       WaitInfoNow(pool, std::max(1, std::min(place, pool.waiters())), now);
@@ -469,85 +562,17 @@ std::unique_ptr<Rejection> Target::Explain(RejectReason reason,
 Duration Target::RetryAfter(RejectReason reason, const HostPool& pool,
                             Instant now) const {
   if (reason == RejectReason::kShutdown) return kMaxRetry;
-  if (breaker_.Bars(now)) {
-    // A trial that is under way has no end that is known.
-    return now < breaker_.until() ? std::max(kMinRetry, breaker_.until() - now)
-                                  : kMaxRetry;
+  const Breaker& breaker = health_.breaker();
+  if (breaker.Bars(now)) {
+    // The duration of a trial under way is unknown.
+    return now < breaker.until() ? std::max(kMinRetry, breaker.until() - now)
+                                 : kMaxRetry;
   }
-  if (pool.BackingOff(now)) {
-    return std::max(kMinRetry, pool.backoff_until() - now);
+  if (pool.backoff().active(now)) {
+    return std::max(kMinRetry, pool.backoff().until() - now);
   }
-  // A lease's usual length: by then one has probably come back.
+  // The median duration of a lease: by then one has probably been released.
   return std::clamp(counters_.lease.Quantile(0.5), kMinRetry, kMaxRetry);
-}
-
-int Target::WarmDeficit() const {
-  int deficit = 0;
-  for (const auto& pool : pools_) deficit += pool->FloorMissing();
-  return deficit;
-}
-
-TargetRow Target::Row(Instant now) const {
-  TargetRow row;
-  row.target = name_;
-  row.connections = counts_;
-  row.idle = idle_;
-  row.max_connections = config_.max_connections;
-  row.waiters = waiters_;
-  row.leases = lease_count_;
-  row.last_dial_error = last_dial_error_;
-  row.breaker = breaker_.state(now);
-  row.failures_in_a_row = breaker_.failures();
-  if (row.breaker == BreakerState::kOpen) {
-    row.breaker_open_for = breaker_.until() - now;
-  }
-  row.keep_alive_said = idle_limit_.said();
-  row.keep_alive_learned = idle_limit_.learned();
-  row.idle_for = rest_for_;
-  if (quarantine_.active(now)) row.no_reuse_for = quarantine_.until() - now;
-  row.floor = floor_;
-  row.arrivals_per_second = arrivals_.per_second();
-  row.dial_time = dial_time_.mean();
-  row.counters = counters_;
-  Instant oldest = now;
-  row.warm_deficit = WarmDeficit();
-  for (const auto& pool : pools_) {
-    oldest = std::min(oldest, pool->OldestArrival(now));
-  }
-  row.oldest_wait = now - oldest;
-  return row;
-}
-
-ConnectionRow Target::RowOf(const Connection& conn, Instant now) const {
-  ConnectionRow row;
-  row.id = shard_->ids.Encode(conn);
-  row.key = conn.pool->key();
-  row.state = conn.state;
-  row.active = conn.active;
-  row.limit = conn.limit;
-  const bool open = conn.state != ConnState::kDialing;
-  row.age = now - (open ? conn.ready_since : conn.dial_began);
-  if (conn.state == ConnState::kReady && conn.active == 0) {
-    row.idle = now - conn.idle_since;
-  }
-  row.uses = conn.uses;
-  row.errors = conn.errors;
-  return row;
-}
-
-LeaseRow Target::RowOf(const Lease& lease, Instant now) const {
-  LeaseRow row;
-  row.id = shard_->ids.Encode(lease);
-  row.target = name_;
-  row.mode = lease.conn->pool->key().mode;
-  row.conn = shard_->ids.Encode(*lease.conn);
-  if (lease.holder != nullptr) row.holder = *lease.holder;
-  row.owner = lease.owner;
-  row.granted = lease.granted;
-  row.age = std::max(Duration(0), now - lease.granted);
-  row.busy = lease.busy;
-  if (lease.expires != kNever) row.remaining = lease.expires - now;
-  return row;
 }
 
 }  // namespace hotline::pool

@@ -1,4 +1,30 @@
-// What the pool asks of the world, and what the world tells the pool.
+// The border between the pool and the network: what the pool asks of the
+// transport, and what the transport reports back.
+//
+// The pool decides, the transport acts. A dial, for example:
+//
+//   pool       transport.Dial(id, key)
+//   transport  resolves, connects, handshakes, checks; then
+//              events.Dialed(id, established, now)
+//   pool       lends the connection; later transport.Close(id, handle, reason)
+//   transport  events.Closed(id, reason, nullptr, now)
+//
+// upstream/ implements Transport over sockets; the tests implement it over a
+// virtual clock. Pool implements TransportEvents.
+//
+// Thread safety: the pool calls a Transport from any thread, without a lock
+// held. For one shard, calls come in the order of the pool's decisions, except
+// WakeAt, which may come at any time. A Transport must not block. It may call
+// TransportEvents from inside such a call: events never re-enter the pool, they
+// are queued.
+//
+// Invariants, kept by the transport:
+//   1. Each Dial is answered exactly once, by Dialed or DialFailed.
+//   2. Each Probe is answered exactly once, by Probed, also if the connection
+//      closes meanwhile.
+//   3. Each connection that was Dialed is Closed exactly once, whether or not
+//      the pool asked for it.
+//   4. Events that name an unknown or closed connection are ignored.
 #ifndef HOTLINE_POOL_TRANSPORT_H_
 #define HOTLINE_POOL_TRANSPORT_H_
 
@@ -10,79 +36,68 @@
 
 namespace hotline::pool {
 
-// How long a new connection is on probation: until a call on it was answered,
-// or for this long. If the peer ends it during probation, before any byte of an
-// answer came, then its dial has failed after all: the transport passes the
-// error (`early`, once per connection), and the pool backs off, counts it for
-// the breaker and under its class, as for any failed dial. Else an upstream
-// that accepts and closes would be dialled as fast as it can close.
+// A new connection is on probation until a call on it has been answered, or for
+// this long. If the peer ends it during probation, before any byte of an
+// answer, its dial counts as failed after all: the transport passes the error
+// (`early`, once per connection), and the pool backs off and counts it for the
+// breaker as for any failed dial. Otherwise an upstream that accepts and closes
+// would be dialled as fast as it can close.
 //
-// Why a bound on the age: servers also close connections on which no request
-// came in time. That says nothing against the dial, and those times are seconds
-// at least (10 s in HAProxy, 20 s in Apache httpd, 60 s in nginx), so a warm
-// connection that ends by one is simply replaced; at this rate that is no
-// storm. A connection that has served is judged by its idle time
-// (idle_limit.h), never by this.
+// The time is bounded because servers also close connections on which no
+// request arrives in time, after 10 s (HAProxy) to 60 s (nginx). That is no
+// failure of the dial: such a warm connection is simply replaced, which at this
+// rate is no storm. A connection that has served is judged by its idle time
+// instead (idle_limit.h).
 inline constexpr Duration kProbation = std::chrono::seconds(1);
 
-// Carries out the pool's effects. upstream/ implements it for sockets, the
-// tests for a virtual world.
-//
-// Called without any lock of the pool held, from whatever thread drained the
-// outbox; for one shard in the order in which the pool decided (but for WakeAt,
-// which may come at any time). Must not block. May answer from inside the call.
+// Carries out the pool's decisions.
 class Transport {
  public:
   virtual ~Transport() = default;
 
-  // Makes a connection. Answered exactly once, by Dialed or DialFailed. The key
-  // outlives the dial.
+  // Establishes a connection. `key` is valid for as long as the transport keeps
+  // it.
   virtual void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) = 0;
 
-  // Checks an idle connection. Answered exactly once, by Probed; also when the
-  // connection closes meanwhile (Closed is told besides, before or after).
+  // Checks an idle connection.
   virtual void Probe(ConnId id, Handle handle,
                      std::shared_ptr<const HostPoolKey> key) = 0;
 
-  // Closes a connection, aborting what runs on it. Answered by Closed, exactly
-  // once per connection: when the connection had closed by itself meanwhile,
+  // Closes a connection and aborts the calls on it. If it had closed by itself,
   // that Closed is the answer.
   virtual void Close(ConnId id, Handle handle, CloseReason reason) = 0;
 
-  // Wants Pool::Tick(shard, now) soon after `when`. A later call with an
-  // earlier time counts; one with a later time may be ignored. A tick too many
-  // does no harm. With a time that is not in the future it means at once: a
-  // thread has carried out its share of effects, and more are left.
+  // Asks for Pool::Tick(shard, now) soon after `when`; at once if `when` is not
+  // in the future (a thread has carried out its share of effects, and more are
+  // left). An earlier time replaces a later one; a later one may be ignored.
+  // Additional ticks do no harm.
   virtual void WakeAt(int shard, Instant when) = 0;
 };
 
-// The transport's side of the conversation; Pool implements it. Every method
-// may be called from any thread and returns without blocking.
+// Receives the transport's reports. Every method may be called from any thread
+// and returns without blocking.
 class TransportEvents {
  public:
   virtual ~TransportEvents() = default;
 
   virtual void Dialed(ConnId id, const Established& established,
                       Instant now) = 0;
-  virtual void DialFailed(ConnId id, const DialError& error,
-                          const DialTimings& timings, Instant now) = 0;
-  // The connection is gone, whoever closed it. `reason` is taken when the pool
-  // had not asked for the close itself. `early`: see kProbation; null
-  // otherwise.
+  virtual void DialFailed(ConnId id, const DialError& error, Instant now) = 0;
+  // The connection is closed. `reason` is used unless the pool asked for the
+  // close. `early`: see kProbation; else null.
   virtual void Closed(ConnId id, CloseReason reason, const DialError* early,
                       Instant now) = 0;
-  // A call on it was answered. Once, for the first one.
+  // The first call on the connection was answered.
   virtual void Served(ConnId id, Instant now) = 0;
   virtual void Probed(ConnId id, bool passed, Instant now) = 0;
-  // The peer allows `max_streams` at once from now on (0 is possible).
+  // From now on the peer allows `max_streams` concurrent streams; may be 0.
   virtual void ConcurrencyChanged(ConnId id, int max_streams, Instant now) = 0;
-  // The peer takes no new streams: drain. `early`: see kProbation; null
-  // otherwise.
+  // The peer accepts no new streams. `early`: see kProbation; else null.
   virtual void GoAway(ConnId id, const DialError* early, Instant now) = 0;
-  // The peer said that it keeps an idle connection for so long (HTTP/1.1's
-  // Keep-Alive header). Told again only when it says something else.
+  // The peer announced how long it keeps an idle connection (the Keep-Alive
+  // header of HTTP/1.1). Reported again only if the value changes.
   virtual void KeepAliveSaid(ConnId id, Duration timeout, Instant now) = 0;
-  // An error that the connection survived (R4).
+  // An error that did not end the connection.
   virtual void ErrorCounted(ConnId id, Instant now) = 0;
 };
 

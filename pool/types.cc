@@ -1,8 +1,50 @@
 #include "pool/types.h"
 
 #include <charconv>
+#include <cstddef>
+#include <iterator>
 
 namespace hotline::pool {
+namespace {
+
+// Looks `value` up in an array with one name for each enumerator, in order.
+template <typename Enum, size_t size>
+std::string_view NameOf(Enum value, const std::string_view (&names)[size]) {
+  const auto index = static_cast<size_t>(value);
+  return index < size ? names[index] : "unknown";
+}
+
+constexpr std::string_view kCloseReasonNames[] = {
+    "peer_closed", "error",    "idle",      "lifetime", "probe_failed",
+    "unsolicited", "broken",   "discarded", "expired",  "reclaimed",
+    "shrunk",      "shutdown", "no_reuse",  "deadline", "cancelled"};
+static_assert(std::size(kCloseReasonNames) == kCloseReasons);
+
+constexpr std::string_view kRejectReasonNames[] = {
+    "queue_full",   "no_idle_connection", "too_many_targets", "wait_timeout",
+    "dial_failed",  "superseded",         "id_conflict",      "shutdown",
+    "circuit_open", "wont_make_deadline"};
+static_assert(std::size(kRejectReasonNames) == kRejectReasons);
+
+constexpr std::string_view kWaitLimitNames[] = {"none",
+                                                "dial",
+                                                "target_connections",
+                                                "target_dials",
+                                                "global_connections",
+                                                "global_dials",
+                                                "dial_backoff",
+                                                "circuit_open"};
+static_assert(std::size(kWaitLimitNames) == kWaitLimits);
+
+constexpr std::string_view kBreakerStateNames[] = {"closed", "open",
+                                                   "half_open"};
+static_assert(std::size(kBreakerStateNames) == kBreakerStates);
+
+constexpr std::string_view kConnStateNames[] = {"dialing", "ready", "probing",
+                                                "draining", "closing"};
+static_assert(std::size(kConnStateNames) == kConnStates);
+
+}  // namespace
 
 std::string ToText(const ConnectionCheck& check) {
   return check.method + " " + std::to_string(check.min_status) + "-" +
@@ -23,115 +65,23 @@ ConnectionCheck CheckOfText(std::string_view text) {
 }
 
 std::string_view ToString(CloseReason reason) {
-  switch (reason) {
-    case CloseReason::kPeerClosed:
-      return "peer_closed";
-    case CloseReason::kError:
-      return "error";
-    case CloseReason::kIdle:
-      return "idle";
-    case CloseReason::kLifetime:
-      return "lifetime";
-    case CloseReason::kProbeFailed:
-      return "probe_failed";
-    case CloseReason::kUnsolicited:
-      return "unsolicited";
-    case CloseReason::kBroken:
-      return "broken";
-    case CloseReason::kDiscarded:
-      return "discarded";
-    case CloseReason::kExpired:
-      return "expired";
-    case CloseReason::kReclaimed:
-      return "reclaimed";
-    case CloseReason::kShrunk:
-      return "shrunk";
-    case CloseReason::kShutdown:
-      return "shutdown";
-    case CloseReason::kNoReuse:
-      return "no_reuse";
-    case CloseReason::kDeadline:
-      return "deadline";
-    case CloseReason::kCancelled:
-      return "cancelled";
-  }
-  return "unknown";
+  return NameOf(reason, kCloseReasonNames);
 }
 
 std::string_view ToString(RejectReason reason) {
-  switch (reason) {
-    case RejectReason::kQueueFull:
-      return "queue_full";
-    case RejectReason::kNoIdleConnection:
-      return "no_idle_connection";
-    case RejectReason::kTooManyTargets:
-      return "too_many_targets";
-    case RejectReason::kWaitTimeout:
-      return "wait_timeout";
-    case RejectReason::kDialFailed:
-      return "dial_failed";
-    case RejectReason::kSuperseded:
-      return "superseded";
-    case RejectReason::kIdConflict:
-      return "id_conflict";
-    case RejectReason::kShutdown:
-      return "shutdown";
-    case RejectReason::kCircuitOpen:
-      return "circuit_open";
-    case RejectReason::kWontMakeDeadline:
-      return "wont_make_deadline";
-  }
-  return "unknown";
-}
-
-std::string_view ToString(BreakerState state) {
-  switch (state) {
-    case BreakerState::kClosed:
-      return "closed";
-    case BreakerState::kOpen:
-      return "open";
-    case BreakerState::kHalfOpen:
-      return "half_open";
-  }
-  return "unknown";
+  return NameOf(reason, kRejectReasonNames);
 }
 
 std::string_view ToString(WaitLimit limit) {
-  switch (limit) {
-    case WaitLimit::kNone:
-      return "none";
-    case WaitLimit::kDial:
-      return "dial";
-    case WaitLimit::kTargetConnections:
-      return "target_connections";
-    case WaitLimit::kTargetDials:
-      return "target_dials";
-    case WaitLimit::kGlobalConnections:
-      return "global_connections";
-    case WaitLimit::kGlobalDials:
-      return "global_dials";
-    case WaitLimit::kDialBackoff:
-      return "dial_backoff";
-    case WaitLimit::kCircuitOpen:
-      return "circuit_open";
-  }
-  return "unknown";
+  return NameOf(limit, kWaitLimitNames);
+}
+
+std::string_view ToString(BreakerState state) {
+  return NameOf(state, kBreakerStateNames);
 }
 
 std::string_view ToString(ConnState state) {
-  switch (state) {
-    case ConnState::kDialing:
-      return "dialing";
-    case ConnState::kReady:
-      return "ready";
-    case ConnState::kProbing:
-      return "probing";
-    case ConnState::kDraining:
-      return "draining";
-    case ConnState::kClosing:
-      return "closing";
-  }
-  return "unknown";
+  return NameOf(state, kConnStateNames);
 }
 
 }  // namespace hotline::pool

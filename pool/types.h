@@ -1,4 +1,31 @@
-// The pool's vocabulary: what is asked, what is answered, what is counted.
+// The vocabulary of the pool: keys, options, limits, errors and states. Every
+// other room that talks to the pool includes this file; it holds plain values
+// only.
+//
+// A connection belongs to exactly one HostPool, which its HostPoolKey names.
+// Two callers can use the same connection if and only if their keys are equal:
+//
+//   HostPoolKey key;
+//   key.target = "https://api.example.com:443";  // Canonical, with the port.
+//   key.mode = Mode::kShared;
+//   key.options.alpn = "h2";
+//
+// Terms used throughout the pool:
+//   slot      What one borrower gets of a connection: the whole connection
+//             (HTTP/1.1, kExclusive) or one stream (HTTP/2, kShared).
+//   lease     A slot that is lent, from the grant to its release.
+//   waiter    A caller in line for a slot.
+//   target    Scheme, host and port; owns limits, counters and health.
+//   HostPool  The connections of one target that share a key.
+//
+// Thread safety: plain values, as thread-safe as an int.
+//
+// Invariants:
+//   1. A ConnId is never reused while the process lives, and is never 0.
+//   2. All times are on the monotonic clock, and always passed in: no code of
+//      the pool reads a clock.
+//   3. Strings returned by ToString and DialError::reason have static storage
+//      duration.
 #ifndef HOTLINE_POOL_TYPES_H_
 #define HOTLINE_POOL_TYPES_H_
 
@@ -14,44 +41,46 @@
 
 namespace hotline::pool {
 
-// Names a connection for as long as the process lives; never reused. 0 names
-// none.
+// Identifies a connection, from the start of its dial. 0 means none.
 using ConnId = uint64_t;
 
-// The transport's own name for an open connection, opaque to the pool. The
-// transport must tolerate a handle whose connection is gone.
+// The transport's own id of an open connection, opaque to the pool. The
+// transport must tolerate the handle of a closed connection.
 using Handle = uint64_t;
+
+// Identifies the call that runs on a lease, chosen by the caller of
+// Pool::BeginCall and opaque to the pool. 0 means none.
+using CallTag = uint64_t;
 
 enum class Mode : uint8_t {
   kShared,     // One slot: on HTTP/1.1 the connection, on HTTP/2 a stream.
-  kExclusive,  // A connection of its own, whatever its protocol.
+  kExclusive,  // A whole connection, whatever its protocol.
 };
 
 enum class Reuse : uint8_t {
   kPrefer,       // Reuse, else dial, else wait.
-  kRequireWarm,  // Only what is idle now; never dials, never waits.
-  kForceNew,     // Only a connection that nobody has used.
+  kRequireWarm,  // Only a connection that is idle now: no dial, no wait.
+  kForceNew,     // Only a connection that has not served any caller.
 };
 
-// How a borrower gives a slot back.
+// The borrower's verdict on a connection when it releases its slot.
 enum class Outcome : uint8_t {
   kOk,
-  kBroken,   // Close it, and count an error.
-  kDiscard,  // Close it.
+  kBroken,   // Close the connection and count an error.
+  kDiscard,  // Close the connection.
 };
 
-// What makes connections to one target interchangeable, beside the mode.
+// The part of a HostPoolKey, beside target and mode, that makes connections
+// interchangeable. An empty string means the default.
 struct ConnectionOptions {
-  std::string sni;         // Empty: the target's host.
-  std::string pool_group;  // Empty: the common one.
-  // The protocol that alone will do: "h2", "http/1.1"; empty: either. Only with
-  // https.
-  std::string alpn;
-  std::string tls_profile;  // Empty: what the configuration says.
-  std::string remote_ip;    // The address to go to; empty: the name's.
-  std::string source_ip;    // The local address; empty: the transport's choice.
-  // The check that each new connection has to pass, as ToText() has it; empty:
-  // the target's own.
+  std::string sni;         // Default: the target's host.
+  std::string pool_group;  // Default: the common group.
+  std::string alpn;  // "h2" or "http/1.1": this protocol only; https only.
+  std::string tls_profile;  // Default: as configured.
+  std::string remote_ip;    // The address to connect to; default: resolved.
+  std::string source_ip;    // The local address; default: chosen by transport.
+  // The check that each new connection has to pass, in the form of
+  // ToText(ConnectionCheck). Default: the target's own check.
   std::string validate;
 
   friend bool operator==(const ConnectionOptions&,
@@ -63,21 +92,23 @@ struct ConnectionOptions {
   }
 };
 
-// A request by which the transport checks a new connection before it is lent.
+// The HTTP request by which the transport checks a new connection before the
+// pool lends it.
 struct ConnectionCheck {
   std::string method = "HEAD";
   std::string path;  // Begins with "/".
   int min_status = 200;
   int max_status = 399;
 };
-// One word for each check, "HEAD 200-399 /path", so that keys compare fast; and
-// back. REQUIRES: the method has no blank; `text` is from ToText.
+
+// Converts a check to one string, "HEAD 200-399 /path", so that keys compare
+// fast, and back. REQUIRES: the method has no blank; `text` is from ToText.
 std::string ToText(const ConnectionCheck& check);
 ConnectionCheck CheckOfText(std::string_view text);
 
-// A HostPool's name: connections in it serve each other's callers.
+// Names a HostPool.
 struct HostPoolKey {
-  std::string target;  // Canonical: "https://host:port", port always there.
+  std::string target;  // Canonical: "https://host:port", always with the port.
   ConnectionOptions options;
   Mode mode = Mode::kShared;
 
@@ -88,107 +119,108 @@ struct HostPoolKey {
   }
 };
 
-// Who holds a lease, for people. Never interpreted.
+// Describes the holder of a lease to people. The pool never interprets it.
 struct Holder {
   std::string client_id;
   std::string purpose;
   std::string trace;
-  uint64_t session = 0;  // The one it ends with; 0: none.
+  uint64_t session = 0;  // The Session RPC that owns the lease; 0: none.
 };
 
-// How an idle connection is checked before it is lent again (R5).
+// How an idle connection is checked before it is lent again.
 enum class ProbeKind : uint8_t {
-  kHttp,  // A request; see the transport for path and range.
-  kTcp,   // Still open, and silent.
+  kHttp,  // By a request; the transport has its path and status range.
+  kTcp,   // It must be open and silent.
   kNone,
 };
 
-// The numbers of one target. Changing them takes effect at the next event; a
-// lowered cap is reached by retiring idle connections and not replacing leased
-// ones, never by cutting a lease short.
+// The settings of one target. A change takes effect at the next event. A
+// lowered limit is reached by retiring idle connections and not replacing
+// leased ones, never by cutting a lease short.
 struct TargetConfig {
   int max_connections = 10;
   int max_waiters = 1024;
-  // Who would probably wait past its deadline is refused at once.
+  // Refuse a caller at once whose estimated wait exceeds its deadline.
   bool deadline_admission = false;
   int max_dials = 4;
-  // Streams used at most on one SHARED connection, whatever the peer allows.
+  // Upper bound on streams of one kShared connection, below the peer's own.
   int max_streams = 128;
-  // The slots of a connection before the first one is known: 0 while unknown
-  // (then one is dialled to learn it), 1 where the protocol is HTTP/1.1.
+  // Slots assumed per connection until the first one is established. 0: unknown
+  // (a single dial is made to learn it); 1 where the protocol is HTTP/1.1.
   int expected_streams = 1;
-  // Of the default HostPool, whose options are all empty. Fixed for a target's
-  // life.
+  // Mode of the default HostPool, whose options are all empty. Fixed for the
+  // target's life.
   Mode default_mode = Mode::kShared;
-  int warm = 0;  // Connections kept ready in the default HostPool, at least.
-  // At most, as arrivals and dial times want it (AdaptiveFloor); not above
-  // `warm`: the floor does not move.
+  // The warm floor: connections kept ready in the default HostPool. It moves
+  // between `warm` and `warm_max` with arrivals and dial times (AdaptiveFloor);
+  // it is fixed if warm_max <= warm.
+  int warm = 0;
   int warm_max = 0;
   Duration idle_timeout = std::chrono::seconds(45);
   Duration max_lifetime = std::chrono::seconds(300);
   double lifetime_jitter = 0.1;  // +- this share of max_lifetime.
   Duration check_interval = std::chrono::seconds(30);
   ProbeKind probe = ProbeKind::kHttp;
-  // A connection of one slot is given up after so many failed checks in a row;
-  // and one that failed any is lent again after so many that passed. Meanwhile
-  // it is checked every second.
+  // A connection of one slot is closed after `probe_fall` failed checks in a
+  // row. Once a check has failed, it is lent again only after `probe_rise`
+  // passed checks in a row; until then it is checked every second.
   int probe_fall = 1;
   int probe_rise = 1;
-  int max_errors = 10;  // Unhealthy when the count passes it.
-  // After a failed dial the next one waits a random time below
-  // min(backoff_base * 2^(failures-1), backoff_cap).
+  int max_errors = 10;  // Above this many errors a connection is retired.
+  // After a failed dial the next one is delayed by a random time below
+  // min(dial_backoff_base * 2^(failures-1), dial_backoff_cap).
   Duration dial_backoff_base = std::chrono::milliseconds(50);
   Duration dial_backoff_cap = std::chrono::seconds(1);
-  // So many connections closed for unsolicited bytes put the target in
-  // quarantine; 0: none does. See quarantine.h.
+  // Connections closed for unsolicited bytes that put the target in quarantine;
+  // 0: never. See quarantine.h.
   int desync_limit = 3;
-  // After so many failed dials in a row the circuit breaker opens (0: never),
-  // and no dial begins for breaker_open_for; see breaker.h.
+  // Failed dials in a row that open the circuit breaker (0: never), and how
+  // long it then bars dials. See breaker.h.
   int breaker_failures = 10;
   Duration breaker_open_for = std::chrono::seconds(2);
 
   friend bool operator==(const TargetConfig&, const TargetConfig&) = default;
 };
 
-// The numbers of the whole pool.
+// The settings of the whole pool.
 struct PoolConfig {
   int shards = 8;  // At most 65 536. Fixed for the pool's life.
   int max_connections = 100;
   int max_dials = 64;
   int max_targets = 131072;
-  // Half of every LeaseId: tells one process's leases from another's.
+  // Part of every LeaseId: distinguishes the leases of different processes.
   uint32_t instance = 0;
-  // Seeds jitter; secrets come from the caller of Acquire.
+  // Seeds jitter and key hashes. Lease secrets come from the caller of Acquire.
   uint64_t seed = 1;
   Duration leak_after = std::chrono::seconds(60);
-  // What one thread carries out at most before it leaves the rest to the next
-  // one: among it are the grants of others, whose requests it encrypts and
-  // sends. At least 2. Fixed for the pool's life.
+  // The most effects a thread carries out before it leaves the rest to the next
+  // thread: some of them are grants to other callers, whose requests it then
+  // encrypts and sends. At least 2. Fixed for the pool's life.
   int effects_per_turn = 16;
-  static constexpr int kNoTurns = 1 << 30;  // Whoever comes does it all.
+  static constexpr int kNoTurns = 1 << 30;  // No bound.
 };
 
-// What went wrong with a dial (R13), as the transport reports it.
+// The phase in which a dial failed.
 enum class FailureClass : uint8_t {
   kNetwork,     // DNS, TCP.
   kTls,         // Handshake, certificate, ALPN.
-  kValidation,  // The status on the validation path.
-  kPolicy,      // Egress: the address may not be connected to.
+  kValidation,  // The check of the new connection.
+  kPolicy,      // Egress: the address is denied.
 };
+inline constexpr int kFailureClasses = 4;
 
-// `reason` is one of the ErrorInfo reasons of the contract ("DNS_FAILED",
-// "CONNECT_FAILED", "TLS_VERIFY_FAILED", "ALPN_MISMATCH", "EGRESS_DENIED", …);
-// it has static storage duration.
 struct DialError {
   FailureClass failure_class = FailureClass::kNetwork;
+  // An ErrorInfo reason of the contract: "DNS_FAILED", "CONNECT_FAILED",
+  // "TLS_VERIFY_FAILED", "ALPN_MISMATCH", "EGRESS_DENIED", ...
   const char* reason = "CONNECT_FAILED";
   std::string message;
-  // It failed a check that one caller had asked for (ConnectionOptions::
-  // validate). Connections of others are none the worse for it.
+  // The check that failed is one that a single caller asked for
+  // (ConnectionOptions::validate); it says nothing about other connections.
   bool callers_check = false;
 };
 
-// How long the phases of a dial took. Zero: did not happen.
+// Durations of the phases of a dial. Zero: the phase did not take place.
 struct DialTimings {
   Duration resolve{0};
   Duration connect{0};
@@ -196,26 +228,26 @@ struct DialTimings {
   Duration validate{0};
 };
 
-// What a transport tells of a connection that is ready to be lent.
+// A new connection, as the transport reports it.
 struct Established {
   Handle handle = 0;
-  int max_streams = 1;  // What the peer allows at once; 1 for HTTP/1.1.
+  int max_streams = 1;  // Concurrent streams the peer allows; 1 for HTTP/1.1.
   DialTimings timings;
 };
 
 // Why a connection was closed: the label of connections_closed_total.
 enum class CloseReason : uint8_t {
-  kPeerClosed,   // FIN or GOAWAY while idle.
-  kError,        // Reset, protocol error.
-  kIdle,         // Unused for idle_timeout.
-  kLifetime,     // Older than max_lifetime.
-  kProbeFailed,  // Or too many errors.
-  kUnsolicited,  // Bytes nobody asked for, on one that had been used.
-  kBroken,       // Released as BROKEN.
-  kDiscarded,    // Released as DISCARD.
-  kExpired,      // The lease ran out.
-  kReclaimed,    // Made room for another target or pool.
-  kShrunk,       // A lowered limit, or a warm floor given up.
+  kPeerClosed,  // FIN or GOAWAY while idle.
+  kError,       // Reset, protocol error.
+  kIdle,        // Unused for idle_timeout, or for as long as the peer keeps it.
+  kLifetime,    // Older than max_lifetime.
+  kProbeFailed,  // Also: more than max_errors errors.
+  kUnsolicited,  // Bytes outside of an answer, on a connection that has served.
+  kBroken,       // Released as kBroken.
+  kDiscarded,    // Released as kDiscard.
+  kExpired,      // Its lease expired.
+  kReclaimed,    // Closed to make room for another target or HostPool.
+  kShrunk,       // A limit or warm floor was lowered.
   kShutdown,
   kNoReuse,    // The target is in quarantine: see quarantine.h.
   kDeadline,   // The deadline of the call on it passed.
@@ -224,25 +256,25 @@ enum class CloseReason : uint8_t {
 inline constexpr int kCloseReasons = 15;
 std::string_view ToString(CloseReason reason);
 
-// Why an Acquire was not served.
+// Why an Acquire was refused.
 enum class RejectReason : uint8_t {
   kQueueFull,
-  kNoIdleConnection,  // NO_WAIT or REQUIRE_WARM, and nothing idle.
+  kNoIdleConnection,  // The caller does not wait, and nothing is idle.
   kTooManyTargets,
   kWaitTimeout,
-  kDialFailed,        // See the DialError.
-  kSuperseded,        // The same request_id came again.
-  kIdConflict,        // The same request_id with other parameters.
-  kShutdown,          // The pool drains.
-  kCircuitOpen,       // Only a dial would help, and the breaker bars it.
-  kWontMakeDeadline,  // It would wait for longer than it can.
+  kDialFailed,        // See Rejection::dial_error.
+  kSuperseded,        // A later Acquire with this request_id took the place.
+  kIdConflict,        // The request_id was used with other parameters.
+  kShutdown,          // The pool is shutting down.
+  kCircuitOpen,       // Only a dial could serve it, and the breaker bars dials.
+  kWontMakeDeadline,  // The estimated wait exceeds its deadline.
 };
 inline constexpr int kRejectReasons = 10;
 std::string_view ToString(RejectReason reason);
 
-// What bound, when somebody waited.
+// The limit that made a caller wait.
 enum class WaitLimit : uint8_t {
-  kNone,  // Nobody waited.
+  kNone,  // The caller did not wait.
   kDial,  // A connection was being made.
   kTargetConnections,
   kTargetDials,
@@ -251,37 +283,40 @@ enum class WaitLimit : uint8_t {
   kDialBackoff,
   kCircuitOpen,
 };
+inline constexpr int kWaitLimits = 8;
 std::string_view ToString(WaitLimit limit);
 
-// What a target's circuit breaker lets pass.
+// What a target's circuit breaker allows.
 enum class BreakerState : uint8_t {
-  kClosed,    // Dials begin as they are wanted.
-  kOpen,      // None begins.
-  kHalfOpen,  // One at a time, to see how it goes.
+  kClosed,    // Any dial.
+  kOpen,      // No dial.
+  kHalfOpen,  // One dial, as a trial.
 };
+inline constexpr int kBreakerStates = 3;
 std::string_view ToString(BreakerState state);
 
+// A holder of a lease, named in the rejection of another caller.
 struct HeldFor {
   Holder holder;
   Duration age{0};
   uint64_t owner = 0;
 };
 
-// Explains a wait, served or not.
+// Explains a wait, whether it ended in a grant or in a rejection.
 struct WaitInfo {
   WaitLimit limit = WaitLimit::kNone;
   int64_t limit_value = 0;
-  int place = 0;  // On arrival, 1 is next; 0: did not wait.
+  int place = 0;  // In line, on arrival: 1 is next; 0: did not wait.
   int dials_in_flight = 0;
   Duration waited{0};
 };
 
 enum class ConnState : uint8_t {
-  kDialing,   // Being made.
-  kReady,     // Lent, or fit to be.
-  kProbing,   // Reserved by a check: lent to nobody.
-  kDraining,  // Lent no more; closes when its last lease ends.
-  kClosing,   // Close was asked of the transport; Closed has not come yet.
+  kDialing,   // Being established.
+  kReady,     // Lent, or available.
+  kProbing,   // Being checked: not lent.
+  kDraining,  // Not lent any more; closes when its last lease ends.
+  kClosing,   // The transport was asked to close it and has not reported yet.
 };
 inline constexpr int kConnStates = 5;
 std::string_view ToString(ConnState state);

@@ -56,7 +56,7 @@ class Folder:
 # The words of a room, which those below it may use too.
 UPSTREAM_WORDS = ("upstream/types.h", "upstream/options.h")
 POOL_FACE = ("pool/pool.h", "pool/types.h", "pool/snapshot.h",
-             "pool/transport.h")
+             "pool/transport.h", "pool/slot_lease.h")
 OBSERVED = ("server/front/grpc_server.h", "server/front/certificates.h")
 
 FOLDERS = {
@@ -93,12 +93,13 @@ FOLDERS = {
     "server/broker/": Folder(
         ("base/", "upstream/upstream.h") + UPSTREAM_WORDS + POOL_FACE + PROTO,
         PROTOBUF),
-    "server/front/": Folder(("base/", "server/broker/") + PROTO,
+    "server/front/": Folder(("base/", "net/", "net/http2/", "net/tls/server.h",
+                              "net/tls/tls.h", "server/broker/") + PROTO,
                             GRPC + PROTOBUF + OPENSSL),
     "server/config/": Folder(
         ("base/", "pool/types.h", "net/tls/tls_profile.h",
          "upstream/options.h", "server/broker/options.h",
-         "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
+         "server/front/options.h", "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
     "server/observe/": Folder(
         ("base/", "pool/snapshot.h", "server/broker/") + OBSERVED,
         ("boost/asio", "boost/beast", "prometheus/")),
@@ -118,8 +119,8 @@ FOLDERS = {
 # What is meant to be used from elsewhere does not show which library is behind
 # it.
 OPAQUE = re.compile(r"^(upstream/(upstream|types|options)|"
-                    r"upstream/codec/(codec|http1|http2)|net/tls/tls\w*|"
-                    r"upstream/address/egress)\.h$")
+                    r"upstream/codec/(codec|http1|http2)|"
+                    r"net/tls/(tls\w*|server)|upstream/address/egress)\.h$")
 EVERYWHERE = (r"\busing namespace\b", r"\bassert\(false\)",
               r"#\s*pragma\s+once\b")
 
@@ -187,6 +188,36 @@ def check_columns(path, text):
             yield f"line {number} has stray white space"
 
 
+# clang does not check the locks of the standard library. net/tls is linked
+# apart, without Abseil and its annotations.
+UNCHECKED = re.compile(r"\bstd::(?:shared_|timed_|recursive_)*mutex\b"
+                       r"|\bstd::(?:lock_guard|unique_lock|scoped_lock)\b")
+
+
+def check_locks(path, text):
+    if (not path.startswith(ROOMS) or not path.endswith((".h", ".cc"))
+            or path.startswith(("tests/", "bench/", "net/tls/"))
+            or path == "base/mutex.h"):
+        return
+    match = UNCHECKED.search(COMMENT_OR_STRING.sub(" ", text))
+    if match:
+        yield f"wants base/mutex.h instead of {match.group()}"
+
+
+# A test waits for a condition; only the helpers that poll one may sleep.
+SLEEP = re.compile(r"\b(?:sleep_for|sleep_until|u?sleep|nanosleep)\s*\(")
+MAY_SLEEP = ("tests/fakes/eventually.h", "tests/e2e/lib/wait.py")
+
+
+def check_sleeps(path, text):
+    if (not path.startswith("tests/") or path in MAY_SLEEP
+            or not path.endswith((".h", ".cc", ".py"))):
+        return
+    match = SLEEP.search(COMMENT_OR_STRING.sub(" ", text))
+    if match:
+        yield f"sleeps: {match.group()}"
+
+
 # Written apart, so that this file passes its own test.
 REGISTRIES = ["registry." + "npmjs.org", "docker" + ".io", "py" + "pi.org",
               "gh" + "cr.io", "quay" + ".io", "gcr" + ".io",
@@ -228,6 +259,34 @@ def check_reply_text(path, text):
             yield f"wants ToUtf8: {call.group()}"
 
 
+# Where reasons are named as text: input errors, dial errors, comparisons.
+REASONED = ("base/url.cc", "upstream/", "server/broker/", "server/front/")
+# Other words in that form: verdicts.
+NO_REASONS = {"NOT_SENT", "REFUSED_BY_PEER", "SENT_UNKNOWN",
+              "RESPONSE_STARTED"}
+
+
+def reasons():
+    """The names in the table of reasons."""
+    with open(os.path.join(ROOT, "server/broker/reasons.h"),
+              encoding="utf-8") as file:
+        return set(re.findall(r'^    \{"(\w+)", StatusCode', file.read(),
+                              re.MULTILINE))
+
+
+REASONS = reasons()
+
+
+def check_reasons(path, text):
+    if not path.startswith(REASONED) or not path.endswith((".h", ".cc")):
+        return
+    if path == "server/broker/reasons.h":  # Its example has a wrong one.
+        return
+    for name in re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', text):
+        if name not in REASONS | NO_REASONS:
+            yield f"names a reason that is not in the table: {name}"
+
+
 def check_places(path, text):
     if not path.startswith("docs/"):
         for name in REGISTRIES:
@@ -245,7 +304,10 @@ def check(path, text):
     problems += check_guard(path, text)
     problems += check_columns(path, text)
     problems += check_reply_text(path, text)
+    problems += check_reasons(path, text)
     problems += check_places(path, text)
+    problems += check_locks(path, text)
+    problems += check_sleeps(path, text)
     return problems
 
 
@@ -299,6 +361,7 @@ class CheckTest(unittest.TestCase):
                 ("net/a.cc", "openssl/ssl.h"),
                 ("net/tls/a.cc", "boost/asio/ip/tcp.hpp"),
                 ("net/tls/tls.h", "openssl/ssl.h"),
+                ("net/tls/server.h", "openssl/ssl.h"),
                 ("net/http2/a.cc", "sys/socket.h"),
                 ("pool/a.cc", "upstream/types.h"),
                 ("pool/a.cc", "hotline/v1/broker.pb.h"),
@@ -317,7 +380,7 @@ class CheckTest(unittest.TestCase):
                 ("upstream/codec/a.cc", "boost/asio/buffer.hpp"),
                 ("upstream/codec/a.cc", "net/loop.h"),
                 ("upstream/codec/a.cc", "base/mutex.h"),
-                ("upstream/connection/a.cc", "upstream/dial/dialer.h"),
+                ("upstream/connection/a.cc", "upstream/dial/dial.h"),
                 ("upstream/connection/a.cc", "nghttp2/nghttp2.h"),
                 ("upstream/connection/a.cc", "ares.h"),
                 ("upstream/dial/a.cc", "upstream/upstream.h"),
@@ -410,6 +473,29 @@ class CheckTest(unittest.TestCase):
                      "out->set_tls_cipher(facts->tls_cipher)",
                      'info.set_domain("hotline")', "out->set_place(wait.place)"]:
             self.assertEqual(check("server/broker/a.cc", call + ";\n"), [])
+
+    def test_locks_that_clang_does_not_check_are_caught(self):
+        for lock in ("std::mutex mu_", "std::lock_guard lock(mu_)",
+                     "std::shared_mutex mu_"):
+            self.assert_caught("client/a.cc", lock + ";\n", "base/mutex.h")
+            self.assertEqual(check("tests/pool/a.cc", lock + ";\n"), [])
+
+    def test_sleeping_tests_are_caught(self):
+        for path, call in [
+                ("tests/pool/a_test.cc", "std::this_thread::sleep_for(x)"),
+                ("tests/pool/a.h", "usleep(10)"),
+                ("tests/e2e/a_test.py", "time.sleep(1)"),
+                ("tests/e2e/lib/peers.py", "sleep(1)")]:
+            self.assert_caught(path, call + ";\n", "sleeps")
+        for path in ("base/log_writer.cc",) + MAY_SLEEP[1:]:
+            self.assertEqual(check(path, "sleep(1);\n"), [])
+        self.assertEqual(check("tests/a.cc", "// sleep(1)\n"), [])
+    def test_unknown_reasons_are_caught(self):
+        self.assertIn("QUEUE_FULL", REASONS)
+        for path in REASONED:
+            path = path if path.endswith(".cc") else path + "a.cc"
+            self.assert_caught(path, 'Fail("QUEUE_FUL");\n', "QUEUE_FUL")
+            self.assertEqual(check(path, 'Fail("QUEUE_FULL");\n'), [])
 
     def test_places_are_caught(self):
         for name in REGISTRIES:

@@ -20,6 +20,8 @@ struct EgressRules {
   bool default_public = true;  // False: only what `allow` names.
   std::vector<std::string> allow;
   std::vector<std::string> deny;
+
+  friend bool operator==(const EgressRules&, const EgressRules&) = default;
 };
 
 // A request made to see whether a connection works.
@@ -29,6 +31,8 @@ struct Check {
   // 0 and 0: any complete answer will do.
   int min_status = 200;
   int max_status = 399;
+
+  friend bool operator==(const Check&, const Check&) = default;
 };
 
 // How connections to one target are made and checked.
@@ -43,6 +47,8 @@ struct TargetPolicy {
   bool probe_is_asked_for = false;
   // One of them for each new connection, in turn; none: Options::tls_profile.
   std::vector<std::string> tls_profiles;
+
+  friend bool operator==(const TargetPolicy&, const TargetPolicy&) = default;
 };
 
 struct AddressBookConfig {

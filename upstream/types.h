@@ -14,8 +14,6 @@
 
 namespace hotline::upstream {
 
-class Connection;
-
 // Tells calls on one connection apart. 0 names none.
 using CallId = uint64_t;
 
@@ -144,7 +142,7 @@ class StreamHandler : public CallHandler {
   CallId call() const { return call_.load(std::memory_order_relaxed); }
 
  private:
-  friend class Connection;
+  friend class CallTable;
   std::atomic<CallId> call_{0};
 };
 

@@ -272,14 +272,14 @@ void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
                       std::move(refusal)};
     }
   }
-  events_->DialFailed(id, result.error, result.timings, MonotonicNow());
+  events_->DialFailed(id, result.error, MonotonicNow());
 }
 
 void Upstream::Impl::FailDial(pool::ConnId id, const char* message) {
   if (stopped_) return;
   events_->DialFailed(id,
                       {pool::FailureClass::kNetwork, "CONNECT_FAILED", message},
-                      {}, MonotonicNow());
+                      MonotonicNow());
 }
 
 void Upstream::Impl::NoteUnsolicited(Connection& connection) {
@@ -416,7 +416,7 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
     return events_->Probed(id, connection->IsSilent(), MonotonicNow());
   }
   const Instant now = MonotonicNow();
-  if (connection->http2() && !policy.probe_is_asked_for) {
+  if (connection->HasPing() && !policy.probe_is_asked_for) {
     return connection->Ping(
         SaturatingAdd(now, settings->options.probe_timeout),
         [this, id](bool alive) { events_->Probed(id, alive, MonotonicNow()); });

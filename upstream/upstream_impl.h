@@ -19,7 +19,7 @@
 #include "upstream/address/resolver.h"
 #include "upstream/connection/connection.h"
 #include "upstream/connection/connection_table.h"
-#include "upstream/dial/dialer.h"
+#include "upstream/dial/dial.h"
 #include "upstream/upstream.h"
 
 namespace hotline::upstream {

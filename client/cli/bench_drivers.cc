@@ -4,11 +4,11 @@
 #include <grpcpp/client_context.h>
 
 #include <condition_variable>
-#include <mutex>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "base/mutex.h"
 #include "client/broker_session.h"
 #include "client/channel.h"
 #include "client/status.h"
@@ -32,9 +32,9 @@ class Unary final : public BenchDriver {
 
   // Cancels what still runs, and waits for its end.
   ~Unary() override {
-    std::unique_lock lock(mu_);
+    MutexLock lock(&mu_);
     for (auto& [key, call] : running_) call->context.TryCancel();
-    changed_.wait(lock, [this] { return running_.empty(); });
+    while (!running_.empty()) lock.Wait(&changed_);
   }
 
   void Start(Done done) override {
@@ -70,7 +70,7 @@ class Unary final : public BenchDriver {
     call->context.set_deadline(gpr_time_add(
         gpr_now(GPR_CLOCK_MONOTONIC),
         gpr_time_from_nanos(options_.timeout.count(), GPR_TIMESPAN)));
-    std::lock_guard lock(mu_);
+    MutexLock lock(&mu_);
     running_.emplace(call, std::move(owned));
     return call;
   }
@@ -78,7 +78,7 @@ class Unary final : public BenchDriver {
   // Before the destructor is told, so that it and not this thread, one of
   // gRPC's, is the last to let go of the channel.
   void End(AnyCall* call) {
-    std::lock_guard lock(mu_);
+    MutexLock lock(&mu_);
     running_.erase(call);
     if (running_.empty()) changed_.notify_all();
   }
@@ -116,9 +116,10 @@ class Unary final : public BenchDriver {
 
   const BenchCallOptions options_;
   const std::unique_ptr<v1::Broker::Stub> stub_;
-  std::mutex mu_;
+  Mutex mu_;
   std::condition_variable changed_;
-  absl::flat_hash_map<AnyCall*, std::unique_ptr<AnyCall>> running_;
+  absl::flat_hash_map<AnyCall*, std::unique_ptr<AnyCall>> running_
+      ABSL_GUARDED_BY(mu_);
 };
 
 class InSession final : public BenchDriver {

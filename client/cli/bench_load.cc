@@ -126,14 +126,13 @@ BenchResult BenchLoad::Run(
   while (now < end && !interrupted) {
     const bool closed = plan_.rate <= 0;
     const Instant due = closed && now != start_ ? kNever : StartDue(now);
-    std::unique_lock lock(mu_.native());
-    const bool all_started =
-        plan_.requests > 0 && [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-          return started_ >= plan_.requests && running_ == 0;
-        }();
-    if (all_started) break;
-    changed_.wait_until(lock, std::min({due, end, next_tick, now + kLook}));
-    lock.unlock();
+    {
+      MutexLock lock(&mu_);
+      if (plan_.requests > 0 && started_ >= plan_.requests && running_ == 0) {
+        break;
+      }
+      lock.WaitUntil(&changed_, std::min({due, end, next_tick, now + kLook}));
+    }
     now = MonotonicNow();
     if (now < next_tick) continue;
     tick(Collect(now));
@@ -141,11 +140,11 @@ BenchResult BenchLoad::Run(
   }
   const Instant stop = MonotonicNow();
   {
-    std::unique_lock lock(mu_.native());
-    [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { stopped_ = true; }();
-    changed_.wait_until(
-        lock, stop + kGrace,
-        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return running_ == 0; });
+    MutexLock lock(&mu_);
+    stopped_ = true;
+    while (running_ > 0 && MonotonicNow() < stop + kGrace) {
+      lock.WaitUntil(&changed_, stop + kGrace);
+    }
   }
   BenchResult result = Collect(MonotonicNow());
   result.interrupted = interrupted;

@@ -1,10 +1,10 @@
-// An application that calls its upstream through Hotline: an example to copy
-// from, and what the sidecar's tests run.
+// An example application that calls its upstream through Hotline; the sidecar's
+// tests run it.
 //
-// Some workers ask for one URL again and again. At SIGTERM they begin nothing
-// new, finish what they had begun, and the last line says how it all went:
-// "stopped: 1234 calls, 0 failed". Nothing is lost as long as the broker
-// outlives the application, which is what the order of a pod's end is for.
+// A number of workers request one URL repeatedly. At SIGTERM they start no new
+// calls and finish those in progress; the last line has the result: "stopped:
+// 1234 calls, 0 failed". No call is lost as long as the broker outlives the
+// application, which the shutdown order of a pod ensures.
 #include <pthread.h>
 #include <signal.h>
 
@@ -28,7 +28,7 @@ struct Options {
   std::string url;
   std::string method = "GET";
   int workers = 2;
-  // Of one worker, between the end of a call and the next.
+  // Pause of a worker between two calls.
   int pause_ms = 1000;
 };
 
@@ -37,7 +37,7 @@ struct Counts {
   std::atomic<int64_t> failed{0};
 };
 
-// One call. Repeating what is safe to repeat is the client's work already.
+// One call. The client library already retries what is safe to retry.
 void CallOnce(client::BrokerClient& broker, const Options& options,
               Counts& counts) {
   v1::ExecuteRequest request;
@@ -57,7 +57,7 @@ void CallOnce(client::BrokerClient& broker, const Options& options,
   }
 }
 
-// Containers of a pod start together: the broker may come up after us.
+// The containers of a pod start together, so the broker may start later.
 bool AwaitBroker(client::BrokerClient& broker, const std::atomic<bool>& stop) {
   for (int attempt = 0; attempt < 300 && !stop; ++attempt) {
     const auto health =
@@ -74,7 +74,7 @@ int Run(const Options& options) {
     std::cerr << broker.status().message() << std::endl;
     return 2;
   }
-  // Blocked before the first thread is made: only Run() waits for them.
+  // Blocked before the first thread starts: only Run() waits for them.
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -98,7 +98,7 @@ int Run(const Options& options) {
   int signal = 0;
   sigwait(&signals, &signal);
   stop = true;
-  workers.clear();  // Joins: what was begun is finished.
+  workers.clear();  // Joins: calls in progress finish.
   std::cout << "stopped: " << counts.calls << " calls, " << counts.failed
             << " failed" << std::endl;
   return counts.failed == 0 ? 0 : 1;

@@ -75,13 +75,6 @@ void CheckDoubles(const char* key, const std::vector<std::string>& list,
   }
 }
 
-// One list of certificates, kept in memory once: connections to one upstream
-// show the same chain.
-CRYPTO_BUFFER_POOL* CertificatePool() {
-  static CRYPTO_BUFFER_POOL* const pool = CRYPTO_BUFFER_POOL_new();
-  return pool;
-}
-
 std::string NextPrefix() {
   static std::atomic<uint64_t> last{0};
   return std::to_string(++last) + "|";
@@ -99,6 +92,22 @@ std::string LibraryErrorText(uint32_t code) {
   if (code == 0) return "";
   const char* reason = ERR_reason_error_string(code);
   return reason != nullptr ? reason : "error " + std::to_string(code);
+}
+
+CRYPTO_BUFFER_POOL* CertificatePool() {
+  static CRYPTO_BUFFER_POOL* const pool = CRYPTO_BUFFER_POOL_new();
+  return pool;
+}
+
+bool SetChainAndKey(SSL_CTX* ctx,
+                    const std::vector<bssl::UniquePtr<CRYPTO_BUFFER>>& chain,
+                    EVP_PKEY* key) {
+  std::vector<CRYPTO_BUFFER*> certificates;
+  for (const auto& certificate : chain) {
+    certificates.push_back(certificate.get());
+  }
+  return SSL_CTX_set_chain_and_key(ctx, certificates.data(),
+                                   certificates.size(), key, nullptr) == 1;
 }
 
 bool Authorities::Read(const std::string& ca_file, std::string* error) {
@@ -331,12 +340,7 @@ void Context::SetClientCertificate(Faults* faults) {
     faults->push_back({"client_certificate.key_file", error});
   }
   if (chain.empty() || key == nullptr) return;
-  std::vector<CRYPTO_BUFFER*> certificates;
-  for (const auto& certificate : chain) {
-    certificates.push_back(certificate.get());
-  }
-  if (!SSL_CTX_set_chain_and_key(ctx_.get(), certificates.data(),
-                                 certificates.size(), key.get(), nullptr)) {
+  if (!SetChainAndKey(ctx_.get(), chain, key.get())) {
     faults->push_back({"client_certificate",
                        "the key in " + profile_.key_file +
                            " does not fit the certificate in " +

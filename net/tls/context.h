@@ -76,6 +76,16 @@ class Context final : public TlsContext {
 uint32_t TakeLibraryErrorCode();
 std::string LibraryErrorText(uint32_t code);
 
+// Certificates that are kept in memory once for all contexts: connections to
+// one peer show the same chain.
+CRYPTO_BUFFER_POOL* CertificatePool();
+
+// False: the key is not that of the first certificate; the library's error
+// tells more.
+bool SetChainAndKey(SSL_CTX* ctx,
+                    const std::vector<bssl::UniquePtr<CRYPTO_BUFFER>>& chain,
+                    EVP_PKEY* key);
+
 // Registers what decompresses certificates. False: `name` is not known.
 bool AddCertificateCompression(SSL_CTX* ctx, const std::string& name);
 

@@ -1,28 +1,15 @@
 // The client's side of one connection.
-#include <arpa/inet.h>
-#include <limits.h>
-#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <string.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "net/tls/context.h"
+#include "net/tls/engine_base.h"
 #include "net/tls/verify.h"
 
 namespace hotline::net {
 namespace {
-
-const BIO_METHOD* WireMethod();
-
-// The peer's fatal alert that an error of the library stands for; 0: none.
-int AlertOf(uint32_t code) {
-  const bool tls = ERR_GET_LIB(code) == ERR_LIB_SSL;
-  const int alert = tls ? ERR_GET_REASON(code) - SSL_AD_REASON_OFFSET : 0;
-  return alert > 0 && alert < 256 ? alert : 0;
-}
 
 // Alerts that a server sends about the client's part of the handshake, and not
 // about what came after it.
@@ -46,7 +33,7 @@ bool RefusesHandshake(int alert) {
   }
 }
 
-class Engine final : public TlsEngine {
+class Engine final : public EngineBase<TlsEngine> {
  public:
   Engine(std::shared_ptr<const Context> context, std::string name,
          std::string_view scope)
@@ -57,42 +44,28 @@ class Engine final : public TlsEngine {
   }
 
   bool Init(const std::vector<std::string>& alpn) {
-    ssl_.reset(SSL_new(context_->ctx()));
-    BIO* wire = ssl_ == nullptr ? nullptr : BIO_new(WireMethod());
-    if (wire == nullptr) return false;
-    BIO_set_data(wire, this);
-    BIO_set_init(wire, 1);
-    SSL_set_bio(ssl_.get(), wire, wire);
-    SSL_set_app_data(ssl_.get(), this);
-    SSL_set_connect_state(ssl_.get());
-    // What only the handshake needs is given back once it is done.
-    SSL_set_shed_handshake_config(ssl_.get(), 1);
+    if (!Open(context_->ctx())) return false;
+    SSL_set_app_data(ssl(), this);
+    SSL_set_connect_state(ssl());
     if (!IsIpAddress(name_) &&
-        !SSL_set_tlsext_host_name(ssl_.get(), name_.c_str())) {
+        !SSL_set_tlsext_host_name(ssl(), name_.c_str())) {
       ERR_clear_error();
       return false;
     }
-    SSL_set_enable_ech_grease(ssl_.get(), context_->ech_grease());
+    SSL_set_enable_ech_grease(ssl(), context_->ech_grease());
     if (Sessions* sessions = context_->sessions()) {
       offered_ = sessions->Take(session_key_);
-      if (offered_ != nullptr) SSL_set_session(ssl_.get(), offered_.get());
+      if (offered_ != nullptr) SSL_set_session(ssl(), offered_.get());
     }
     return OfferAlpn(alpn);
   }
 
-  void Feed(std::string_view ciphertext) override { input_ = ciphertext; }
-
   TlsResult Handshake(std::string* out) override {
-    out_ = out;
-    ERR_clear_error();
-    const int result = SSL_do_handshake(ssl_.get());
-    if (result == 1) {
+    const TlsResult end = EngineBase::Handshake(out);
+    if (end == TlsResult::kOk) {
       offered_ = nullptr;
-      return TlsResult::kOk;
-    }
-    const TlsResult end = Classify(result);
-    // Maybe it was the session's fault: the next attempt goes without.
-    if (end != TlsResult::kWantInput && offered_ != nullptr) {
+    } else if (end != TlsResult::kWantInput && offered_ != nullptr) {
+      // Maybe it was the session's fault: the next attempt goes without.
       context_->sessions()->Forget(session_key_, offered_.get());
     }
     return end;
@@ -100,78 +73,16 @@ class Engine final : public TlsEngine {
 
   TlsResult Read(char* buffer, size_t capacity, size_t* size,
                  std::string* out) override {
-    *size = 0;
-    // Spares the library a look into an empty input.
-    if (input_.empty() && SSL_pending(ssl_.get()) == 0) {
-      return TlsResult::kWantInput;
-    }
-    out_ = out;
-    ERR_clear_error();
-    const int limit = static_cast<int>(std::min<size_t>(capacity, INT_MAX));
-    const int result = SSL_read(ssl_.get(), buffer, limit);
-    if (result <= 0) return Classify(result);
-    accepted_ = true;
-    *size = static_cast<size_t>(result);
-    return TlsResult::kOk;
-  }
-
-  bool Write(std::string_view plain, std::string* out) override {
-    out_ = out;
-    ERR_clear_error();
-    while (!plain.empty()) {
-      const int limit =
-          static_cast<int>(std::min<size_t>(plain.size(), 1 << 30));
-      const int result = SSL_write(ssl_.get(), plain.data(), limit);
-      if (result <= 0) {
-        Classify(result);
-        return false;
-      }
-      plain.remove_prefix(static_cast<size_t>(result));
-    }
-    return true;
-  }
-
-  void Shutdown(std::string* out) override {
-    out_ = out;
-    ERR_clear_error();
-    SSL_shutdown(ssl_.get());
-    ERR_clear_error();
-  }
-
-  TlsFacts facts() const override {
-    TlsFacts facts;
-    facts.version = SSL_get_version(ssl_.get());
-    if (const SSL_CIPHER* cipher = SSL_get_current_cipher(ssl_.get())) {
-      facts.cipher = SSL_CIPHER_standard_name(cipher);
-    }
-    const uint8_t* alpn = nullptr;
-    unsigned length = 0;
-    SSL_get0_alpn_selected(ssl_.get(), &alpn, &length);
-    if (length > 0) {
-      facts.alpn.assign(reinterpret_cast<const char*>(alpn), length);
-    }
-    facts.resumed = SSL_session_reused(ssl_.get());
-    facts.not_after = not_after_;
-    return facts;
+    const TlsResult end = EngineBase::Read(buffer, capacity, size, out);
+    if (end == TlsResult::kOk) accepted_ = true;
+    return end;
   }
 
   bool refused() const override { return refused_; }
-  const std::string& error() const override { return error_; }
 
   // The library's side.
-  int TakeInput(char* to, int capacity) {
-    const size_t size =
-        std::min(input_.size(), static_cast<size_t>(std::max(capacity, 0)));
-    if (size == 0) return 0;
-    memcpy(to, input_.data(), size);
-    input_.remove_prefix(size);
-    return static_cast<int>(size);
-  }
-  void PutOutput(const char* from, int size) {
-    out_->append(from, static_cast<size_t>(size));
-  }
   ssl_verify_result_t VerifyShown(uint8_t* out_alert) {
-    Verification found = Verify(*context_, ssl_.get(), name_);
+    Verification found = Verify(*context_, ssl(), name_);
     verify_failed_ = !found.accepted;
     *out_alert = found.alert;
     error_ = std::move(found.error);
@@ -191,33 +102,22 @@ class Engine final : public TlsEngine {
       wire += protocol;
     }
     return wire.empty() ||
-           SSL_set_alpn_protos(ssl_.get(),
+           SSL_set_alpn_protos(ssl(),
                                reinterpret_cast<const uint8_t*>(wire.data()),
                                static_cast<unsigned>(wire.size())) == 0;
   }
 
-  TlsResult Classify(int result) {
-    switch (SSL_get_error(ssl_.get(), result)) {
-      case SSL_ERROR_WANT_READ:
-        return TlsResult::kWantInput;
-      case SSL_ERROR_ZERO_RETURN:
-        return TlsResult::kClosed;
-      default:
-        break;
-    }
+  TlsResult Fail() override {
     const uint32_t code = TakeLibraryErrorCode();
     if (verify_failed_) return TlsResult::kVerifyFailed;
     error_ = code == 0 ? "TLS failed" : LibraryErrorText(code);
     if (const int alert = AlertOf(code)) {
-      error_ = std::string("the upstream sent the alert \"") +
-               SSL_alert_desc_string_long(alert) + "\"";
-      refused_ = RefusesHandshake(alert) && !accepted_ &&
-                 !SSL_in_init(ssl_.get()) &&
-                 SSL_version(ssl_.get()) == TLS1_3_VERSION;
+      error_ = AlertText("the upstream", alert);
+      refused_ = RefusesHandshake(alert) && !accepted_ && !SSL_in_init(ssl()) &&
+                 SSL_version(ssl()) == TLS1_3_VERSION;
     }
-    const int cause =
-        ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
-    if (cause == SSL_R_WRONG_VERSION_NUMBER && SSL_in_init(ssl_.get())) {
+    const int cause = SslReasonOf(code);
+    if (cause == SSL_R_WRONG_VERSION_NUMBER && SSL_in_init(ssl())) {
       error_ = "the upstream does not speak TLS (" + error_ + ")";
     }
     return cause == SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL
@@ -227,47 +127,12 @@ class Engine final : public TlsEngine {
 
   const std::shared_ptr<const Context> context_;
   const std::string name_;
-  bssl::UniquePtr<SSL> ssl_;
-  std::string_view input_;
-  std::string* out_ = nullptr;
   bool verify_failed_ = false;
   bool accepted_ = false;  // Data or a ticket came: the peer has finished, too.
   bool refused_ = false;
-  int64_t not_after_ = 0;
   std::string session_key_;
   bssl::UniquePtr<SSL_SESSION> offered_;  // Until the handshake is over.
-  std::string error_;
 };
-
-int WireRead(BIO* bio, char* to, int capacity) {
-  BIO_clear_retry_flags(bio);
-  const int size =
-      static_cast<Engine*>(BIO_get_data(bio))->TakeInput(to, capacity);
-  if (size > 0) return size;
-  BIO_set_retry_read(bio);
-  return -1;
-}
-
-int WireWrite(BIO* bio, const char* from, int size) {
-  BIO_clear_retry_flags(bio);
-  static_cast<Engine*>(BIO_get_data(bio))->PutOutput(from, size);
-  return size;
-}
-
-long WireControl(BIO*, int command, long, void*) {
-  return command == BIO_CTRL_FLUSH ? 1 : 0;
-}
-
-const BIO_METHOD* WireMethod() {
-  static const BIO_METHOD* const method = [] {
-    BIO_METHOD* made = BIO_meth_new(0, "wire");
-    BIO_meth_set_read(made, WireRead);
-    BIO_meth_set_write(made, WireWrite);
-    BIO_meth_set_ctrl(made, WireControl);
-    return made;
-  }();
-  return method;
-}
 
 }  // namespace
 

@@ -39,11 +39,9 @@ int NoPassphrase(char*, int, int, void*) { return -1; }
 
 }  // namespace
 
-std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> ReadCertificates(
-    const std::string& path, std::string* error) {
+std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> ParseCertificates(
+    const std::string& text, std::string* error) {
   std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> out;
-  std::string text;
-  if (!Read(path, &text, error)) return out;
   bssl::UniquePtr<BIO> in(BIO_new_mem_buf(text.data(), text.size()));
   for (;;) {
     bssl::UniquePtr<X509> certificate(
@@ -62,10 +60,29 @@ std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> ReadCertificates(
                      ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
   if (!ended) {
     out.clear();
-    *error = path + " has a certificate that does not parse";
+    *error = "has a certificate that does not parse";
   } else if (out.empty()) {
-    *error = path + " has no certificate in PEM";
+    *error = "has no certificate in PEM";
   }
+  return out;
+}
+
+bssl::UniquePtr<EVP_PKEY> ParsePrivateKey(const std::string& text,
+                                          std::string* error) {
+  bssl::UniquePtr<BIO> in(BIO_new_mem_buf(text.data(), text.size()));
+  bssl::UniquePtr<EVP_PKEY> key(
+      PEM_read_bio_PrivateKey(in.get(), nullptr, NoPassphrase, nullptr));
+  ERR_clear_error();
+  if (key == nullptr) *error = "has no private key in PEM without a passphrase";
+  return key;
+}
+
+std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> ReadCertificates(
+    const std::string& path, std::string* error) {
+  std::string text;
+  if (!Read(path, &text, error)) return {};
+  auto out = ParseCertificates(text, error);
+  if (out.empty()) *error = path + " " + *error;
   return out;
 }
 
@@ -73,14 +90,9 @@ bssl::UniquePtr<EVP_PKEY> ReadPrivateKey(const std::string& path,
                                          std::string* error) {
   std::string text;
   if (!Read(path, &text, error)) return nullptr;
-  bssl::UniquePtr<BIO> in(BIO_new_mem_buf(text.data(), text.size()));
-  bssl::UniquePtr<EVP_PKEY> key(
-      PEM_read_bio_PrivateKey(in.get(), nullptr, NoPassphrase, nullptr));
+  auto key = ParsePrivateKey(text, error);
   OPENSSL_cleanse(text.data(), text.size());
-  ERR_clear_error();
-  if (key == nullptr) {
-    *error = path + " has no private key in PEM without a passphrase";
-  }
+  if (key == nullptr) *error = path + " " + *error;
   return key;
 }
 

@@ -12,6 +12,16 @@
 
 namespace hotline::net {
 
+// The certificates in a PEM text, in DER, in order. None: `error` tells why, as
+// the end of a sentence about the text.
+std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> ParseCertificates(
+    const std::string& text, std::string* error);
+
+// The first key in a PEM text; it must not be encrypted. Null: `error`, as
+// above.
+bssl::UniquePtr<EVP_PKEY> ParsePrivateKey(const std::string& text,
+                                          std::string* error);
+
 // A PEM file's certificates, in DER, in order. None: `error` tells why.
 std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> ReadCertificates(
     const std::string& path, std::string* error);

@@ -1,5 +1,5 @@
-// TLS towards upstreams, without a socket: ciphertext in, plaintext out, and
-// the other way round.
+// TLS without a socket, towards upstreams (server.h: towards callers):
+// ciphertext in, plaintext out, and the other way round.
 //
 // This is the whole surface of the library that wraps BoringSSL. It is a shared
 // library of its own, because gRPC brings another TLS library with the same
@@ -53,13 +53,6 @@ class TlsSessions {
   virtual size_t size() const = 0;
 };
 
-// What is wrong with a profile: the key ("ciphers[2]"; empty: the whole) and
-// why.
-struct TlsFault {
-  std::string key;
-  std::string text;
-};
-
 // A profile that connections share, with its files read. Immutable; to reload,
 // make another one. Sessions of one are never offered by another. Thread-safe.
 class TlsContext {
@@ -99,9 +92,10 @@ struct TlsFacts {
   int64_t not_after = 0;
 };
 
-// The client's side of one TLS connection. Not thread-safe. Owns no input or
-// output buffer: what was fed is used in place, and what is to be sent is
-// appended to a string of the caller's.
+// The client's side of one TLS connection; server.h has the server's, behind
+// the same functions. Not thread-safe. Owns no input or output buffer: what was
+// fed is used in place, and what is to be sent is appended to a string of the
+// caller's.
 class TlsEngine {
  public:
   virtual ~TlsEngine() = default;

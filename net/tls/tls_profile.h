@@ -51,6 +51,13 @@ struct TlsProfile {
   friend bool operator==(const TlsProfile&, const TlsProfile&) = default;
 };
 
+// What is wrong with a profile: the key ("ciphers[2]"; empty: the whole) and
+// why.
+struct TlsFault {
+  std::string key;
+  std::string text;
+};
+
 // "default": TLS 1.2 and 1.3 and the library's own lists.
 // "modern": TLS 1.3 only.
 // "compatible": TLS 1.0 to 1.3 and all that the library knows, for upstreams

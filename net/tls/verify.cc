@@ -53,11 +53,9 @@ bssl::UniquePtr<STACK_OF(X509)> ShownChain(const SSL* ssl, bool* parses) {
   return count == 0 ? nullptr : std::move(chain);
 }
 
-// Prepares the check of a leaf for `name`, its purpose included.
-bool SetUpVerification(X509_STORE_CTX* check, const std::string& name) {
+// Prepares the check of a leaf for `name`.
+bool DemandName(X509_STORE_CTX* check, const std::string& name) {
   X509_VERIFY_PARAM* param = X509_STORE_CTX_get0_param(check);
-  if (!X509_STORE_CTX_set_default(check, "ssl_server")) return false;
-  X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_TRUSTED_FIRST);
   if (IsIpAddress(name)) {
     return X509_VERIFY_PARAM_set1_ip_asc(param, name.c_str()) == 1;
   }
@@ -65,23 +63,22 @@ bool SetUpVerification(X509_STORE_CTX* check, const std::string& name) {
   return X509_VERIFY_PARAM_set1_host(param, name.data(), name.size()) == 1;
 }
 
-bool IsPinned(const Context& context, X509* certificate) {
+bool IsPinned(const std::vector<Pin>& pins, X509* certificate) {
   uint8_t* der = nullptr;
   const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
   if (size <= 0) return false;
   Pin pin;
   SHA256(der, static_cast<size_t>(size), pin.data());
   OPENSSL_free(der);
-  const auto& pins = context.pins();
   return std::find(pins.begin(), pins.end(), pin) != pins.end();
 }
 
 // The chain that was verified, up to the authority.
-bool HasPinnedKey(const Context& context, X509_STORE_CTX* check) {
-  if (context.pins().empty()) return true;
+bool HasPinnedKey(const std::vector<Pin>* pins, X509_STORE_CTX* check) {
+  if (pins == nullptr || pins->empty()) return true;
   const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(check);
   for (size_t i = 0; i < sk_X509_num(chain); ++i) {
-    if (IsPinned(context, sk_X509_value(chain, i))) return true;
+    if (IsPinned(*pins, sk_X509_value(chain, i))) return true;
   }
   return false;
 }
@@ -132,7 +129,7 @@ bool HasShortKey(X509* certificate) {
 
 // What could be forged in the chain that was verified; null: nothing. Its last
 // one is an authority of ours: it is trusted as it is, whatever its signature
-// (its own) or key, unless the upstream itself shows it.
+// (its own) or key, unless it is the peer's own certificate.
 const char* FindWeakness(X509_STORE_CTX* check) {
   const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(check);
   const size_t count = sk_X509_num(chain);
@@ -154,26 +151,28 @@ const char* FindWeakness(X509_STORE_CTX* check) {
   return nullptr;
 }
 
-int64_t SecondsOf(const ASN1_TIME* time) {
-  const bssl::UniquePtr<ASN1_TIME> epoch(ASN1_TIME_set(nullptr, 0));
-  int days = 0;
-  int seconds = 0;
-  if (epoch == nullptr || !ASN1_TIME_diff(&days, &seconds, epoch.get(), time)) {
-    return 0;
+// What a chain has to satisfy.
+struct Demands {
+  X509_STORE* authorities;
+  const char* purpose;      // The library's name for it.
+  unsigned long flags;      // X509_V_FLAG_…
+  const std::string* name;  // Null: any.
+  bool allow_weak;
+  const std::vector<Pin>* pins;  // Null or empty: any.
+};
+
+bool SetUp(X509_STORE_CTX* check, STACK_OF(X509) * chain,
+           const Demands& demands) {
+  if (!X509_STORE_CTX_init(check, demands.authorities, sk_X509_value(chain, 0),
+                           chain) ||
+      !X509_STORE_CTX_set_default(check, demands.purpose)) {
+    return false;
   }
-  return int64_t{days} * 86400 + seconds;
+  X509_VERIFY_PARAM_set_flags(X509_STORE_CTX_get0_param(check), demands.flags);
+  return demands.name == nullptr || DemandName(check, *demands.name);
 }
 
-}  // namespace
-
-bool IsIpAddress(const std::string& name) {
-  unsigned char bytes[16];
-  return inet_pton(AF_INET, name.c_str(), bytes) == 1 ||
-         inet_pton(AF_INET6, name.c_str(), bytes) == 1;
-}
-
-Verification Verify(const Context& context, const SSL* ssl,
-                    const std::string& name) {
+Verification VerifyShown(const SSL* ssl, const Demands& demands) {
   Verification out;
   bool parses = true;
   const bssl::UniquePtr<STACK_OF(X509)> chain = ShownChain(ssl, &parses);
@@ -184,34 +183,72 @@ Verification Verify(const Context& context, const SSL* ssl,
   }
   const bssl::UniquePtr<X509_STORE_CTX> check(X509_STORE_CTX_new());
   if (chain == nullptr || check == nullptr ||
-      !X509_STORE_CTX_init(check.get(), context.store(),
-                           sk_X509_value(chain.get(), 0), chain.get()) ||
-      !SetUpVerification(check.get(), name)) {
+      !SetUp(check.get(), chain.get(), demands)) {
     return out;
   }
+  out.leaf = bssl::UpRef(sk_X509_value(chain.get(), 0));
   if (X509_verify_cert(check.get()) != 1) {
-    const int code = X509_STORE_CTX_get_error(check.get());
-    out.alert = AlertFor(code);
-    out.error = X509_verify_cert_error_string(code);
+    out.code = X509_STORE_CTX_get_error(check.get());
+    out.depth = X509_STORE_CTX_get_error_depth(check.get());
+    out.alert = AlertFor(out.code);
+    out.error = X509_verify_cert_error_string(out.code);
     return out;
   }
-  const char* const weakness = context.profile().allow_weak_certificates
-                                   ? nullptr
-                                   : FindWeakness(check.get());
+  const char* const weakness =
+      demands.allow_weak ? nullptr : FindWeakness(check.get());
   if (weakness != nullptr) {
     out.alert = SSL_AD_INSUFFICIENT_SECURITY;
     out.error = weakness;
     return out;
   }
-  if (!HasPinnedKey(context, check.get())) {
+  if (!HasPinnedKey(demands.pins, check.get())) {
     out.alert = SSL_AD_CERTIFICATE_UNKNOWN;
     out.error = "it is valid, but none of the keys in its chain is pinned";
     return out;
   }
   out.accepted = true;
   out.error.clear();
-  out.not_after = SecondsOf(X509_get0_notAfter(sk_X509_value(chain.get(), 0)));
+  out.not_after = SecondsOf(X509_get0_notAfter(out.leaf.get()));
   return out;
+}
+
+}  // namespace
+
+int64_t SecondsOf(const ASN1_TIME* time) {
+  const bssl::UniquePtr<ASN1_TIME> epoch(ASN1_TIME_set(nullptr, 0));
+  int days = 0;
+  int seconds = 0;
+  if (epoch == nullptr || !ASN1_TIME_diff(&days, &seconds, epoch.get(), time)) {
+    return 0;
+  }
+  return int64_t{days} * 86400 + seconds;
+}
+
+bool IsIpAddress(const std::string& name) {
+  unsigned char bytes[16];
+  return inet_pton(AF_INET, name.c_str(), bytes) == 1 ||
+         inet_pton(AF_INET6, name.c_str(), bytes) == 1;
+}
+
+Verification Verify(const Context& context, const SSL* ssl,
+                    const std::string& name) {
+  return VerifyShown(ssl,
+                     {.authorities = context.store(),
+                      .purpose = "ssl_server",
+                      .flags = X509_V_FLAG_TRUSTED_FIRST,
+                      .name = &name,
+                      .allow_weak = context.profile().allow_weak_certificates,
+                      .pins = &context.pins()});
+}
+
+Verification VerifyClient(X509_STORE* authorities, const SSL* ssl) {
+  return VerifyShown(
+      ssl, {.authorities = authorities,
+            .purpose = "ssl_client",
+            .flags = X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN,
+            .name = nullptr,
+            .allow_weak = false,
+            .pins = nullptr});
 }
 
 }  // namespace hotline::net

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "server/broker/connection_options.h"
 #include "server/broker/proto_time.h"
 #include "server/broker/validate.h"
 
@@ -20,7 +21,7 @@ pool::Reuse FromProto(v1::Reuse reuse) {
   }
 }
 
-// Who asks, and in which session.
+// With the session that the call belongs to.
 std::shared_ptr<const pool::Holder> HolderIn(const v1::AcquireRequest& request,
                                              const CallContext& context) {
   if (context.holder == nullptr) {
@@ -35,9 +36,9 @@ std::shared_ptr<const pool::Holder> HolderIn(const v1::AcquireRequest& request,
   return std::make_shared<const pool::Holder>(std::move(holder));
 }
 
-// A holder that counts as one of its identity's leases, for as long as the pool
-// keeps it: as long as the lease lives, or is waited for. So long its identity
-// lives too, and whoever acquired the lease is still known as its owner.
+// A holder that counts as one of its identity's leases for as long as the pool
+// keeps it: while the lease is waited for or lives. It also keeps the identity
+// alive, so that its owner number remains valid.
 struct CountedHolder {
   pool::Holder holder;
   QuotaToken lease;
@@ -66,10 +67,11 @@ void FillLease(const LeaseId& id, Instant expires, Instant now,
                 out->mutable_expire_time());
 }
 
-AcquireCall::AcquireCall(Broker* broker, const v1::AcquireRequest* request,
+AcquireCall::AcquireCall(BrokerParts* parts, const v1::AcquireRequest* request,
                          v1::AcquireResponse* response, CallContext context,
                          Completion* completion)
-    : PooledCall(broker, std::move(context), completion),
+    : PooledCall(parts, RpcMethod::kAcquire, /*request_bytes=*/0,
+                 std::move(context), completion),
       request_(*request),
       response_(response) {}
 
@@ -104,77 +106,74 @@ ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
   return nullptr;
 }
 
-void FillAcquired(const pool::Grant& grant, const upstream::Upstream& upstream,
-                  Instant arrival, Instant now, v1::AcquireResponse* out) {
-  FillLease(grant.lease, grant.expires, now, out->mutable_lease());
-  FillConnection(upstream, grant.conn, grant.handle, grant.uses,
-                 grant.ready_since, now, out->mutable_connection());
+void FillAcquired(const pool::SlotLease& slot, Instant expires,
+                  const upstream::Upstream& upstream, Instant arrival,
+                  Instant now, v1::AcquireResponse* out) {
+  FillLease(slot.lease(), expires, now, out->mutable_lease());
+  FillConnection(upstream, slot, now, out->mutable_connection());
   FillDuration(now - arrival, out->mutable_timings()->mutable_total());
 }
 
 ErrorPtr AcquireCall::Prepare(Instant now) {
-  if (ErrorPtr error = PrepareAcquire(request_, *settings_, context_, now,
-                                      &key_, &acquire_)) {
+  if (ErrorPtr error = PrepareAcquire(request_, terms_.settings, terms_.context,
+                                      now, &terms_.key, &terms_.acquire)) {
     return error;
   }
   if (ErrorPtr refused = Authorize()) return refused;
   if (ErrorPtr refused = MakeHolder()) return refused;
   if (ErrorPtr refused = MakeRequestId()) return refused;
-  max_attempts_ = settings_->max_attempts;
+  terms_.max_attempts = terms_.settings.max_attempts;
   Seek(now);
   return nullptr;
 }
 
-// The same word of two callers means two things.
+// Two callers may use the same request id for different requests.
 ErrorPtr AcquireCall::MakeRequestId() {
-  const std::string& word = request_.request_id();
-  if (word.empty()) return nullptr;
+  const CallContext& context = terms_.context;
+  const std::string& id = request_.request_id();
+  if (id.empty()) return nullptr;
   const std::string& client = request_.holder().client_id();
-  if (context_.identity != nullptr) {
-    request_id_ = absl::StrCat(context_.identity->name, "\n", word);
+  if (context.identity != nullptr) {
+    request_id_ = absl::StrCat(context.identity->name, "\n", id);
   } else if (!client.empty()) {
-    request_id_ = absl::StrCat("\n", client.size(), "\n", client, word);
-  } else if (context_.holder != nullptr) {
-    // Its leases end with the session: no other one has a use for them.
-    request_id_ = absl::StrCat("\n\n", context_.holder->session, "\n", word);
+    request_id_ = absl::StrCat("\n", client.size(), "\n", client, id);
+  } else if (context.holder != nullptr) {
+    // Its leases end with the session, so no other session can use them.
+    request_id_ = absl::StrCat("\n\n", context.holder->session, "\n", id);
   } else {
     return FromInput({"BAD_OPTION", "holder.client_id",
                       "required with request_id where callers have no "
                       "identity: nothing else tells them apart"});
   }
-  acquire_.request_id = request_id_;
+  terms_.acquire.request_id = request_id_;
   return nullptr;
 }
 
 ErrorPtr AcquireCall::MakeHolder() {
-  if (context_.identity == nullptr && quota_.max_leases == 0) return nullptr;
+  const int max_leases = terms_.quota.max_leases;
+  const IdentityPtr& identity = terms_.context.identity;
+  if (identity == nullptr && max_leases == 0) return nullptr;
   auto counted = std::make_shared<CountedHolder>();
-  Gatekeeper& gatekeeper = broker_->gatekeeper_;
-  const IdentityPtr& who = gatekeeper.Accountable(context_.identity);
-  if (!counted->lease.Take(who, &who->leases, quota_.max_leases)) {
-    return gatekeeper.OverQuota(rpc(), context_.identity, key_.target,
-                                "max_leases", quota_.max_leases,
+  Gatekeeper& gatekeeper = parts_->gatekeeper;
+  const IdentityPtr& who = gatekeeper.Accountable(identity);
+  if (!counted->lease.Take(who, &who->leases, max_leases)) {
+    return gatekeeper.OverQuota(rpc(), identity, terms_.key.target,
+                                "max_leases", max_leases,
                                 std::chrono::seconds(1));
   }
-  if (acquire_.holder != nullptr) counted->holder = *acquire_.holder;
-  acquire_.holder =
+  pool::AcquireRequest& acquire = terms_.acquire;
+  if (acquire.holder != nullptr) counted->holder = *acquire.holder;
+  acquire.holder =
       std::shared_ptr<const pool::Holder>(counted, &counted->holder);
   return nullptr;
 }
 
-void AcquireCall::OnSlot(const pool::Grant& grant) {
-  FillAcquired(grant, *broker_->upstream_, context_.arrival, MonotonicNow(),
-               response_);
-  if (grant.wait.limit != pool::WaitLimit::kNone) {
-    v1::Timings* timings = response_->mutable_timings();
-    FillDuration(waited_, timings->mutable_wait());
-    FillDialTimings(grant.dial, timings);
-    FillWait(grant.wait, response_->mutable_wait());
-  }
+void AcquireCall::OnSlot(pool::SlotLease slot, Instant) {
+  FillAcquired(slot, terms_.expires, *parts_->upstream, terms_.context.arrival,
+               MonotonicNow(), response_);
+  FillWaited(terms_, response_);
+  slot.Detach();
   Complete(nullptr);
 }
-
-// The pool has its own, if there is a lease.
-void AcquireCall::OnCompleting(const ErrorPtr&) { acquire_.holder = nullptr; }
 
 }  // namespace hotline::server

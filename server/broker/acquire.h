@@ -1,50 +1,53 @@
-// Acquire, as a call.
+// Acquire, as a call: a slot that the caller keeps, as a lease.
 #ifndef HOTLINE_SERVER_BROKER_ACQUIRE_H_
 #define HOTLINE_SERVER_BROKER_ACQUIRE_H_
 
-#include "server/broker/call.h"
+#include <memory>
+#include <string>
+
+#include "server/broker/pooled_call.h"
 
 namespace hotline::server {
 
 class AcquireCall final : public PooledCall {
  public:
-  AcquireCall(Broker* broker, const v1::AcquireRequest* request,
+  // The request, the response and the completion must live until completion.
+  AcquireCall(BrokerParts* parts, const v1::AcquireRequest* request,
               v1::AcquireResponse* response, CallContext context,
               Completion* completion);
 
  private:
-  RpcMethod rpc() const override { return RpcMethod::kAcquire; }
+  // PooledCall:
   ErrorPtr Prepare(Instant now) override;
-  // Sets what names the request in the pool, if the caller named it.
+  void OnSlot(pool::SlotLease slot, Instant now) override;
+
+  // Sets the pool's request id, if the caller gave one.
   ErrorPtr MakeRequestId();
-  // What will be known of the lease's holder; null when there is nothing. Holds
-  // one of the caller's leases, where those are counted.
+  // Sets the lease's holder. It counts against the caller's quota of leases, if
+  // there is one.
   ErrorPtr MakeHolder();
-  void OnSlot(const pool::Grant& grant) override;
-  void OnCompleting(const ErrorPtr& error) override;
 
   const v1::AcquireRequest& request_;
   v1::AcquireResponse* const response_;
-  std::string request_id_;  // With whose it is before it.
+  std::string request_id_;  // The caller's, made unique among all callers.
 };
 
-// Who `holder`, which may be empty, says that it is; the caller's trace where
-// it names none. Null: nobody.
+// The holder that a request names; null if it names none and there is no trace.
 std::shared_ptr<const pool::Holder> HolderOf(const v1::Holder& holder,
                                              const std::string& traceparent);
 
-// Checks a request and says it in the pool's words. `key` and `out` refer to it
-// where they can.
+// Validates a request and translates it for the pool. `out` may refer to
+// `request`.
 ErrorPtr PrepareAcquire(const v1::AcquireRequest& request,
                         const BrokerSettings& settings,
                         const CallContext& context, Instant now,
                         pool::HostPoolKey* key, pool::AcquireRequest* out);
 
-// The answer to who has been granted a connection, but for its wait.
-void FillAcquired(const pool::Grant& grant, const upstream::Upstream& upstream,
-                  Instant arrival, Instant now, v1::AcquireResponse* out);
+// Fills the answer for a lease that was granted, but for its wait.
+void FillAcquired(const pool::SlotLease& slot, Instant expires,
+                  const upstream::Upstream& upstream, Instant arrival,
+                  Instant now, v1::AcquireResponse* out);
 
-// What a lease's end looks like on the wire.
 void FillLease(const LeaseId& id, Instant expires, Instant now, v1::Lease* out);
 
 }  // namespace hotline::server

@@ -6,9 +6,8 @@
 namespace hotline::server {
 namespace {
 
-// Small answers never wait, so a caller can leave more unread than its share:
-// this much more, as a part of the limit, before its calls are refused though
-// it took one a moment ago.
+// Small answers never wait, so a caller can exceed its share. Beyond this part
+// of the limit its calls are refused even if it read an answer a moment ago.
 constexpr int64_t kSlack = 4;
 
 }  // namespace
@@ -45,8 +44,8 @@ void AnswerMemory::Add(Hold* hold, int64_t more) {
   if (used > peak_.load(std::memory_order_relaxed)) peak_.store(used);
 }
 
-// A caller that holds nothing else may have an answer as long as there is room
-// at all, however many share it.
+// An answer that is its caller's only one needs room under the limit only,
+// whatever the caller's share.
 bool AnswerMemory::FitsLocked(const Hold& hold, int64_t wanted) const {
   const int64_t mine = hold.bytes_.load(std::memory_order_relaxed);
   const int64_t others = hold.caller_->held_.load() - mine;
@@ -72,7 +71,8 @@ bool AnswerMemory::Hold::Grow(int64_t bytes,
   waiter_ = std::move(waiter);
   if (caller_->waiting_.empty()) memory_->callers_.push_back(caller_);
   caller_->waiting_.push_back(this);
-  // Counted before the look, so that a release that the look misses serves it.
+  // Counted before FitsLocked: room that is given back after that check serves
+  // this hold.
   memory_->waiting_.fetch_add(1);
   if (caller_->waiting_.size() == 1 && memory_->FitsLocked(*this, bytes)) {
     memory_->GrantLocked(this);
@@ -147,7 +147,7 @@ void AnswerMemory::Serve() {
 
 AnswerMemory::Waiters AnswerMemory::ServeLocked() {
   Waiters served;
-  // Round after round, a hold of each caller, until a round gives nothing.
+  // Rounds over the callers, one hold each, until a round serves none.
   for (size_t idle = 0; !callers_.empty() && idle < callers_.size();) {
     const CallerPtr caller = callers_.front();
     callers_.pop_front();
@@ -155,7 +155,7 @@ AnswerMemory::Waiters AnswerMemory::ServeLocked() {
     idle = ServeHeadLocked(caller.get(), &served) ? 0 : idle + 1;
   }
   if (!served.empty() || past_limit_.load() != nullptr) return served;
-  // Those who hold a part of what they want may be waiting for each other.
+  // Answers that hold a part of their room may be waiting for each other.
   for (const CallerPtr& caller : callers_) {
     Hold* const head = caller->waiting_.front();
     if (caller->offered_.load() > 0) continue;  // It can make room itself.
@@ -178,11 +178,11 @@ bool AnswerMemory::ServeHeadLocked(Caller* caller, Waiters* served) {
 void AnswerMemory::ArmLocked(Instant now) {
   if (std::exchange(armed_, true)) return;
   run_at_(now + kStall / 4, [weak = std::weak_ptr<AnswerMemory*>(self_)] {
-    if (const auto self = weak.lock()) (*self)->Look(MonotonicNow());
+    if (const auto self = weak.lock()) (*self)->RefuseStalled(MonotonicNow());
   });
 }
 
-void AnswerMemory::Look(Instant now) {
+void AnswerMemory::RefuseStalled(Instant now) {
   Waiters refused;
   Waiters served;
   {
@@ -190,7 +190,8 @@ void AnswerMemory::Look(Instant now) {
     armed_ = false;
     const std::vector<CallerPtr> callers(callers_.begin(), callers_.end());
     for (const CallerPtr& caller : callers) {
-      if (caller->offered_.load() == 0) continue;  // It waits for others.
+      if (caller->offered_.load() == 0)
+        continue;  // It waits for other callers.
       while (!caller->waiting_.empty()) {
         Hold* const head = caller->waiting_.front();
         if (!IsStalled(*caller, head->since_, now)) break;

@@ -1,23 +1,33 @@
-// The memory that the bodies of answers take between the upstream and a caller
-// that reads them late or never.
+// Bounds the memory that the bodies of answers occupy between the upstream and
+// a caller that reads them late or never.
+//
+//   AnswerMemory::Hold hold(&memory, caller);
+//   if (!hold.Grow(bytes, waiter, now)) ...  // The waiter is called later.
+//   hold.Offer(bytes);                       // The caller can read it now.
+//   // ~Hold gives the room back.
 //
 // All answers share one limit. A caller (a connection, or a session) may hold
 // as much as is left for others: one that does not read gets half of the limit,
-// two get a third each, so there is always room for those who read. Within a
+// two get a third each, so there is always room for callers that read. Within a
 // caller's share answers get room first come, first served.
 //
 // An answer asks for room (Grow) before more of it is read from the upstream.
-// When there is none it waits, and its upstream with it, until an answer of the
-// same caller has been written out or another caller's has made room. A caller
-// that takes nothing for kStall while answers of its wait for room is stalled:
-// those answers are refused, and so are its new calls (Admit), until it reads
-// on. Nothing is refused to a caller that reads, however slowly.
-//
-// Answers whose length is unknown take room step by step, so several of them
-// could wait for each other: one at a time may go past the limit.
+// Without room it waits, and its upstream with it, until an answer of the same
+// caller has been written out or another caller's answer has made room. A
+// caller is stalled if it reads nothing for kStall while answers of its wait
+// for room: those answers are refused, and so are its new calls (Admit), until
+// it reads again. A caller that reads, however slowly, is never refused.
 //
 // Thread safety: all methods may be called from any thread. The lock is a leaf;
-// waiters are told without it.
+// waiters are called without it.
+//
+// Invariants:
+//   1. used() exceeds the limit only by answers that never asked (AtLeast,
+//      Offer: small ones), and by one answer at a time: answers of unknown
+//      length take room step by step, so several could wait for each other, and
+//      one of them then goes past the limit.
+//   2. Each Grow that returned false is followed by one call of its waiter,
+//      unless the Hold is offered or reset before.
 #ifndef HOTLINE_SERVER_BROKER_ANSWER_MEMORY_H_
 #define HOTLINE_SERVER_BROKER_ANSWER_MEMORY_H_
 
@@ -35,13 +45,14 @@
 
 namespace hotline::server {
 
-// Told once for each Grow that said "not yet". From any thread, no lock held.
+// Receives the end of a Grow that returned false, by one of the two methods.
+// Called from any thread, without a lock held.
 class AnswerWaiter {
  public:
   virtual ~AnswerWaiter() = default;
-  // The room is there.
+  // The answer has the room now.
   virtual void OnRoom() = 0;
-  // The caller is stalled: there will be none.
+  // The caller is stalled: the answer gets no room.
   virtual void OnNoRoom() = 0;
 };
 
@@ -56,10 +67,10 @@ class AnswerMemory {
 
   class Hold;
 
-  // One that answers go to. Shared by its calls.
+  // A receiver of answers, shared by its calls.
   class Caller {
    public:
-    // `most`: a limit of its own, in bytes.
+    // `most`: the caller's own limit, in bytes.
     explicit Caller(int64_t most = std::numeric_limits<int64_t>::max())
         : most_(most) {}
 
@@ -68,17 +79,16 @@ class AnswerMemory {
 
     const int64_t most_;
     std::atomic<int64_t> held_{0};
-    std::atomic<int> offered_{0};    // Answers that it could read by now.
+    std::atomic<int> offered_{0};    // Answers that it can read.
     std::atomic<int64_t> took_ns_ =  // When it last read one.
         MonotonicNow().time_since_epoch().count();
-    // Guarded by AnswerMemory::mu_: holds that wait, the first one first.
+    // Guarded by AnswerMemory::mu_: holds that wait, in order.
     std::deque<Hold*> waiting_;
   };
   using CallerPtr = std::shared_ptr<Caller>;
 
-  // The room of one answer; given back when it is destroyed. Must not outlive
-  // the AnswerMemory. Not thread-safe: one thread at a time asks; Grow's waiter
-  // may be told on another.
+  // The room of one answer, given back by the destructor. Must not outlive the
+  // AnswerMemory. Thread-compatible; Grow's waiter may be called on any thread.
   class Hold {
    public:
     Hold(AnswerMemory* memory, CallerPtr caller)
@@ -89,19 +99,19 @@ class AnswerMemory {
 
     const CallerPtr& caller() const { return caller_; }
 
-    // True: the answer may take `bytes` in all. False: not yet; `waiter`, which
-    // is kept alive until then, hears when. One Grow at a time.
+    // True: the answer may take `bytes` in total. False: `waiter`, which is
+    // kept alive, will be called. One Grow at a time.
     bool Grow(int64_t bytes, std::shared_ptr<AnswerWaiter> waiter, Instant now);
-    // The same, but without waiting; false: it has what it had.
+    // The same without waiting; false: its room is unchanged.
     bool TryGrow(int64_t bytes);
-    // It is `bytes` by now, or what it was if that is more, whether there is
-    // room or not.
+    // Raises the answer's size to `bytes`, whether there is room or not.
     void AtLeast(int64_t bytes);
-    // It is `bytes`, and the caller can read it from now on. Waits no more.
+    // Sets the size to `bytes`; the caller can read the answer from now on.
+    // Ends a wait for room.
     void Offer(int64_t bytes);
-    // The caller has read some of it.
+    // The caller has read some of the answer.
     void Took(Instant now);
-    // Takes nothing any more; what waited is not told.
+    // Gives all room back. Ends a wait without a call of the waiter.
     void Reset();
 
    private:
@@ -113,7 +123,7 @@ class AnswerMemory {
     const CallerPtr caller_;
     std::atomic<int64_t> bytes_{0};
     bool offered_ = false;
-    // Guarded by AnswerMemory::mu_, while it waits.
+    // Guarded by AnswerMemory::mu_; of the wait.
     int64_t wanted_ = 0;
     Instant since_{};
     std::shared_ptr<AnswerWaiter> waiter_;
@@ -126,11 +136,11 @@ class AnswerMemory {
   // In bytes.
   void SetLimit(int64_t limit);
 
-  // Whether a new call of this caller may begin: not while it leaves its share
-  // unread.
+  // Whether a new call of this caller may begin: not while it has left its
+  // share unread.
   bool Admit(const Caller& caller, Instant now) const;
 
-  // The most that was used since this was asked last.
+  // The maximum of used() since the last TakePeak.
   int64_t TakePeak() { return peak_.exchange(used()); }
   int64_t limit() const { return limit_.load(std::memory_order_relaxed); }
   int64_t used() const { return used_.load(std::memory_order_relaxed); }
@@ -140,7 +150,7 @@ class AnswerMemory {
  private:
   using Waiters = std::vector<std::shared_ptr<AnswerWaiter>>;
 
-  // What `caller` may hold in all.
+  // The bytes that `caller` may hold in total.
   int64_t ShareOf(const Caller& caller) const;
   static bool IsStalled(const Caller& caller, Instant since, Instant now);
   void Add(Hold* hold, int64_t more);
@@ -149,13 +159,13 @@ class AnswerMemory {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Leave(Hold* hold);
   void LeaveLocked(Hold* hold) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Gives room to those who wait, in turn.
+  // Gives room to waiting answers, caller by caller.
   void Serve();
   Waiters ServeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool ServeHeadLocked(Caller* caller, Waiters* served)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Refuses what waits for callers that are stalled.
-  void Look(Instant now);
+  // Refuses the waiting answers of stalled callers.
+  void RefuseStalled(Instant now);
   void ArmLocked(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const RunAtFn run_at_;
@@ -165,11 +175,11 @@ class AnswerMemory {
   std::atomic<int> waiting_{0};
 
   Mutex mu_;
-  // Those with waiting holds; who was served last comes last.
+  // Callers with waiting holds, the one served last at the end.
   std::deque<CallerPtr> callers_ ABSL_GUARDED_BY(mu_);
   std::atomic<Hold*> past_limit_{nullptr};  // Set under mu_.
   bool armed_ ABSL_GUARDED_BY(mu_) = false;
-  // Gone when this is: timers may fire later.
+  // Expires with this: timers may fire later.
   const std::shared_ptr<AnswerMemory*> self_ =
       std::make_shared<AnswerMemory*>(this);
 };

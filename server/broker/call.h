@@ -1,129 +1,153 @@
-// What Acquire and Execute have in common: the way to a slot of the pool.
+// The calls that a Broker runs, as their callers see them.
+//
+//   class Reply : public Completion { void OnComplete(ErrorPtr) override; };
+//   auto call = broker.NewExecute(&request, &response, context, &reply);
+//   call->Start();
+//   ...
+//   call->Cancel();  // Optional; OnComplete follows in any case.
+//
+// A front implements the receiving ends (Completion, StreamPeer, TunnelCaller)
+// and drives the calls; nothing here knows how messages are carried.
+//
+// Thread safety: the methods of a call may be called from any thread, none
+// blocks. The receiving ends are called from any thread, without a lock held,
+// possibly before Start returns; they must not block either.
+//
+// Invariants:
+//   1. A started call completes exactly once. Nothing follows the completion.
+//   2. A started call keeps itself alive until it has completed.
+//   3. Cancel and Abort after the completion do nothing.
 #ifndef HOTLINE_SERVER_BROKER_CALL_H_
 #define HOTLINE_SERVER_BROKER_CALL_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
-#include "base/mutex.h"
-#include "server/broker/broker.h"
-#include "server/broker/connection_options.h"
+#include "base/lease_id.h"
+#include "base/time.h"
+#include "hotline/v1/broker.pb.h"
+#include "pool/types.h"
+#include "server/broker/answer_memory.h"
+#include "server/broker/error.h"
+#include "server/broker/identity.h"
+#include "server/broker/options.h"
 
 namespace hotline::server {
 
-// Phases, and who moves them on. Every change happens under mu_ and bumps
-// step_, so that whoever comes late (an id to store, a timer) sees that it is.
-//
-//   kIdle ──Start──> kWaiting ──grant──> kRunning ──> kDone
-//                      │  ^                 │
-//                 refused │             (Execute: try again)
-//                      v  │                 │
-//                    kBackoff <─────────────┘
-//
-// Cancel and Abort set `ended_` and then end the phase they find: a place in
-// line by Pool::Cancel (which decides the race against a grant), a back-off by
-// themselves, a running call through EndRunning.
-class PooledCall : public Call, protected pool::Waiter {
- public:
-  void Start() final;
-  void Cancel() final { End(Ended::kCancelled); }
-  void Abort() final { End(Ended::kAborted); }
+// The circumstances of a call, beside its message.
+struct CallContext {
+  Instant arrival{};
+  // The caller's, on our clock; kNever without one.
+  Instant deadline = kNever;
+  std::string traceparent;  // W3C Trace Context, from the metadata; or empty.
+  // The holder of leases whose requests name none; it also identifies the
+  // session that all leases of the call are bound to. May be null.
+  std::shared_ptr<const pool::Holder> holder;
+  IdentityPtr identity;  // Null: the caller has no identity.
+  // The connection or session that the answers go to. Null: one that all calls
+  // without one share.
+  AnswerMemory::CallerPtr answers;
+  // Null: the broker's settings when the call is made.
+  std::shared_ptr<const BrokerSettings> settings;
 
- protected:
-  enum class Phase : uint8_t { kIdle, kWaiting, kRunning, kBackoff, kDone };
-  enum class Ended : uint8_t { kNo, kCancelled, kAborted };
-
-  PooledCall(Broker* broker, CallContext context, Completion* completion);
-
-  // What a policy calls it.
-  virtual RpcMethod rpc() const = 0;
-  // Bytes of the request that are worth counting.
-  virtual int64_t request_bytes() const { return 0; }
-  // Checks the request, sets key_ and the rest of acquire_, and goes on: to
-  // Seek, or by itself. An error completes the call.
-  virtual ErrorPtr Prepare(Instant now) = 0;
-  // The slot is ours; phase kRunning. Must lead to Complete, TryAgain or Seek.
-  virtual void OnSlot(const pool::Grant& grant) = 0;
-  // End what runs; it will complete by itself. Called without mu_.
-  virtual void EndRunning() {}
-  // A last word on an error before it goes out.
-  virtual ErrorPtr Judge(ErrorPtr error) { return error; }
-  // Just before the completion is told.
-  virtual void OnCompleting(const ErrorPtr& error) = 0;
-
-  // Whether the policy allows it; asks once. Seek and BeginRunning do it, so
-  // nothing can be begun without; a call may do it before, when key_ says where
-  // it goes. Sets quota_.
-  ErrorPtr Authorize();
-  // Gets in line for a slot. `acquire_` says which.
-  void Seek(Instant now);
-  // Seeks again after a back-off of full jitter for the n-th retry; at once
-  // with n = 0.
-  void SeekLater(int n, Instant now);
-  // Moves to kRunning without a slot (on a lease). Not null: the call has
-  // ended, or must not be.
-  ErrorPtr BeginRunning();
-  // The same before it is known what the call will run on: it runs in so far as
-  // others can end it, and Seek or BeginRunning follows.
-  ErrorPtr BeginAsking();
-  // Tells the completion, once, and lets go of the call.
-  void Complete(ErrorPtr error);
-  // What a call that was cancelled or aborted completes with.
-  ErrorPtr EndedError() const;
-  Ended ended() const;
-
-  // pool::Waiter:
-  void OnGrant(const pool::Grant& grant) final;
-  void OnReject(pool::Rejection rejection) final;
-
-  Broker* const broker_;
-  const CallContext context_;
-  const std::shared_ptr<const BrokerSettings> settings_;
-  Instant deadline_ = kNever;  // Absolute, with the margin taken off.
-  pool::HostPoolKey key_;
-  pool::AcquireRequest acquire_;
-  int max_attempts_ = 1;
-  int attempts_ = 1;     // The one that is under way included.
-  Quota quota_;          // What the caller may have.
-  Duration waited_{0};   // For slots, in all.
-  pool::WaitInfo wait_;  // Of the last wait.
-
- private:
-  void End(Ended how);
-  void OnRefused(const pool::Rejection& rejection, Instant now);
-  void CompleteRefused(const pool::Rejection& rejection);
-
-  // Whether the caller may have one more waiter; else it must not wait.
-  bool MayWait();
-
-  Completion* const completion_;
-  bool authorized_ = false;
-  bool entered_ = false;        // Counted by the broker's Overload.
-  QuotaToken place_;            // In line.
-  std::shared_ptr<Call> self_;  // From Start to Complete.
-  Instant seek_start_{};
-  // Of this call's own last dial that failed and was tried again.
-  ErrorPtr dial_error_;
-
-  mutable Mutex mu_;
-  Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kIdle;
-  Ended ended_ ABSL_GUARDED_BY(mu_) = Ended::kNo;
-  uint64_t step_ ABSL_GUARDED_BY(mu_) = 0;
-  pool::WaiterId waiter_ ABSL_GUARDED_BY(mu_) = 0;
+  // The owner of the caller's leases (LeaseId::owner).
+  uint64_t owner() const { return identity == nullptr ? 0 : identity->owner; }
 };
 
-// 64 bits nobody can guess.
-uint64_t UnguessableBits();
+// Receives the end of a call.
+class Completion {
+ public:
+  virtual ~Completion() = default;
+  // Null: success, and the response is filled.
+  virtual void OnComplete(ErrorPtr error) = 0;
+};
 
-// A random duration below min(cap, base * 2^(n-1)); zero for n = 0.
-Duration FullJitter(int n, Duration base, Duration cap);
+class Call : public std::enable_shared_from_this<Call> {
+ public:
+  virtual ~Call() = default;
+  // Once.
+  virtual void Start() = 0;
+  // Ends the call as soon as possible because its caller is gone.
+  virtual void Cancel() = 0;
+  // Ends the call because the process ends: DRAINING if nothing was sent, else
+  // the error that its phase calls for.
+  virtual void Abort() = 0;
+  // `lease` was given back as unfit, or its holder is gone: ends the call if it
+  // runs on that lease.
+  virtual void OnLeaseGone(const LeaseId& /*lease*/) {}
 
-// Fills what the pool and the upstream know of a connection.
-void FillConnection(const upstream::Upstream& upstream, pool::ConnId conn,
-                    pool::Handle handle, uint64_t uses, Instant ready_since,
-                    Instant now, v1::ConnectionInfo* out);
+  // Identifies the call to the pool and the registry until it has completed.
+  pool::CallTag tag() const { return reinterpret_cast<uintptr_t>(this); }
+};
 
-void FillDialTimings(const pool::DialTimings& dial, v1::Timings* out);
+// The caller's end of a tunnel. Called by one thread at a time.
+class TunnelCaller {
+ public:
+  virtual ~TunnelCaller() = default;
+  // Sends a message after those before it; Tunnel::OnWritten follows.
+  virtual void Write(v1::TunnelResponse message) = 0;
+  // Tunnel::Send may be called: after `opened`, and after Send returned false,
+  // in that case possibly before it has returned.
+  virtual void AskForMore() = 0;
+};
+
+// The upstream's end of a tunnel. All methods do nothing once the tunnel is
+// over. Send and EndSend are called by one thread at a time.
+class Tunnel {
+ public:
+  virtual ~Tunnel() = default;
+  // False: no more until AskForMore.
+  virtual bool Send(std::string_view data) = 0;
+  virtual void EndSend() = 0;
+  // `bytes` of the upstream's data were sent to the caller.
+  virtual void OnWritten(size_t bytes) = 0;
+};
+
+// A tunnel as a call; `tunnel` lives as long as `call`.
+struct TunnelParts {
+  std::shared_ptr<Call> call;
+  Tunnel* tunnel = nullptr;
+};
+
+// The caller's end of a streamed call. Called by one thread at a time; may
+// answer from inside the call.
+class StreamPeer : public Completion {
+ public:
+  // Reads the caller's next message; StreamedCall::OnRead follows, once.
+  virtual void Read() = 0;
+  // Sends one message; OnWritten follows, once, when there is room for the
+  // next. One Write or Confirm at a time.
+  virtual void Write(v1::ExecuteStreamResponse message) = 0;
+  // Finds out whether the caller has ended its side or broken off. OnConfirmed
+  // follows, once, if it has ended it; nothing follows otherwise.
+  virtual void Confirm() = 0;
+  // OnComplete with null: `last` of NewExecuteStream is still to be sent.
+};
+
+// A call whose bodies pass in pieces.
+class StreamedCall {
+ public:
+  virtual ~StreamedCall() = default;
+  // The message that was read, which may be moved from; null: the end.
+  virtual void OnRead(v1::ExecuteStreamRequest* message) = 0;
+  virtual void OnWritten() = 0;
+  virtual void OnConfirmed() = 0;
+  // The same object.
+  virtual std::shared_ptr<Call> AsCall() = 0;
+};
+
+// The lease that `text` names when this caller presents it; nothing if it is
+// not a lease id. Only the pool finds out whether the lease is another owner's.
+std::optional<LeaseId> PresentedLease(const std::string& text,
+                                      const CallContext& context);
+
+// The caller's deadline less a margin (5 % of what remains, 2 to 50 ms), so
+// that our explained error arrives before the library's bare one.
+Instant WithMargin(Instant deadline, Instant now);
 
 }  // namespace hotline::server
 

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "absl/hash/hash.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 
 namespace hotline::server {
 namespace {
@@ -16,29 +18,56 @@ namespace {
 constexpr size_t kStripes = 8;
 constexpr Duration kMakeRoomEvery = std::chrono::seconds(10);
 
-// By core: what runs at the same moment adds in different places, however many
-// threads there are.
+// By core, so that threads that run at the same moment use different stripes.
 size_t MyStripe() {
   return static_cast<size_t>(std::max(sched_getcpu(), 0)) % kStripes;
 }
 
-bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
-  if (text.size() != lower.size()) return false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if ((c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c) != lower[i]) return false;
-  }
-  return true;
+std::string Lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = absl::ascii_tolower(c);
+  return out;
 }
 
-// The index of `text` in `names`, or of the last name.
-template <size_t n>
-size_t IndexIn(const std::array<std::string_view, n>& names,
-               std::string_view text) {
-  for (size_t i = 0; i + 1 < n; ++i) {
-    if (EqualsIgnoringCase(text, names[i])) return i;
+std::array<std::string, kExecuteResultCount> MakeExecuteResults() {
+  std::array<std::string, kExecuteResultCount> out;
+  size_t next = 0;
+  out[next++] = "ok";
+  for (const ReasonRow& row : kReasons) {
+    if (EndsExecutes(row)) out[next++] = Lower(row.name);
   }
-  return n - 1;
+  out[next] = "other";
+  return out;
+}
+
+// How an Execute ended.
+struct Ending {
+  size_t result = kExecuteResultCount - 1;  // Of kExecuteResults.
+  bool target_untouched = false;
+};
+
+Ending EndingOf(std::string_view reason) {
+  if (reason.empty()) return {.result = 0};
+  size_t result = 1;
+  for (const ReasonRow& row : kReasons) {
+    if (!EndsExecutes(row)) continue;
+    if (row.name == reason) {
+      return {result, (row.flags & kTargetUntouched) != 0};
+    }
+    ++result;
+  }
+  return {};
+}
+
+size_t VerdictIndex(std::string_view verdict) {
+  for (size_t i = 0; i + 1 < kRetryVerdicts.size(); ++i) {
+    if (absl::EqualsIgnoreCase(
+            {verdict.data(), verdict.size()},
+            {kRetryVerdicts[i].data(), kRetryVerdicts[i].size()})) {
+      return i;
+    }
+  }
+  return kRetryVerdicts.size() - 1;
 }
 
 void Increment(std::atomic<uint64_t>& counter) {
@@ -51,6 +80,9 @@ uint64_t Load(const std::atomic<uint64_t>& counter) {
 
 }  // namespace
 
+const std::array<std::string, kExecuteResultCount> kExecuteResults =
+    MakeExecuteResults();
+
 void HistogramCounts::Add(const AtomicHistogram& histogram) {
   for (int i = 0; i < Histogram::kBuckets; ++i) {
     counts[i] += histogram.count(i);
@@ -59,39 +91,39 @@ void HistogramCounts::Add(const AtomicHistogram& histogram) {
 }
 
 // Aligned, so that cores on different stripes share no cache line.
-struct alignas(64) ExecuteMetrics::Stripe {
-  std::array<std::atomic<uint64_t>, kExecuteResults.size()> results{};
+struct alignas(64) CallMetrics::Stripe {
+  std::array<std::atomic<uint64_t>, kExecuteResultCount> results{};
   std::array<std::atomic<uint64_t>, kRetryVerdicts.size()> retries{};
   std::atomic<uint64_t> stale_reuse{0};
   AtomicHistogram seconds;
 };
 
-struct ExecuteMetrics::Entry {
-  Entry(std::string_view target, size_t hash, uint64_t life)
-      : target(target), hash(hash), life(life) {}
+struct CallMetrics::Entry {
+  Entry(std::string_view target, size_t hash, uint64_t number)
+      : target(target), hash(hash), number(number) {}
 
   const std::string target;
   const size_t hash;
-  const uint64_t life;
+  const uint64_t number;
   std::atomic<Entry*> next{nullptr};  // In its bucket.
   std::array<Stripe, kStripes> stripes;
 
   // Under read_mu_.
-  uint64_t calls = 0;  // When room was made last.
-  double score = 0;    // Calls of late.
-  // Stripes that were not yet without a thread since it left the table.
+  uint64_t calls = 0;  // As of the last MakeRoom.
+  double score = 0;    // Calls, halved at each MakeRoom.
+  // Stripes not yet seen without a thread since the entry was unlinked.
   uint32_t awaited = (1u << kStripes) - 1;
 };
 
-// Threads that look for an entry or record into one.
-struct alignas(64) ExecuteMetrics::Inside {
+// The number of threads that are looking an entry up or recording into one.
+struct alignas(64) CallMetrics::Present {
   std::atomic<uint32_t> threads{0};
 };
 
 namespace {
 
-// Present while it lives. The order is that of Unlink and FreeLeft: a thread
-// that finds an entry is seen there.
+// Counts a thread as present for its lifetime. Sequentially consistent with
+// Unlink and FreeRetired: a thread that finds an entry is seen there.
 class Presence {
  public:
   explicit Presence(std::atomic<uint32_t>& threads) : threads_(threads) {
@@ -105,23 +137,16 @@ class Presence {
   std::atomic<uint32_t>& threads_;
 };
 
-bool IsRefusal(std::string_view reason) {
-  return std::any_of(kRefusedResults.begin(), kRefusedResults.end(),
-                     [reason](std::string_view refusal) {
-                       return EqualsIgnoringCase(reason, refusal);
-                     });
-}
-
 }  // namespace
 
-ExecuteMetrics::ExecuteMetrics(size_t max_targets)
+CallMetrics::CallMetrics(size_t max_targets)
     : max_targets_(std::max(max_targets, kLeastTargets)),
       mask_(std::bit_ceil(2 * max_targets_) - 1),
       buckets_(new std::atomic<Entry*>[mask_ + 1]()),
-      rest_(std::make_unique<Entry>("", 0, 0)),
-      inside_(new Inside[kStripes]) {}
+      others_(std::make_unique<Entry>("", 0, 0)),
+      present_(new Present[kStripes]) {}
 
-ExecuteMetrics::~ExecuteMetrics() {
+CallMetrics::~CallMetrics() {
   for (size_t i = 0; i <= mask_; ++i) {
     for (const Entry* entry = buckets_[i].load(); entry != nullptr;) {
       delete std::exchange(entry, entry->next.load());
@@ -129,9 +154,8 @@ ExecuteMetrics::~ExecuteMetrics() {
   }
 }
 
-ExecuteMetrics::Entry* ExecuteMetrics::In(const std::atomic<Entry*>& bucket,
-                                          std::string_view target,
-                                          size_t hash) {
+CallMetrics::Entry* CallMetrics::In(const std::atomic<Entry*>& bucket,
+                                    std::string_view target, size_t hash) {
   for (Entry* entry = bucket.load(); entry != nullptr;
        entry = entry->next.load()) {
     if (entry->hash == hash && entry->target == target) return entry;
@@ -139,61 +163,57 @@ ExecuteMetrics::Entry* ExecuteMetrics::In(const std::atomic<Entry*>& bucket,
   return nullptr;
 }
 
-ExecuteMetrics::Entry* ExecuteMetrics::Find(std::string_view target,
-                                            bool may_add) {
-  if (target.empty()) return rest_.get();
+CallMetrics::Entry* CallMetrics::Find(std::string_view target, bool may_add) {
+  if (target.empty()) return others_.get();
   const size_t hash = absl::HashOf(target);
   if (Entry* const found = In(buckets_[hash & mask_], target, hash)) {
     return found;
   }
   if (!may_add || used_.load(std::memory_order_relaxed) >= max_targets_) {
-    return rest_.get();
+    return others_.get();
   }
   return Add(target, hash);
 }
 
-ExecuteMetrics::Entry* ExecuteMetrics::Add(std::string_view target,
-                                           size_t hash) {
+CallMetrics::Entry* CallMetrics::Add(std::string_view target, size_t hash) {
   std::atomic<Entry*>& bucket = buckets_[hash & mask_];
   MutexLock lock(&mu_);
-  // Another thread may have been quicker.
+  // Another thread may have added it meanwhile.
   if (Entry* const found = In(bucket, target, hash)) return found;
   if (used_.load(std::memory_order_relaxed) >= max_targets_) {
-    return rest_.get();
+    return others_.get();
   }
   used_.fetch_add(1, std::memory_order_relaxed);
-  Entry* const added = new Entry(target, hash, ++last_life_);
+  Entry* const added = new Entry(target, hash, ++last_entry_);
   added->next = bucket.load();
   bucket = added;
   return added;
 }
 
-void ExecuteMetrics::RecordExecute(std::string_view target,
-                                   std::string_view reason, Duration took) {
+void CallMetrics::RecordExecute(std::string_view target,
+                                std::string_view reason, Duration took) {
   const size_t mine = MyStripe();
-  const Presence inside(inside_[mine].threads);
-  const bool ok = reason.empty();
-  Stripe& stripe = Find(target, ok || !IsRefusal(reason))->stripes[mine];
-  Increment(stripe.results[ok ? 0 : IndexIn(kExecuteResults, reason)]);
+  const Presence present(present_[mine].threads);
+  const Ending ending = EndingOf(reason);
+  Stripe& stripe = Find(target, !ending.target_untouched)->stripes[mine];
+  Increment(stripe.results[ending.result]);
   stripe.seconds.Record(took);
 }
 
-void ExecuteMetrics::RecordRetry(std::string_view target,
-                                 std::string_view verdict) {
+void CallMetrics::RecordRetry(std::string_view target,
+                              std::string_view verdict) {
   const size_t mine = MyStripe();
-  const Presence inside(inside_[mine].threads);
-  Increment(Find(target, true)
-                ->stripes[mine]
-                .retries[IndexIn(kRetryVerdicts, verdict)]);
+  const Presence present(present_[mine].threads);
+  Increment(Find(target, true)->stripes[mine].retries[VerdictIndex(verdict)]);
 }
 
-void ExecuteMetrics::RecordStaleReuse(std::string_view target) {
+void CallMetrics::RecordStaleReuse(std::string_view target) {
   const size_t mine = MyStripe();
-  const Presence inside(inside_[mine].threads);
+  const Presence present(present_[mine].threads);
   Increment(Find(target, true)->stripes[mine].stale_reuse);
 }
 
-void ExecuteMetrics::AddTo(const Entry& entry, Row* row) {
+void CallMetrics::AddTo(const Entry& entry, Row* row) {
   for (const Stripe& stripe : entry.stripes) {
     for (size_t i = 0; i < row->results.size(); ++i) {
       row->results[i] += Load(stripe.results[i]);
@@ -206,7 +226,7 @@ void ExecuteMetrics::AddTo(const Entry& entry, Row* row) {
   }
 }
 
-std::vector<ExecuteMetrics::Row> ExecuteMetrics::Read() const {
+std::vector<CallMetrics::Row> CallMetrics::Read() const {
   std::vector<Row> rows;
   MutexLock lock(&read_mu_);
   for (size_t i = 0; i <= mask_; ++i) {
@@ -214,19 +234,19 @@ std::vector<ExecuteMetrics::Row> ExecuteMetrics::Read() const {
          entry = entry->next.load()) {
       Row& row = rows.emplace_back();
       row.target = entry->target;
-      row.life = entry->life;
+      row.entry = entry->number;
       AddTo(*entry, &row);
     }
   }
-  Row& rest = rows.emplace_back(gone_);
-  AddTo(*rest_, &rest);
-  for (const auto& entry : left_) AddTo(*entry, &rest);
+  Row& others = rows.emplace_back(freed_);
+  AddTo(*others_, &others);
+  for (const auto& entry : retired_) AddTo(*entry, &others);
   return rows;
 }
 
-void ExecuteMetrics::MakeRoom(Instant now) {
+void CallMetrics::MakeRoom(Instant now) {
   MutexLock lock(&read_mu_);
-  FreeLeft();
+  FreeRetired();
   if (now < make_room_at_) return;
   make_room_at_ = now + kMakeRoomEvery;
   std::vector<Entry*> entries;
@@ -251,33 +271,33 @@ void ExecuteMetrics::MakeRoom(Instant now) {
       [](const Entry* a, const Entry* b) { return a->score < b->score; });
   entries.resize(leaving);
   for (Entry* entry : entries) Unlink(entry);
-  FreeLeft();
+  FreeRetired();
 }
 
-void ExecuteMetrics::Unlink(Entry* entry) {
+void CallMetrics::Unlink(Entry* entry) {
   {
     MutexLock lock(&mu_);
     std::atomic<Entry*>* link = &buckets_[entry->hash & mask_];
     while (link->load() != entry) link = &link->load()->next;
-    // Whoever stands on it still finds the way from there.
+    // A thread that has reached the entry can go on from it.
     link->store(entry->next.load());
     used_.fetch_sub(1, std::memory_order_relaxed);
   }
-  left_.emplace_back(entry);
+  retired_.emplace_back(entry);
 }
 
-void ExecuteMetrics::FreeLeft() {
+void CallMetrics::FreeRetired() {
   uint32_t empty = 0;
   for (size_t i = 0; i < kStripes; ++i) {
-    if (inside_[i].threads.load() == 0) empty |= 1u << i;
+    if (present_[i].threads.load() == 0) empty |= 1u << i;
   }
-  std::erase_if(left_, [this, empty](const std::unique_ptr<Entry>& entry)
-                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_) {
-                             entry->awaited &= ~empty;
-                             if (entry->awaited != 0) return false;
-                             AddTo(*entry, &gone_);
-                             return true;
-                           });
+  std::erase_if(retired_, [this, empty](const std::unique_ptr<Entry>& entry)
+                              ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_) {
+                                entry->awaited &= ~empty;
+                                if (entry->awaited != 0) return false;
+                                AddTo(*entry, &freed_);
+                                return true;
+                              });
 }
 
 struct alignas(64) RpcMetrics::Stripe {

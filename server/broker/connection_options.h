@@ -1,5 +1,5 @@
-// Between the contract's ConnectionOptions and the pool's: the one place that
-// lists their fields, so that a new one reaches whoever looks at them.
+// Converts between the contract's ConnectionOptions and the pool's. The only
+// place that lists their fields: a new field is added here.
 #ifndef HOTLINE_SERVER_BROKER_CONNECTION_OPTIONS_H_
 #define HOTLINE_SERVER_BROKER_CONNECTION_OPTIONS_H_
 

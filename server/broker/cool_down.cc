@@ -6,21 +6,16 @@
 #include <ctime>
 #include <string>
 
+#include "base/text.h"
+
 namespace hotline::server {
 namespace {
 
 using std::chrono::seconds;
 
 constexpr Duration kLeast = seconds(1);
-// More than any limit: what is beyond it is cut to it.
+// Longer values are cut to this, which exceeds any configured limit.
 constexpr int64_t kMostSeconds = 366 * 24 * 60 * 60;
-
-std::string_view Trimmed(std::string_view text) {
-  constexpr std::string_view kBlank = " \t";
-  const size_t first = text.find_first_not_of(kBlank);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
-}
 
 std::optional<Duration> Seconds(std::string_view text) {
   if (text.find_first_not_of("0123456789") != std::string_view::npos) {
@@ -33,8 +28,8 @@ std::optional<Duration> Seconds(std::string_view text) {
   return seconds(std::min(value, kMostSeconds));
 }
 
-// One of the three forms that a recipient has to know (RFC 9110, 5.6.7), as
-// seconds since the epoch.
+// A date in one of the three formats that a recipient must accept (RFC 9110,
+// 5.6.7), as seconds since the epoch.
 std::optional<int64_t> Date(std::string_view text, int64_t wall) {
   const std::string copy(text);
   for (const char* form :
@@ -44,7 +39,7 @@ std::optional<int64_t> Date(std::string_view text, int64_t wall) {
     const char* const end = strptime(copy.c_str(), form, &parts);
     if (end == nullptr || *end != '\0') continue;
     int64_t when = timegm(&parts);
-    // Two digits of a year: one that seems to be far ahead is of the past.
+    // A two-digit year that seems to be far ahead is in the past.
     constexpr int64_t kCentury = int64_t{36525} * 24 * 60 * 60;
     if (form[1] == 'A' && when > wall + kCentury / 2) when -= kCentury;
     return when;

@@ -1,4 +1,5 @@
-// When an upstream's answer asks for a rest, and for how long.
+// Whether an upstream's answer asks for its address to cool down, and for how
+// long. Pure.
 #ifndef HOTLINE_SERVER_BROKER_COOL_DOWN_H_
 #define HOTLINE_SERVER_BROKER_COOL_DOWN_H_
 
@@ -13,18 +14,18 @@
 
 namespace hotline::server {
 
-// For how long the address that gave this answer is to be left alone; nothing:
-// it is not. Pure: `wall` is the time that an HTTP date is held against.
+// For how long the address that gave this answer cools down; nothing: not at
+// all. `wall` is the time that an HTTP date is compared with.
 //
-// Of a configured status the length is what Retry-After says (where that
-// counts, and makes sense), else `length`; never more than `max_length`, and at
-// least a second.
+// The length is that of Retry-After, if that is enabled and valid, else
+// `settings.length` for a configured status; at least a second and at most
+// `settings.max_length`.
 std::optional<Duration> CoolFor(const CoolDownSettings& settings, int status,
                                 const std::vector<upstream::Header>& headers,
                                 std::chrono::system_clock::time_point wall);
 
-// A Retry-After header's value: seconds, or a date of any of HTTP's three
-// forms; a date that has passed is zero. Nothing: neither.
+// The value of a Retry-After header: seconds, or a date in one of HTTP's three
+// formats (zero if it has passed). Nothing: malformed.
 std::optional<Duration> RetryAfter(std::string_view value,
                                    std::chrono::system_clock::time_point wall);
 

@@ -9,39 +9,10 @@
 namespace hotline::server {
 namespace {
 
-using absl::StatusCode;
+using pool::RejectReason;
 
-// Details stay under 4 KiB in all: larger ones are lost on the way.
+// Error details must stay under 4 KiB in all: gRPC drops larger ones.
 constexpr size_t kMostDialErrorBytes = 512;
-
-ErrorPtr FromDialError(const std::string& target,
-                       const pool::Rejection& rejection) {
-  const pool::DialError& dial = rejection.dial_error;
-  StatusCode code = StatusCode::kUnavailable;
-  switch (dial.failure_class) {
-    case pool::FailureClass::kNetwork:
-      break;
-    case pool::FailureClass::kTls:
-      // A handshake that was cut off may go well the next time; a certificate
-      // that does not verify will not.
-      if (std::string_view(dial.reason) != "TLS_FAILED") {
-        code = StatusCode::kFailedPrecondition;
-      }
-      break;
-    case pool::FailureClass::kValidation:
-      code = StatusCode::kFailedPrecondition;
-      break;
-    case pool::FailureClass::kPolicy:
-      code = StatusCode::kPermissionDenied;
-      break;
-  }
-  ErrorPtr error =
-      MakeError(code, dial.reason, absl::StrCat(target, ": ", dial.message));
-  if (code == StatusCode::kUnavailable) {
-    error->retry_after = rejection.retry_after;
-  }
-  return error;
-}
 
 std::string WaitedFor(const pool::WaitInfo& wait) {
   return absl::StrCat(
@@ -60,27 +31,98 @@ void AttachWait(const pool::Rejection& rejection, uint64_t owner,
       Printable(CutUtf8(rejection.last_dial_error, kMostDialErrorBytes)));
   for (const pool::HeldFor& held : rejection.oldest_holders) {
     v1::HolderAge* row = wait->add_oldest_holders();
-    // That somebody holds it, and for how long, is why the caller waits; who it
-    // is, is between others.
+    // Other callers' leases are listed without their names: their age alone
+    // explains the wait.
     if (held.owner == owner) FillHolder(held.holder, row->mutable_holder());
     FillDuration(held.age, row->mutable_age());
   }
   error->wait = std::move(wait);
 }
 
+// The rejection's reason; that of a failed dial is the dial's.
+Reason ReasonOf(const pool::Rejection& rejection) {
+  switch (rejection.reason) {
+    case RejectReason::kDialFailed:
+      // rooms_test checks that the dialer's reasons are in the table.
+      return Reason::Find(rejection.dial_error.reason)
+          .value_or(Reason("CONNECT_FAILED"));
+    case RejectReason::kQueueFull:
+      return "QUEUE_FULL";
+    case RejectReason::kNoIdleConnection:
+      return "NO_IDLE_CONNECTION";
+    case RejectReason::kTooManyTargets:
+      return "TOO_MANY_TARGETS";
+    case RejectReason::kWontMakeDeadline:
+      return "WONT_MAKE_DEADLINE";
+    case RejectReason::kCircuitOpen:
+      return "CIRCUIT_OPEN";
+    case RejectReason::kWaitTimeout:
+      return "WAIT_TIMEOUT";
+    case RejectReason::kSuperseded:
+      return "SUPERSEDED";
+    case RejectReason::kIdConflict:
+      return "REQUEST_ID_CONFLICT";
+    case RejectReason::kShutdown:
+      break;
+  }
+  return "DRAINING";
+}
+
+std::string MessageOf(const std::string& target,
+                      const pool::Rejection& rejection) {
+  switch (rejection.reason) {
+    case RejectReason::kDialFailed:
+      return absl::StrCat(target, ": ", rejection.dial_error.message);
+    case RejectReason::kQueueFull:
+      return absl::StrCat(target, ": the wait queue is full");
+    case RejectReason::kNoIdleConnection:
+      return absl::StrCat(target, ": no connection is idle");
+    case RejectReason::kTooManyTargets:
+      return "no room for another target: see pool.max_targets";
+    case RejectReason::kWontMakeDeadline:
+      return absl::StrCat(target,
+                          ": the wait for a connection would outlast the call");
+    case RejectReason::kCircuitOpen:
+      return absl::StrCat(target,
+                          ": too many dials failed in a row; the last one: ",
+                          rejection.last_dial_error);
+    case RejectReason::kWaitTimeout:
+      return absl::StrCat(target, ": ", WaitedFor(rejection.wait));
+    case RejectReason::kSuperseded:
+      return "a later call with the same request_id took its place";
+    case RejectReason::kIdConflict:
+      return "request_id is in use with other parameters";
+    case RejectReason::kShutdown:
+      break;
+  }
+  return "this process is shutting down";
+}
+
+bool ExplainsWait(RejectReason reason) {
+  return reason == RejectReason::kQueueFull ||
+         reason == RejectReason::kWontMakeDeadline ||
+         reason == RejectReason::kCircuitOpen ||
+         reason == RejectReason::kWaitTimeout;
+}
+
 }  // namespace
 
-ErrorPtr MakeError(StatusCode code, std::string reason, std::string message) {
+ErrorPtr MakeError(Reason reason, std::string message) {
+  return MakeError(reason.code(), reason, std::move(message));
+}
+
+ErrorPtr MakeError(absl::StatusCode code, Reason reason, std::string message) {
   auto error = std::make_unique<Error>();
   error->code = code;
-  error->reason = std::move(reason);
+  error->reason = reason.name();
   error->message = std::move(message);
   return error;
 }
 
 ErrorPtr FromInput(const InputError& input) {
-  ErrorPtr error =
-      MakeError(StatusCode::kInvalidArgument, input.reason, input.message);
+  // rooms_test checks that the reasons of input errors are in the table.
+  ErrorPtr error = MakeError(
+      Reason::Find(input.reason).value_or(Reason("BAD_OPTION")), input.message);
   error->field = input.field;
   return error;
 }
@@ -88,90 +130,41 @@ ErrorPtr FromInput(const InputError& input) {
 ErrorPtr FromLeaseStatus(pool::LeaseStatus status) {
   switch (status) {
     case pool::LeaseStatus::kEnded:
-      return MakeError(StatusCode::kNotFound, "LEASE_EXPIRED",
-                       "the lease has been released or has run out");
+      return MakeError("LEASE_EXPIRED",
+                       "the lease has been released or has expired");
     case pool::LeaseStatus::kNotYours:
-      return MakeError(StatusCode::kPermissionDenied, "LEASE_NOT_YOURS",
+      return MakeError("LEASE_NOT_YOURS",
                        "the lease was acquired by another identity");
     case pool::LeaseStatus::kOtherInstance:
-      return MakeError(StatusCode::kFailedPrecondition, "LEASE_OTHER_INSTANCE",
+      return MakeError("LEASE_OTHER_INSTANCE",
                        "the lease was made by another process");
     case pool::LeaseStatus::kBusy:
-      return MakeError(StatusCode::kFailedPrecondition, "LEASE_BUSY",
-                       "a call runs on the lease: one at a time");
+      return MakeError("LEASE_BUSY", "a call runs on the lease: one at a time");
     case pool::LeaseStatus::kOk:
     case pool::LeaseStatus::kUnknown:
       break;
   }
-  return MakeError(StatusCode::kNotFound, "LEASE_UNKNOWN",
-                   "there is no such lease");
+  return MakeError("LEASE_UNKNOWN", "there is no such lease");
 }
 
 ErrorPtr FromRejection(const std::string& target,
                        const pool::Rejection& rejection, uint64_t owner) {
-  using pool::RejectReason;
-  ErrorPtr error;
-  switch (rejection.reason) {
-    case RejectReason::kDialFailed:
-      return FromDialError(target, rejection);
-    case RejectReason::kQueueFull:
-      error = MakeError(StatusCode::kResourceExhausted, "QUEUE_FULL",
-                        absl::StrCat(target, ": the wait queue is full"));
-      error->retry_after = rejection.retry_after;
-      AttachWait(rejection, owner, error.get());
-      return error;
-    case RejectReason::kNoIdleConnection:
-      error = MakeError(StatusCode::kResourceExhausted, "NO_IDLE_CONNECTION",
-                        absl::StrCat(target, ": no connection is idle"));
-      error->retry_after = rejection.retry_after;
-      return error;
-    case RejectReason::kTooManyTargets:
-      error = MakeError(StatusCode::kResourceExhausted, "TOO_MANY_TARGETS",
-                        "no room for another target: see pool.max_targets");
-      error->retry_after = rejection.retry_after;
-      return error;
-    case RejectReason::kWontMakeDeadline:
-      error = MakeError(
-          StatusCode::kResourceExhausted, "WONT_MAKE_DEADLINE",
-          absl::StrCat(target,
-                       ": the wait for a connection would outlast the call"));
-      error->retry_after = rejection.retry_after;
-      AttachWait(rejection, owner, error.get());
-      return error;
-    case RejectReason::kCircuitOpen:
-      error = MakeError(
-          StatusCode::kUnavailable, "CIRCUIT_OPEN",
-          absl::StrCat(target,
-                       ": its dials failed too often in a row; the last one: ",
-                       rejection.last_dial_error));
-      error->retry_after = rejection.retry_after;
-      AttachWait(rejection, owner, error.get());
-      return error;
-    case RejectReason::kWaitTimeout:
-      error = MakeError(StatusCode::kDeadlineExceeded, "WAIT_TIMEOUT",
-                        absl::StrCat(target, ": ", WaitedFor(rejection.wait)));
-      AttachWait(rejection, owner, error.get());
-      return error;
-    case RejectReason::kSuperseded:
-      return MakeError(StatusCode::kAborted, "SUPERSEDED",
-                       "the same request_id came again and took the place");
-    case RejectReason::kIdConflict:
-      error = MakeError(StatusCode::kInvalidArgument, "REQUEST_ID_CONFLICT",
-                        "request_id is in use with other parameters");
-      error->field = "request_id";
-      return error;
-    case RejectReason::kShutdown:
-      break;
+  const Reason reason = ReasonOf(rejection);
+  ErrorPtr error = MakeError(reason, MessageOf(target, rejection));
+  if (reason.retry_later()) error->retry_after = rejection.retry_after;
+  if (rejection.reason == RejectReason::kShutdown) {
+    error->retry_after = std::chrono::seconds(1);
   }
-  error = MakeError(StatusCode::kUnavailable, "DRAINING",
-                    "this process is shutting down");
-  error->retry_after = std::chrono::seconds(1);
+  if (rejection.reason == RejectReason::kIdConflict) {
+    error->field = "request_id";
+  }
+  if (ExplainsWait(rejection.reason)) AttachWait(rejection, owner, error.get());
   return error;
 }
 
 void FillStatus(const Error& error, google::rpc::Status* out) {
   out->set_code(static_cast<int>(error.code));
-  // It may quote an upstream, and callers print it as it comes.
+  // It may quote an upstream, and callers print it unescaped.
   out->set_message(Printable(error.message));
   google::rpc::ErrorInfo info;
   info.set_reason(ToUtf8(error.reason));

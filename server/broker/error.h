@@ -1,5 +1,10 @@
-// One shape for every error Hotline answers with, before it becomes a gRPC
-// status (see status.h).
+// An error that Hotline answers with, before it becomes a gRPC status (see
+// server/front/status.h). Its reason is one of the table in reasons.h:
+//
+//   ErrorPtr error = MakeError("QUOTA", "the policy's max_leases is 3");
+//   error->retry_after = std::chrono::seconds(1);
+//
+// Thread-compatible.
 #ifndef HOTLINE_SERVER_BROKER_ERROR_H_
 #define HOTLINE_SERVER_BROKER_ERROR_H_
 
@@ -13,6 +18,7 @@
 #include "base/time.h"
 #include "hotline/v1/broker.pb.h"
 #include "pool/pool.h"
+#include "server/broker/reasons.h"
 #include "server/broker/validate.h"
 
 namespace google::rpc {
@@ -23,10 +29,10 @@ namespace hotline::server {
 
 struct Error {
   absl::StatusCode code = absl::StatusCode::kInternal;
-  std::string reason;  // Of the ErrorInfo; one of the contract's words.
+  std::string reason;  // Of the ErrorInfo: a name of the table of reasons.
   std::string message;
   std::vector<std::pair<std::string, std::string>> metadata;
-  std::string field;                    // BadRequest, when not empty.
+  std::string field;                    // BadRequest, if not empty.
   std::optional<Duration> retry_after;  // RetryInfo.
   std::unique_ptr<v1::WaitExplanation> wait;
 };
@@ -34,25 +40,27 @@ struct Error {
 // Null: no error.
 using ErrorPtr = std::unique_ptr<Error>;
 
-ErrorPtr MakeError(absl::StatusCode code, std::string reason,
-                   std::string message);
+// With the reason's own code.
+ErrorPtr MakeError(Reason reason, std::string message);
+// `code`: one of the two of a reason that has an other_code.
+ErrorPtr MakeError(absl::StatusCode code, Reason reason, std::string message);
 
-// The caller's input is at fault.
+// The caller's input is invalid.
 ErrorPtr FromInput(const InputError& input);
 
 // A lease that cannot be used. REQUIRES: status is not kOk.
 ErrorPtr FromLeaseStatus(pool::LeaseStatus status);
 
-// The pool did not serve an acquire for `target`. Of the oldest holders it
-// names those whose leases are `owner`'s.
+// The pool rejected an acquire for `target`. Of the oldest holders the error
+// names only those whose leases belong to `owner`.
 ErrorPtr FromRejection(const std::string& target,
                        const pool::Rejection& rejection, uint64_t owner = 0);
 
-// As every caller sees it, over whatever channel: an ErrorInfo (domain
-// "hotline") and, where it has them, RetryInfo, BadRequest and WaitExplanation.
+// The status that callers get: an ErrorInfo (domain "hotline") and, if the
+// error has them, RetryInfo, BadRequest and WaitExplanation.
 void FillStatus(const Error& error, google::rpc::Status* out);
 
-// Fills the explanation of a wait; the holders and the dial error may be empty.
+// Fills everything but the holders and the last dial error.
 void FillWait(const pool::WaitInfo& wait, v1::WaitExplanation* out);
 
 void FillHolder(const pool::Holder& holder, v1::Holder* out);

@@ -2,66 +2,101 @@
 
 #include <utility>
 
+#include "server/broker/validate.h"
+
 namespace hotline::server {
 
-ExecuteCall::ExecuteCall(Broker* broker, const v1::ExecuteRequest* request,
+ExecuteCall::ExecuteCall(BrokerParts* parts, const v1::ExecuteRequest* request,
                          v1::ExecuteResponse* response, CallContext context,
                          Completion* completion)
-    : RequestCall(broker, std::move(context), completion),
+    : PooledCall(parts, RpcMethod::kExecute,
+                 static_cast<int64_t>(request->body().size()),
+                 std::move(context), static_cast<Completion*>(this)),
       request_(*request),
-      response_(response) {}
+      response_(response),
+      completion_(completion),
+      exchange_(this, parts) {}
 
 ErrorPtr ExecuteCall::Prepare(Instant now) {
-  if (auto bad = ValidateExecute(request_, settings_->max_body_bytes, &url_)) {
+  const BrokerSettings& settings = terms_.settings;
+  if (auto bad =
+          ValidateExecute(request_, settings.max_body_bytes, exchange_.url())) {
     return FromInput(*bad);
   }
   if (auto bad =
-          ValidateTlsProfile(request_.options(), settings_->tls_profiles)) {
+          ValidateTlsProfile(request_.options(), settings.tls_profiles)) {
     return FromInput(*bad);
   }
-  TakeTerms(request_, now);
-  return Begin(request_.lease_id(), now);
+  exchange_.TakeTerms(request_, now);
+  return exchange_.Begin(request_.lease_id(), now);
 }
 
-void ExecuteCall::Run(Instant now) {
-  HeaderViews headers;
-  upstream::Request request = RequestOf(request_, &headers);
-  request.body = request_.body();
-  request.truncate = request_.max_response_bytes() > 0;
-  request.max_response_bytes = request.truncate ? request_.max_response_bytes()
-                                                : settings_->max_body_bytes;
+void ExecuteCall::OnSlot(pool::SlotLease slot, Instant now) {
+  // The call may complete before Start has returned.
   const std::shared_ptr<Call> keep = shared_from_this();
-  const pool::Handle handle = slot_.handle;
-  const uint64_t run = BeginAttempt();
-  NameAttempt(run, broker_->upstream_->StartCall(handle, request, this, now));
+  if (ErrorPtr error = exchange_.Take(std::move(slot), now)) {
+    return Complete(std::move(error));
+  }
+  Exchange::HeaderViews headers;
+  upstream::Request request = exchange_.RequestOf(request_, &headers);
+  request.body = request_.body();
+  request.room = this;
+  request.truncate = request_.max_response_bytes() > 0;
+  request.max_response_bytes = request.truncate
+                                   ? request_.max_response_bytes()
+                                   : terms_.settings.max_body_bytes;
+  exchange_.attempt().Start(request, this, now);
 }
 
 void ExecuteCall::OnDone(upstream::CallResult result) {
   const std::shared_ptr<Call> keep = shared_from_this();
   const Instant now = MonotonicNow();
-  EndAttempt();
-  if (result.error == upstream::CallError::kNone) {
-    Succeed(std::move(result), now);
-  } else {
-    Fail(std::move(result), now);
-  }
+  const bool failed = result.error != upstream::CallError::kNone;
+  exchange_.attempt().End(std::move(result));
+  if (failed) return exchange_.Fail(/*may_repeat=*/true, now);
+  Succeed(now);
 }
 
-void ExecuteCall::Succeed(upstream::CallResult result, Instant now) {
-  upstream::Response& answer = result.response;
+void ExecuteCall::Succeed(Instant now) {
+  upstream::Response& answer = exchange_.attempt().result().response;
   v1::Receipt* receipt = response_->mutable_receipt();
-  FillReceiptConnection(now, receipt);
-  NoteAnswer(answer.status, answer.headers, now);
-  GiveBack(now);
-  answer_.Offer(static_cast<int64_t>(answer.body.size()));
+  exchange_.FillReceiptConnection(now, receipt);
+  exchange_.NoteAnswer(answer.status, answer.headers, now);
+  exchange_.GiveBack(now);
+  exchange_.answer().Offer(static_cast<int64_t>(answer.body.size()));
 
   response_->set_status(answer.status);
   MoveHeaders(&answer.headers, response_->mutable_headers());
   MoveHeaders(&answer.trailers, response_->mutable_trailers());
   response_->set_body(std::move(answer.body));
   response_->set_truncated(answer.truncated);
-  FillReceipt(result, now, receipt);
+  exchange_.FillReceipt(now, receipt);
   Complete(nullptr);
+}
+
+void ExecuteCall::OnComplete(ErrorPtr error) {
+  if (error != nullptr) error = exchange_.Judge(std::move(error));
+  exchange_.Record(error);
+  completion_->OnComplete(std::move(error));
+}
+
+bool ExecuteCall::Grow(upstream::CallId call, size_t have, size_t want) {
+  starved_handle_ = exchange_.attempt().slot().handle();
+  starved_call_ = call;
+  AnswerMemory::Hold& answer = exchange_.answer();
+  answer.AtLeast(static_cast<int64_t>(have));
+  return answer.Grow(static_cast<int64_t>(want),
+                     std::shared_ptr<AnswerWaiter>(shared_from_this(), this),
+                     MonotonicNow());
+}
+
+void ExecuteCall::OnRoom() {
+  parts_->upstream->ResumeAnswer(starved_handle_, starved_call_);
+}
+
+void ExecuteCall::OnNoRoom() {
+  parts_->upstream->CancelCall(starved_handle_, starved_call_,
+                               upstream::CallError::kNoRoom);
 }
 
 }  // namespace hotline::server

@@ -1,31 +1,56 @@
-// Execute, as a call: one request and its answer, whole.
+// Execute, as a call: one request and its answer, each whole.
 #ifndef HOTLINE_SERVER_BROKER_EXECUTE_H_
 #define HOTLINE_SERVER_BROKER_EXECUTE_H_
 
-#include "server/broker/request.h"
+#include <cstddef>
+#include <memory>
+
+#include "server/broker/exchange.h"
+#include "server/broker/pooled_call.h"
 
 namespace hotline::server {
 
-class ExecuteCall final : public RequestCall, private upstream::CallHandler {
+class ExecuteCall final : public PooledCall,
+                          private Completion,
+                          private upstream::CallHandler,
+                          private upstream::AnswerRoom,
+                          private AnswerWaiter {
  public:
-  ExecuteCall(Broker* broker, const v1::ExecuteRequest* request,
+  // The request, the response and the completion must live until completion.
+  ExecuteCall(BrokerParts* parts, const v1::ExecuteRequest* request,
               v1::ExecuteResponse* response, CallContext context,
               Completion* completion);
 
  private:
-  RpcMethod rpc() const override { return RpcMethod::kExecute; }
-  int64_t request_bytes() const override {
-    return static_cast<int64_t>(request_.body().size());
+  // Call, PooledCall:
+  void OnLeaseGone(const LeaseId& lease) override {
+    exchange_.attempt().CancelOn(lease);
   }
   ErrorPtr Prepare(Instant now) override;
-  void Run(Instant now) override;
-  void Succeed(upstream::CallResult result, Instant now);
+  void OnSlot(pool::SlotLease slot, Instant now) override;
+  void OnEnded() override { exchange_.attempt().Cancel(); }
 
   // upstream::CallHandler:
   void OnDone(upstream::CallResult result) override;
+  void Succeed(Instant now);
+
+  // Completion of the PooledCall.
+  void OnComplete(ErrorPtr error) override;
+
+  // upstream::AnswerRoom:
+  bool Grow(upstream::CallId call, size_t have, size_t want) override;
+  // AnswerWaiter:
+  void OnRoom() override;
+  void OnNoRoom() override;
 
   const v1::ExecuteRequest& request_;
   v1::ExecuteResponse* const response_;
+  Completion* const completion_;
+  Exchange exchange_;
+
+  // The upstream's call whose answer waits for room. Written before it waits.
+  pool::Handle starved_handle_ = 0;
+  upstream::CallId starved_call_ = 0;
 };
 
 }  // namespace hotline::server

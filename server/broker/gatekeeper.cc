@@ -24,8 +24,8 @@ std::string Described(std::string_view who, RpcMethod rpc,
   return out;
 }
 
-// Requests come at an even rate, give or take a second's worth. Zero: it may
-// go on; else how long it should wait.
+// A token bucket of one second's requests. Returns zero if the request may
+// proceed, else how long the caller should wait.
 Duration WaitForRate(const Identity& who, int per_second, Instant now) {
   const int64_t interval = 1'000'000'000 / per_second;
   const int64_t burst = std::max<int64_t>(1'000'000'000 - interval, 0);
@@ -61,15 +61,15 @@ ErrorPtr Gatekeeper::Check(const Policy& policy, RpcMethod rpc,
   const std::string_view name = NameOf(who);
   const Decision decision = policy.Decide(name, rpc, to);
   if (!decision.allowed) {
-    const bool nobody = who == nullptr;
-    Audit(nobody ? Denial::kNoIdentity : Denial::kNotAuthorized, rpc, who, to);
-    return MakeError(nobody ? absl::StatusCode::kUnauthenticated
-                            : absl::StatusCode::kPermissionDenied,
-                     nobody ? "NO_IDENTITY" : "NOT_AUTHORIZED",
+    const bool anonymous = who == nullptr;
+    Audit(anonymous ? Denial::kNoIdentity : Denial::kNotAuthorized, rpc, who,
+          to);
+    return MakeError(anonymous ? Reason("NO_IDENTITY")
+                               : Reason("NOT_AUTHORIZED"),
                      Described(name, rpc, to));
   }
   *quota = decision.quota;
-  // Giving back is never too much.
+  // Release is never limited.
   if (quota->requests_per_second == 0 || rpc == RpcMethod::kRelease) {
     return nullptr;
   }

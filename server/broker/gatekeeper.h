@@ -1,4 +1,6 @@
-// Holds callers to the policy, and writes down what it refused.
+// Enforces the policy and its quotas, and audits refusals (log and metrics).
+//
+// Thread safety: Gatekeeper is thread-safe. No call blocks.
 #ifndef HOTLINE_SERVER_BROKER_GATEKEEPER_H_
 #define HOTLINE_SERVER_BROKER_GATEKEEPER_H_
 
@@ -16,7 +18,7 @@
 
 namespace hotline::server {
 
-// One of what a quota counts, as long as this lives. Move-only.
+// One unit of what a quota counts, held while this lives. Move-only.
 class QuotaToken {
  public:
   QuotaToken() = default;
@@ -32,8 +34,8 @@ class QuotaToken {
     if (counter_ != nullptr) counter_->fetch_sub(1, std::memory_order_relaxed);
   }
 
-  // Takes one of at most `most` (0: of any number) by `counter`, which is
-  // `identity`'s. False: there is none left. REQUIRES: it has none yet.
+  // Takes one of `most` units (0: no limit) of `counter`, a member of
+  // `identity`. False: none is left. REQUIRES: this holds none.
   bool Take(const IdentityPtr& identity, std::atomic<int>* counter, int most);
 
  private:
@@ -46,27 +48,28 @@ enum class Denial : uint8_t { kNotAuthorized, kNoIdentity, kNotYours, kQuota };
 inline constexpr std::array<std::string_view, 4> kDenials = {
     "not_authorized", "no_identity", "not_yours", "quota"};
 
-// Thread-safe.
 class Gatekeeper {
  public:
-  // Null: go ahead, within `quota`. `who` null: it has no identity.
+  // Null: allowed, within `quota`. `who` null: the caller has no identity.
+  // Counts the call against requests_per_second.
   //
   // Errors: PERMISSION_DENIED/NOT_AUTHORIZED, UNAUTHENTICATED/NO_IDENTITY,
   // RESOURCE_EXHAUSTED/QUOTA with RetryInfo. Each is audited.
   ErrorPtr Check(const Policy& policy, RpcMethod rpc, const IdentityPtr& who,
                  const Destination& to, Instant now, Quota* quota);
 
-  // RESOURCE_EXHAUSTED/QUOTA for one of a quota's other limits; audited.
+  // RESOURCE_EXHAUSTED/QUOTA for another limit of a quota; audited.
   ErrorPtr OverQuota(RpcMethod rpc, const IdentityPtr& who,
                      const Destination& to, std::string_view limit,
                      int64_t most, Duration retry_after);
 
-  // An error that was made elsewhere: audited if it is LEASE_NOT_YOURS.
+  // Audits an error made elsewhere, if it is LEASE_NOT_YOURS.
   void Note(RpcMethod rpc, const IdentityPtr& who, const Error& error);
 
-  // Whose quota it is: `who`, or the one that all who are nobody share.
+  // The identity whose quota counts: `who`, or one that all callers without an
+  // identity share.
   const IdentityPtr& Accountable(const IdentityPtr& who) const {
-    return who != nullptr ? who : nobody_;
+    return who != nullptr ? who : anonymous_;
   }
 
   uint64_t denials(RpcMethod rpc, Denial denial) const {
@@ -78,7 +81,7 @@ class Gatekeeper {
   void Audit(Denial denial, RpcMethod rpc, const IdentityPtr& who,
              const Destination& to);
 
-  const IdentityPtr nobody_ = std::make_shared<const Identity>();
+  const IdentityPtr anonymous_ = std::make_shared<const Identity>();
   std::array<std::array<std::atomic<uint64_t>, kDenials.size()>,
              kRpcMethods.size()>
       denials_{};

@@ -7,8 +7,8 @@ namespace {
 
 constexpr size_t kMaxMethodBytes = 64;
 
-// Those that the connection or Hotline owns. By length: nearly every header
-// that is allowed is told apart without a comparison.
+// Headers that the connection or Hotline sets. By length, so that most headers
+// that are allowed need no comparison.
 bool IsOwned(std::string_view name) {
   const auto is = [name](std::string_view owned) {
     return EqualsIgnoringCase(name, owned);
@@ -33,8 +33,8 @@ bool IsOwned(std::string_view name) {
   }
 }
 
-// With or without the port that goes without saying, and the dot at the end of
-// a name. (What is sent is the URL's authority.)
+// With or without the default port, and with or without a dot at the end of the
+// name. (The URL's authority is what is sent.)
 bool IsSameHost(std::string_view host, const ParsedUrl& url) {
   if (EqualsIgnoringCase(host, url.authority)) return true;
   const std::string_view canonical = url.target.canonical;
@@ -91,7 +91,7 @@ bool IsTraceparent(std::string_view text) {
   }
   const std::string_view rest = text.substr(kSize);
   if (rest.empty()) return true;
-  // What later versions append is not known.
+  // Later versions may append fields.
   return version != "00" && rest[0] == '-' && IsVisibleAscii(rest);
 }
 

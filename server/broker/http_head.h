@@ -1,4 +1,4 @@
-// Methods and header fields, as callers write them.
+// Validates HTTP methods and header fields that callers send. Pure.
 #ifndef HOTLINE_SERVER_BROKER_HTTP_HEAD_H_
 #define HOTLINE_SERVER_BROKER_HTTP_HEAD_H_
 
@@ -9,8 +9,7 @@
 
 namespace hotline::server {
 
-// One header of a request to `url`; what is wrong with it and where, or
-// nothing.
+// A fault of one header of a request to a URL.
 struct HeaderFault {
   bool in_value = false;  // Else in the name.
   const char* message = nullptr;
@@ -19,8 +18,8 @@ std::optional<HeaderFault> CheckHeader(std::string_view name,
                                        std::string_view value,
                                        const ParsedUrl& url);
 
-// Whether `text` is a W3C Trace Context `traceparent`: version 00, or a later
-// one as far as it can be read, of 128 bytes at most.
+// Whether `text` is a W3C Trace Context `traceparent`: version 00, or the known
+// part of a later one, of at most 128 bytes.
 bool IsTraceparent(std::string_view text);
 
 // A token other than CONNECT, at most 64 bytes. Empty means GET.

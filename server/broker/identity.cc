@@ -5,7 +5,7 @@
 namespace hotline::server {
 namespace {
 
-// Longer than any name that is meant.
+// Longer than any real name.
 constexpr size_t kMostName = 2048;
 
 constexpr size_t kMostTrustDomain = 255;
@@ -61,7 +61,7 @@ std::string NameOfCertificate(const std::vector<std::string_view>& uris,
       return "dns:" + std::string(name);
     }
   }
-  // Common names are for people, and may have blanks in them.
+  // Common names are for people and may contain blanks.
   const bool fits = common_name.size() <= kMostName &&
                     IsMadeOf(common_name, [](unsigned char c) {
                       return c >= 0x20 && c != 0x7f;
@@ -75,7 +75,7 @@ IdentityPtr IdentityTable::Get(std::string_view name) {
   const auto found = identities_.find(std::string(name));
   if (found != identities_.end()) return found->second;
   if (identities_.size() >= sweep_at_) {
-    // Whoever is not held by anybody else has nothing that could be lost.
+    // An entry without another reference has no usage to lose.
     absl::erase_if(identities_, [](const auto& entry) {
       return entry.second.use_count() == 1;
     });

@@ -1,4 +1,11 @@
-// Who calls: a name that a certificate or the kernel vouches for.
+// Identities of callers: names that a certificate or the kernel vouches for,
+// and the counters of what each of them uses.
+//
+// Thread safety: an Identity's counters are atomic; IdentityTable is
+// thread-safe.
+//
+// Invariant: at most one Identity object exists per name at a time, so usage is
+// counted in one place; owner numbers are never reused.
 #ifndef HOTLINE_SERVER_BROKER_IDENTITY_H_
 #define HOTLINE_SERVER_BROKER_IDENTITY_H_
 
@@ -14,47 +21,43 @@
 
 namespace hotline::server {
 
-// One caller, as long as anybody speaks of it: there is never more than one
-// object for a name, so what it uses is counted here.
 struct Identity {
-  // "spiffe://…", "dns:…", "cn:…", "uid:1000"; empty: nobody in particular.
+  // "spiffe://…", "dns:…", "cn:…", "uid:1000"; empty: no identity.
   std::string name;
-  // Marks what it owns (LeaseId::owner). Never 0, but for nobody; never reused.
+  // Marks its leases (LeaseId::owner). 0 only without a name.
   uint64_t owner = 0;
 
-  // What it has of what a policy counts.
+  // Usage that quotas limit.
   mutable std::atomic<int> leases{0};
   mutable std::atomic<int> waiters{0};
-  // Requests: when the last admitted one would have come at an even rate.
+  // Of the token bucket for requests: when the next one is due at an even rate.
   mutable std::atomic<int64_t> next_request_ns{0};
 };
 
 // Null: the caller has no identity.
 using IdentityPtr = std::shared_ptr<const Identity>;
 
-// Empty for nobody.
+// Empty for null.
 inline std::string_view NameOf(const IdentityPtr& identity) {
   return identity == nullptr ? std::string_view() : identity->name;
 }
 
 // Whether `uri` is the SPIFFE ID of a workload, by the SPIFFE specification:
 // "spiffe://", a trust domain of [a-z0-9._-], 255 bytes at most, and a path of
-// one or more segments of [A-Za-z0-9._-], none empty, "." or "..". 2048 bytes
-// at most, and nothing else: no port, query, fragment or percent-encoding. So a
-// pattern such as "spiffe://prod/ns/pay/*" means what it looks like.
+// one or more segments of [A-Za-z0-9._-], none empty, "." or "..". At most 2048
+// bytes, without port, query, fragment or percent-encoding, so that a pattern
+// such as "spiffe://prod/ns/pay/*" is unambiguous.
 bool IsSpiffeId(std::string_view uri);
 
-// The names of a verified certificate; the best one is who it is: a SPIFFE ID,
-// else the first DNS name, else the common name, else none. A certificate with
-// two URIs has no SPIFFE ID, as the specification (X.509-SVID) has it.
+// The identity of a verified certificate with these names: its SPIFFE ID, else
+// its first DNS name, else its common name, else none. A certificate with two
+// URIs has no SPIFFE ID (X.509-SVID specification).
 std::string NameOfCertificate(const std::vector<std::string_view>& uris,
                               const std::vector<std::string_view>& dns_names,
                               std::string_view common_name);
 
-// The identities that are spoken of. Bounded by who speaks: entries that nobody
-// holds are dropped when the table has grown.
-//
-// Thread-safe.
+// Identities by name. Entries that are not referenced from outside are dropped
+// when the table has doubled in size.
 class IdentityTable {
  public:
   // REQUIRES: `name` is not empty.

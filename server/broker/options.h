@@ -62,9 +62,13 @@ std::string CheckTargetPattern(const std::string& text);
 std::string CheckSniPattern(const std::string& text);
 std::string CheckRpcName(const std::string& text);
 
+// Null if `rules` allow everything to every caller. REQUIRES: their patterns
+// pass the checks above.
+std::shared_ptr<const Policy> CompilePolicy(const PolicyRules& rules);
+
 struct OverloadLimits {
-  int64_t max_memory_bytes = 0;  // 0: none.
-  int max_calls = 10'000;        // Under way at once, waiting or running.
+  int64_t max_memory_bytes = 0;  // Of the process; 0: no limit.
+  int max_calls = 10'000;        // Waiting or running, at once.
 };
 
 // When an upstream's answer makes us leave its address alone.

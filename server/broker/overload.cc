@@ -16,19 +16,19 @@
 namespace hotline::server {
 namespace {
 
-constexpr Duration kLookEvery = std::chrono::milliseconds(100);
-// So much of the limit may come in before memory is looked at again.
+constexpr Duration kSampleInterval = std::chrono::milliseconds(100);
+// Memory is sampled earlier once requests of limit / kShare have come in.
 constexpr int64_t kShare = 64;
-// What a call costs beside its request, roughly.
+// The cost of a call beside its request, roughly.
 constexpr int64_t kCallBytes = 16 << 10;
-constexpr Duration kComeAgain = std::chrono::seconds(1);
-// So many calls may run whatever memory says: were it something else that takes
-// it, nobody would ever be served again.
+constexpr Duration kRetryAfter = std::chrono::seconds(1);
+// As many calls may run however short memory is. Otherwise, if something other
+// than calls held the memory, no call would ever be served again.
 constexpr int kAlways = 8;
-// What cgroup files say where there is no limit is above it.
+// Cgroup files without a limit have a number above this.
 constexpr int64_t kNoLimit = int64_t{1} << 60;
 
-// The number in a file, 0 where there is none.
+// The number in a file; 0 if there is none.
 int64_t NumberIn(const std::string& path) {
   std::ifstream file(path);
   int64_t number = 0;
@@ -65,19 +65,19 @@ bool Overload::IsMemoryShort(int64_t most, int64_t bytes, Instant now) {
   const int64_t since =
       bytes_since_.fetch_add(cost, std::memory_order_relaxed) + cost;
   const int64_t now_ns = now.time_since_epoch().count();
-  int64_t next = next_look_ns_.load(std::memory_order_relaxed);
+  int64_t next = next_sample_ns_.load(std::memory_order_relaxed);
   if (now_ns < next && since < most / kShare) {
     return short_.load(std::memory_order_relaxed);
   }
-  // One looks, the others go by what was seen before.
-  if (!next_look_ns_.compare_exchange_strong(next, now_ns + kLookEvery.count(),
-                                             std::memory_order_relaxed)) {
+  // One thread samples, the others use the last sample.
+  if (!next_sample_ns_.compare_exchange_strong(
+          next, now_ns + kSampleInterval.count(), std::memory_order_relaxed)) {
     return short_.load(std::memory_order_relaxed);
   }
   bytes_since_.store(0, std::memory_order_relaxed);
   bool is_short = memory_() > most;
   if (is_short) {
-    // What was freed may still be the allocator's.
+    // The allocator may still hold freed memory.
     malloc_trim(0);
     is_short = memory_() > most;
   }
@@ -102,12 +102,12 @@ ErrorPtr Overload::Refuse(Shed why, int64_t limit) {
                 absl::StrCat("the broker is overloaded: ", kWhats[index], limit,
                              why == Shed::kCalls ? "" : " bytes"));
   error->metadata.emplace_back("limit", kSheds[index]);
-  error->retry_after = kComeAgain;
+  error->retry_after = kRetryAfter;
   return error;
 }
 
 int64_t ResidentBytes() {
-  // Kept open: there may be no descriptor left when it matters.
+  // Kept open: under load there may be no descriptor left.
   static const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   char text[128];
   const ssize_t size = pread(file, text, sizeof text - 1, 0);
@@ -133,7 +133,7 @@ int64_t CgroupMemoryLimit() {
     const std::string kinds = line.substr(first + 1, second - first - 1);
     const std::string path = line.substr(second + 1);
     if (kinds.empty()) {
-      // In a container its own group is the root of what it sees.
+      // In a container the process's own group is mounted as the root.
       look("/sys/fs/cgroup" + path + "/memory.max");
       look("/sys/fs/cgroup/memory.max");
     } else if (absl::StrCat(",", kinds, ",").find(",memory,") !=

@@ -1,16 +1,23 @@
-// When there is too much: refuses new work before anything breaks.
+// Sheds load: refuses new calls before the process runs out of memory or has
+// too many calls to serve any of them.
 //
-// Two limits, each a number that is looked at when work arrives: the memory of
-// the process, and the calls under way. What runs goes on; who is refused is
-// told when to come again. A third one, on answers that a caller leaves unread,
-// is AnswerMemory's.
+//   if (ErrorPtr error = overload.Enter(bytes, now)) return error;
+//   ...
+//   overload.Leave();
 //
-// However short memory is, a few calls may always run: see kAlways.
+// Two limits are checked when a call arrives: the resident memory of the
+// process, and the calls under way. Calls that run continue; a refused caller
+// learns when to retry. A third limit, on answers left unread, is
+// AnswerMemory's.
 //
-// Memory is sampled, by whoever comes a tenth of a second after the last look,
-// or sooner when much has come in meanwhile.
+// Memory is sampled, by the call that arrives 100 ms after the last sample, or
+// sooner if many bytes have come in since.
 //
-// Thread-safe. No call waits.
+// Thread safety: every method may be called from any thread. None blocks.
+//
+// Invariants:
+//   1. However short memory is, kAlways calls may run.
+//   2. calls() never exceeds max_calls, but for a change of that limit.
 #ifndef HOTLINE_SERVER_BROKER_OVERLOAD_H_
 #define HOTLINE_SERVER_BROKER_OVERLOAD_H_
 
@@ -26,24 +33,26 @@
 
 namespace hotline::server {
 
-// Why work was refused: the label of shed_total.
+// Why a call was refused: the label of shed_total.
 enum class Shed : uint8_t { kMemory, kCalls, kAnswers };
 inline constexpr std::array<std::string_view, 3> kSheds = {"memory", "calls",
                                                            "answers"};
 
 class Overload {
  public:
-  // Bytes in use; asked at most a few times per limit's worth of requests.
+  // Returns the bytes in use. Called at each sample.
   using MemoryFn = std::function<int64_t()>;
 
   Overload(OverloadLimits limits, MemoryFn memory);
 
   void Reconfigure(OverloadLimits limits);
 
-  // Null: a call whose request has `bytes` may begin; Leave follows. Errors:
-  // RESOURCE_EXHAUSTED/OVERLOADED with RetryInfo; nothing follows.
+  // Null: a call whose request has `bytes` may begin; Leave must follow.
+  // Errors: RESOURCE_EXHAUSTED/OVERLOADED with RetryInfo; Leave must not
+  // follow.
   ErrorPtr Enter(int64_t bytes, Instant now);
-  // The caller does not read its answers, `limit` bytes in all.
+  // The error for a caller that does not read its answers; `limit` is that of
+  // all unread answers, in bytes. Counts as kAnswers.
   ErrorPtr RefuseAnswers(int64_t limit) {
     return Refuse(Shed::kAnswers, limit);
   }
@@ -62,16 +71,16 @@ class Overload {
   std::atomic<int64_t> max_memory_;
   std::atomic<int> max_calls_;
   std::atomic<int> calls_{0};
-  std::atomic<int64_t> next_look_ns_{0};
+  std::atomic<int64_t> next_sample_ns_{0};
   std::atomic<int64_t> bytes_since_{0};
   std::atomic<bool> short_{false};
   std::array<std::atomic<uint64_t>, kSheds.size()> shed_{};
 };
 
-// This process's resident memory, in bytes; 0 when the system does not say.
+// This process's resident memory, in bytes; 0 if it cannot be read.
 int64_t ResidentBytes();
 
-// What the memory cgroups (version 1 or 2) allow this process; 0: no limit.
+// The limit of this process's memory cgroups (version 1 or 2); 0: none.
 int64_t CgroupMemoryLimit();
 
 }  // namespace hotline::server

@@ -24,7 +24,8 @@ std::optional<RpcMethod> RpcNamed(std::string_view name) {
   return static_cast<RpcMethod>(found - kRpcMethods.begin());
 }
 
-// "scheme://host:port" of a pattern, its parts in the form that targets have.
+// The parts of a pattern "scheme://host:port", in the form of canonical
+// targets.
 struct TargetPattern {
   std::string scheme;
   std::string host;
@@ -43,14 +44,14 @@ bool IsPort(std::string_view text) {
          std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
 }
 
-// An empty part was not there, or is wrong.
+// Parts that are missing or malformed are empty.
 TargetPattern Split(const std::string& text) {
   TargetPattern out;
   const size_t scheme = text.find("://");
   if (scheme == std::string::npos) return out;
   out.scheme = absl::AsciiStrToLower(text.substr(0, scheme));
   const std::string rest = absl::AsciiStrToLower(text.substr(scheme + 3));
-  // The colons of "[::1]" are the host's.
+  // The colons within "[::1]" belong to the host.
   const size_t host_end =
       rest.find(':', rest.find(']') == std::string::npos ? 0 : rest.find(']'));
   out.host = WithoutRootDot(rest.substr(0, host_end));
@@ -72,7 +73,8 @@ std::string WithHost(std::string_view target, std::string_view host) {
 }  // namespace
 
 bool MatchesPattern(std::string_view pattern, std::string_view text) {
-  // Where to go back to: after the last star, and what it stands for so far.
+  // Where to resume after a mismatch: behind the last star, which then stands
+  // for one more character.
   size_t p = 0;
   size_t t = 0;
   size_t star = std::string_view::npos;
@@ -133,6 +135,11 @@ std::string CheckRpcName(const std::string& text) {
   if (RpcNamed(text).has_value()) return "";
   std::vector<std::string> names(kRpcMethods.begin(), kRpcMethods.end());
   return absl::StrCat("must be one of ", absl::StrJoin(names, ", "));
+}
+
+std::shared_ptr<const Policy> CompilePolicy(const PolicyRules& rules) {
+  if (rules.allow_by_default && rules.rules.empty()) return nullptr;
+  return std::make_shared<const Policy>(rules);
 }
 
 Policy::Policy(const PolicyRules& rules)
@@ -204,7 +211,7 @@ bool Policy::Rule::HasAddress(const Destination& to) const {
 
 Decision Policy::Decide(std::string_view identity, RpcMethod rpc,
                         const Destination& where) const {
-  // Rules are for names, however they are spelt.
+  // Rules hold for both spellings of a host.
   Destination to = where;
   std::string rootless;
   if (to.target.find(".:") != std::string_view::npos) {

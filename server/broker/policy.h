@@ -1,8 +1,20 @@
-// Who may do what: the configuration's policy, compiled. Pure.
+// The configured policy, compiled: who may do what. Pure.
 //
-// A rule names identities, and what they may do: which RPCs, to which targets,
-// and how much of it. A caller that some rule names may do what any of those
-// rules allows; a caller that no rule names gets the default.
+//   Policy policy(rules);
+//   Decision decision = policy.Decide("uid:1000", RpcMethod::kExecute,
+//                                     "https://example.com:443");
+//
+// A rule names identities and what they may do: which RPCs, on which targets,
+// within which quota. A caller that some rules name may do what any of them
+// allows; a caller that no rule names gets the default.
+//
+// Thread safety: a Policy is immutable, so thread-safe.
+//
+// Invariants:
+//   1. Release is allowed to every caller: what was borrowed can be given back.
+//   2. Renew is allowed where Acquire is.
+//   3. A quota is that of one rule, the first that allows the call; quotas are
+//      never combined.
 #ifndef HOTLINE_SERVER_BROKER_POLICY_H_
 #define HOTLINE_SERVER_BROKER_POLICY_H_
 
@@ -12,12 +24,12 @@
 #include <string_view>
 #include <vector>
 
-#include "server/broker/call_metrics.h"
 #include "server/broker/options.h"
+#include "server/broker/rpc.h"
 
 namespace hotline::server {
 
-// Where a call would go. Views.
+// Where a call would lead. Views.
 struct Destination {
   Destination() = default;
   template <std::convertible_to<std::string_view> Text>
@@ -26,7 +38,7 @@ struct Destination {
               std::string_view address)
       : target(where), sni(server_name), remote_ip(address) {}
 
-  std::string_view target;     // Canonical; empty where an RPC has none.
+  std::string_view target;     // Canonical; empty for RPCs without one.
   std::string_view sni;        // Empty: the target's host.
   std::string_view remote_ip;  // A numeric address; empty: the host's.
 };
@@ -36,18 +48,13 @@ struct Decision {
   Quota quota;
 };
 
-// Immutable, so thread-safe.
 class Policy {
  public:
-  // REQUIRES: the words pass the checks above.
+  // REQUIRES: the rules pass the Check functions of options.h.
   explicit Policy(const PolicyRules& rules);
 
   // `identity` empty: the caller has none. A dot at the end of the target's
-  // host makes no difference. Of several rules that allow it the first one's
-  // quota holds; none is made up of two.
-  //
-  // Renew goes with Acquire. Release is for everybody who may do anything: what
-  // was borrowed can be given back.
+  // host makes no difference.
   Decision Decide(std::string_view identity, RpcMethod rpc,
                   const Destination& where) const;
 
@@ -74,7 +81,7 @@ class Policy {
   std::vector<Rule> rules_;
 };
 
-// Whether `text` is `pattern` with each "*" replaced by something.
+// Whether `text` matches `pattern`, in which "*" stands for any characters.
 bool MatchesPattern(std::string_view pattern, std::string_view text);
 
 }  // namespace hotline::server

@@ -1,4 +1,4 @@
-// Between the process's time and protobuf's.
+// Converts between base/time.h and protobuf's durations and timestamps.
 #ifndef HOTLINE_SERVER_BROKER_PROTO_TIME_H_
 #define HOTLINE_SERVER_BROKER_PROTO_TIME_H_
 
@@ -15,8 +15,8 @@ inline void FillDuration(Duration length, google::protobuf::Duration* out) {
   out->set_nanos(static_cast<int32_t>(length.count() % 1'000'000'000));
 }
 
-// Stops at the ends of Duration instead of overflowing. REQUIRES: `in` is a
-// valid protobuf duration.
+// Saturates at the limits of Duration. REQUIRES: `in` is a valid protobuf
+// duration.
 inline Duration FromProto(const google::protobuf::Duration& in) {
   constexpr int64_t kMost = 9'000'000'000;
   if (in.seconds() > kMost) return Duration::max();

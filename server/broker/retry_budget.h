@@ -1,5 +1,7 @@
-// Limits retries to a share of the requests, so that a failing upstream is not
-// buried under repetitions.
+// Limits retries to a share of the requests, so that a failing upstream does
+// not get a multiple of its load.
+//
+// Thread safety: thread-safe and lock-free.
 #ifndef HOTLINE_SERVER_BROKER_RETRY_BUDGET_H_
 #define HOTLINE_SERVER_BROKER_RETRY_BUDGET_H_
 
@@ -11,14 +13,14 @@
 
 namespace hotline::server {
 
-// Each request pays in `percent` hundredths of a retry, each retry takes one
-// whole. Ten seconds after the last refill the balance is at least three again,
-// so that a quiet target can retry at all. Thread-safe, lock-free.
+// Each request adds `percent` hundredths of a retry, each retry subtracts one.
+// Ten seconds after the last refill the balance is raised to at least three, so
+// that a target with few requests can retry at all.
 class RetryBudget {
  public:
   static constexpr int64_t kRetry = 100;  // One retry, in hundredths.
   static constexpr int64_t kFloor = 3 * kRetry;
-  static constexpr int64_t kMost = 100 * kRetry;  // Bursts stay bounded.
+  static constexpr int64_t kMost = 100 * kRetry;  // Bounds bursts.
   static constexpr Duration kRefill = std::chrono::seconds(10);
 
   void OnRequest(int percent) {
@@ -27,7 +29,7 @@ class RetryBudget {
     }
   }
 
-  // Takes one retry out, if there is one.
+  // Subtracts one retry; false: there is none left.
   bool TryRetry(Instant now) {
     Refill(now);
     int64_t balance = balance_.load(std::memory_order_relaxed);

@@ -5,8 +5,8 @@
 namespace hotline::server {
 namespace {
 
-// What may be done before others have a turn, in units of what is answered at
-// once (about a microsecond). A call costs as much as writing to its upstream.
+// The work of one turn. A unit is an item that is answered at once (about a
+// microsecond); a call costs more, as it writes to its upstream.
 constexpr int kTurn = 256;
 
 ErrorPtr Draining() {
@@ -15,7 +15,7 @@ ErrorPtr Draining() {
   return FromRejection("", draining);
 }
 
-// About as much as it takes on the wire.
+// About the result's size on the wire.
 int64_t SizeOf(const v1::SessionResult& result) {
   int64_t size = 512;
   if (!result.has_execute()) return size;
@@ -41,8 +41,7 @@ std::shared_ptr<Session> Session::Start(Broker* broker, CallContext context,
   holder->trace = session->context_.traceparent;
   holder->session = broker->AddSession(session.get());
   session->context_.holder = std::move(holder);
-  if (ErrorPtr denied =
-          broker->Authorize(RpcMethod::kSession, session->context_, "")) {
+  if (ErrorPtr denied = broker->AuthorizeSession(session->context_)) {
     {
       MutexLock lock(&session->mu_);
       session->state_ = State::kFinished;
@@ -69,7 +68,7 @@ Session::~Session() {
   delete batch_;  // A read was under way at the end.
 }
 
-// --- What the transport tells ---
+// --- From the transport ---
 
 void Session::OnRead(bool ok, Instant now) {
   const auto keep = shared_from_this();
@@ -94,7 +93,7 @@ void Session::OnRead(bool ok, Instant now) {
 
 void Session::OnTurn() {
   const auto keep = shared_from_this();
-  settings_ = broker_->settings();
+  context_.settings = broker_->settings();
   std::unique_ptr<Outgoing> out;
   {
     MutexLock lock(&mu_);
@@ -109,7 +108,7 @@ void Session::OnTurn() {
     MutexLock lock(&mu_);
     PutLocked(std::move(out));
     if (next_ < request.items_size()) {
-      rests_ = true;
+      paused_ = true;
     } else {
       EndTurnLocked();
     }
@@ -125,7 +124,7 @@ void Session::OnWritten() {
     done = std::move(written_);
     held_ -= done->counted;
   }
-  // Frees what is large before the next one is filled.
+  // Frees large results before the next message is filled.
   done->Clear();
   {
     MutexLock lock(&mu_);
@@ -151,7 +150,7 @@ void Session::OnCancel() {
   Pump();
 }
 
-// --- What the process tells ---
+// --- From the process ---
 
 void Session::OnDrain() {
   const auto keep = shared_from_this();
@@ -175,7 +174,7 @@ void Session::OnAbort() {
   Pump();
 }
 
-// --- What calls tell ---
+// --- From calls ---
 
 void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
   const auto keep = shared_from_this();
@@ -188,7 +187,7 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
   }
   const int64_t size = SizeOf(*entry->result);
   std::unique_ptr<SessionCall> mine;
-  bool nobody;
+  bool ended;
   {
     MutexLock lock(&mu_);
     const auto found = calls_.find(entry->id);
@@ -196,8 +195,8 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
     calls_.erase(found);
     if (mine->acquires) --acquiring_;
     LetGoLocked(mine->batch);
-    nobody = state_ == State::kCancelled || state_ == State::kFinished;
-    if (!nobody) {
+    ended = state_ == State::kCancelled || state_ == State::kFinished;
+    if (!ended) {
       if (lease.has_value()) leases_.insert(*lease);
       if (open_ != nullptr && !open_->HasRoom(size)) {
         full_.push_back(std::move(open_));
@@ -207,11 +206,11 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
       PutLocked(std::move(out));
     }
   }
-  if (nobody && lease.has_value()) broker_->Reclaim({*lease}, MonotonicNow());
+  if (ended && lease.has_value()) broker_->Reclaim({*lease}, MonotonicNow());
   Pump();
 }
 
-// --- What to do next ---
+// --- Actions ---
 
 void Session::Pump() {
   while (true) {
@@ -227,7 +226,7 @@ void Session::Pump() {
       if (action == Action::kFinish) {
         state = std::exchange(state_, State::kFinished);
       } else {
-        ++handing_;
+        ++transport_calls_;
       }
     }
     switch (action) {
@@ -247,15 +246,15 @@ void Session::Pump() {
         break;
     }
     MutexLock lock(&mu_);
-    --handing_;
+    --transport_calls_;
   }
 }
 
 Session::Action Session::DecideLocked() {
   if (state_ == State::kFinished) return Action::kNone;
   if (state_ == State::kCancelled) {
-    if (rests_) EndTurnLocked();
-    const bool busy = writing_ || turn_ || handing_ > 0;
+    if (paused_) EndTurnLocked();
+    const bool busy = writing_ || turn_ || transport_calls_ > 0;
     return busy ? Action::kNone : Action::kFinish;
   }
   if (!writing_ && HasResultsLocked()) {
@@ -266,10 +265,10 @@ Session::Action Session::DecideLocked() {
     return Action::kWrite;
   }
   const bool nothing_runs = calls_.empty() && !writing_ && !HasResultsLocked();
-  // Room for more; or nothing is left whose end would make some.
+  // There is room; or nothing is left whose end would make room.
   const bool room = held_ < limits_.max_buffered_bytes || nothing_runs;
-  if (rests_ && room) {
-    rests_ = false;
+  if (paused_ && room) {
+    paused_ = false;
     return Action::kTurn;
   }
   if (nothing_runs && !turn_ && draining_ && leases_.empty() &&
@@ -277,7 +276,7 @@ Session::Action Session::DecideLocked() {
     state_ = State::kEnding;
   }
   if (state_ == State::kEnding || half_closed_) {
-    const bool over = nothing_runs && !turn_ && handing_ == 0;
+    const bool over = nothing_runs && !turn_ && transport_calls_ == 0;
     return over ? Action::kFinish : Action::kNone;
   }
   if (reading_ || turn_ || !room) return Action::kNone;
@@ -286,7 +285,7 @@ Session::Action Session::DecideLocked() {
   return Action::kRead;
 }
 
-// `before`: the state that has led to it.
+// `before`: the state that led to the end.
 void Session::DoFinish(State before) {
   std::vector<LeaseId> leases;
   std::deque<std::unique_ptr<Outgoing>> unread;
@@ -298,7 +297,7 @@ void Session::DoFinish(State before) {
   }
   broker_->Reclaim(leases, MonotonicNow());
   broker_->RemoveSession(this);
-  // Results that nobody will read keep the session, and it keeps them.
+  // Unsent results refer to the session, and it to them: break the circle.
   unread.clear();
   ErrorPtr error;
   if (before == State::kEnding) error = Draining();
@@ -309,12 +308,12 @@ void Session::DoFinish(State before) {
   transport_->Finish(std::move(error));
 }
 
-// --- What it holds ---
+// --- State ---
 
 std::vector<std::shared_ptr<Call>> Session::CallsLocked() const {
   std::vector<std::shared_ptr<Call>> calls;
   for (const auto& [id, entry] : calls_) {
-    // One that is about to start sees the state itself.
+    // A call that is about to start checks the state itself (StartCall).
     if (entry->call != nullptr) calls.push_back(entry->call);
   }
   return calls;
@@ -365,7 +364,7 @@ void Session::LetGoLocked(Batch* batch) {
 }
 
 void Session::EndTurnLocked() {
-  rests_ = turn_ = false;
+  paused_ = turn_ = false;
   LetGoLocked(std::exchange(batch_, nullptr));
 }
 

@@ -1,4 +1,4 @@
-// What a session does with each item of a message.
+// The items of a session's messages.
 #include <utility>
 
 #include "server/broker/session.h"
@@ -6,16 +6,16 @@
 namespace hotline::server {
 namespace {
 
-// In units of a turn.
+// Costs, in units of a turn.
 constexpr int kInline = 1;
 constexpr int kCall = 16;
 
-// About what results take on the wire.
+// About the sizes of results on the wire.
 constexpr int64_t kAcquiredBytes = 384;
 constexpr int64_t kSmallBytes = 96;
 constexpr int64_t kErrorBytes = 384;
 
-// How often leases that may have ended are looked at.
+// How often leases are searched for ended ones.
 constexpr Duration kSearchInterval = std::chrono::milliseconds(100);
 
 ErrorPtr OverLimit(std::string message) {
@@ -95,15 +95,15 @@ int Session::HandleAcquire(const v1::SessionItem& item, Outgoing* out) {
   }
   v1::SessionResult* result = out->Add(item.id(), kAcquiredBytes);
   LeaseId lease;
-  if (broker_->AcquireIdle(item.acquire(), *settings_, context_,
-                           result->mutable_acquire(), &lease)) {
-    bool nobody;
+  if (broker_->AcquireIdle(item.acquire(), context_, result->mutable_acquire(),
+                           &lease)) {
+    bool ended;
     {
       MutexLock lock(&mu_);
-      nobody = state_ == State::kCancelled;
-      if (!nobody) leases_.insert(lease);
+      ended = state_ == State::kCancelled;
+      if (!ended) leases_.insert(lease);
     }
-    if (nobody) broker_->Reclaim({lease}, context_.arrival);
+    if (ended) broker_->Reclaim({lease}, context_.arrival);
     return kInline;
   }
   out->TakeBackLast(kAcquiredBytes);
@@ -191,7 +191,7 @@ void Session::StartCall(SessionCall* entry, std::shared_ptr<Call> call) {
     entry->call = call;
     state = state_;
   }
-  // Whoever ended the session meanwhile did not see this one.
+  // If the session was ended meanwhile, this call was not among its calls.
   if (state == State::kCancelled) call->Cancel();
   if (state == State::kEnding) call->Abort();
   call->Start();
@@ -218,7 +218,7 @@ void Session::ForgetEndedLeases() {
     MutexLock lock(&mu_);
     leases.assign(leases_.begin(), leases_.end());
   }
-  // Without the lock: looking at a lease may end it, and serve who waits.
+  // Without the lock: checking a lease may expire it and so serve a waiter.
   std::erase_if(leases, [this](const LeaseId& lease) {
     return broker_->IsHeld(lease, context_.arrival);
   });

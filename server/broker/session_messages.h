@@ -1,4 +1,6 @@
-// The messages of a session while they are in our hands. Part of session.
+// A session's messages, from reading to writing. Part of session.h.
+//
+// Not thread-safe: Session guards them.
 #ifndef HOTLINE_SERVER_BROKER_SESSION_MESSAGES_H_
 #define HOTLINE_SERVER_BROKER_SESSION_MESSAGES_H_
 
@@ -15,7 +17,7 @@ namespace hotline::server {
 
 class Session;
 
-// An arena whose first block is part of it: what is small costs no allocation,
+// An arena whose first block is part of it: small messages cost no allocation,
 // and emptying it costs nothing.
 template <size_t kBytes>
 class BlockArena {
@@ -29,7 +31,7 @@ class BlockArena {
   google::protobuf::Arena arena_;
 };
 
-// One message as it was read. Items that are not answered at once keep it.
+// A message that was read. It lives until its turn and its calls are over.
 struct Batch {
   Batch() { Clear(); }
   void Clear() {
@@ -43,12 +45,12 @@ struct Batch {
 
   BlockArena<16 << 10> arena;
   v1::SessionRequest* request = nullptr;
-  int holders = 0;    // The turn that works on it, and items in flight.
-  int64_t bytes = 0;  // About; known when an item keeps it.
-  bool counted = false;
+  int holders = 0;       // The turn, and items in flight.
+  int64_t bytes = 0;     // Approximate; known once a call holds it.
+  bool counted = false;  // Against the session's limit.
 };
 
-// An item in flight, with its result as it becomes.
+// An item in flight, with its result.
 class SessionCall final : public Completion {
  public:
   SessionCall(std::shared_ptr<Session> session, uint64_t id, Batch* batch)
@@ -72,10 +74,9 @@ class SessionCall final : public Completion {
   BlockArena<2 << 10> arena;
 };
 
-// One message to be written: results are added until it is full.
+// A message to be written. Results are added until it is full.
 struct Outgoing {
-  // Callers accept 4 MiB unless they say otherwise, and one result has 3 MiB
-  // of body at most.
+  // Callers accept 4 MiB by default, and one result has at most 3 MiB of body.
   static constexpr int64_t kFull = 512 << 10;
 
   Outgoing() { Clear(); }
@@ -100,7 +101,7 @@ struct Outgoing {
     message->mutable_results()->RemoveLast();
     bytes -= size;
   }
-  // The result of a call, which is kept for as long.
+  // Adds the result of a call, and keeps the call with it.
   void Add(std::unique_ptr<SessionCall> call, int64_t size) {
     message->mutable_results()->UnsafeArenaAddAllocated(call->result);
     calls.push_back(std::move(call));
@@ -110,8 +111,8 @@ struct Outgoing {
   BlockArena<16 << 10> arena;
   v1::SessionResponse* message = nullptr;
   std::vector<std::unique_ptr<SessionCall>> calls;
-  int64_t bytes = 0;    // About.
-  int64_t counted = 0;  // Of them, against the session's limit.
+  int64_t bytes = 0;    // Approximate.
+  int64_t counted = 0;  // Of those, counted against the session's limit.
 };
 
 }  // namespace hotline::server

@@ -22,7 +22,7 @@ struct Executes {
   uint64_t failed = 0;
 };
 
-Executes Count(const ExecuteMetrics::Row& row) {
+Executes Count(const CallMetrics::Row& row) {
   Executes out;
   out.all =
       std::accumulate(row.results.begin(), row.results.end(), uint64_t{0});
@@ -156,13 +156,13 @@ void FillLeaseRow(const pool::LeaseRow& row, v1::LeaseStats* out) {
   out->set_session(row.holder.session);
 }
 
-// The rows of one page: positions in the list they were taken from.
+// The rows of one page: positions in the list of all rows.
 struct Page {
   std::vector<size_t> rows;
   std::string next_token;
 };
 
-// Tokens name the view, so that one of another view is noticed.
+// Tokens name the view, so that a token of another view is detected.
 std::string TokenFor(v1::StatsView view, const std::string& key) {
   return absl::StrCat(static_cast<int>(view), ".", absl::BytesToHexString(key));
 }
@@ -243,12 +243,10 @@ void FillTotals(const pool::Snapshot& snapshot, const std::string& target,
 
 ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
                    const pool::Snapshot& snapshot,
-                   const std::vector<ExecuteMetrics::Row>& rows,
+                   const std::vector<CallMetrics::Row>& rows,
                    v1::StatsResponse* response) {
   ExecutesByTarget executes;
-  for (const ExecuteMetrics::Row& row : rows) {
-    executes[row.target] = Count(row);
-  }
+  for (const auto& row : rows) executes[row.target] = Count(row);
   FillTotals(snapshot, target, executes, response->mutable_totals());
   switch (request.view()) {
     case v1::STATS_VIEW_SUMMARY:
@@ -264,7 +262,7 @@ ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
     case v1::STATS_VIEW_LEASES:
       return FillPage(
           request, snapshot.leases,
-          // Leases that one message asked for have begun at one time.
+          // Leases acquired by one message have the same start.
           [](const auto& row) {
             return absl::StrFormat(
                 "%016x%016x", row.granted.time_since_epoch().count(), row.id);

@@ -1,4 +1,11 @@
-// From snapshots to the answer of Stats.
+// Builds the response of Stats from snapshots. Pure.
+//
+// Pages are cut by key (the target's name, the connection's id, the lease's
+// start and id), not by position, so rows that appear or vanish between two
+// pages do not shift the others.
+//
+// Invariant: no two rows have the same key, and a row's key never changes. So a
+// row that lives through the whole listing is listed exactly once.
 #ifndef HOTLINE_SERVER_BROKER_STATS_VIEW_H_
 #define HOTLINE_SERVER_BROKER_STATS_VIEW_H_
 
@@ -13,16 +20,12 @@
 
 namespace hotline::server {
 
-// Fills the view and the page asked for. `target` is canonical, or empty for
-// all. The request has been validated but for its page token.
-//
-// Pages are cut by key (the target's name, the connection's id, the lease's
-// start and id), not by position: rows that come or go between two pages move
-// no others. No two rows have the same key, and none changes while its row
-// lives: so what lives through the whole listing is listed once.
+// Fills the requested view and page. `target` is canonical, or empty for all.
+// Errors: INVALID_ARGUMENT for a bad page token; the rest of the request must
+// have been validated.
 ErrorPtr FillStats(const v1::StatsRequest& request, const std::string& target,
                    const pool::Snapshot& snapshot,
-                   const std::vector<ExecuteMetrics::Row>& executes,
+                   const std::vector<CallMetrics::Row>& executes,
                    v1::StatsResponse* response);
 
 // Eight hexadecimal digits.

@@ -7,33 +7,31 @@
 namespace hotline::server {
 namespace {
 
-// Of the request, given to the upstream at once.
+// Of the request, given to the upstream in one call.
 constexpr size_t kMostSlice = 256 << 10;
-// Of the answer, before AnswerMemory was asked for more; see Request::room.
+// Of the answer, before AnswerMemory is asked for more; see Request::room.
 constexpr int64_t kLeastBuffered = 64 << 10;
 // Of the request, kept for another attempt.
 constexpr size_t kMostHeld = 256 << 10;
 
 }  // namespace
 
-StreamCall::StreamCall(Broker* broker, v1::ExecuteStreamResponse* last,
+StreamCall::StreamCall(BrokerParts* parts, v1::ExecuteStreamResponse* last,
                        CallContext context, StreamPeer* peer)
-    : RequestCall(broker, std::move(context), static_cast<Completion*>(this)),
+    : PooledCall(parts, RpcMethod::kExecuteStream, /*request_bytes=*/0,
+                 std::move(context), static_cast<Completion*>(this)),
       peer_(peer),
-      last_(last) {}
+      last_(last),
+      exchange_(this, parts) {}
 
 ErrorPtr StreamCall::Prepare(Instant) {
-  if (ErrorPtr error = BeginAsking()) return error;
-  {
-    MutexLock lock(&stream_mu_);
-    expires_ = deadline_;
-  }
-  ExpireAt(deadline_);
+  if (ErrorPtr error = BeginRunning()) return error;
+  ArmTimer();
   Act();
   return nullptr;
 }
 
-// One step after the other.
+// Steps.
 
 void StreamCall::Act() {
   const std::shared_ptr<Call> keep = shared_from_this();
@@ -41,7 +39,7 @@ void StreamCall::Act() {
     Step step;
     {
       MutexLock lock(&stream_mu_);
-      if (first && acting_) return;  // Whoever acts sees what has changed.
+      if (first && acting_) return;  // The acting thread sees the change.
       step = NextLocked();
       acting_ = step != Step::kNone;
     }
@@ -90,28 +88,34 @@ void StreamCall::Take(Step step) {
       return Finish();
     case Step::kBegin:
       return BeginRequest();
-    case Step::kConfirm: {
-      {
-        MutexLock lock(&stream_mu_);
-        writing_ = true;
-        writing_bytes_ = 0;
-      }
-      return peer_->Confirm();
-    }
+    case Step::kConfirm:
+      return ConfirmEnd();
     case Step::kWrite:
       return WriteNext();
     case Step::kConsume:
       return ConsumeNext();
     case Step::kSend:
       return SendNext();
-    case Step::kRead: {
-      {
-        MutexLock lock(&stream_mu_);
-        reading_ = true;
-      }
-      return peer_->Read();
-    }
+    case Step::kRead:
+      return ReadNext();
   }
+}
+
+void StreamCall::ConfirmEnd() {
+  {
+    MutexLock lock(&stream_mu_);
+    writing_ = true;
+    writing_bytes_ = 0;
+  }
+  peer_->Confirm();
+}
+
+void StreamCall::ReadNext() {
+  {
+    MutexLock lock(&stream_mu_);
+    reading_ = true;
+  }
+  peer_->Read();
 }
 
 void StreamCall::TellPeer() {
@@ -130,7 +134,7 @@ void StreamCall::BeginRequest() {
     if (stage_ != Stage::kAsking) return;
     stage_ = Stage::kAttempting;
   }
-  if (ErrorPtr error = Begin(head_.lease_id(), MonotonicNow())) {
+  if (ErrorPtr error = exchange_.Begin(head_.lease_id(), MonotonicNow())) {
     Complete(std::move(error));
   }
 }
@@ -161,7 +165,7 @@ void StreamCall::ConsumeNext() {
     bytes = std::exchange(consumed_, 0);
     handle = handle_;
   }
-  broker_->upstream_->Consume(handle, call(), bytes);
+  parts_->upstream->Consume(handle, call(), bytes);
 }
 
 void StreamCall::SendNext() {
@@ -187,7 +191,7 @@ void StreamCall::SendNext() {
     handle = handle_;
     id = call();
   }
-  const size_t held = broker_->upstream_->SendBody(handle, id, data, end);
+  const size_t held = parts_->upstream->SendBody(handle, id, data, end);
   MutexLock lock(&stream_mu_);
   if (!replayable_) std::string().swap(held_);
   if (piece_used_ == piece_.size()) {
@@ -210,62 +214,58 @@ void StreamCall::Finish() {
   if (!Claim(Stage::kAnswering)) return;
   v1::ExecuteStreamResponseEnd* const end = last_->mutable_end();
   MoveHeaders(&trailers_, end->mutable_trailers());
-  FillReceipt(result_, MonotonicNow(), end->mutable_receipt());
+  exchange_.FillReceipt(MonotonicNow(), end->mutable_receipt());
   Complete(nullptr);
 }
 
-void StreamCall::Run(Instant now) {
+void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
   const std::shared_ptr<Call> keep = shared_from_this();
-  const pool::Handle handle = slot_.handle;
-  const uint64_t attempt = BeginAttempt();
-  bool end;
-  bool refused;
-  {
-    MutexLock lock(&stream_mu_);
-    refused = fault_.has_value();
-    attempt_ = refused ? 0 : attempt;
-    handle_ = handle;
-    replay_ = !held_.empty();
-    end = request_ended_ && !replay_ && piece_used_ == piece_.size();
-    sent_end_ = end;
-    sendable_ = true;
+  const pool::Handle handle = slot.handle();
+  if (ErrorPtr error = exchange_.Take(std::move(slot), now)) {
+    return Complete(std::move(error));
   }
-  if (refused) {
-    EndAttempt();
-    GiveBack(now);
-    return Complete(EndedError());  // See Judge.
+  Attempt& attempt = exchange_.attempt();
+  const uint64_t number = attempt.number();
+  const std::optional<bool> end = BeginSending(number, handle);
+  if (!end.has_value()) {
+    exchange_.GiveBack(now);
+    return Complete(EndedError());  // OnComplete replaces it by the fault.
   }
-  answer_.Offer(kLeastBuffered);
-  HeaderViews headers;
-  upstream::Request request = RequestOf(head_, &headers);
+  exchange_.answer().Offer(kLeastBuffered);
+  Exchange::HeaderViews headers;
+  upstream::Request request = exchange_.RequestOf(head_, &headers);
+  request.room = this;
   const std::string length = absl::StrCat(head_.content_length());
   if (head_.has_content_length()) {
     headers.push_back({"content-length", length});
     request.headers = headers;
   }
-  const upstream::CallId id =
-      broker_->upstream_->OpenStream(handle, request, end, this, now);
+  attempt.Open(request, *end, this, now);
   {
     MutexLock lock(&stream_mu_);
-    // The next one may run by now.
-    if (attempt_ == attempt) running_ = true;
+    // The next attempt may have begun.
+    if (attempt_ == number) running_ = true;
   }
-  NameAttempt(attempt, id);
-  // What came while it had no name, and would have ended it.
-  bool late;
-  {
-    MutexLock lock(&stream_mu_);
-    late = fault_.has_value();
-  }
-  if (late) CancelAttempt();
   Act();
 }
 
-bool StreamCall::Grow(upstream::CallId, size_t, size_t want) {
-  return answer_.TryGrow(static_cast<int64_t>(want));
+std::optional<bool> StreamCall::BeginSending(uint64_t number,
+                                             pool::Handle handle) {
+  MutexLock lock(&stream_mu_);
+  if (fault_.has_value()) return std::nullopt;
+  attempt_ = number;
+  handle_ = handle;
+  replay_ = !held_.empty();
+  sendable_ = true;
+  sent_end_ = request_ended_ && !replay_ && piece_used_ == piece_.size();
+  return sent_end_;
 }
 
-// How it ends.
+bool StreamCall::Grow(upstream::CallId, size_t, size_t want) {
+  return exchange_.answer().TryGrow(static_cast<int64_t>(want));
+}
+
+// The end.
 
 bool StreamCall::Claim(Stage stage) {
   MutexLock lock(&stream_mu_);
@@ -274,44 +274,58 @@ bool StreamCall::Claim(Stage stage) {
   return true;
 }
 
-void StreamCall::EndRunning() {
+void StreamCall::OnEnded() {
   if (Claim(Stage::kAsking)) return Complete(EndedError());
   if (Claim(Stage::kAnswering)) return Complete(AnswerLost());
-  CancelAttempt();
+  exchange_.attempt().Cancel();
 }
 
 void StreamCall::OnComplete(ErrorPtr error) {
+  if (error != nullptr) {
+    std::optional<InputError> fault;
+    {
+      MutexLock lock(&stream_mu_);
+      fault = fault_;
+    }
+    error = fault.has_value() ? FromInput(*fault)
+                              : exchange_.Judge(std::move(error));
+  }
+  exchange_.Record(error);
+  upstream::Upstream::Timer timer;
   {
     MutexLock lock(&stream_mu_);
     completed_ = true;
     error_ = std::move(error);
+    std::swap(timer_, timer);
   }
+  parts_->upstream->CancelTimer(timer);
   Act();
-}
-
-ErrorPtr StreamCall::Judge(ErrorPtr error) {
-  {
-    MutexLock lock(&stream_mu_);
-    if (fault_.has_value()) return FromInput(*fault_);
-  }
-  return RequestCall::Judge(std::move(error));
 }
 
 ErrorPtr StreamCall::AnswerLost() const {
   if (ended() == Ended::kCancelled) return EndedError();
   ErrorPtr error = MakeError(
       absl::StatusCode::kAborted, "UPSTREAM_RESET",
-      absl::StrCat(key_.target,
+      absl::StrCat(terms_.key.target,
                    ": this process ends before the answer has been taken"));
   error->metadata.emplace_back("verdict",
                                ToString(upstream::Verdict::kResponseStarted));
   return error;
 }
 
-void StreamCall::ExpireAt(Instant when) {
-  SetTimer(broker_->upstream_->RunAt(when, [this, weak = weak_from_this()] {
-    if (const auto keep = weak.lock()) Expire();
-  }));
+void StreamCall::ArmTimer() {
+  const Instant when = terms_.deadline;
+  upstream::Upstream::Timer timer =
+      parts_->upstream->RunAt(when, [this, weak = weak_from_this()] {
+        if (const auto keep = weak.lock()) Expire();
+      });
+  {
+    MutexLock lock(&stream_mu_);
+    expires_ = when;
+    if (!completed_) std::swap(timer_, timer);
+  }
+  // The one before; or this one, if the call is over.
+  parts_->upstream->CancelTimer(timer);
 }
 
 void StreamCall::Expire() {
@@ -320,11 +334,11 @@ void StreamCall::Expire() {
     if (MonotonicNow() < expires_) return;
   }
   if (!Claim(Stage::kAsking) && !Claim(Stage::kAnswering)) return;
-  Complete(
-      MakeError(absl::StatusCode::kDeadlineExceeded, "CALLER_TIMEOUT",
-                absl::StrCat("the caller did not send its request, or did "
-                             "not take the whole answer, in ",
-                             ToSeconds(deadline_ - context_.arrival), " s")));
+  Complete(MakeError(
+      absl::StatusCode::kDeadlineExceeded, "CALLER_TIMEOUT",
+      absl::StrCat("the caller did not send its request, or did "
+                   "not take the whole answer, in ",
+                   ToSeconds(terms_.deadline - terms_.context.arrival), " s")));
 }
 
 }  // namespace hotline::server

@@ -1,5 +1,16 @@
 // ExecuteStream, as a call: a request and its answer in pieces, at the pace of
 // the slowest end.
+//
+// Events (a message, a piece of the answer, room to send) only change the
+// state, under stream_mu_, and then call Act. Act carries out what follows from
+// the state, step by step, without the lock and on one thread at a time. So the
+// peer and the upstream are called in order, and the peer learns the end when
+// no other thread can be calling it.
+//
+// Memory. One message of the caller is held at a time; the next one is read
+// when the upstream has taken it (Upstream::SendBody holds some of it). The
+// part of the answer that was not written to the caller counts as not consumed
+// (Upstream::Consume): at most 64 KiB, or 1 MiB if AnswerMemory has that much.
 #ifndef HOTLINE_SERVER_BROKER_STREAM_H_
 #define HOTLINE_SERVER_BROKER_STREAM_H_
 
@@ -9,27 +20,21 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "server/broker/request.h"
+#include "server/broker/exchange.h"
+#include "server/broker/pooled_call.h"
 
 namespace hotline::server {
 
-// What happens (messages, pieces, room to send) only changes the state, under
-// stream_mu_, and then calls Act. Act carries out what follows from the state,
-// one step after the other, without the lock, on one thread at a time: so the
-// peer and the upstream are asked in order, and the peer is told of the end
-// when nobody can ask it anything any more.
-//
-// Memory. One message of the caller's is taken at a time, and the next only
-// when it is with the upstream, which holds some of it (Upstream::SendBody). Of
-// the answer, what was not written to the caller counts as not consumed
-// (Upstream::Consume): 64 KiB at most, 1 MiB where AnswerMemory has that much.
-class StreamCall final : public RequestCall,
+class StreamCall final : public PooledCall,
                          public StreamedCall,
+                         private Completion,
                          private upstream::StreamHandler,
-                         private Completion {
+                         private upstream::AnswerRoom {
  public:
-  StreamCall(Broker* broker, v1::ExecuteStreamResponse* last,
+  // See Broker::NewExecuteStream.
+  StreamCall(BrokerParts* parts, v1::ExecuteStreamResponse* last,
              CallContext context, StreamPeer* peer);
 
   void OnRead(v1::ExecuteStreamRequest* message) override;
@@ -38,12 +43,12 @@ class StreamCall final : public RequestCall,
   std::shared_ptr<Call> AsCall() override { return shared_from_this(); }
 
  private:
-  // Who ends the call. All but kAttempting are left by Claim or MoveTo only, so
-  // that one party alone completes it.
+  // Who may end the call. Stages other than kAttempting are left by Claim or
+  // BeginRequest only, so exactly one party completes it.
   enum class Stage : uint8_t {
-    kAsking,      // The caller has not begun its body. Nothing is borrowed.
-    kAttempting,  // In line, running, or backing off: as any RequestCall.
-    kAnswering,   // The upstream is done, the caller has not got it all.
+    kAsking,      // The caller has not begun its body. No slot is held.
+    kAttempting,  // In line, running, or backing off, as any other call.
+    kAnswering,   // The upstream is done, the caller does not have it all.
     kOver,
   };
 
@@ -59,14 +64,18 @@ class StreamCall final : public RequestCall,
     kRead,
   };
 
-  RpcMethod rpc() const override { return RpcMethod::kExecuteStream; }
+  // Call, PooledCall:
+  void OnLeaseGone(const LeaseId& lease) override {
+    exchange_.attempt().CancelOn(lease);
+  }
   ErrorPtr Prepare(Instant now) override;
-  void Run(Instant now) override;
-  bool CanRepeat() override;
-  void EndRunning() override;
-  ErrorPtr Judge(ErrorPtr error) override;
+  void OnSlot(pool::SlotLease slot, Instant now) override;
+  void OnEnded() override;
 
-  // upstream::AnswerRoom, which never waits: with less, less is buffered.
+  // Completion of the PooledCall; the peer learns it from Act.
+  void OnComplete(ErrorPtr error) override;
+
+  // upstream::AnswerRoom. Never waits: without room, less is buffered.
   bool Grow(upstream::CallId call, size_t have, size_t want) override;
 
   // upstream::StreamHandler:
@@ -76,9 +85,6 @@ class StreamCall final : public RequestCall,
   void OnSendable() override;
   void OnDone(upstream::CallResult result) override;
 
-  // Completion: what RequestCall completes with; the peer hears it from Act.
-  void OnComplete(ErrorPtr error) override;
-
   void Act();
   Step NextLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
   bool HasToSendLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
@@ -86,12 +92,17 @@ class StreamCall final : public RequestCall,
   void Take(Step step) ABSL_LOCKS_EXCLUDED(stream_mu_);
   void TellPeer();
   void BeginRequest();
+  void ConfirmEnd();
   void WriteNext();
   void SendNext();
   void ConsumeNext();
+  void ReadNext();
   void Finish();
 
-  // From `stage` to kOver; false: it is in another one.
+  // Prepares to send on attempt `number`. Returns whether the body is at its
+  // end; nothing if the call must not run any more.
+  std::optional<bool> BeginSending(uint64_t number, pool::Handle handle);
+  // Leaves `stage` for kOver; false: the call is in another stage.
   bool Claim(Stage stage);
   std::optional<InputError> TakeMessageLocked(v1::ExecuteStreamRequest* message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
@@ -99,24 +110,27 @@ class StreamCall final : public RequestCall,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
   std::optional<InputError> TakePieceLocked(std::string piece)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
-  // The caller breaks the rules: the call ends.
+  // Ends the call because the caller broke the contract.
   void Refuse(const InputError& fault);
-  // Keeps what is about to be sent for another attempt, if there is room.
+  // Keeps data that is about to be sent for another attempt, if there is room.
   void HoldLocked(std::string_view data)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
-  void ExpireAt(Instant when);
+  // Calls Expire when the deadline as of now has passed.
+  void ArmTimer();
   void Expire();
   ErrorPtr AnswerLost() const;
 
   StreamPeer* const peer_;
   v1::ExecuteStreamResponse* const last_;
+  Exchange exchange_;
 
   Mutex stream_mu_;
   Stage stage_ ABSL_GUARDED_BY(stream_mu_) = Stage::kAsking;
   bool acting_ ABSL_GUARDED_BY(stream_mu_) = false;
   Instant expires_ ABSL_GUARDED_BY(stream_mu_) = kNever;
+  upstream::Upstream::Timer timer_ ABSL_GUARDED_BY(stream_mu_);
   std::optional<InputError> fault_ ABSL_GUARDED_BY(stream_mu_);
-  // The end: known, and told.
+  // The end: known, and told to the peer.
   bool completed_ ABSL_GUARDED_BY(stream_mu_) = false;
   bool told_ ABSL_GUARDED_BY(stream_mu_) = false;
   ErrorPtr error_ ABSL_GUARDED_BY(stream_mu_);
@@ -130,16 +144,17 @@ class StreamCall final : public RequestCall,
   bool confirmed_ ABSL_GUARDED_BY(stream_mu_) = false;  // The end.
   bool request_ended_ ABSL_GUARDED_BY(stream_mu_) = false;
   uint64_t length_left_ ABSL_GUARDED_BY(stream_mu_) = 0;  // If it is known.
-  // Changed by the acting thread, and by OnRead while it waits for that.
+  // Changed by the acting thread, and by OnRead while that waits for it.
   std::string piece_;
   size_t piece_used_ ABSL_GUARDED_BY(stream_mu_) = 0;  // Sent, of piece_.
-  // What was sent before that, if that is still all; by the acting thread.
+  // Everything that was sent before piece_, while replayable_; changed by the
+  // acting thread.
   std::string held_;
   bool replayable_ ABSL_GUARDED_BY(stream_mu_) = true;
 
   // The request, to the upstream.
-  uint64_t attempt_ ABSL_GUARDED_BY(stream_mu_) = 0;  // 0: none.
-  bool running_ ABSL_GUARDED_BY(stream_mu_) = false;  // It has a name, too.
+  uint64_t attempt_ ABSL_GUARDED_BY(stream_mu_) = 0;  // Its number; 0: none.
+  bool running_ ABSL_GUARDED_BY(stream_mu_) = false;  // It was opened, too.
   pool::Handle handle_ ABSL_GUARDED_BY(stream_mu_) = 0;
   bool replay_ ABSL_GUARDED_BY(stream_mu_) = false;  // held_ is to be sent.
   bool sendable_ ABSL_GUARDED_BY(stream_mu_) = false;
@@ -153,10 +168,10 @@ class StreamCall final : public RequestCall,
   // A message, or a question for the end, is on its way to the caller.
   bool writing_ ABSL_GUARDED_BY(stream_mu_) = false;
   size_t writing_bytes_ ABSL_GUARDED_BY(stream_mu_) = 0;
-  size_t consumed_ ABSL_GUARDED_BY(stream_mu_) = 0;  // Not said yet.
-  // Of the upstream's loop, and then of whoever finishes.
+  // Written, but not yet reported to the upstream.
+  size_t consumed_ ABSL_GUARDED_BY(stream_mu_) = 0;
+  // Written by the upstream's loop, then read by Finish.
   std::vector<upstream::Header> trailers_;
-  upstream::CallResult result_;
 };
 
 }  // namespace hotline::server

@@ -1,7 +1,8 @@
-// What happens to a streamed call: it changes the state, and Act does the rest.
+// The events of a streamed call: each changes the state, then calls Act.
 #include <utility>
 
 #include "server/broker/stream.h"
+#include "server/broker/validate.h"
 
 namespace hotline::server {
 namespace {
@@ -19,9 +20,11 @@ InputError BadMessage(const char* field, const char* message) {
 
 void StreamCall::OnRead(v1::ExecuteStreamRequest* message) {
   std::optional<InputError> fault;
+  bool has_timeout = false;
   {
     MutexLock lock(&stream_mu_);
     reading_ = false;
+    const bool had_head = has_head_;
     if (message != nullptr) {
       fault = TakeMessageLocked(message);
     } else if (has_head_) {
@@ -29,7 +32,9 @@ void StreamCall::OnRead(v1::ExecuteStreamRequest* message) {
     } else {
       fault = BadMessage("head", "the caller ended without a request");
     }
+    has_timeout = has_head_ && !had_head && head_.has_timeout();
   }
+  if (has_timeout) ArmTimer();
   if (fault.has_value()) Refuse(*fault);
   Act();
 }
@@ -50,15 +55,14 @@ std::optional<InputError> StreamCall::TakeMessageLocked(
 std::optional<InputError> StreamCall::TakeHeadLocked(
     v1::ExecuteStreamHead* head) {
   if (has_head_) return BadMessage("head", "only the first message is one");
-  if (auto bad = ValidateExecuteStream(*head, &url_)) return bad;
-  if (auto bad = ValidateTlsProfile(head->options(), settings_->tls_profiles)) {
+  if (auto bad = ValidateExecuteStream(*head, exchange_.url())) return bad;
+  if (auto bad =
+          ValidateTlsProfile(head->options(), terms_.settings.tls_profiles)) {
     return bad;
   }
   head_ = std::move(*head);
   has_head_ = true;
-  TakeTerms(head_, context_.arrival);
-  if (head_.has_timeout()) ExpireAt(deadline_);
-  expires_ = deadline_;
+  exchange_.TakeTerms(head_, terms_.context.arrival);
   length_left_ = static_cast<uint64_t>(head_.content_length());
   request_ended_ = head_.has_content_length() && length_left_ == 0;
   return std::nullopt;
@@ -80,7 +84,7 @@ std::optional<InputError> StreamCall::TakePieceLocked(std::string piece) {
 }
 
 void StreamCall::OnWritten() {
-  answer_.Took(MonotonicNow());
+  exchange_.answer().Took(MonotonicNow());
   {
     MutexLock lock(&stream_mu_);
     writing_ = false;
@@ -111,18 +115,13 @@ void StreamCall::Refuse(const InputError& fault) {
     if (stage_ != Stage::kAttempting || fault_.has_value()) return;
     fault_ = fault;
   }
-  CancelAttempt();
+  exchange_.attempt().Cancel();
 }
 
 // The upstream's side.
 
-bool StreamCall::CanRepeat() {
-  MutexLock lock(&stream_mu_);
-  return replayable_ && !answered_ && !fault_.has_value();
-}
-
 void StreamCall::OnHead(int status, std::vector<upstream::Header> headers) {
-  NoteAnswer(status, headers, MonotonicNow());
+  exchange_.NoteAnswer(status, headers, MonotonicNow());
   v1::ExecuteStreamResponseHead head;
   head.set_status(status);
   MoveHeaders(&headers, head.mutable_headers());
@@ -163,23 +162,23 @@ void StreamCall::OnSendable() {
 void StreamCall::OnDone(upstream::CallResult result) {
   const std::shared_ptr<Call> keep = shared_from_this();
   const Instant now = MonotonicNow();
-  EndAttempt();
+  const bool failed = result.error != upstream::CallError::kNone;
+  bool may_repeat;
   {
     MutexLock lock(&stream_mu_);
     attempt_ = 0;
     running_ = false;
+    may_repeat = replayable_ && !answered_ && !fault_.has_value();
   }
-  if (result.error != upstream::CallError::kNone) {
-    return Fail(std::move(result), now);
-  }
-  FillReceiptConnection(now, last_->mutable_end()->mutable_receipt());
-  GiveBack(now);
-  result_ = std::move(result);
+  exchange_.attempt().End(std::move(result));
+  if (failed) return exchange_.Fail(may_repeat, now);
+  exchange_.FillReceiptConnection(now, last_->mutable_end()->mutable_receipt());
+  exchange_.GiveBack(now);
   {
     MutexLock lock(&stream_mu_);
     stage_ = Stage::kAnswering;
   }
-  // Whoever ended the call before that found nothing to end.
+  // Cancel and Abort before this moment found no call to end.
   if (ended() != Ended::kNo && Claim(Stage::kAnswering)) {
     return Complete(AnswerLost());
   }

@@ -27,7 +27,7 @@ InputError BadOption(std::string field, std::string message) {
   return {"BAD_OPTION", std::move(field), std::move(message)};
 }
 
-// As protobuf defines it: within about 10 000 years, one sign.
+// By protobuf's definition: within about 10 000 years, one sign.
 bool IsValid(const Duration& length) {
   constexpr int64_t kMostSeconds = 315'576'000'000;
   constexpr int32_t kMostNanos = 999'999'999;
@@ -61,7 +61,7 @@ bool IsPoolGroup(std::string_view text) {
   return text.size() <= kMaxPoolGroupBytes;
 }
 
-// A protocol's name as ALPN has them, and nothing that needs quoting.
+// A protocol's name as in ALPN, without characters that need quoting.
 bool IsProtocolName(std::string_view text) {
   for (char c : text) {
     if (c <= ' ' || c >= 0x7f) return false;
@@ -179,7 +179,7 @@ std::optional<InputError> CheckHeaders(
   return std::nullopt;
 }
 
-// Of ExecuteRequest, and of its streamed counterpart.
+// `Head` is ExecuteRequest or ExecuteStreamHead.
 template <typename Head>
 std::optional<InputError> CheckExecuteOptions(const Head& request,
                                               const ParsedTarget& target) {

@@ -1,73 +1,126 @@
 #include "server/config/front.h"
 
+#include <sys/un.h>
+
+#include <cstring>
+#include <set>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/socket_address.h"
 #include "server/broker/proto_time.h"
-#include "server/config/rules.h"
 
 namespace hotline::server {
 namespace {
 
-std::vector<std::string> ToVector(
-    const google::protobuf::RepeatedPtrField<std::string>& in) {
-  return {in.begin(), in.end()};
+// What is wrong with a gRPC listener's address, "" if nothing is. `reachable`:
+// whether other machines can connect to it.
+std::string CheckGrpcListener(const std::string& text, bool* reachable) {
+  *reachable = false;
+  if (text.starts_with("unix:")) {
+    if (!text.starts_with("unix:///") || text.size() < 9) {
+      return "a Unix socket is written unix:///path";
+    }
+    const size_t length = text.size() - std::strlen("unix://");
+    constexpr size_t kMost = sizeof(sockaddr_un::sun_path) - 1;
+    if (length > kMost) {
+      return absl::StrCat("the socket's path has ", length,
+                          " bytes, more than the system's ", kMost);
+    }
+    return "";
+  }
+  const auto address = ParseSocketAddress(text);
+  if (!address) {
+    return "must be a numeric address and a port such as 127.0.0.1:50051 or "
+           "[::1]:50051, or unix:///path";
+  }
+  *reachable = !address->loopback;
+  return "";
 }
 
-void CheckWords(const ConfigReport& report, const std::string& path,
-                const std::vector<std::string>& words,
-                std::string (*check)(const std::string&)) {
-  for (size_t i = 0; i < words.size(); ++i) {
-    const std::string wrong = check(words[i]);
-    if (!wrong.empty()) report.Fault(absl::StrCat(path, "[", i, "]"), wrong);
+// Fills the addresses; returns whether other machines can connect to any.
+bool ResolveAddresses(v1::Listen* listen, const ConfigReport& report,
+                      std::vector<std::string>* out) {
+  if (listen->grpc_size() == 0) {
+    if (report.Given("listen.grpc")) {
+      report.Fault("listen.grpc", "must name at least one address");
+    }
+    listen->add_grpc("127.0.0.1:50051");
+  }
+  *out = ToVector(listen->grpc());
+  std::set<std::string> seen;
+  bool any_reachable = false;
+  for (size_t i = 0; i < out->size(); ++i) {
+    const std::string& text = (*out)[i];
+    const std::string path = absl::StrCat("listen.grpc[", i, "]");
+    bool reachable = false;
+    const std::string wrong = CheckGrpcListener(text, &reachable);
+    if (!wrong.empty()) {
+      report.Fault(path, wrong);
+    } else if (reachable && !listen->insecure() && !listen->has_tls()) {
+      report.Fault(path, absl::StrCat(text,
+                                      " can be reached from the network, "
+                                      "without TLS and without identity: use "
+                                      "listen.tls, loopback or a Unix socket, "
+                                      "or allow it with listen.insecure: "
+                                      "true"));
+    } else if (!text.ends_with(":0") && !seen.insert(text).second) {
+      report.Fault(path, "given twice");
+    }
+    any_reachable = any_reachable || reachable;
+  }
+  if (!listen->has_http()) listen->set_http("127.0.0.1:9464");
+  if (listen->http().empty()) return any_reachable;
+  if (!ParseSocketAddress(listen->http())) {
+    report.Fault("listen.http",
+                 "must be a numeric address and a port such as "
+                 "127.0.0.1:9464, or empty");
+  } else if (seen.contains(listen->http())) {
+    report.Fault("listen.http", "is a gRPC listener's address");
+  }
+  return any_reachable;
+}
+
+void ResolveTls(const v1::Listen& in, bool any_reachable,
+                const ConfigReport& report, TlsFiles* out) {
+  if (!in.has_tls()) return;
+  *out = {in.tls().cert_file(), in.tls().key_file(), in.tls().client_ca_file()};
+  const std::pair<const char*, const std::string&> files[] = {
+      {"cert_file", out->cert_file},
+      {"key_file", out->key_file},
+      {"client_ca_file", out->client_ca_file}};
+  for (const auto& [key, file] : files) {
+    if (!file.empty()) continue;
+    report.Fault(absl::StrCat("listen.tls.", key), "is required");
+  }
+  if (in.insecure()) {
+    report.Fault("listen.insecure", "has no meaning together with listen.tls");
+  }
+  if (!any_reachable) {
+    report.Warn("listen.tls",
+                "is not used: every listener is loopback or a Unix socket, "
+                "which are served without TLS");
   }
 }
 
 }  // namespace
 
-void ConfigReport::Fault(const std::string& path,
-                         const std::string& text) const {
-  faults->Add(LineOf(lines, path), path, text);
-}
-
-void ConfigReport::Warn(const std::string& path,
-                        const std::string& text) const {
-  warnings->Add(LineOf(lines, path), path, text);
-}
-
-void ResolveFrontDoor(const v1::Listen& in, bool any_reachable,
-                      const ConfigReport& report, ListenSettings* settings) {
-  ListenSettings& out = *settings;
-  out.allowed_uids.assign(in.allowed_uids().begin(), in.allowed_uids().end());
-  out.allowed_gids.assign(in.allowed_gids().begin(), in.allowed_gids().end());
-  out.max_connections = in.max_connections();
-  out.max_connections_per_peer = in.max_connections_per_peer();
-  out.handshake_timeout = FromProto(in.handshake_timeout());
-  out.max_resets_per_second = in.max_resets_per_second();
-  if (!in.has_tls()) return;
-  const std::pair<const char*, const std::string&> files[] = {
-      {"cert_file", in.tls().cert_file()},
-      {"key_file", in.tls().key_file()},
-      {"client_ca_file", in.tls().client_ca_file()}};
-  for (const auto& [key, file] : files) {
-    if (file.empty()) {
-      report.Fault(absl::StrCat("listen.tls.", key), "is required");
-    }
-  }
-  out.cert_file = in.tls().cert_file();
-  out.key_file = in.tls().key_file();
-  out.client_ca_file = in.tls().client_ca_file();
-  if (in.insecure()) {
-    report.Fault("listen.insecure", "has no meaning together with listen.tls");
-  }
-  if (!any_reachable) {
-    report.Warn(
-        "listen.tls",
-        "serves nobody: every listener is loopback or a Unix socket, which "
-        "are without TLS");
-  }
+void ResolveListen(v1::Listen* listen, const ConfigReport& report,
+                   Settings* out) {
+  GrpcServerOptions& front = out->front;
+  const v1::Listen& in = *listen;
+  const bool any_reachable =
+      ResolveAddresses(listen, report, &front.door.addresses);
+  out->http_listen = in.http();
+  front.door.allowed_uids = {in.allowed_uids().begin(),
+                             in.allowed_uids().end()};
+  front.door.allowed_gids = {in.allowed_gids().begin(),
+                             in.allowed_gids().end()};
+  front.door.max_connections = in.max_connections();
+  front.door.max_connections_per_peer = in.max_connections_per_peer();
+  front.handshake_timeout = FromProto(in.handshake_timeout());
+  front.max_resets_per_second = in.max_resets_per_second();
+  ResolveTls(in, any_reachable, report, &front.tls);
 }
 
 void ResolvePolicy(const v1::Policy& policy, const ConfigReport& report,
@@ -84,14 +137,15 @@ void ResolvePolicy(const v1::Policy& policy, const ConfigReport& report,
     out.rpcs = ToVector(in.rpcs());
     out.quota = {in.max_leases(), in.max_waiters(), in.requests_per_second()};
     out.all_leases = in.all_leases();
-    if (out.identities.empty())
+    if (out.identities.empty()) {
       report.Fault(path + ".identities", "is required");
-    CheckWords(report, path + ".identities", out.identities,
-               CheckIdentityPattern);
-    CheckWords(report, path + ".targets", out.targets, CheckTargetPattern);
-    CheckWords(report, path + ".snis", out.snis, CheckSniPattern);
-    CheckWords(report, path + ".remote_ips", out.remote_ips, CheckAddressRange);
-    CheckWords(report, path + ".rpcs", out.rpcs, CheckRpcName);
+    }
+    report.CheckEach(path + ".identities", out.identities,
+                     CheckIdentityPattern);
+    report.CheckEach(path + ".targets", out.targets, CheckTargetPattern);
+    report.CheckEach(path + ".snis", out.snis, CheckSniPattern);
+    report.CheckEach(path + ".remote_ips", out.remote_ips, CheckAddressRange);
+    report.CheckEach(path + ".rpcs", out.rpcs, CheckRpcName);
     if (!out.targets.empty()) continue;
     constexpr char kIdle[] =
         "has no meaning without targets: without them every one is allowed";

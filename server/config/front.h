@@ -1,33 +1,20 @@
-// What the configuration says of callers: listen and policy. Part of config.
+// `listen` and `policy`. Part of config.
 #ifndef HOTLINE_SERVER_CONFIG_FRONT_H_
 #define HOTLINE_SERVER_CONFIG_FRONT_H_
 
-#include <string>
-
 #include "hotline/v1/config.pb.h"
 #include "server/config/config.h"
-#include "server/config/proto.h"
-#include "server/config/yaml.h"
+#include "server/config/report.h"
 
 namespace hotline::server {
 
-// Where to say what is wrong. All must outlive it.
-struct ConfigReport {
-  const ConfigLines& lines;
-  ConfigFaults* faults;
-  ConfigFaults* warnings;
+// Fills out->front and out->http_listen. Writes the default addresses to
+// `listen`.
+void ResolveListen(v1::Listen* listen, const ConfigReport& report,
+                   Settings* out);
 
-  void Fault(const std::string& path, const std::string& text) const;
-  void Warn(const std::string& path, const std::string& text) const;
-};
-
-// All of `listen` but the addresses. `any_reachable`: whether others than this
-// machine can connect to one of them.
-void ResolveFrontDoor(const v1::Listen& in, bool any_reachable,
-                      const ConfigReport& report, ListenSettings* out);
-
-void ResolvePolicy(const v1::Policy& in, const ConfigReport& report,
-                   PolicyRules* out);
+void ResolvePolicy(const v1::Policy& policy, const ConfigReport& report,
+                   PolicyRules* rules);
 
 }  // namespace hotline::server
 

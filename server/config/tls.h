@@ -1,46 +1,43 @@
-// What the configuration says of TLS profiles. Part of config.
+// `tls_profiles`, and the keys that name one. Part of config.
 #ifndef HOTLINE_SERVER_CONFIG_TLS_H_
 #define HOTLINE_SERVER_CONFIG_TLS_H_
 
-#include <functional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "hotline/v1/config.pb.h"
 #include "server/config/config.h"
+#include "server/config/report.h"
 
 namespace hotline::server {
 
-// Looks at tls_profiles and at whoever names one. The config has its defaults.
+// References must outlive it.
 class TlsProfileRules {
  public:
-  using Tell = std::function<void(const std::string& path, const std::string&)>;
+  TlsProfileRules(const ConfigChecks& checks, const ConfigReport& report)
+      : checks_(checks), report_(report) {}
 
-  TlsProfileRules(v1::Config* config, const ConfigChecks& checks, Tell fault,
-                  Tell warn)
-      : config_(*config),
-        checks_(checks),
-        fault_(std::move(fault)),
-        warn_(std::move(warn)) {}
+  // Fills the profiles and the name of the default one; writes its defaults to
+  // `config`. To be called first.
+  void ResolveProfiles(v1::Config* config, upstream::Options* out);
 
-  // tls_profiles and the keys of `upstream` that are about TLS. Before the
-  // others.
-  void ResolveProfiles(UpstreamSettings* out);
+  // Fills the names of a target's profiles. `tls`: it is an https or tls one.
+  void ResolveTarget(const v1::Target& in, const std::string& path, bool tls,
+                     std::vector<std::string>* out) const;
 
-  // `given`: the file has targets[i].tls_profiles. `tls`: the target has https.
-  void ResolveTarget(const v1::Target& in, const std::string& path, bool given,
-                     bool tls, TargetSettings* out);
+  // Every name that may be used.
+  const std::set<std::string, std::less<>>& names() const { return names_; }
 
  private:
-  void ResolveProfile(int i, UpstreamSettings* out);
-  void Check(const TlsProfileSettings& profile, const std::string& path);
+  void ResolveProfile(v1::TlsProfile* in, const std::string& path,
+                      upstream::Options* out);
+  void Check(const net::TlsProfile& profile, const std::string& path) const;
   bool CheckName(const std::string& name, const std::string& path);
-  void CheckKnown(const std::string& name, const std::string& path);
+  void CheckKnown(const std::string& name, const std::string& path) const;
 
-  v1::Config& config_;
   const ConfigChecks& checks_;
-  const Tell fault_;
-  const Tell warn_;
+  const ConfigReport& report_;
   std::set<std::string, std::less<>> names_;
 };
 

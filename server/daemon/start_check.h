@@ -1,4 +1,4 @@
-// What a start needs of the machine, beyond a configuration that makes sense.
+// Whether a valid configuration can be used on this machine.
 #ifndef HOTLINE_SERVER_DAEMON_START_CHECK_H_
 #define HOTLINE_SERVER_DAEMON_START_CHECK_H_
 
@@ -11,16 +11,19 @@
 
 namespace hotline::server {
 
-// Every start begins with it, and --check-config is nothing else: so the second
-// finds what the first would. Files are read and addresses tried; nothing is
-// changed, and addresses in use are no fault, so a process may be serving on
-// them.
+// The checks of LoadConfig that need a library which config does not see.
+ConfigChecks ChecksOfStart();
+
+// Runs before every start; --check-config does this and nothing else, so that
+// it finds the same faults. Reads files and tries addresses, but changes
+// nothing; an address in use is not a fault, so that a running process does not
+// matter.
 //
-// Errors: what a start cannot do without, one per line, each with the file or
-// address: the listener's certificates, key and authorities; the addresses it
-// is to listen on; authorities and certificates of TLS profiles, and what else
-// the upstream's room refuses. `warnings` gets what a start can do with, and is
-// probably not meant.
+// Errors: FAILED_PRECONDITION with every fault that prevents a start, one per
+// line, each with its file or address: the listener's certificates, key and
+// authorities; the addresses to listen on; authorities and certificates of TLS
+// profiles, and everything else that Upstream::CheckOptions refuses. `warnings`
+// gets faults that do not prevent it.
 absl::Status CheckStart(const std::shared_ptr<const Settings>& settings,
                         std::vector<std::string>* warnings);
 

@@ -10,21 +10,21 @@
 namespace hotline::server {
 namespace {
 
-// How often floors are looked at: while one is awaited, and after that.
-constexpr Duration kLookSoon = std::chrono::milliseconds(50);
-constexpr Duration kLook = std::chrono::seconds(1);
+// How often floors are checked: while one is not reached, and otherwise.
+constexpr Duration kCheckSoon = std::chrono::milliseconds(50);
+constexpr Duration kCheck = std::chrono::seconds(1);
 
 }  // namespace
 
 class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  explicit Impl(World world) : world_(std::move(world)) {}
+  explicit Impl(Hooks hooks) : hooks_(std::move(hooks)) {}
 
   void Configure(const Settings& settings);
   void Start(Instant now);
-  void Watch() { LookAtFloors(); }
+  void StartHealth() { CheckFloors(); }
   std::vector<std::string> NotReady() const;
-  void Save(Instant now, bool now_anyway);
+  void Save(Instant now, bool at_once);
   void StartDrain();
   void Stop() {
     MutexLock lock(&mu_);
@@ -33,16 +33,16 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
 
  private:
   struct Floor {
-    bool awaited = false;  // By readiness, and never there yet.
-    bool told = false;     // Its health has been told, …
-    bool serving = false;  // … as this.
+    bool awaited = false;   // Readiness waits for it to be reached once.
+    bool reported = false;  // Its health has been set, to `serving`.
+    bool serving = false;
   };
 
   void BeginRewarming(const RewarmSettings& settings, Instant now);
   void StepRewarming();
-  void LookAtFloors();
+  void CheckFloors();
 
-  const World world_;
+  const Hooks hooks_;
   mutable Mutex mu_;
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
@@ -50,12 +50,12 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   bool rewarming_awaited_ ABSL_GUARDED_BY(mu_) = false;
   int rewarming_missing_ ABSL_GUARDED_BY(mu_) = 0;
 
-  // Of whoever calls Configure, Start and Save.
+  // For the thread that calls Configure, Start and Save.
   RewarmSettings settings_;
   Instant saved_at_{};
   bool save_failed_ = false;
 
-  // Touched by its own timer only, one step after the other.
+  // For its own timer alone, once Start has returned.
   std::optional<Rewarmer> rewarmer_;
 };
 
@@ -75,9 +75,9 @@ void WarmKeeper::Impl::Configure(const Settings& settings) {
     }
   }
   for (const auto& [target, floor] : floors_) {
-    // Nobody looks after it any more.
+    // The floor is gone from the configuration.
     if (!floors.contains(target)) {
-      world_.set_health(absl::StrCat("target:", target), false);
+      hooks_.set_health(absl::StrCat("target:", target), false);
     }
   }
   floors_ = std::move(floors);
@@ -105,9 +105,9 @@ void WarmKeeper::Impl::BeginRewarming(const RewarmSettings& settings,
                     settings.patience, now,
                     [this](const pool::HostPoolKey& key, int connections,
                            int most, Instant at) {
-                      return world_.pool->Prewarm(key, connections, most, at);
+                      return hooks_.pool->Prewarm(key, connections, most, at);
                     });
-  HOTLINE_LOG(kInfo, "making the warm set again",
+  HOTLINE_LOG(kInfo, "dialling the warm set",
               {{"file", settings.file}, {"connections", rewarmer_->wanted()}});
   {
     MutexLock lock(&mu_);
@@ -134,27 +134,27 @@ void WarmKeeper::Impl::StepRewarming() {
                  {"missing", rewarmer_->missing()}});
     return;
   }
-  world_.run_at(again, [self = shared_from_this()] { self->StepRewarming(); });
+  hooks_.run_at(again, [self = shared_from_this()] { self->StepRewarming(); });
 }
 
-void WarmKeeper::Impl::LookAtFloors() {
-  bool awaited = false;
+void WarmKeeper::Impl::CheckFloors() {
+  bool all_reached = true;
   {
     MutexLock lock(&mu_);
     if (stopped_ || draining_) return;
     for (auto& [target, floor] : floors_) {
-      const bool serving = world_.pool->WarmDeficit(target) == 0;
+      const bool serving = hooks_.pool->WarmDeficit(target) == 0;
       if (serving) floor.awaited = false;
-      if (!floor.told || serving != floor.serving) {
-        world_.set_health(absl::StrCat("target:", target), serving);
+      if (!floor.reported || serving != floor.serving) {
+        hooks_.set_health(absl::StrCat("target:", target), serving);
       }
-      floor.told = true;
+      floor.reported = true;
       floor.serving = serving;
-      awaited = awaited || !serving;
+      all_reached = all_reached && serving;
     }
   }
-  world_.run_at(MonotonicNow() + (awaited ? kLookSoon : kLook),
-                [self = shared_from_this()] { self->LookAtFloors(); });
+  hooks_.run_at(MonotonicNow() + (all_reached ? kCheck : kCheckSoon),
+                [self = shared_from_this()] { self->CheckFloors(); });
 }
 
 std::vector<std::string> WarmKeeper::Impl::NotReady() const {
@@ -164,20 +164,20 @@ std::vector<std::string> WarmKeeper::Impl::NotReady() const {
     if (floor.awaited) reasons.push_back(absl::StrCat("warming ", target));
   }
   if (rewarming_awaited_) {
-    reasons.push_back(absl::StrCat("making the warm set: ", rewarming_missing_,
-                                   " connections are missing"));
+    reasons.push_back(absl::StrCat(
+        "dialling the warm set: ", rewarming_missing_, " connections missing"));
   }
   return reasons;
 }
 
-void WarmKeeper::Impl::Save(Instant now, bool now_anyway) {
+void WarmKeeper::Impl::Save(Instant now, bool at_once) {
   if (settings_.file.empty()) return;
-  if (!now_anyway && now - saved_at_ < settings_.interval) return;
+  if (!at_once && now - saved_at_ < settings_.interval) return;
   saved_at_ = now;
   pool::SnapshotRequest wanted;
   wanted.targets = false;
   wanted.connections = true;
-  const pool::Snapshot snapshot = world_.pool->TakeSnapshot(wanted, now);
+  const pool::Snapshot snapshot = hooks_.pool->TakeSnapshot(wanted, now);
   const absl::Status status =
       ReplaceFile(settings_.file, FormatWarmSet(WarmSetOf(snapshot)));
   if (!status.ok() && !save_failed_) {
@@ -192,25 +192,23 @@ void WarmKeeper::Impl::StartDrain() {
   MutexLock lock(&mu_);
   draining_ = true;
   for (const auto& [target, floor] : floors_) {
-    world_.set_health(absl::StrCat("target:", target), false);
+    hooks_.set_health(absl::StrCat("target:", target), false);
   }
 }
 
-WarmKeeper::WarmKeeper(World world)
-    : impl_(std::make_shared<Impl>(std::move(world))) {}
+WarmKeeper::WarmKeeper(Hooks hooks)
+    : impl_(std::make_shared<Impl>(std::move(hooks))) {}
 WarmKeeper::~WarmKeeper() { impl_->Stop(); }
 
 void WarmKeeper::Configure(const Settings& settings) {
   impl_->Configure(settings);
 }
 void WarmKeeper::Start(Instant now) { impl_->Start(now); }
-void WarmKeeper::Watch() { impl_->Watch(); }
+void WarmKeeper::StartHealth() { impl_->StartHealth(); }
 std::vector<std::string> WarmKeeper::NotReady() const {
   return impl_->NotReady();
 }
-void WarmKeeper::Save(Instant now, bool now_anyway) {
-  impl_->Save(now, now_anyway);
-}
+void WarmKeeper::Save(Instant now, bool at_once) { impl_->Save(now, at_once); }
 void WarmKeeper::StartDrain() { impl_->StartDrain(); }
 
 }  // namespace hotline::server

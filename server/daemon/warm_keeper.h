@@ -1,13 +1,15 @@
-// Sees to it that what is warm stays so over restarts, and tells who asks.
+// Keeps connections warm over restarts, and reports what is warm:
 //
-//   - The warm set: made again at the start (see warm_set.h), written down
-//   every
-//     `rewarm.interval` and when told to.
-//   - Readiness: which of the floors and sets that were asked for with
-//     `ready_when_warm` are still to be made. Once it was there, each counts as
-//     ready: an upstream that goes away later must not take us out of service.
-//   - The health of `target:<target>`, for each target that has a floor in the
-//     configuration: whether that is there now.
+//   - The warm set: dialled again at the start (see warm_set.h), written every
+//     `rewarm.interval` and at the start of a drain.
+//   - Readiness: the floors and warm sets with `ready_when_warm` that have not
+//     been reached yet. Once reached, each counts as ready for good: an
+//     upstream that fails later must not take this process out of service.
+//   - The health of the service `target:<target>` for each target with a floor
+//     in the configuration: whether the floor is reached now.
+//
+// Thread safety: any thread, except that Configure, Start and Save are for one
+// thread at a time.
 #ifndef HOTLINE_SERVER_DAEMON_WARM_KEEPER_H_
 #define HOTLINE_SERVER_DAEMON_WARM_KEEPER_H_
 
@@ -26,45 +28,45 @@
 
 namespace hotline::server {
 
-// Thread safety: any thread, but for Configure, Start and Save, which are for
-// one thread at a time.
 class WarmKeeper {
  public:
-  struct World {
+  // What it works with.
+  struct Hooks {
     pool::Pool* pool = nullptr;
     // Upstream::RunAt.
     std::function<void(Instant when, absl::AnyInvocable<void()> work)> run_at;
-    // What grpc.health.v1 says of a service from now on. Called from a loop.
+    // Sets the status of a service in grpc.health.v1. Called from a loop.
     std::function<void(const std::string& service, bool serving)> set_health;
   };
 
-  explicit WarmKeeper(World world);
+  explicit WarmKeeper(Hooks hooks);
   ~WarmKeeper();
   WarmKeeper(const WarmKeeper&) = delete;
   WarmKeeper& operator=(const WarmKeeper&) = delete;
 
-  // What is asked for; at the start and at each reload.
+  // Takes the floors and the rewarm settings; to be called at the start and at
+  // each reload.
   void Configure(const Settings& settings);
 
-  // Reads the warm set and begins to make it. Once. A set that cannot be used
-  // is logged and left.
+  // Reads the warm set and starts to dial it; to be called once. A set that
+  // cannot be used is logged and ignored.
   void Start(Instant now);
-  // Begins to look at the floors. Once, when health can be told.
-  void Watch();
+  // Starts to report the floors' health; to be called once set_health works.
+  void StartHealth();
 
   // Why the process is not ready yet: one line for each floor or set.
   std::vector<std::string> NotReady() const;
 
-  // Writes the warm set down if its time has come, or `now_anyway`. Where that
-  // fails, it is logged once, until it works again.
-  void Save(Instant now, bool now_anyway = false);
+  // Writes the warm set if rewarm.interval has passed, or `at_once`. A failure
+  // is logged once, until a write succeeds again.
+  void Save(Instant now, bool at_once = false);
 
-  // Every floor's health is NOT_SERVING from now on.
+  // Sets every floor's health to NOT_SERVING for good.
   void StartDrain();
 
  private:
   class Impl;
-  // Shared with the timers, which outlive it maybe.
+  // Shared with timers, which may outlive it.
   const std::shared_ptr<Impl> impl_;
 };
 

@@ -21,7 +21,7 @@ namespace hotline::server {
 namespace {
 
 constexpr char kKind[] = "hotline.v1.WarmSet";
-// More ready connections of one kind than any pool may have are a mistake.
+// No pool may have more, so a larger number is a mistake.
 constexpr int kMostConnections = 1'000'000;
 constexpr Duration kStep = std::chrono::milliseconds(50);
 
@@ -31,7 +31,7 @@ absl::Status Wrong(int entry, std::string_view what) {
 }
 
 absl::StatusOr<WarmEntry> Convert(int number, const v1::WarmEntry& in) {
-  // It is what an Acquire could have asked for, or it is not ours.
+  // An entry must be valid as an Acquire.
   v1::AcquireRequest asked;
   asked.set_target(in.target());
   *asked.mutable_options() = in.options();
@@ -56,7 +56,7 @@ absl::StatusOr<WarmEntry> Convert(int number, const v1::WarmEntry& in) {
   return out;
 }
 
-// The file's bytes are on the disk, as far as that can be known.
+// Writes and syncs a new file.
 absl::Status WriteWhole(const std::string& path, const std::string& text) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
                       S_IRUSR | S_IWUSR);
@@ -123,7 +123,7 @@ std::string FormatWarmSet(const std::vector<WarmEntry>& entries) {
   google::protobuf::util::JsonPrintOptions pretty;
   pretty.add_whitespace = true;
   std::string text;
-  // Of a message of ours it cannot fail.
+  // Cannot fail: every field is one of ours and UTF-8.
   static_cast<void>(
       google::protobuf::util::MessageToJsonString(set, &text, pretty));
   return text;
@@ -186,7 +186,7 @@ Rewarmer::Rewarmer(std::vector<WarmEntry> entries, int dials_per_second,
 
 Instant Rewarmer::Step(Instant now) {
   if (done_) return kNever;
-  // A late step does not make up for more than a second of waiting.
+  // A late step makes up for one second at most.
   allowed_ = std::min<double>(
       dials_per_second_,
       allowed_ +

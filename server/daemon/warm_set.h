@@ -1,8 +1,10 @@
-// What was warm before a restart is made warm again after it.
+// The warm set: the connections that were ready before a restart, dialled again
+// after it.
 //
-// A running hotlined writes down which connections are ready, every so often
-// and when it begins to drain; the next one reads it, and dials them before
-// anybody asks: the busiest first, and not too many at once.
+// A running hotlined writes down which connections are ready, periodically and
+// when it starts to drain. The next process reads the file and dials them
+// before callers ask: the busiest first, at a limited rate. Pure but for
+// LoadWarmSet and ReplaceFile.
 #ifndef HOTLINE_SERVER_DAEMON_WARM_SET_H_
 #define HOTLINE_SERVER_DAEMON_WARM_SET_H_
 
@@ -17,43 +19,42 @@
 
 namespace hotline::server {
 
-// Interchangeable connections that are to be made.
+// The ready connections of one HostPool.
 struct WarmEntry {
   pool::HostPoolKey key;
   int connections = 0;
-  uint64_t uses = 0;
+  uint64_t uses = 0;  // Of all of them, since they were dialled.
 
   friend bool operator==(const WarmEntry&, const WarmEntry&) = default;
 };
 
-// What is ready in `snapshot`, which needs the rows of connections: the busiest
-// first, kMostWarmEntries of them.
+// The ready connections in `snapshot`, which must have its rows of connections:
+// the busiest entries first, at most kMostWarmEntries.
 std::vector<WarmEntry> WarmSetOf(const pool::Snapshot& snapshot);
 
 inline constexpr size_t kMostWarmEntries = 10'000;
 inline constexpr size_t kMostWarmSetBytes = 8 << 20;
 
-// A warm set as it stands in its file: a hotline.v1.WarmSet in JSON.
+// The file's text: a hotline.v1.WarmSet in JSON.
 std::string FormatWarmSet(const std::vector<WarmEntry>& entries);
 
-// Errors: INVALID_ARGUMENT, saying what is wrong; nothing of such a file is
-// used.
+// Errors: INVALID_ARGUMENT with the first fault; a file is used as a whole or
+// not at all.
 absl::StatusOr<std::vector<WarmEntry>> ParseWarmSet(std::string_view text);
 
-// The same for a file. Errors also: NOT_FOUND when there is none, and whatever
-// else reading can come to.
+// The same for a file. Errors also: NOT_FOUND without one, and others of
+// reading it.
 absl::StatusOr<std::vector<WarmEntry>> LoadWarmSet(const std::string& path);
 
-// Writes beside the file and renames: a reader, or a crash, finds the old text
-// or the new one, whole.
+// Writes a temporary file and renames it: after a crash the file holds the old
+// text or the new one, never a part.
 absl::Status ReplaceFile(const std::string& path, const std::string& text);
 
-// Makes the entries, `dials_per_second` of them, in their order. What cannot be
-// made at once (limits, an upstream that is away) is tried again until
-// `patience` is over.
+// Dials the entries in order, at most `dials_per_second`. Dials that are not
+// possible yet (limits, a failing upstream) are repeated until `patience` has
+// passed.
 //
-// Pure: it is told the time and asks the pool through `prewarm`
-// (Pool::Prewarm). Not thread-safe.
+// Pure: time is an argument, `prewarm` is Pool::Prewarm. Not thread-safe.
 class Rewarmer {
  public:
   using Prewarm = std::function<pool::PrewarmResult(
@@ -62,11 +63,11 @@ class Rewarmer {
   Rewarmer(std::vector<WarmEntry> entries, int dials_per_second,
            Duration patience, Instant now, Prewarm prewarm);
 
-  // Does what is due; when to call it again, kNever once it is done.
+  // Dials what is due. Returns when to call it again, kNever once done.
   Instant Step(Instant now);
   bool done() const { return done_; }
 
-  // Connections there are to be, and those that are not yet.
+  // Connections in all, and those not ready yet.
   int wanted() const { return wanted_; }
   int missing() const { return missing_; }
 
@@ -76,7 +77,7 @@ class Rewarmer {
   const Instant end_;
   const Prewarm prewarm_;
   Instant last_;
-  double allowed_ = 1;  // Dials, saved up since the last step.
+  double allowed_ = 1;  // Dials, as of the last step.
   int wanted_ = 0;
   int missing_ = 0;
   bool done_ = false;

@@ -10,17 +10,9 @@
 
 #include "absl/status/statusor.h"
 #include "grpcpp/security/server_credentials.h"
+#include "server/front/options.h"
 
 namespace hotline::server {
-
-// PEM files.
-struct TlsFiles {
-  std::string cert_file;  // Ours, then what leads to the authority.
-  std::string key_file;
-  std::string client_ca_file;  // Callers' certificates must come from these.
-
-  friend bool operator==(const TlsFiles&, const TlsFiles&) = default;
-};
 
 // Files change one after the other, and may be wrong. So gRPC never reads them:
 // they are read here, taken only when they fit together, and put before gRPC as

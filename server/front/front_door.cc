@@ -19,19 +19,19 @@
 namespace hotline::server {
 namespace {
 
-// Numbers of epoll events: the wake-up, then the listeners, then connections.
+// Ids of epoll events: the wake-up, then the listeners, then the connections.
 constexpr uint64_t kWake = 0;
 constexpr uint64_t kFirstListener = 1;
 
 constexpr int kTickMs = 100;
-// Accepted at one listener before another has its turn.
+// Connections accepted at one listener before the next has its turn.
 constexpr int kTurn = 64;
-// How long nobody is let in after the system has refused even that.
+// The pause in accepting after accept has failed even with the spare.
 constexpr Duration kPause = std::chrono::milliseconds(50);
 
 int OpenSpare() { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
-// "[::1]:5555", "127.0.0.1:5555"; v4-mapped ones as what they are.
+// "[::1]:5555" or "127.0.0.1:5555"; mapped IPv4 addresses as IPv4.
 std::string PeerOf(const sockaddr_storage& address, std::string* host) {
   char text[INET6_ADDRSTRLEN] = "";
   int port = 0;
@@ -54,7 +54,7 @@ std::string PeerOf(const sockaddr_storage& address, std::string* host) {
   return absl::StrCat(text, ":", port);
 }
 
-// The groups of the process at the other end, beside its first.
+// The supplementary groups of the process at the other end.
 std::vector<gid_t> GroupsOf(int fd) {
   std::vector<gid_t> groups(64);
   socklen_t size = groups.size() * sizeof(gid_t);
@@ -72,7 +72,7 @@ bool Has(const Values& values, Value value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-// What has come on a connection that is shut down, and that nobody has read.
+// Reads and discards the rest of a connection that is shut down.
 void Discard(int fd) {
   char scrap[16 << 10];
   while (recv(fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0) {
@@ -228,16 +228,16 @@ void FrontDoor::OnAcceptFailed(const Listener& listener, int error) {
     spare_ = OpenSpare();
     if (fd >= 0 && spare_ >= 0) return;
   }
-  // Somebody else was faster, or it is memory that is short.
+  // The descriptor was taken by another thread, or memory is short.
   if (spare_ < 0) spare_ = OpenSpare();
   SetListening(false);
 }
 
-bool FrontDoor::LookAt(int fd, Visitor* visitor, std::string* group) const {
+bool FrontDoor::Identify(int fd, Visitor* visitor, std::string* group) const {
   if (visitor->kind != Listener::Kind::kUnix) {
     sockaddr_storage address{};
     socklen_t size = sizeof address;
-    // Who is gone already will be noticed as such.
+    // If the peer is gone, its end is detected later.
     getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size);
     visitor->peer = PeerOf(address, group);
     return true;
@@ -273,7 +273,7 @@ void FrontDoor::Admit(int fd, Listener::Kind kind) {
   Visitor visitor;
   visitor.kind = kind;
   std::string group;
-  if (!LookAt(fd, &visitor, &group)) return Refuse(fd, Refusal::kCredentials);
+  if (!Identify(fd, &visitor, &group)) return Refuse(fd, Refusal::kCredentials);
   int& mine = groups_[group];
   if (options_.max_connections_per_peer > 0 &&
       mine >= options_.max_connections_per_peer) {
@@ -325,7 +325,7 @@ bool FrontDoor::CutOff(uint64_t id, std::string_view peer) {
   if (found == connections_.end() || found->second.cut_off) return false;
   found->second.cut_off = true;
   Count(Refusal::kResets);
-  // gRPC's side of it reads the end; so do we, and then forget it.
+  // gRPC reads the end of its descriptor; the door that of its duplicate.
   shutdown(found->second.fd, SHUT_RDWR);
   Discard(found->second.fd);
   return true;

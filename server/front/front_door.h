@@ -1,17 +1,29 @@
-// Where callers come in: listens, accepts, and hands connections on.
+// Listens for callers, accepts them within limits, and delivers their
+// connections.
 //
-// gRPC's own listener goes deaf for ever once descriptors run out, does not say
-// who is on the other end of a Unix socket, and keeps a connection that resets
-// calls by the thousand. So the loop is ours. It accepts, looks at who it is,
-// keeps to the caps, and delivers the descriptor; of each delivered one it
-// keeps a duplicate, by which it notices the end and can cut the caller off.
+//   auto door = FrontDoor::Bind(options);
+//   (*door)->Open([](int fd, const Visitor& visitor) { ... }, nullptr);
 //
-// Out of descriptors, a spare one is given up to accept whoever waits and close
-// the connection at once: a caller that is told to go away goes elsewhere, one
-// that hangs in the backlog does not.
+// gRPC's own listener stops for good once descriptors run out, does not tell
+// whose process is at the other end of a Unix socket, and keeps connections
+// that reset calls by the thousand. So the accept loop is ours. It accepts,
+// checks credentials and limits, and delivers the descriptor. It keeps a
+// duplicate of each delivered descriptor, to detect the end of the connection
+// and to cut the caller off.
 //
-// Thread safety: one thread of its own does everything; counts() and CutOff may
-// be called from any thread. No gRPC in it.
+// Out of descriptors, it closes a spare one to accept and close a waiting
+// connection: a caller that is refused connects elsewhere, one in the backlog
+// does not.
+//
+// Thread safety: a thread of its own does the work and calls Deliver and
+// OnTick. Close and counts may be called from any thread, CutOff only from the
+// door's thread.
+//
+// Invariants:
+//   1. Open connections stay within max_connections, and those of a peer within
+//      max_connections_per_peer.
+//   2. An accepted connection is either delivered or closed and counted as
+//      refused.
 #ifndef HOTLINE_SERVER_FRONT_FRONT_DOOR_H_
 #define HOTLINE_SERVER_FRONT_FRONT_DOOR_H_
 
@@ -29,17 +41,17 @@
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "server/front/listener.h"
+#include "server/front/options.h"
 
 namespace hotline::server {
 
-// Why a connection was not let in, or not kept: the label of
-// listen_refused_total.
+// Why a connection was refused or cut off: the label of listen_refused_total.
 enum class Refusal : uint8_t {
-  kConnections,  // As many as there may be.
-  kPeer,         // As many as one peer may have.
-  kDescriptors,  // No descriptor left.
-  kCredentials,  // A uid and gid that are not allowed.
-  kResets,       // It reset calls too fast, and was cut off.
+  kConnections,  // max_connections are open.
+  kPeer,         // The peer has max_connections_per_peer.
+  kDescriptors,  // No descriptor was left.
+  kCredentials,  // Neither its uid nor its gid is allowed.
+  kResets,       // It reset calls too fast and was cut off.
 };
 inline constexpr std::array<std::string_view, 5> kRefusals = {
     "connections", "peer", "descriptors", "credentials", "resets"};
@@ -50,37 +62,26 @@ struct FrontDoorCounts {
   std::array<uint64_t, kRefusals.size()> refused{};
 };
 
-// Somebody at the door.
+// A connection that was accepted.
 struct Visitor {
-  uint64_t id = 0;  // The door's name for the connection; never reused.
+  uint64_t id = 0;  // Never reused.
   Listener::Kind kind = Listener::Kind::kLoopback;
-  // Unix sockets: whose process it is.
+  // Of the process at the other end; Unix sockets only.
   uint32_t uid = 0;
   uint32_t gid = 0;
-  // Names the other end: "127.0.0.1:5555", "[::1]:5555"; Unix: "uid:1000".
+  // The other end: "127.0.0.1:5555", "[::1]:5555"; Unix: "uid:1000".
   std::string peer;
-};
-
-struct FrontDoorOptions {
-  std::vector<std::string> addresses;
-  // Unix sockets: who may come in. Both empty: whoever can open the file.
-  std::vector<uint32_t> allowed_uids;
-  std::vector<uint32_t> allowed_gids;
-  // Connections at once; 0 for one peer: no cap of its own. A peer is an
-  // address without its port, or a uid.
-  int max_connections = 10'000;
-  int max_connections_per_peer = 0;
 };
 
 class FrontDoor {
  public:
-  // Takes the descriptor over. From the door's thread.
+  // Receives ownership of the descriptor. Called on the door's thread.
   using Deliver = std::function<void(int fd, const Visitor& visitor)>;
-  // Called about ten times a second while there are connections, or it has
-  // returned true; from the door's thread. May be null.
+  // Called about ten times a second while connections are open or after it has
+  // returned true; on the door's thread. May be null.
   using OnTick = std::function<bool()>;
 
-  // Binds every address. Nobody is let in before Open.
+  // Binds every address. Accepts nothing before Open.
   //
   // Errors: UNAVAILABLE with the address that cannot be bound.
   static absl::StatusOr<std::unique_ptr<FrontDoor>> Bind(
@@ -90,25 +91,24 @@ class FrontDoor {
   FrontDoor(const FrontDoor&) = delete;
   FrontDoor& operator=(const FrontDoor&) = delete;
 
-  // Starts to let callers in. REQUIRES: not open yet.
+  // Starts to accept. REQUIRES: not open yet.
   void Open(Deliver deliver, OnTick on_tick);
 
-  // Lets nobody in any more; those inside stay. Idempotent.
+  // Stops accepting; open connections stay. Idempotent.
   void Close();
 
-  // Ends its thread: nobody is delivered any more, and OnTick is not called.
-  // Whoever uses the door in those has to call it before the door goes.
-  // Idempotent; not from the door's thread.
+  // Ends the door's thread: neither Deliver nor OnTick is called any more. Call
+  // it before anything that those use is destroyed. Idempotent; not from the
+  // door's thread.
   void Stop();
 
-  // Where it listens, free ports filled in.
+  // The addresses that it listens on, with the ports chosen for 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
   bool has(Listener::Kind kind) const;
 
-  // Ends the connection with this id, or, where that is 0, the one of `peer`
-  // ("127.0.0.1:5555"). Counts as kResets. False: it is not there, or is cut
-  // off already.
-  // From the door's thread only (in OnTick).
+  // Ends the connection with this id, or with id 0 that of `peer`
+  // ("127.0.0.1:5555"). Counts as kResets. False: there is none, or it was cut
+  // off before. On the door's thread only (in OnTick).
   bool CutOff(uint64_t id, std::string_view peer);
 
   FrontDoorCounts counts() const;
@@ -128,11 +128,12 @@ class FrontDoor {
   void CloseListeners();
   void SetListening(bool on);
   void AcceptFrom(const Listener& listener);
-  // False: nobody waits there any more.
+  // False: no connection is waiting there any more.
   bool AcceptOne(const Listener& listener);
   void OnAcceptFailed(const Listener& listener, int error);
-  // Fills `visitor` and whom it counts as. False: it is not let in.
-  bool LookAt(int fd, Visitor* visitor, std::string* group) const;
+  // Fills `visitor`, and the group that it counts in. False: its credentials
+  // are not allowed.
+  bool Identify(int fd, Visitor* visitor, std::string* group) const;
   bool Allowed(int fd, const Visitor& visitor) const;
   void Admit(int fd, Listener::Kind kind);
   void Refuse(int fd, Refusal why);
@@ -147,13 +148,13 @@ class FrontDoor {
   int epoll_ = -1;
   int wake_ = -1;  // An eventfd.
 
-  // The door's thread's own.
+  // Of the door's thread.
   std::vector<Listener> listeners_;
   Deliver deliver_;
   OnTick on_tick_;
   int spare_ = -1;
   Instant resume_at_ = kNever;  // Not listening until then.
-  bool tick_again_ = false;     // What OnTick has returned.
+  bool tick_again_ = false;     // OnTick has returned true.
   uint64_t next_id_;
   absl::flat_hash_map<uint64_t, Connection> connections_;
   absl::flat_hash_map<std::string, int> groups_;

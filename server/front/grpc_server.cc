@@ -126,7 +126,8 @@ class GrpcServer::Acceptors {
 GrpcServer::GrpcServer() = default;
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
-    GrpcServerOptions options, grpc::Service* service) {
+    const GrpcServerOptions& options, const Certificates* certificates,
+    grpc::Service* service) {
   auto server = std::unique_ptr<GrpcServer>(new GrpcServer());
   auto door = FrontDoor::Bind(options.door);
   if (!door.ok()) return door.status();
@@ -139,7 +140,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   builder.RegisterService(service);
   server->watch_ = std::make_unique<ResetWatch>(options.max_resets_per_second);
   server->acceptors_ = std::make_unique<Acceptors>(
-      *server->door_, options.certificates, server->watch_.get(), &builder);
+      *server->door_, certificates, server->watch_.get(), &builder);
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr) {
     return absl::UnavailableError("cannot start the gRPC server");
@@ -175,7 +176,7 @@ bool GrpcServer::CutOffResetters() {
 }
 
 bool GrpcServer::HasIdentities(const GrpcServerOptions& options) {
-  if (options.certificates != nullptr) return true;
+  if (!options.tls.cert_file.empty()) return true;
   const auto& addresses = options.door.addresses;
   return std::any_of(
       addresses.begin(), addresses.end(),

@@ -2,7 +2,6 @@
 #ifndef HOTLINE_SERVER_FRONT_GRPC_SERVER_H_
 #define HOTLINE_SERVER_FRONT_GRPC_SERVER_H_
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "server/front/front_door.h"
+#include "server/front/options.h"
 
 namespace grpc {
 class Server;
@@ -18,33 +18,18 @@ class Service;
 
 namespace hotline::server {
 
-class ResetWatch;
-
 class Certificates;
-
-struct GrpcServerOptions {
-  // Addresses ("127.0.0.1:0", "[::1]:50051", "unix:///path"), caps, and who may
-  // come in.
-  FrontDoorOptions door;
-  // For addresses that others than this machine can reach; null: none, they are
-  // served without TLS. Must outlive the server.
-  const Certificates* certificates = nullptr;
-  // From a connection's beginning until it speaks HTTP/2 (and TLS, where that
-  // is asked for).
-  Duration handshake_timeout = std::chrono::seconds(3);
-  // A connection that resets more calls is cut off: see ResetWatch.
-  int max_resets_per_second = 1000;
-  // What gRPC may use for messages in the air, in bytes; 0: no limit.
-  int64_t max_buffer_bytes = 0;
-};
+class ResetWatch;
 
 class GrpcServer {
  public:
-  // Listens on every address or on none. `service` must outlive the server.
+  // Listens on every address or on none. `certificates` are those of
+  // `options.tls`, null without; they and `service` must outlive the server.
   //
   // Errors: UNAVAILABLE naming the address that cannot be bound.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
-      GrpcServerOptions options, grpc::Service* service);
+      const GrpcServerOptions& options, const Certificates* certificates,
+      grpc::Service* service);
 
   // Stops without waiting.
   ~GrpcServer();

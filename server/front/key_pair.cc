@@ -31,7 +31,7 @@ absl::Status Wrong(const char* what) {
   return absl::InvalidArgumentError(what);
 }
 
-// A key behind a password is none: nobody is there to be asked.
+// Rejects keys with a password: there is no one to ask for it.
 int NoPassword(char*, int, int, void*) { return 0; }
 
 }  // namespace

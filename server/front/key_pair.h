@@ -1,4 +1,4 @@
-// Whether PEM files hold what they should. Sees OpenSSL, which is gRPC's.
+// Checks the contents of PEM files. Uses the OpenSSL that gRPC links. Pure.
 #ifndef HOTLINE_SERVER_FRONT_KEY_PAIR_H_
 #define HOTLINE_SERVER_FRONT_KEY_PAIR_H_
 
@@ -17,7 +17,8 @@ namespace hotline::server {
 absl::StatusOr<std::chrono::system_clock::time_point> CheckKeyPair(
     const std::string& certificates, const std::string& key);
 
-// At least one certificate, nothing unreadable. Errors: INVALID_ARGUMENT.
+// Errors: INVALID_ARGUMENT unless there is at least one certificate and every
+// one can be read.
 absl::Status CheckAuthorities(const std::string& certificates);
 
 }  // namespace hotline::server

@@ -39,7 +39,7 @@ bool Fill(const std::string& path, sockaddr_un* address) {
   return true;
 }
 
-// The file of a socket whose listener is gone.
+// Whether the file is that of a socket without a listener.
 bool IsStale(const std::string& path, const sockaddr_un& address) {
   struct stat info;
   if (lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return false;
@@ -127,9 +127,9 @@ absl::Status Listener::BindTcp(bool may_be_in_use) {
   if (fd_ < 0) return Failed(address_, std::strerror(errno));
   const int on = 1;
   const int off = 0;
-  // A second process on our port is a mistake to be told: no SO_REUSEPORT.
+  // No SO_REUSEPORT: a second process on our port is an error to report.
   setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  // What is accepted inherits it.
+  // Accepted connections inherit it.
   setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (v6) setsockopt(fd_, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
   if (BindTo(fd_, *where) != 0 && !(may_be_in_use && errno == EADDRINUSE)) {
@@ -149,8 +149,8 @@ absl::Status Listener::BindUnix(const std::string& path) {
   fd_ = NewSocket(AF_UNIX);
   if (fd_ < 0) return Failed(address_, std::strerror(errno));
   if (IsStale(path, address)) unlink(path.c_str());
-  // The file gets the socket's own mode, less the umask: there is no moment at
-  // which others get in. What the umask took from the group comes back after.
+  // The file gets the socket's own mode, less the umask, so at no moment may
+  // others connect. chmod then restores what the umask took from the group.
   fchmod(fd_, kSocketMode);
   if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
     return Failed(address_, std::strerror(errno));
@@ -175,7 +175,7 @@ Listener::Listener(Listener&& other) noexcept
 
 Listener::~Listener() {
   struct stat info;
-  // Whoever has taken the place meanwhile keeps it.
+  // A file that has replaced ours meanwhile stays.
   if (!path_.empty() && lstat(path_.c_str(), &info) == 0 &&
       info.st_dev == device_ && info.st_ino == inode_) {
     unlink(path_.c_str());

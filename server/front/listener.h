@@ -10,19 +10,20 @@
 
 namespace hotline::server {
 
-// Owns its descriptor, and a Unix socket's file: both go with it. Movable.
+// Owns its descriptor and the file of a Unix socket, and removes both. Movable;
+// thread-compatible.
 class Listener {
  public:
   enum class Kind { kLoopback, kReachable, kUnix };
 
   // Binds "127.0.0.1:50051", "[::1]:0" (a free port) or "unix:///path", without
-  // blocking. A Unix socket is born with mode 0660. The file of one that nobody
-  // listens on any more is replaced; any other file is left alone.
+  // blocking. A Unix socket is created with mode 0660. The file of a socket
+  // without a listener is replaced; any other file is left alone.
   //
   // Errors: UNAVAILABLE with the address and the system's reason.
   static absl::StatusOr<Listener> Bind(const std::string& address);
-  // What Bind would find, but for an address that is in use. Nothing is
-  // changed.
+  // The error that Bind would return, except for an address in use. Changes
+  // nothing.
   static absl::Status Check(const std::string& address);
 
   Listener(Listener&& other) noexcept;
@@ -31,7 +32,7 @@ class Listener {
 
   int fd() const { return fd_; }
   Kind kind() const { return kind_; }
-  // As given, the port that was free filled in.
+  // As given, with the port chosen for 0.
   const std::string& address() const { return address_; }
 
  private:
@@ -44,7 +45,7 @@ class Listener {
   int fd_ = -1;
   Kind kind_ = Kind::kLoopback;
   std::string address_;
-  // The socket's file, while it is ours to remove: which one it was.
+  // The socket's file and its inode, to remove no other file.
   std::string path_;
   dev_t device_ = 0;
   ino_t inode_ = 0;

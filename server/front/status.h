@@ -1,4 +1,4 @@
-// From our errors to gRPC's statuses.
+// Converts the broker's errors to gRPC statuses.
 #ifndef HOTLINE_SERVER_FRONT_STATUS_H_
 #define HOTLINE_SERVER_FRONT_STATUS_H_
 
@@ -7,7 +7,7 @@
 
 namespace hotline::server {
 
-// Null becomes OK; everything else carries what FillStatus says.
+// Null becomes OK; an error carries the details of FillStatus.
 grpc::Status ToStatus(const ErrorPtr& error);
 
 }  // namespace hotline::server

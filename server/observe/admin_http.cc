@@ -20,7 +20,7 @@
 #include "boost/asio/ip/tcp.hpp"
 #include "boost/asio/post.hpp"
 #include "boost/asio/steady_timer.hpp"
-#include "server/observe/admin_http_session.h"
+#include "server/observe/admin_http_connection.h"
 
 namespace hotline::server {
 namespace {
@@ -29,11 +29,12 @@ namespace asio = boost::asio;
 using boost::system::error_code;
 using tcp = asio::ip::tcp;
 
-// A burst of connections waits here and not for a second SYN.
+// Long enough for a burst: a connection that does not fit waits for the second
+// SYN.
 constexpr int kBacklog = 1024;
-constexpr int kTurn = 64;  // Connections accepted in a row.
+constexpr int kTurn = 64;  // Connections accepted in one go.
 constexpr std::chrono::milliseconds kPause(20);
-// As many probes at once are answered while no descriptor is left.
+// The number of probes answered at once while no descriptor is free.
 constexpr size_t kSpares = 4;
 
 // "host:port" or "[host]:port", numeric.
@@ -58,7 +59,7 @@ std::optional<tcp::endpoint> ParseEndpoint(std::string_view text) {
 class AdminHttp::Impl {
  public:
   explicit Impl(AdminHttpOptions options) : shared_(std::move(options), &io_) {
-    shared_.sessions.on_leave = [this] { FillSpares(); };
+    shared_.connections.on_leave = [this] { FillSpares(); };
   }
   ~Impl() {
     for (const int spare : spares_) close(spare);
@@ -99,9 +100,9 @@ class AdminHttp::Impl {
         error_code ignored;
         acceptor_.close(ignored);
         pause_.cancel();
-        shared_.sessions.CloseAll();
+        shared_.connections.CloseAll();
       });
-      // Without a socket there is nothing left to run.
+      // io_.run() returns once the last socket is closed.
       if (thread_.joinable()) thread_.join();
     });
   }
@@ -121,8 +122,8 @@ class AdminHttp::Impl {
     });
   }
 
-  // Those that wait already, so that a new one does not wait behind a round of
-  // all the others for each of them.
+  // Accepts the whole backlog, or a new connection would wait for a turn of all
+  // open ones for each connection before it.
   error_code AcceptMore() {
     error_code error;
     for (int i = 0; i < kTurn && !error; ++i) {
@@ -134,10 +135,10 @@ class AdminHttp::Impl {
   }
 
   void Take(tcp::socket socket) {
-    if (shared_.sessions.size() >= shared_.options.max_connections) {
-      shared_.sessions.CloseOne();
+    if (shared_.connections.size() >= shared_.options.max_connections) {
+      shared_.connections.CloseOne();
     }
-    std::make_shared<AdminSession>(std::move(socket), &shared_)->Start();
+    std::make_shared<AdminConnection>(std::move(socket), &shared_)->Start();
   }
 
   void OnAcceptFailed(error_code error) {
@@ -151,21 +152,21 @@ class AdminHttp::Impl {
         AcceptOnSpare()) {
       return Accept();
     }
-    // Trying again at once might spin.
+    // An immediate retry might spin.
     pause_.expires_after(kPause);
     pause_.async_wait([this](error_code) {
       if (acceptor_.is_open()) Accept();
     });
   }
 
-  // All descriptors are in use, by upstreams and callers most likely: a probe
-  // is answered on one that was set aside, or on that of an older connection.
-  // False: another thread was faster.
+  // All descriptors are in use, probably by upstreams and callers. Accepts on a
+  // spare one, or on that of an older connection. False: another thread took
+  // the freed descriptor.
   bool AcceptOnSpare() {
     if (!spares_.empty()) {
       close(spares_.back());
       spares_.pop_back();
-    } else if (!shared_.sessions.CloseOne()) {
+    } else if (!shared_.connections.CloseOne()) {
       return false;
     }
     tcp::socket socket(io_);

@@ -3,20 +3,18 @@
 //   /metrics   Prometheus text
 //   /healthz   200 "ok" while the process lives
 //   /readyz    200 "ok", or 503 with the reasons, one per line
-//   /          a status page, for people on this machine: 404 for others, and
+//   /          a status page, for this machine only: 404 for other peers, and
 //              for names other than localhost in Host
 //
-// One thread serves it all, beside the data plane. Bounds: 256 connections at
-// once, 8 KiB of request headers, no request body, 5 s from the beginning to a
-// whole request, 30 s to take an answer, 100 requests and 60 s of silence on a
-// connection that is kept.
+// One thread serves it, apart from the data plane. Bounds: 256 connections,
+// 8 KiB of request headers, no request body, 5 s to send a request, 30 s to
+// read a response, and 100 requests and 60 s of idling per connection.
 //
-// A probe is answered whatever else is connected. With 256 connections a new
-// one takes the place of another: of the peer that has the most, the one that
-// has completed no request and taken no answer for longest. However many ask
-// for /metrics, what they ask for is made once for all of them, and other
-// requests come in between. Without a free descriptor a connection is accepted
-// on one of four that are set aside for that.
+// Probes are answered under any load. The 257th connection replaces another: of
+// the peer with the most connections, the one that has completed no request and
+// read no response for longest. A page of /metrics is made once for all
+// requests waiting for it, and other requests are served in between. Without a
+// free descriptor, a connection is accepted on one of four spare ones.
 //
 // Thread safety: port() and Stop may be called from any thread.
 #ifndef HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_H_
@@ -36,9 +34,9 @@ struct AdminHttpOptions {
   // "127.0.0.1:9464", "[::]:9464"; port 0 takes a free one.
   std::string address;
 
-  // All are called on the listener's own thread and may take milliseconds.
+  // All are called on the listener's thread and may take milliseconds.
   std::function<std::string()> metrics;
-  // Why the process is not ready; empty: it is.
+  // Why the process is not ready; empty if it is.
   std::function<std::vector<std::string>()> not_ready;
   // The status page, plain text.
   std::function<std::string()> status_page;
@@ -62,8 +60,8 @@ class AdminHttp {
 
   int port() const;
 
-  // Closes every connection and joins the thread. Idempotent. Not to be called
-  // from the callbacks.
+  // Closes every connection and joins the thread. Idempotent. Must not be
+  // called from a callback.
   void Stop();
 
  private:

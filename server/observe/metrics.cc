@@ -1,6 +1,5 @@
 #include "server/observe/metrics.h"
 
-#include <initializer_list>
 #include <sstream>
 
 #include "base/log.h"
@@ -37,25 +36,6 @@ constexpr std::string_view kGrpcCodeNames[kGrpcCodes] = {
     "UNAUTHENTICATED",
 };
 
-// The codes broker.proto lists for each method, and what ends any of them:
-// shown from the start. Others appear when they happen.
-constexpr uint32_t Bits(std::initializer_list<int> codes) {
-  uint32_t bits = 0;
-  for (const int code : codes) bits |= 1u << code;
-  return bits;
-}
-constexpr uint32_t kExpectedCodes[] = {
-    Bits({0, 1, 3, 4, 7, 8, 9, 10, 14}),         // Acquire
-    Bits({0, 3, 5, 9}),                          // Release
-    Bits({0, 3, 5, 9}),                          // Renew
-    Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Execute
-    Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // ExecuteStream
-    Bits({0, 3, 5}),                             // Stats
-    Bits({0, 1, 3, 4, 5, 7, 8, 9, 10, 13, 14}),  // Tunnel
-    Bits({0, 1, 14}),                            // Session
-};
-static_assert(std::size(kExpectedCodes) == kRpcMethods.size());
-
 }  // namespace
 
 class Metrics::Impl : public prometheus::Collectable {
@@ -69,12 +49,12 @@ class Metrics::Impl : public prometheus::Collectable {
     MetricsPage page;
     page.reserve(64);
     {
-      // Snapshots must come to the fold in the order in which they were taken.
+      // Snapshots must reach the fold in the order in which they were taken.
       MutexLock lock(&mu_);
       const pool::Snapshot snapshot =
           sources_.pool ? sources_.pool() : pool::Snapshot();
       const Instant now = MonotonicNow();
-      std::vector<ExecuteMetrics::Row> executes;
+      std::vector<CallMetrics::Row> executes;
       if (sources_.executes != nullptr) {
         executes = sources_.executes->Read();
         sources_.executes->MakeRoom(now);
@@ -95,6 +75,7 @@ class Metrics::Impl : public prometheus::Collectable {
   static void AddTotals(const pool::Snapshot& snapshot, size_t folded,
                         MetricsPage* page);
   void AddRpcs(MetricsPage* page) const;
+  static void AddDenials(const FrontFigures& front, MetricsPage* page);
   void AddFront(MetricsPage* page) const;
   void AddProcess(MetricsPage* page) const;
 
@@ -112,34 +93,45 @@ void Metrics::Impl::AddTotals(const pool::Snapshot& snapshot, size_t folded,
   gauge("hotline_targets", "Targets the pool knows.",
         static_cast<double>(snapshot.targets.size()));
   gauge("hotline_folded_targets",
-        "Targets that count under target=\"other\" for want of room "
-        "(metrics.max_targets).",
+        "Targets counted under target=\"other\" because of "
+        "metrics.max_targets.",
         static_cast<double>(folded));
-  gauge("hotline_pool_max_connections", "Most connections allowed in all.",
-        snapshot.max_connections);
+  gauge("hotline_pool_max_connections",
+        "Connections allowed, over all targets.", snapshot.max_connections);
   gauge("hotline_pool_connections_reserved",
-        "Connections counted against that limit.",
+        "Connections counted against that limit, including dials.",
         snapshot.connections_reserved);
-  gauge("hotline_pool_budget_waiters", "Targets in line for that limit.",
-        snapshot.budget_waiters);
+  gauge("hotline_pool_budget_waiters",
+        "Targets waiting for room below that limit.", snapshot.budget_waiters);
 }
 
 void Metrics::Impl::AddRpcs(MetricsPage* page) const {
   MetricsFamily family(page, MetricType::Histogram, "hotline_rpc_seconds",
                        "Calls of Hotline's own API from arrival to status.");
   for (size_t method = 0; method < kRpcMethods.size(); ++method) {
+    // Shown from the start; other codes appear when they happen.
+    const uint32_t expected = CodesOf(static_cast<RpcMethod>(method));
     for (int code = 0; code < kGrpcCodes; ++code) {
       HistogramCounts counts;
       if (sources_.rpcs != nullptr) {
         counts = sources_.rpcs->Read(static_cast<RpcMethod>(method), code);
       }
-      bool any = (kExpectedCodes[method] >> code & 1) != 0;
+      bool any = (expected >> code & 1) != 0;
       for (const uint64_t count : counts.counts) any |= count != 0;
       if (!any) continue;
       family.Counts(
           {{"method", kRpcMethods[method]}, {"code", kGrpcCodeNames[code]}},
           counts);
     }
+  }
+}
+
+void Metrics::Impl::AddDenials(const FrontFigures& front, MetricsPage* page) {
+  MetricsFamily denials(page, MetricType::Counter, "hotline_denials_total",
+                        "Calls refused by the policy.");
+  for (const FrontFigures::Denied& denied : front.denied) {
+    denials.Value({{"method", denied.method}, {"reason", denied.reason}},
+                  static_cast<double>(denied.count));
   }
 }
 
@@ -157,55 +149,50 @@ void Metrics::Impl::AddFront(MetricsPage* page) const {
     }
   };
   value(MetricType::Gauge, "hotline_listen_connections",
-        "Callers' connections that are open.", front.connections);
+        "Open connections of callers.", front.connections);
   value(MetricType::Counter, "hotline_listen_accepted_total",
-        "Callers' connections that were let in.", front.accepted);
+        "Connections accepted from callers.", front.accepted);
   by_reason("hotline_listen_refused_total",
-            "Callers' connections that were not let in, or cut off.",
+            "Connections of callers that were refused or cut off.",
             front.refused);
-  value(MetricType::Gauge, "hotline_calls",
-        "Calls under way, waiting or running.", front.calls);
+  value(MetricType::Gauge, "hotline_calls", "Calls waiting or running.",
+        front.calls);
   value(MetricType::Gauge, "hotline_answer_bytes",
-        "Memory of answers' bodies that callers have not read yet.",
+        "Bytes of response bodies held for callers that have not read them.",
         front.answer_bytes);
   value(MetricType::Gauge, "hotline_answers_waiting",
-        "Answers that wait for such memory.", front.answers_waiting);
+        "Responses waiting for room in that memory.", front.answers_waiting);
   by_reason("hotline_shed_total", "Calls refused because of overload.",
             front.shed);
-  {
-    MetricsFamily denials(page, MetricType::Counter, "hotline_denials_total",
-                          "Calls refused by the policy.");
-    for (const FrontFigures::Denied& denied : front.denied) {
-      denials.Value({{"method", denied.method}, {"reason", denied.reason}},
-                    static_cast<double>(denied.count));
-    }
-  }
+  AddDenials(front, page);
   value(MetricType::Gauge, "hotline_listen_certificate_expires_seconds",
-        "When the listener's certificate ends, in seconds since 1970; 0: none.",
+        "When the listener's certificate expires, in seconds since 1970; 0: no "
+        "certificate.",
         front.certificate_expires);
 }
 
 void Metrics::Impl::AddProcess(MetricsPage* page) const {
   MetricsFamily(page, MetricType::Gauge, "hotline_loop_lag_seconds",
-                "How late the upstream loops come to their timers, of late.")
+                "How late timers of the upstream loops fired, recently.")
       .Value({}, sources_.loop_lag ? ToSeconds(sources_.loop_lag()) : 0);
   MetricsFamily(page, MetricType::Gauge,
                 "hotline_config_last_reload_successful",
                 "Whether the configuration that was last read is in force.")
       .Value({}, sources_.config_ok && !sources_.config_ok() ? 0 : 1);
-  MetricsFamily(page, MetricType::Gauge, "hotline_restart_needed",
-                "Whether the configuration differs from the one the process "
-                "was started with in keys that take effect at a start only.")
+  MetricsFamily(
+      page, MetricType::Gauge, "hotline_restart_needed",
+      "Whether the configuration differs from the one at the start in "
+      "keys that take effect at a start only.")
       .Value({}, sources_.restart_needed && sources_.restart_needed() ? 1 : 0);
   MetricsFamily(page, MetricType::Gauge, "hotline_tls_files_current",
                 "Whether the certificates, keys and authorities in use are "
-                "those in the files; 0: the files are bad.")
+                "those in the files; 0: the files are invalid.")
       .Value({}, sources_.tls_files_ok && !sources_.tls_files_ok() ? 0 : 1);
   MetricsFamily(page, MetricType::Counter, "hotline_log_lines_dropped_total",
-                "Lines of the log that its reader did not take in time.")
+                "Log lines dropped because they were not read in time.")
       .Value({}, static_cast<double>(LogLinesDropped()));
   MetricsFamily(page, MetricType::Gauge, "hotline_build_info",
-                "Always 1; the label tells the version.")
+                "Always 1; the label is the version.")
       .Value({{"version", options_.version}}, 1);
   for (const ProcessFigure& figure : ReadProcessFigures()) {
     MetricsFamily(page,

@@ -1,12 +1,14 @@
-// /metrics: the pool's snapshot and the Broker's counters as Prometheus text.
+// /metrics: the pool's snapshot, the broker's counters and the process as
+// Prometheus text.
 //
-// Everything is sampled at the scrape, so the hot path pays nothing for being
-// measured but its own counters.
+//   Metrics metrics({.max_targets = 100, .version = "1.0"},
+//   std::move(sources)); std::string page = metrics.Render();
 //
-// The label `target` is bounded. The configured targets have series of their
-// own, then the busiest others, until `max_targets` are given away; the rest
-// counts under target="other". Who has them follows the load: see TargetFold.
-// Every counter only ever grows, or starts from zero with its series.
+// Everything is read at the scrape; the hot path pays for its counters alone.
+//
+// 1. The label `target` has at most `max_targets` values and "other": first the
+//    configured targets, then the busiest ones (see TargetFold).
+// 2. A counter only grows, or restarts from zero with its series.
 //
 // Thread safety: Render may be called from any thread.
 #ifndef HOTLINE_SERVER_OBSERVE_METRICS_H_
@@ -26,14 +28,14 @@
 
 namespace hotline::server {
 
-// What the upstream's room has counted of a target since the start.
+// Counters of a target in the upstream room, since the start.
 struct UpstreamFigures {
   uint64_t unsolicited_bytes = 0;  // Connections closed for stray bytes.
-  uint64_t full_handshakes = 0;    // TLS handshakes that were finished.
+  uint64_t full_handshakes = 0;    // Completed TLS handshakes.
   uint64_t resumed_handshakes = 0;
 };
 
-// What came to the door, and what was sent away there or refused later.
+// Connections and calls of callers: accepted, running, refused.
 struct FrontFigures {
   using ByReason = std::vector<std::pair<std::string_view, uint64_t>>;
   struct Denied {
@@ -42,11 +44,11 @@ struct FrontFigures {
     uint64_t count = 0;
   };
 
-  int64_t connections = 0;  // Of callers, open.
+  int64_t connections = 0;  // Open now.
   uint64_t accepted = 0;
   ByReason refused;          // Connections.
-  int64_t calls = 0;         // Under way.
-  int64_t answer_bytes = 0;  // Of answers that callers have not read yet.
+  int64_t calls = 0;         // Waiting or running.
+  int64_t answer_bytes = 0;  // Of response bodies that callers have not read.
   int64_t answers_waiting = 0;
   ByReason shed;               // Calls, for overload.
   std::vector<Denied> denied;  // Calls, by the policy.
@@ -54,36 +56,36 @@ struct FrontFigures {
   double certificate_expires = 0;
 };
 
-// Where the figures come from; called during Render, from its thread. What is
-// left out (null) reads as zero.
+// Where the figures come from; called by Render. A source that is null reads as
+// zero.
 struct MetricsSources {
   std::function<pool::Snapshot()> pool;
   // Must outlive the Metrics.
-  ExecuteMetrics* executes = nullptr;
+  CallMetrics* executes = nullptr;
   const RpcMetrics* rpcs = nullptr;
   // By target.
   std::function<std::vector<std::pair<std::string, UpstreamFigures>>()>
       upstream;
   std::function<Duration()> loop_lag;
   std::function<FrontFigures()> front;
-  // Whether the configuration in force is the one that was last asked for.
+  // Whether the last reload succeeded.
   std::function<bool()> config_ok;
-  // Whether the configuration in force has parts that wait for the next start.
+  // Whether keys of the configuration take effect at the next start only.
   std::function<bool()> restart_needed;
-  // Whether the files of TLS profiles in use are those that are there.
+  // Whether the TLS profiles use the current files.
   std::function<bool()> tls_files_ok;
 };
 
 struct MetricsOptions {
   int max_targets = 100;
-  // Canonical; shown from the start, with zeros.
+  // Canonical. They have series from the start, with zeros.
   std::vector<std::string> known_targets;
   std::string version;
 };
 
 class Metrics {
  public:
-  // What the answer's Content-Type must be.
+  // The Content-Type of Render's text.
   static constexpr std::string_view kContentType =
       "text/plain; version=0.0.4; charset=utf-8";
 

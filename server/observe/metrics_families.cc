@@ -1,5 +1,6 @@
 #include "server/observe/metrics_families.h"
 
+#include <array>
 #include <limits>
 #include <tuple>
 
@@ -55,157 +56,134 @@ void AddSimple(Targets targets, MetricsPage* page, MetricType type,
   }
 }
 
+// A histogram with the target as its only label.
+template <typename F>
+void AddHistogram(Targets targets, MetricsPage* page, const char* name,
+                  const char* help, F counts) {
+  MetricsFamily family(page, MetricType::Histogram, name, help);
+  for (const TargetFigures& t : targets) {
+    family.Counts({{"target", t.label}}, counts(t));
+  }
+}
+
+// A counter with a second label, whose i-th value of `values` has the i-th of
+// the counts.
+template <typename Values, typename F>
+void AddByLabel(Targets targets, MetricsPage* page, const char* name,
+                const char* help, const char* label, const Values& values,
+                F counts) {
+  MetricsFamily family(page, MetricType::Counter, name, help);
+  for (const TargetFigures& t : targets) {
+    for (size_t i = 0; i < std::size(values); ++i) {
+      family.Value({{"target", t.label}, {label, values[i]}},
+                   static_cast<double>(counts(t)[i]));
+    }
+  }
+}
+
+void AddAcquireResults(Targets targets, MetricsPage* page) {
+  MetricsFamily family(page, MetricType::Counter, "hotline_acquires_total",
+                       "Acquires of a connection, by result.");
+  for (const TargetFigures& t : targets) {
+    family.Value({{"target", t.label}, {"result", "ok"}}, t.pool.granted);
+    for (size_t i = 0; i < std::size(kRejects); ++i) {
+      family.Value({{"target", t.label}, {"result", kRejects[i]}},
+                   t.pool.rejected[i]);
+    }
+    family.Value({{"target", t.label}, {"result", "cancelled"}},
+                 t.pool.cancelled);
+  }
+}
+
 void AddAcquires(Targets targets, MetricsPage* page) {
-  {
-    MetricsFamily family(page, MetricType::Counter, "hotline_acquires_total",
-                         "Connections asked for, by how it ended.");
-    for (const TargetFigures& t : targets) {
-      family.Value({{"target", t.label}, {"result", "ok"}}, t.pool.granted);
-      for (size_t i = 0; i < std::size(kRejects); ++i) {
-        family.Value({{"target", t.label}, {"result", kRejects[i]}},
-                     t.pool.rejected[i]);
-      }
-      family.Value({{"target", t.label}, {"result", "cancelled"}},
-                   t.pool.cancelled);
-    }
-  }
-  {
-    MetricsFamily family(page, MetricType::Histogram,
-                         "hotline_acquire_wait_seconds",
-                         "Time in line of acquires that were served.");
-    for (const TargetFigures& t : targets) {
-      family.Counts({{"target", t.label}}, t.pool.wait);
-    }
-  }
+  AddAcquireResults(targets, page);
+  AddHistogram(
+      targets, page, "hotline_acquire_wait_seconds",
+      "How long acquires that were granted had waited.",
+      [](const TargetFigures& t) -> const auto& { return t.pool.wait; });
   AddSimple(targets, page, MetricType::Gauge, "hotline_waiters",
-            "Callers in line for a connection.",
+            "Acquires waiting for a connection.",
             [](const TargetFigures& t) { return t.gauges.waiters; });
   AddSimple(
       targets, page, MetricType::Gauge, "hotline_oldest_wait_seconds",
-      "How long the first in line has waited.",
+      "How long the first waiter in line has waited.",
       [](const TargetFigures& t) { return ToSeconds(t.gauges.oldest_wait); });
   AddSimple(targets, page, MetricType::Gauge, "hotline_leases",
-            "Slots on connections that are lent now.",
+            "Slots of connections that are leased.",
             [](const TargetFigures& t) { return t.gauges.leases; });
-  {
-    MetricsFamily family(
-        page, MetricType::Histogram, "hotline_lease_seconds",
-        "How long leases were held, of those that have ended.");
-    for (const TargetFigures& t : targets) {
-      family.Counts({{"target", t.label}}, t.pool.lease);
-    }
-  }
-  {
-    MetricsFamily family(page, MetricType::Counter,
-                         "hotline_leases_reclaimed_total",
-                         "Leases taken back without being released.");
-    for (const TargetFigures& t : targets) {
-      family.Value({{"target", t.label}, {"reason", "expired"}},
-                   t.pool.leases_expired);
-      family.Value({{"target", t.label}, {"reason", "session"}},
-                   t.pool.leases_reclaimed);
-    }
-  }
+  AddHistogram(
+      targets, page, "hotline_lease_seconds",
+      "How long leases that have ended were held.",
+      [](const TargetFigures& t) -> const auto& { return t.pool.lease; });
+  constexpr std::string_view kEnds[] = {"expired", "session"};
+  AddByLabel(
+      targets, page, "hotline_leases_reclaimed_total",
+      "Leases that ended without a release.", "reason", kEnds,
+      [](const TargetFigures& t) {
+        return std::array{t.pool.leases_expired, t.pool.leases_reclaimed};
+      });
   AddSimple(targets, page, MetricType::Counter,
             "hotline_leases_suspected_total",
             "Leases held for longer than pool.leak_after.",
             [](const TargetFigures& t) { return t.pool.leases_leaked; });
 }
 
-void AddConnections(Targets targets, MetricsPage* page) {
-  {
-    MetricsFamily family(
-        page, MetricType::Gauge, "hotline_connections",
-        "Connections by state; idle and leased ones are ready.");
-    for (const TargetFigures& t : targets) {
-      const auto count = [&t](pool::ConnState state) {
-        return static_cast<double>(
-            t.gauges.connections[static_cast<int>(state)]);
-      };
-      const double idle = static_cast<double>(t.gauges.idle);
-      const std::pair<std::string_view, double> states[] = {
-          {"dialing", count(pool::ConnState::kDialing)},
-          {"idle", idle},
-          {"leased", count(pool::ConnState::kReady) - idle},
-          {"probing", count(pool::ConnState::kProbing)},
-          {"draining", count(pool::ConnState::kDraining)},
-          {"closing", count(pool::ConnState::kClosing)},
-      };
-      for (const auto& [state, value] : states) {
-        family.Value({{"target", t.label}, {"state", state}}, value);
-      }
+void AddConnectionStates(Targets targets, MetricsPage* page) {
+  MetricsFamily family(page, MetricType::Gauge, "hotline_connections",
+                       "Connections by state; idle and leased ones are ready.");
+  for (const TargetFigures& t : targets) {
+    const auto count = [&t](pool::ConnState state) {
+      return static_cast<double>(t.gauges.connections[static_cast<int>(state)]);
+    };
+    const double idle = static_cast<double>(t.gauges.idle);
+    const std::pair<std::string_view, double> states[] = {
+        {"dialing", count(pool::ConnState::kDialing)},
+        {"idle", idle},
+        {"leased", count(pool::ConnState::kReady) - idle},
+        {"probing", count(pool::ConnState::kProbing)},
+        {"draining", count(pool::ConnState::kDraining)},
+        {"closing", count(pool::ConnState::kClosing)},
+    };
+    for (const auto& [state, value] : states) {
+      family.Value({{"target", t.label}, {"state", state}}, value);
     }
   }
+}
+
+void AddConnections(Targets targets, MetricsPage* page) {
+  AddConnectionStates(targets, page);
   {
-    MetricsFamily family(
-        page, MetricType::Gauge, "hotline_max_connections",
-        "Most connections allowed, of targets the pool knows.");
+    MetricsFamily family(page, MetricType::Gauge, "hotline_max_connections",
+                         "Connections allowed, for targets that the pool "
+                         "knows.");
     for (const TargetFigures& t : targets) {
       if (!t.gauges.known) continue;
       family.Value({{"target", t.label}}, t.gauges.max_connections);
     }
   }
   AddSimple(targets, page, MetricType::Gauge, "hotline_warm_floor",
-            "Connections kept ready before they are asked for.",
+            "Connections kept ready ahead of demand.",
             [](const TargetFigures& t) { return t.gauges.warm_floor; });
   AddSimple(targets, page, MetricType::Gauge, "hotline_warm_deficit",
-            "Connections missing to the warm floor.",
+            "Connections missing from the warm floor.",
             [](const TargetFigures& t) { return t.gauges.warm_deficit; });
   AddSimple(targets, page, MetricType::Counter,
             "hotline_connections_opened_total",
             "Connections that became ready.",
             [](const TargetFigures& t) { return t.pool.opened; });
-  {
-    MetricsFamily family(page, MetricType::Counter,
-                         "hotline_connections_closed_total",
-                         "Connections closed, by why.");
-    for (const TargetFigures& t : targets) {
-      for (size_t i = 0; i < std::size(kCloses); ++i) {
-        family.Value({{"target", t.label}, {"reason", kCloses[i]}},
-                     t.pool.closed[i]);
-      }
-    }
-  }
+  AddByLabel(
+      targets, page, "hotline_connections_closed_total",
+      "Connections closed, by reason.", "reason", kCloses,
+      [](const TargetFigures& t) -> const auto& { return t.pool.closed; });
   AddSimple(targets, page, MetricType::Counter,
             "hotline_connection_reuse_total",
-            "Acquires served by a connection that had served before.",
+            "Acquires served by a connection that was used before.",
             [](const TargetFigures& t) { return t.pool.reused; });
 }
 
-void AddDials(Targets targets, MetricsPage* page) {
-  {
-    MetricsFamily family(page, MetricType::Counter,
-                         "hotline_tls_handshakes_total",
-                         "TLS handshakes with upstreams that were finished, "
-                         "and whether they resumed an earlier session.");
-    for (const TargetFigures& t : targets) {
-      family.Value({{"target", t.label}, {"resumed", "false"}},
-                   t.upstream.full_handshakes);
-      family.Value({{"target", t.label}, {"resumed", "true"}},
-                   t.upstream.resumed_handshakes);
-    }
-  }
-  {
-    MetricsFamily family(
-        page, MetricType::Counter, "hotline_dials_total",
-        "Connections that were tried to make; what failed, by class. ok: it "
-        "has served, or stood for a second.");
-    for (const TargetFigures& t : targets) {
-      family.Value({{"target", t.label}, {"result", "ok"}}, t.pool.dials_ok);
-      for (size_t i = 0; i < std::size(kFailures); ++i) {
-        family.Value({{"target", t.label}, {"result", kFailures[i]}},
-                     t.pool.dials_failed[i]);
-      }
-    }
-  }
-  AddSimple(targets, page, MetricType::Gauge, "hotline_breaker_open",
-            "Targets whose circuit breaker is not closed.",
-            [](const TargetFigures& t) { return t.gauges.breakers_open; });
-  AddSimple(targets, page, MetricType::Counter, "hotline_breaker_opened_total",
-            "Times that dials had failed too often in a row.",
-            [](const TargetFigures& t) { return t.pool.breaker_opened; });
+void AddDialPhases(Targets targets, MetricsPage* page) {
   MetricsFamily family(page, MetricType::Histogram, "hotline_dial_seconds",
-                       "Time in each phase of making a connection.");
+                       "Time spent in each phase of a dial.");
   for (const TargetFigures& t : targets) {
     const std::pair<std::string_view, const HistogramCounts*> phases[] = {
         {"resolve", &t.pool.dial_resolve},
@@ -219,22 +197,47 @@ void AddDials(Targets targets, MetricsPage* page) {
   }
 }
 
-void AddChecks(Targets targets, MetricsPage* page) {
+void AddDials(Targets targets, MetricsPage* page) {
+  constexpr std::string_view kResumed[] = {"false", "true"};
+  AddByLabel(targets, page, "hotline_tls_handshakes_total",
+             "Completed TLS handshakes with upstreams, by whether they resumed "
+             "a session.",
+             "resumed", kResumed, [](const TargetFigures& t) {
+               return std::array{t.upstream.full_handshakes,
+                                 t.upstream.resumed_handshakes};
+             });
   {
-    MetricsFamily family(page, MetricType::Counter, "hotline_probes_total",
-                         "Checks of idle connections.");
+    MetricsFamily family(page, MetricType::Counter, "hotline_dials_total",
+                         "Dials, by result; failures by class. ok: the "
+                         "connection has served a call or stood for a second.");
     for (const TargetFigures& t : targets) {
-      family.Value({{"target", t.label}, {"result", "passed"}},
-                   t.pool.probes_passed);
-      family.Value({{"target", t.label}, {"result", "failed"}},
-                   t.pool.probes_failed);
+      family.Value({{"target", t.label}, {"result", "ok"}}, t.pool.dials_ok);
+      for (size_t i = 0; i < std::size(kFailures); ++i) {
+        family.Value({{"target", t.label}, {"result", kFailures[i]}},
+                     t.pool.dials_failed[i]);
+      }
     }
   }
+  AddSimple(targets, page, MetricType::Gauge, "hotline_breaker_open",
+            "Targets whose circuit breaker is not closed.",
+            [](const TargetFigures& t) { return t.gauges.breakers_open; });
+  AddSimple(targets, page, MetricType::Counter, "hotline_breaker_opened_total",
+            "Times that a circuit breaker opened.",
+            [](const TargetFigures& t) { return t.pool.breaker_opened; });
+  AddDialPhases(targets, page);
+}
+
+void AddChecks(Targets targets, MetricsPage* page) {
+  constexpr std::string_view kResults[] = {"passed", "failed"};
+  AddByLabel(targets, page, "hotline_probes_total",
+             "Probes of idle connections, by result.", "result", kResults,
+             [](const TargetFigures& t) {
+               return std::array{t.pool.probes_passed, t.pool.probes_failed};
+             });
   {
-    MetricsFamily family(
-        page, MetricType::Counter, "hotline_errors_total",
-        "Failures: of dials by class, and \"connection\" of open "
-        "connections.");
+    MetricsFamily family(page, MetricType::Counter, "hotline_errors_total",
+                         "Failures: of dials by class, and \"connection\" for "
+                         "errors of open connections.");
     for (const TargetFigures& t : targets) {
       for (size_t i = 0; i < std::size(kFailures); ++i) {
         family.Value({{"target", t.label}, {"class", kFailures[i]}},
@@ -245,49 +248,33 @@ void AddChecks(Targets targets, MetricsPage* page) {
     }
   }
   AddSimple(targets, page, MetricType::Gauge, "hotline_quarantined",
-            "Targets none of whose HTTP/1.1 connections is used twice.",
+            "Targets whose HTTP/1.1 connections are used only once.",
             [](const TargetFigures& t) { return t.gauges.quarantined; });
   AddSimple(targets, page, MetricType::Counter, "hotline_quarantines_total",
-            "Times that a target came into quarantine.",
+            "Times that a target entered quarantine.",
             [](const TargetFigures& t) { return t.pool.quarantines; });
   AddSimple(
       targets, page, MetricType::Counter, "hotline_unsolicited_bytes_total",
-      "Idle connections closed because the upstream sent bytes that "
-      "nobody had asked for.",
+      "Idle connections closed because the upstream sent unsolicited bytes.",
       [](const TargetFigures& t) { return t.upstream.unsolicited_bytes; });
 }
 
 void AddExecutes(Targets targets, MetricsPage* page) {
-  {
-    MetricsFamily family(page, MetricType::Counter, "hotline_executes_total",
-                         "Execute calls, by how they ended.");
-    for (const TargetFigures& t : targets) {
-      for (size_t i = 0; i < kExecuteResults.size(); ++i) {
-        family.Value({{"target", t.label}, {"result", kExecuteResults[i]}},
-                     t.executes.results[i]);
-      }
-    }
-  }
-  {
-    MetricsFamily family(page, MetricType::Histogram, "hotline_execute_seconds",
-                         "Execute calls from arrival to answer.");
-    for (const TargetFigures& t : targets) {
-      family.Counts({{"target", t.label}}, t.executes.seconds);
-    }
-  }
-  {
-    MetricsFamily family(
-        page, MetricType::Counter, "hotline_retries_total",
-        "Attempts made again, by the verdict over the failed one.");
-    for (const TargetFigures& t : targets) {
-      for (size_t i = 0; i < kRetryVerdicts.size(); ++i) {
-        family.Value({{"target", t.label}, {"verdict", kRetryVerdicts[i]}},
-                     t.executes.retries[i]);
-      }
-    }
-  }
+  AddByLabel(
+      targets, page, "hotline_executes_total",
+      "Execute and ExecuteStream calls, by result.", "result", kExecuteResults,
+      [](const TargetFigures& t) -> const auto& { return t.executes.results; });
+  AddHistogram(
+      targets, page, "hotline_execute_seconds",
+      "Duration of these calls, from arrival to the end.",
+      [](const TargetFigures& t) -> const auto& { return t.executes.seconds; });
+  AddByLabel(
+      targets, page, "hotline_retries_total",
+      "Retries, by the verdict on the failed attempt.", "verdict",
+      kRetryVerdicts,
+      [](const TargetFigures& t) -> const auto& { return t.executes.retries; });
   AddSimple(targets, page, MetricType::Counter, "hotline_stale_reuse_total",
-            "Reused connections that were dead when they were written to.",
+            "Reused connections found dead when a request was written.",
             [](const TargetFigures& t) { return t.executes.stale_reuse; });
 }
 
@@ -318,7 +305,7 @@ ClientMetric& MetricsFamily::Add(Labels labels) {
   ClientMetric& metric = family_.metric.emplace_back();
   metric.label.reserve(labels.size());
   for (const auto& [name, value] : labels) {
-    // One label that is not UTF-8 costs a Prometheus the whole page.
+    // Prometheus rejects a whole page for one label that is not UTF-8.
     metric.label.push_back({name, ToUtf8(std::string(value))});
   }
   return metric;

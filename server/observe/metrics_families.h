@@ -1,4 +1,4 @@
-// The families that speak of targets, and how a family is filled. Part of
+// The families with the label `target`, and how a family is filled. Part of
 // metrics; the only header that shows prometheus-cpp.
 #ifndef HOTLINE_SERVER_OBSERVE_METRICS_FAMILIES_H_
 #define HOTLINE_SERVER_OBSERVE_METRICS_FAMILIES_H_
@@ -16,10 +16,10 @@
 
 namespace hotline::server {
 
-// A page of families, in the order in which they are shown.
+// The families of a page, in order.
 using MetricsPage = std::vector<prometheus::MetricFamily>;
 
-// One family being filled, at the end of a page. One at a time.
+// The last family of a page, while it is filled. One at a time.
 class MetricsFamily {
  public:
   using Labels =
@@ -28,9 +28,9 @@ class MetricsFamily {
   MetricsFamily(MetricsPage* page, prometheus::MetricType type,
                 const char* name, const char* help);
 
-  // Of a counter or gauge.
+  // For a counter or gauge.
   void Value(Labels labels, double value);
-  // Of a histogram.
+  // For a histogram.
   void Counts(Labels labels, const HistogramCounts& counts);
 
  private:
@@ -39,7 +39,7 @@ class MetricsFamily {
   prometheus::MetricFamily& family_;
 };
 
-// All families with the label `target`, one series or more for each row.
+// Adds the families, with one or more series for each target.
 void AddTargetFamilies(std::span<const TargetFigures> targets,
                        MetricsPage* page);
 

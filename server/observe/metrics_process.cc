@@ -14,8 +14,8 @@
 namespace hotline::server {
 namespace {
 
-// /proc/self/stat from its third field on: what follows the name, which may
-// hold anything.
+// /proc/self/stat from its third field on, after the name, which may contain
+// any bytes.
 std::vector<std::string> StatFields() {
   std::ifstream file("/proc/self/stat");
   std::string line;

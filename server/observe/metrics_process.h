@@ -1,4 +1,4 @@
-// What every Prometheus client tells of its process, under the usual names.
+// The standard process_* metrics of Prometheus clients.
 // Part of metrics.
 #ifndef HOTLINE_SERVER_OBSERVE_METRICS_PROCESS_H_
 #define HOTLINE_SERVER_OBSERVE_METRICS_PROCESS_H_
@@ -14,7 +14,7 @@ struct ProcessFigure {
   double value;
 };
 
-// Read from /proc; what cannot be read is left out.
+// Reads /proc; figures that cannot be read are left out.
 std::vector<ProcessFigure> ReadProcessFigures();
 
 }  // namespace hotline::server

@@ -28,7 +28,7 @@ HistogramCounts ToCounts(const Histogram& histogram) {
   return out;
 }
 
-// Notices a count that has fallen. (A histogram's sum is no count.)
+// Notices a counter that has fallen. (A histogram's sum may.)
 struct FallWatch {
   bool fell = false;
   void operator()(uint64_t now, uint64_t before) { fell |= now < before; }
@@ -77,7 +77,7 @@ void Pair(PoolFigures& a, const PoolFigures& b, F& f) {
   Pair(a.dial_validate, b.dial_validate, f);
 }
 template <typename F>
-void Pair(ExecuteMetrics::Row& a, const ExecuteMetrics::Row& b, F& f) {
+void Pair(CallMetrics::Row& a, const CallMetrics::Row& b, F& f) {
   Pair(a.results, b.results, f);
   Pair(a.retries, b.retries, f);
   Pair(a.stale_reuse, b.stale_reuse, f);
@@ -108,8 +108,8 @@ void Subtract(const Counts& counts, Counts* from) {
   Pair(*from, counts, subtract);
 }
 
-// What has been added to `before` since. When any count is below it a new life
-// began, and all of it was added.
+// The increase since `before`. If any counter fell, the source has restarted
+// from zero, and all of `now` is new.
 template <typename Counts>
 Counts Since(const Counts& before, Counts now) {
   FallWatch watch;
@@ -179,14 +179,14 @@ TargetFold::TargetFold(size_t max_targets,
 
 TargetFold::Sources TargetFold::Gather(
     const pool::Snapshot& snapshot,
-    const std::vector<ExecuteMetrics::Row>& executes,
+    const std::vector<CallMetrics::Row>& executes,
     const UpstreamRows& upstream) {
   Sources out;
   out.reserve(snapshot.targets.size());
   for (const pool::TargetRow& row : snapshot.targets) {
     out[row.target].pool = &row;
   }
-  for (const ExecuteMetrics::Row& row : executes) {
+  for (const CallMetrics::Row& row : executes) {
     if (!row.target.empty()) out[row.target].executes = &row;
   }
   for (const auto& [target, figures] : upstream) {
@@ -248,7 +248,7 @@ TargetFold::Shown TargetFold::Begin(std::string_view target,
               .score = source.score,
               .counted = {},
               .last = {}};
-  // Else kOther would fall.
+  // These are in kOther already, which must not fall.
   if (source.was_seen) shown.last = CountsOf(source);
   return shown;
 }
@@ -264,22 +264,25 @@ void TargetFold::ScoreShown(const Sources& sources) {
   }
 }
 
-void TargetFold::Choose(const Sources& sources) {
-  struct Place {
-    bool served;
-    double score;
-    std::string_view target;
-    const Source* source;  // Of one without series.
-    size_t index;          // In shown_, of one with.
-  };
-  std::vector<Place> quiet;  // With series; the quietest first.
-  absl::flat_hash_set<std::string_view> shown;
+bool TargetFold::IsBusier(const Candidate& a, const Candidate& b) {
+  return std::tie(a.served, a.score, b.target) >
+         std::tie(b.served, b.score, a.target);
+}
+
+std::vector<TargetFold::Candidate> TargetFold::Quiet() const {
+  std::vector<Candidate> quiet;
   for (size_t i = 0; i < shown_.size(); ++i) {
     const Shown& s = shown_[i];
-    shown.insert(s.target);
     if (!s.pinned) quiet.push_back({s.served, s.score, s.target, nullptr, i});
   }
-  std::vector<Place> busy;  // Without; the busiest first.
+  std::sort(quiet.rbegin(), quiet.rend(), IsBusier);
+  return quiet;
+}
+
+std::vector<TargetFold::Candidate> TargetFold::Busy(const Sources& sources) {
+  absl::flat_hash_set<std::string_view> shown;
+  for (const Shown& s : shown_) shown.insert(s.target);
+  std::vector<Candidate> busy;
   folded_ = 0;
   for (const auto& [target, source] : sources) {
     if (shown.contains(target)) continue;
@@ -287,21 +290,24 @@ void TargetFold::Choose(const Sources& sources) {
     if (!source.eligible) continue;
     busy.push_back({source.served, source.score, target, &source, 0});
   }
-  const auto busier = [](const Place& a, const Place& b) {
-    return std::tie(a.served, a.score, b.target) >
-           std::tie(b.served, b.score, a.target);
-  };
   const size_t most = std::min(busy.size(), max_targets_);
-  std::partial_sort(busy.begin(), busy.begin() + most, busy.end(), busier);
-  std::sort(quiet.rbegin(), quiet.rend(), busier);
+  std::partial_sort(busy.begin(), busy.begin() + most, busy.end(), IsBusier);
+  busy.resize(most);
+  return busy;
+}
+
+void TargetFold::Choose(const Sources& sources) {
+  const std::vector<Candidate> quiet = Quiet();
+  const std::vector<Candidate> busy = Busy(sources);
   auto next = busy.begin();
-  const auto end = busy.begin() + most;
+  const auto end = busy.end();
   for (; next != end && shown_.size() < max_targets_; ++next, --folded_) {
     shown_.push_back(Begin(next->target, *next->source));
   }
-  for (const Place& place : quiet) {
+  for (const Candidate& place : quiet) {
     if (next == end || !next->served) break;
-    // Twice as busy, and by more than a call: else they would take turns.
+    // More than twice as busy, by more than one call: otherwise two targets
+    // would take turns.
     if (place.served && next->score <= 2 * place.score + 1) break;
     if (sources.contains(shown_[place.index].target)) ++folded_;
     shown_[place.index] = Begin(next->target, *next->source);
@@ -312,19 +318,19 @@ void TargetFold::Choose(const Sources& sources) {
 
 void TargetFold::Count(const Source& source, Shown* shown) {
   TargetCounts now = CountsOf(source);
-  // A source that has forgotten it will begin with zero.
+  // A source that forgets the target restarts from zero.
   Add(Since(shown->last.pool, now.pool), &shown->counted.pool);
   Add(Since(shown->last.upstream, now.upstream), &shown->counted.upstream);
-  const bool same_life = shown->last.executes.life == now.executes.life;
-  Add(same_life ? Since(shown->last.executes, now.executes) : now.executes,
+  const bool same_entry = shown->last.executes.entry == now.executes.entry;
+  Add(same_entry ? Since(shown->last.executes, now.executes) : now.executes,
       &shown->counted.executes);
   shown->last = std::move(now);
 }
 
 std::vector<TargetFigures> TargetFold::Fold(
     const pool::Snapshot& snapshot,
-    const std::vector<ExecuteMetrics::Row>& executes,
-    const UpstreamRows& upstream, Instant now) {
+    const std::vector<CallMetrics::Row>& executes, const UpstreamRows& upstream,
+    Instant now) {
   Sources sources = Gather(snapshot, executes, upstream);
   Score(&sources, now);
   ScoreShown(sources);
@@ -333,7 +339,7 @@ std::vector<TargetFigures> TargetFold::Fold(
   std::vector<TargetFigures> out(shown_.size() + 1);
   TargetFigures& other = out.back();
   other.label = kOther;
-  // First what happened to all.
+  // First the events of all targets.
   other.pool = PoolFigures::From(snapshot.forgotten);
   for (const pool::TargetRow& row : snapshot.targets) {
     Add(PoolFigures::From(row.counters), &other.pool);

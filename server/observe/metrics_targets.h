@@ -46,7 +46,7 @@ struct PoolFigures {
   static PoolFigures From(const pool::TargetCounters& counters);
 };
 
-// The present state, added up over the targets of one label.
+// The current state, summed over the targets of one label.
 struct TargetGauges {
   bool known = false;  // The pool knows one of them.
   std::array<int64_t, pool::kConnStates> connections{};  // By ConnState.
@@ -63,10 +63,10 @@ struct TargetGauges {
   void Add(const pool::TargetRow& row);
 };
 
-// All that is counted of a target, or of several.
+// Every counter of a target, or of several.
 struct TargetCounts {
   PoolFigures pool;
-  ExecuteMetrics::Row executes;  // Without `target`.
+  CallMetrics::Row executes;  // Without `target`.
   UpstreamFigures upstream;
 };
 
@@ -77,35 +77,35 @@ struct TargetFigures : TargetCounts {
 
 using UpstreamRows = std::vector<std::pair<std::string, UpstreamFigures>>;
 
-// Decides who is shown, and remembers it from scrape to scrape, so that every
-// counter only grows.
+// Decides which targets have series of their own, and keeps the choice from
+// scrape to scrape.
 //
-// The series of a target count what has happened since it got them; kOther has
-// the rest of what happened to all. So when a target loses its series, what
-// they showed goes on counting in kOther; when it gets some again they start
-// from zero, which is what a counter's reader takes for a restart.
+// The series of a target count events since it got them; kOther counts all
+// other events. When a target loses its series, the counts that they showed
+// move to kOther; when it gets series again, they start from zero, which
+// Prometheus takes for a restart.
 //
-// A free series goes to the busiest target without one. Once there is none
-// left, a target that is served takes the series of one that is not, or of one
-// that is less than half as busy; "busy" are acquires of late, with a half-life
-// of a minute. One of which nothing is known but that egress forbids it gets
-// none.
+// A free series goes to the busiest target without one. If none is free, a
+// target that is served takes the series of one that is not, or of one less
+// than half as busy. Busy is measured in acquires, with a half-life of a
+// minute. A target of which only denials by egress are known gets no series.
+//
+// Invariant: every counter of a label only grows while the label has it.
 //
 // Not thread-safe.
 class TargetFold {
  public:
   static constexpr std::string_view kOther = "other";
 
-  // `known` are always shown, as far as they fit.
+  // `known` always have series, as far as they fit.
   TargetFold(size_t max_targets, const std::vector<std::string>& known);
 
   // One row per label; the last is kOther.
-  std::vector<TargetFigures> Fold(
-      const pool::Snapshot& snapshot,
-      const std::vector<ExecuteMetrics::Row>& executes,
-      const UpstreamRows& upstream, Instant now);
+  std::vector<TargetFigures> Fold(const pool::Snapshot& snapshot,
+                                  const std::vector<CallMetrics::Row>& executes,
+                                  const UpstreamRows& upstream, Instant now);
 
-  // Of the last Fold: how many targets the sources know that are not shown.
+  // The number of targets without series at the last Fold.
   size_t folded() const { return folded_; }
 
  private:
@@ -113,34 +113,47 @@ class TargetFold {
   struct Shown {
     std::string target;
     bool pinned = false;
-    bool served = false;   // Since it has series, or before.
-    double score = 0;      // Kept, and fading, while no source knows it.
-    TargetCounts counted;  // What its series show.
-    TargetCounts last;     // What its sources had counted when last seen.
+    bool served = false;   // A call on it ever succeeded.
+    double score = 0;      // Decays while no source knows the target.
+    TargetCounts counted;  // The values of its series.
+    TargetCounts last;     // The sources' values at the last Fold.
   };
-  // How busy a target was, when last seen. By the hash of its name.
+  // How busy a target was at the last Fold, by the hash of its name.
   struct Seen {
     uint64_t asked = 0;
     double score = 0;
   };
-  // What the sources say of a target now. Null: nothing.
+  // A target's rows in the sources; null if a source does not have it.
   struct Source {
     const pool::TargetRow* pool = nullptr;
-    const ExecuteMetrics::Row* executes = nullptr;
+    const CallMetrics::Row* executes = nullptr;
     const UpstreamFigures* upstream = nullptr;
     double score = 0;
     bool eligible = false;  // For series.
-    bool served = false;    // It was of use to somebody.
-    bool was_seen = false;  // The last time, so kOther has counted it.
+    bool served = false;    // It has served a call.
+    bool was_seen = false;  // At the last Fold: kOther has counted it.
   };
   using Sources = absl::flat_hash_map<std::string_view, Source>;
 
   static Sources Gather(const pool::Snapshot& snapshot,
-                        const std::vector<ExecuteMetrics::Row>& executes,
+                        const std::vector<CallMetrics::Row>& executes,
                         const UpstreamRows& upstream);
   static TargetCounts CountsOf(const Source& source);
   void Score(Sources* sources, Instant now);
   void ScoreShown(const Sources& sources);
+  // A target that may get series, or lose them.
+  struct Candidate {
+    bool served;
+    double score;
+    std::string_view target;
+    const Source* source;  // Null: it has series, ...
+    size_t index;          // ... in shown_[index].
+  };
+  // Those with series, the least busy first.
+  std::vector<Candidate> Quiet() const;
+  // Those without, the busiest first, max_targets_ at most. Counts folded_.
+  std::vector<Candidate> Busy(const Sources& sources);
+  static bool IsBusier(const Candidate& a, const Candidate& b);
   void Choose(const Sources& sources);
   Shown Begin(std::string_view target, const Source& source) const;
   static void Count(const Source& source, Shown* shown);
@@ -149,7 +162,7 @@ class TargetFold {
   std::vector<Shown> shown_;
   absl::flat_hash_map<size_t, Seen> seen_;
   Instant scored_at_{};
-  double kept_ = 0;  // Of a score, since the Fold before.
+  double kept_ = 0;  // The share of a score that is left since then.
   size_t folded_ = 0;
 };
 

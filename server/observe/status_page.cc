@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kMostRows = 200;
 
-// Below the histogram's first bound nothing is known but that.
+// Durations below the histogram's first bound are not told apart.
 std::string WaitQuantile(const Histogram& waits, double quantile) {
   const Duration wait = waits.Quantile(quantile);
   if (wait == Duration(0)) return "-";

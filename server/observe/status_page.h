@@ -1,4 +1,4 @@
-// The page at "/": what the pool is doing, for a person with a browser or curl.
+// The page at "/": the state of the pool, for a browser or curl.
 #ifndef HOTLINE_SERVER_OBSERVE_STATUS_PAGE_H_
 #define HOTLINE_SERVER_OBSERVE_STATUS_PAGE_H_
 

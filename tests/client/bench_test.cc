@@ -1,4 +1,5 @@
 // The load of `hotline bench`, and the command against a fake broker.
+#include <condition_variable>
 #include <csignal>
 #include <deque>
 #include <sstream>
@@ -23,7 +24,7 @@ using testing::HasSubstr;
 const std::atomic<bool> kNotInterrupted{false};
 const auto kNoTick = [](const BenchResult&) {};
 
-// Ends operations on a thread of its own, one after the other, `each` apart.
+// Completes operations one after the other, `each` apart, on its own thread.
 class SerialDriver : public BenchDriver {
  public:
   explicit SerialDriver(Duration each, Duration stall = Duration(0))
@@ -33,6 +34,7 @@ class SerialDriver : public BenchDriver {
       std::lock_guard lock(mu_);
       stop_ = true;
     }
+    stopped_.notify_all();
     thread_.join();
   }
   void Start(std::function<void(absl::Status)> done) override {
@@ -48,10 +50,11 @@ class SerialDriver : public BenchDriver {
  private:
   void Run() {
     for (int n = 0;; ++n) {
-      std::this_thread::sleep_for(n == 10 ? stall_ : each_);
       std::function<void(absl::Status)> done;
       {
-        std::lock_guard lock(mu_);
+        std::unique_lock lock(mu_);
+        stopped_.wait_for(lock, n == 10 ? stall_ : each_,
+                          [this] { return waiting_.empty() && stop_; });
         if (waiting_.empty() && stop_) return;
         if (waiting_.empty()) continue;
         done = std::move(waiting_.front());
@@ -64,13 +67,14 @@ class SerialDriver : public BenchDriver {
   const Duration each_;
   const Duration stall_;
   std::mutex mu_;
+  std::condition_variable stopped_;
   std::deque<std::function<void(absl::Status)>> waiting_;
   size_t most_ = 0;
   bool stop_ = false;
   std::thread thread_;
 };
 
-// Ends them at once.
+// Completes operations at once.
 class InlineDriver : public BenchDriver {
  public:
   void Start(std::function<void(absl::Status)> done) override {

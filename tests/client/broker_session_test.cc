@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/client/fake_broker.h"
+#include "tests/fakes/eventually.h"
 
 namespace hotline::client {
 namespace {
@@ -100,16 +101,6 @@ class BrokerSessionTest : public testing::Test {
       session_ = *std::move(made);
     }
     return *session_;
-  }
-
-  template <typename Condition>
-  static bool Eventually(Condition condition) {
-    const Instant end = MonotonicNow() + seconds(20);
-    while (MonotonicNow() < end) {
-      if (condition()) return true;
-      std::this_thread::yield();
-    }
-    return false;
   }
 
   FakeBroker broker_;

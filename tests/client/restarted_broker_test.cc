@@ -124,6 +124,14 @@ class RestartedBrokerTest
 
   absl::Status Call() const { return caller_.Call(std::get<0>(GetParam())); }
 
+  // Calls a broker that is absent, which fails after `length`.
+  static void CallInVain(const std::string& address, Duration length) {
+    BrokerClientOptions options;
+    options.address = address;
+    options.connect_wait = length;
+    EXPECT_FALSE((*BrokerClient::Create(options))->Execute(Post()).ok());
+  }
+
   // Until it works; how long that took.
   Duration TimeToServed() const {
     const Instant start = MonotonicNow();
@@ -143,7 +151,8 @@ TEST_P(RestartedBrokerTest, ACallWaitsForABrokerThatStartsALittleLater) {
   Connect(seconds(10));
   std::unique_ptr<FakeBroker> broker;
   std::thread starter([&] {
-    std::this_thread::sleep_for(milliseconds(300));
+    // First a caller with less patience gives up.
+    CallInVain(address_, milliseconds(300));
     broker = Serve(address_);
   });
   const absl::Status status = Call();
@@ -165,8 +174,9 @@ TEST_P(RestartedBrokerTest, NoCallIsSentToTheOneBefore) {
   ASSERT_TRUE(Call().ok());
   broker->Stop();
   broker = Serve(address_);
-  // The caller does something else meanwhile.
-  std::this_thread::sleep_for(milliseconds(700));
+  // The client is idle meanwhile: its user waits for another broker in vain.
+  const std::string absent = FakeBroker().address();
+  CallInVain(absent, milliseconds(700));
   const absl::Status status = Call();
   EXPECT_TRUE(status.ok()) << status;
 }

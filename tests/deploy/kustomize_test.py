@@ -1,6 +1,6 @@
-"""The Kubernetes manifests built by kubectl, held against the API's models and
-the Pod Security level `restricted`, and every configuration checked by hotlined
-itself: kustomize_test.py KUBECTL HOTLINED."""
+"""Checks the manifests that kubectl builds against the API's models and the Pod
+Security level `restricted`, and every configuration by hotlined itself:
+kustomize_test.py KUBECTL HOTLINED."""
 
 import copy
 import os
@@ -43,13 +43,13 @@ def check_config(text):
 
 
 class ModelsTest(unittest.TestCase):
-    """Against the newest models of the API that npm has."""
+    """Against the newest API models available from npm."""
 
-    # hostPath, which the daemonset is about.
+    # The daemonset needs hostPath.
     HOST_PATH = {("DaemonSet", "PSS105", "Restrict host path volumes."),
                  ("DaemonSet", "PSS201", "Restrict use of volume types.")}
 
-    def test_no_unknown_field_no_wrong_type_and_all_is_restricted(self):
+    def test_manifests_match_the_models_and_are_restricted(self):
         folders = {"base": set(), **{"overlays/" + overlay: set()
                                      for overlay in manifests.OVERLAYS}}
         folders["overlays/daemonset"] = self.HOST_PATH
@@ -66,13 +66,13 @@ class ModelsTest(unittest.TestCase):
                                  folders["overlays/" + overlay])
 
     def assert_found(self, change, kind, path, problem):
-        """A change makes the sidecar's pod wrong, in this way alone."""
+        """A change to the sidecar's objects causes exactly this problem."""
         built = build_monitored("sidecar")
         change(built[kind]["spec"])
         self.assertEqual(manifests.problems(list(built.values())),
                          {(kind, path, problem)})
 
-    def test_mistakes_are_found(self):
+    def test_schema_errors_are_detected(self):
         pod = "spec.template.spec"
         cases = (
             ("Deployment", lambda s: s.update(replica=1), "spec.replica",
@@ -92,7 +92,7 @@ class ModelsTest(unittest.TestCase):
             with self.subTest(path):
                 self.assert_found(change, kind, path, problem)
 
-    def test_what_is_not_restricted_is_found(self):
+    def test_violations_of_restricted_are_detected(self):
         def in_sidecar(**changes):
             return lambda pod: pod["initContainers"][0][
                 "securityContext"].update(changes)
@@ -119,7 +119,7 @@ class ModelsTest(unittest.TestCase):
 class ManifestsTest(unittest.TestCase):
 
     def setUp(self):
-        # What the Secret hotline-tls would hold.
+        # The content of the Secret hotline-tls.
         self.certificates = tempfile.mkdtemp(prefix="hl")
         self.addCleanup(shutil.rmtree, self.certificates)
         authority = certs.Authority(self.certificates)
@@ -130,12 +130,12 @@ class ManifestsTest(unittest.TestCase):
             os.rename(source, os.path.join(self.certificates, name))
 
     def assert_broker(self, workload, container):
-        """Probes, ports and the rest that is the same in each overlay."""
+        """Probes, ports and everything else common to all overlays."""
         pod = workload["spec"]["template"]["spec"]
         self.assertRegex(container["image"], r"^hotline:\d+\.\d+\.\d+$")
         self.assertIn({"name": "hotline-http", "containerPort": 19464},
                       container["ports"])
-        # A new connection and a call, over the socket.
+        # Opens a new connection over the socket and makes a call.
         for probe in ("startupProbe", "livenessProbe"):
             self.assertEqual(container[probe]["exec"]["command"],
                              ["/usr/bin/hotline", "health", "--max-time", "2"])
@@ -153,7 +153,7 @@ class ManifestsTest(unittest.TestCase):
                          pod["securityContext"]["runAsGroup"])
 
     def assert_configured(self, built, workload, container):
-        """The ConfigMap is mounted whole, and hotlined accepts what it says."""
+        """The ConfigMap is mounted as a directory, and hotlined accepts it."""
         pod = workload["spec"]["template"]["spec"]
         name = built["ConfigMap"]["metadata"]["name"]
         self.assertRegex(name, r"^hotline-([a-z-]+-)?[a-z0-9]{10}$")
@@ -166,7 +166,7 @@ class ManifestsTest(unittest.TestCase):
                          ["--config", mount["mountPath"] + "/hotline.yaml"])
         text = built["ConfigMap"]["data"]["hotline.yaml"].replace(
             "/etc/hotline-tls", self.certificates)
-        # Here there is no directory for the socket, which is a fault.
+        # The socket's directory does not exist here, which is an error.
         code, _, errors = check_config(
             text.replace("unix:///run/hotline/", "unix:///tmp/"))
         self.assertEqual((code, errors), (0, ""))
@@ -177,7 +177,7 @@ class ManifestsTest(unittest.TestCase):
         return config
 
     def assert_grace(self, config, pod, before=0):
-        """Time for what runs before SIGTERM, for the drain, and to close."""
+        """Time for preStop (`before`), the drain, and a margin to exit."""
         grace = float(config["shutdown_grace"].rstrip("s"))
         self.assertGreaterEqual(pod["terminationGracePeriodSeconds"],
                                 before + grace + 5)
@@ -217,7 +217,7 @@ class ManifestsTest(unittest.TestCase):
             for port in container.get("ports", ())])
 
     def assert_shares_the_socket(self, pod, sidecar):
-        """An application of another user reaches it by its group alone."""
+        """An application with another user can connect through its group."""
         (app,) = [each for each in pod["containers"] if each["name"] == "app"]
         mount = {"name": "hotline-socket", "mountPath": "/run/hotline"}
         for container in (sidecar, app):
@@ -230,7 +230,7 @@ class ManifestsTest(unittest.TestCase):
         self.assertNotEqual(app["securityContext"]["runAsUser"],
                             pod["securityContext"]["runAsUser"])
 
-    def test_sidecar_is_a_native_one(self):
+    def test_sidecar_is_native(self):
         built = build("sidecar")
         self.assertEqual(set(built), {"ConfigMap", "Deployment"})
         pod = built["Deployment"]["spec"]["template"]["spec"]
@@ -244,7 +244,7 @@ class ManifestsTest(unittest.TestCase):
         self.assert_labelled(built["Deployment"])
         self.assert_shares_the_socket(pod, sidecar)
 
-    def test_classic_sidecar_outlives_the_application_by_pre_stop(self):
+    def test_classic_sidecar_outlives_the_application_through_pre_stop(self):
         built = build("sidecar-classic")
         self.assertEqual(set(built), {"ConfigMap", "Deployment"})
         pod = built["Deployment"]["spec"]["template"]["spec"]
@@ -280,12 +280,12 @@ class ManifestsTest(unittest.TestCase):
         config = self.assert_configured(built, daemonset, broker)
         self.assert_grace(config, pod)
         self.assert_labelled(daemonset)
-        # Only root could make it: it must be there.
+        # Must exist already: only root could create it.
         self.assertIn({"name": "hotline-socket",
                        "hostPath": {"path": "/run/hotline",
                                     "type": "Directory"}}, pod["volumes"])
 
-    def test_shared_is_a_service_for_whom_it_knows(self):
+    def test_shared_serves_identified_callers_only(self):
         built = build("shared")
         self.assertEqual(set(built), {
             "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Namespace",
@@ -300,7 +300,7 @@ class ManifestsTest(unittest.TestCase):
         self.assert_grace(config, pod, int(seconds))
         self.assert_labelled(deployment)
 
-        # Whoever comes over the network shows a certificate, and is known.
+        # Callers over the network present a certificate.
         listen = config["listen"]
         self.assertNotIn("insecure", listen)
         self.assertEqual(set(listen["tls"]),
@@ -321,7 +321,7 @@ class ManifestsTest(unittest.TestCase):
             built["PodDisruptionBudget"]["spec"]["selector"][
                 "matchLabels"].items(), labels.items())
 
-    def test_shared_grows_with_those_who_wait(self):
+    def test_shared_scales_with_waiting_callers(self):
         built = build("shared")
         scaler = built["HorizontalPodAutoscaler"]["spec"]
         self.assertEqual(
@@ -332,7 +332,7 @@ class ManifestsTest(unittest.TestCase):
         (metric,) = scaler["metrics"]
         self.assertEqual(metric["pods"]["metric"]["name"], "hotline_waiters")
 
-    def test_shared_is_reached_and_reaches_what_it_must(self):
+    def test_network_policy_of_shared_admits_what_is_needed(self):
         built = build("shared")
         policy = built["NetworkPolicy"]["spec"]
         labels = built["Deployment"]["spec"]["template"]["metadata"]["labels"]
@@ -351,14 +351,14 @@ class ManifestsTest(unittest.TestCase):
                   for block in to["ipBlock"]["except"]}
         self.assertEqual(denied, {"169.254.0.0/16", "fe80::/10"})
 
-    def test_a_pod_monitor_is_added_by_its_component_alone(self):
+    def test_only_the_component_adds_a_pod_monitor(self):
         for overlay in manifests.OVERLAYS:
             with self.subTest(overlay):
                 plain, monitored = build(overlay), build_monitored(overlay)
                 self.assertEqual(set(monitored) - set(plain), {"PodMonitor"})
                 self.assert_monitored(monitored)
 
-    def test_the_component_serves_a_kustomization_of_ones_own(self):
+    def test_the_component_works_in_a_custom_kustomization(self):
         for overlay in manifests.OVERLAYS:
             def write_own(kubernetes, overlay=overlay):
                 path = os.path.join(kubernetes, "own")
@@ -375,7 +375,7 @@ class ManifestsTest(unittest.TestCase):
                 self.assert_monitored(manifests.by_kind(
                     manifests.build(KUBECTL, "own", write_own)))
 
-    def test_a_change_of_the_configuration_changes_its_name(self):
+    def test_the_config_maps_name_depends_on_its_content(self):
         names = {build(overlay)["ConfigMap"]["metadata"]["name"][-10:]
                  for overlay in manifests.OVERLAYS}
         self.assertEqual(len(names), len(manifests.OVERLAYS))
@@ -383,12 +383,12 @@ class ManifestsTest(unittest.TestCase):
 
 class ExampleTest(unittest.TestCase):
 
-    def test_hotlined_accepts_it_without_a_warning(self):
+    def test_hotlined_accepts_it_without_warnings(self):
         with open("deploy/hotline.example.yaml") as file:
             example = file.read()
         code, effective, errors = check_config(example)
         self.assertEqual((code, errors), (0, ""))
-        # What it says is what it means.
+        # The effective configuration has the values of the file.
         said = yaml.safe_load(example)
         meant = yaml.safe_load(effective)
         for section, values in said.items():
@@ -397,7 +397,7 @@ class ExampleTest(unittest.TestCase):
             self.assertLessEqual(values.items(), meant[section].items())
         self.assertEqual(meant["targets"][0]["warm"], 4)
 
-    def test_its_values_are_the_defaults_but_where_it_says_otherwise(self):
+    def test_its_values_are_the_defaults_unless_stated_otherwise(self):
         with open("deploy/hotline.example.yaml") as file:
             said = yaml.safe_load(file)
         defaults = yaml.safe_load(check_config("")[1])
@@ -408,7 +408,7 @@ class ExampleTest(unittest.TestCase):
             else:
                 self.assertEqual(values, defaults[section])
 
-    def test_a_bad_configuration_is_refused_with_its_line(self):
+    def test_an_invalid_configuration_is_rejected_with_its_line(self):
         code, output, errors = check_config("pool:\n  max_conections: 1\n")
         self.assertNotEqual(code, 0)
         self.assertEqual(output, "")

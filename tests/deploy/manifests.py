@@ -9,7 +9,7 @@ import tempfile
 
 import yaml
 
-# Found through this file's own link: npm's packages are no input of Bazel's.
+# Found through this file's link: the npm packages are not inputs of Bazel.
 NODE_MODULES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.realpath(__file__)))), "node_modules")
 OVERLAYS = ("daemonset", "shared", "sidecar", "sidecar-classic")
@@ -53,7 +53,7 @@ def build_monitored(kubectl, overlay):
 
 
 def by_kind(objects):
-    """kind -> the only object of it."""
+    """kind -> its only object."""
     found = {each["kind"]: each for each in objects}
     if len(found) != len(objects):
         raise AssertionError("two objects of one kind")
@@ -61,7 +61,7 @@ def by_kind(objects):
 
 
 def problems(objects):
-    """What the API's models, and the level `restricted`, have against them."""
+    """Violations of the API's models and of the level `restricted`."""
     done = subprocess.run(
         ["node", "tests/deploy/check_manifests.mjs", NODE_MODULES],
         input=json.dumps(objects).encode(), stdout=subprocess.PIPE, check=True)

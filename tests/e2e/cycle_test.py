@@ -15,7 +15,7 @@ import wait
 
 # Acquires, tells the lease, and waits to be killed.
 _HOLDER = """
-import sys, time
+import signal, sys
 import grpc
 from hotline.v1 import broker_pb2 as pb
 from hotline.v1 import broker_pb2_grpc
@@ -23,7 +23,7 @@ stub = broker_pb2_grpc.BrokerStub(grpc.insecure_channel(sys.argv[1]))
 request = pb.AcquireRequest(target=sys.argv[2])
 request.lease_ttl.FromSeconds(1)
 print(stub.Acquire(request, timeout=10).lease.lease_id, flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 

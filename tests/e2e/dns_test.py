@@ -106,12 +106,11 @@ class DnsTest(harness.EndToEnd):
         done = threading.Event()
 
         def call():
-            while not done.is_set():
+            while not done.wait(0.02):
                 try:
                     self.get("moving")
                 except grpc.RpcError as error:
                     failed.append(error)
-                time.sleep(0.02)
 
         caller = threading.Thread(target=call)
         caller.start()

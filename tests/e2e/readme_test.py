@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand but for addresses."""
+"""Runs the README's examples unchanged except for addresses."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ class ReadmeTest(harness.EndToEnd):
         self.upstream, self.server, self.target = self.start_both()
 
     def here(self, text):
-        """With the addresses of this test's servers."""
+        """`text` with the addresses of this test's servers."""
         self.assertIn("127.0.0.1:50051", text)
         self.assertIn("https://api.example.com", text)
         return (text.replace("127.0.0.1:50051", self.server.address)
@@ -121,7 +121,7 @@ class ReadmeTest(harness.EndToEnd):
                          "INVALID_ARGUMENT BAD_URL\n")
 
     def test_cpp(self):
-        # Built from the README; its addresses come from the environment.
+        # Built from the README, with addresses from the environment.
         out = self.run_command(["tests/e2e/readme_example"],
                                HOTLINE_ADDRESS=self.server.address,
                                TARGET=self.target)

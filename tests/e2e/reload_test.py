@@ -107,7 +107,7 @@ class StartTest(harness.EndToEnd):
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, errors)
         self.assertIn(expired.cert + " has expired", errors.decode())
-        self.assertIn("192.0.2.7 is no address of this machine",
+        self.assertIn("192.0.2.7 is not an address of this machine",
                       errors.decode())
 
     def test_the_check_may_run_beside_the_process(self):

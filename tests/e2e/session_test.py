@@ -203,12 +203,14 @@ class DeathTest(harness.EndToEnd):
     def test_killed_under_load_nothing_leaks_and_nothing_is_lent_twice(self):
         """The upstream sees when a second request comes during the first."""
         overlaps = []
+        served = []
 
         def script(connection):
             while request := connection.read_request():
-                time.sleep(0.001)
+                connection.pause(0.001)
                 if connection.has_more():
                     overlaps.append(request)
+                served.append(request)
                 connection.send(peers.ok(request.headers["x-id"].encode()))
         upstream = peers.Peer(script)
         self.addCleanup(upstream.stop)
@@ -221,7 +223,9 @@ class DeathTest(harness.EndToEnd):
             callers.start()
         for _ in range(KILLS):
             pid = callers.holding()
-            time.sleep(dice.uniform(0, 0.03))
+            # At any moment: after some more requests of all callers.
+            goal = len(served) + dice.randrange(30)
+            wait.until(lambda g=goal: len(served) >= g, "callers make calls")
             callers.kill(pid)
             callers.start()
         callers.stop()

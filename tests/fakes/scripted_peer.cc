@@ -62,6 +62,11 @@ class ScriptedPeer::Impl {
     }
     return (waits[1].revents & POLLIN) == 0;
   }
+  // False: stopped, or the client has closed.
+  bool Pause(int fd, std::chrono::milliseconds length) const {
+    pollfd waits[2] = {{fd, POLLRDHUP, 0}, {stop_fd_, POLLIN, 0}};
+    return poll(waits, 2, static_cast<int>(length.count())) == 0;
+  }
   bool AwaitWritable(int fd) const {
     pollfd waits[2] = {{fd, POLLOUT, 0}, {stop_fd_, POLLIN, 0}};
     while (poll(waits, 2, -1) < 0) {
@@ -109,9 +114,14 @@ namespace {
 class Connection final : public PeerConnection {
  public:
   using Ready = std::function<bool(int fd, bool readable)>;
+  using Pausing = std::function<bool(int fd, std::chrono::milliseconds length)>;
 
-  Connection(int fd, SSL* ssl, int index, Ready ready)
-      : fd_(fd), ssl_(ssl), index_(index), ready_(std::move(ready)) {}
+  Connection(int fd, SSL* ssl, int index, Ready ready, Pausing pause)
+      : fd_(fd),
+        ssl_(ssl),
+        index_(index),
+        ready_(std::move(ready)),
+        pause_(std::move(pause)) {}
   ~Connection() override {
     Close();
     if (ssl_ != nullptr) SSL_free(ssl_);
@@ -172,6 +182,9 @@ class Connection final : public PeerConnection {
     }
     return closed_by_client_;
   }
+  bool Pause(std::chrono::milliseconds length) override {
+    return pause_(fd_, length);
+  }
 
   void Close() override {
     if (fd_ >= 0 && ssl_ != nullptr) SSL_shutdown(ssl_);
@@ -222,6 +235,7 @@ class Connection final : public PeerConnection {
   SSL* const ssl_;
   const int index_;
   const Ready ready_;
+  const Pausing pause_;
   std::string input_;
   bool closed_by_client_ = false;
 };
@@ -381,9 +395,14 @@ void ScriptedPeer::Impl::Accept() {
 void ScriptedPeer::Impl::Serve(int fd, int index) {
   {
     SSL* const ssl = ctx_ == nullptr ? nullptr : SSL_new(ctx_);
-    Connection connection(fd, ssl, index, [this](int on, bool readable) {
-      return readable ? AwaitReadable(on) : AwaitWritable(on);
-    });
+    Connection connection(
+        fd, ssl, index,
+        [this](int on, bool readable) {
+          return readable ? AwaitReadable(on) : AwaitWritable(on);
+        },
+        [this](int on, std::chrono::milliseconds length) {
+          return Pause(on, length);
+        });
     if (!options_.handshake) {
       AwaitReadable(stop_fd_);
     } else if (connection.Handshake()) {

@@ -7,6 +7,7 @@
 #ifndef HOTLINE_TESTS_FAKES_SCRIPTED_PEER_H_
 #define HOTLINE_TESTS_FAKES_SCRIPTED_PEER_H_
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -29,6 +30,9 @@ class PeerConnection {
   virtual bool Write(std::string_view bytes) = 0;
   // Reads until the client closes. True: it did; false: the peer is stopped.
   virtual bool AwaitClose() = 0;
+  // Delays the script. False: cut short, because the client closed or the peer
+  // is stopped.
+  virtual bool Pause(std::chrono::milliseconds length) = 0;
   // Closes with FIN (and close_notify), or with RST; or FIN without the notice.
   virtual void Close() = 0;
   virtual void Reset() = 0;

@@ -7,7 +7,6 @@ With HOTLINE_CALLS=20000 in the environment the second test makes so many calls
 import os
 import random
 import threading
-import time
 import unittest
 
 from hotline.v1 import broker_pb2 as pb
@@ -71,16 +70,19 @@ class LearnedTest(harness.EndToEnd):
                                limit, delta=limit * 0.3)
 
         failed = []
+        stop = threading.Event()  # At the first failure.
 
         def work(number, seed):
             # Each has a connection of its own, which rests as it does.
             dice = random.Random(seed)
             for _ in range(number):
-                time.sleep(limit * dice.uniform(0.2, 1.3))
+                if stop.wait(limit * dice.uniform(0.2, 1.3)):
+                    return
                 try:
                     self.call(server, target, "g%d" % seed)
                 except Exception as error:  # pylint: disable=broad-except
                     failed.append(hotlined.reason(error) or str(error))
+                    stop.set()
 
         workers = 200 if calls > 5000 else 40
         threads = [threading.Thread(target=work, args=(calls // workers, seed))

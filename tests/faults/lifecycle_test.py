@@ -32,6 +32,7 @@ class SigtermTest(harness.EndToEnd):
         self.release = threading.Event()
         self.peer = peers.Peer(self.script)
         self.addCleanup(self.peer.stop)
+        self.addCleanup(self.release.set)
 
     def script(self, connection):
         while True:

@@ -223,13 +223,18 @@ class LineTest(StatusTable):
 
 
     def test_a_wait_that_would_outlast_the_call_is_refused_at_once(self):
-        target = self.peer(peers.always()).target
+        def script(connection):
+            while request := connection.read_request():
+                connection.pause(1 if request.path == "/slow" else 0)
+                connection.send(peers.ok())
+
+        target = self.peer(script).target
         server = self.start_hotlined({"targets": [
             {"target": target, "max_connections": 1,
              "deadline_admission": True}]})
-        # Leases last for a second here.
+        # A lease is held for a second, as far as the broker knows.
         held = self.acquire(server, target).lease.lease_id
-        time.sleep(1)
+        self.execute(server, target + "/slow", lease_id=held)
         self.release(server, held)
         held = self.acquire(server, target).lease.lease_id
         begin = time.monotonic()

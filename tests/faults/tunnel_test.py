@@ -93,8 +93,11 @@ class BothWaysTest(TunnelTest):
                                  '{method="Tunnel",code="OK"}': 2.0})
 
     def test_a_server_that_speaks_first_is_heard(self):
+        greeted = []
+
         def greet(connection):
             connection.send(b"220 welcome\r\n")
+            greeted.append(connection)
             connection.read_all()
 
         server = self.start_hotlined()
@@ -105,8 +108,13 @@ class BothWaysTest(TunnelTest):
                 self.assertEqual(tunnel.read(13), b"220 welcome\r\n")
                 tunnel.cancel()
             with self.subTest(tls=tls, lease=True):
+                greeted.clear()
                 lease = self.exclusive(server, target)
-                time.sleep(0.2)  # It has spoken while nobody listened.
+                wait.until(lambda: greeted, "it speaks before it is read")
+                # The broker has dialled again since then.
+                server.broker.Release(pb.ReleaseRequest(
+                    lease_id=self.exclusive(server, target),
+                    outcome=pb.OUTCOME_DISCARD), timeout=10)
                 tunnel = tunnels.Tunnel(server, lease_id=lease)
                 self.assertEqual(tunnel.read(13), b"220 welcome\r\n")
                 tunnel.cancel()
@@ -201,7 +209,13 @@ class BothWaysTest(TunnelTest):
         for _ in range(64):
             up.send(MEBIBYTE)
         up.end()
-        time.sleep(2)  # Whoever hoards has the time to.
+        # As much passes through another one meanwhile.
+        beside = tunnels.Tunnel(server, target=self.peer(echo)[1])
+        for _ in range(64):
+            beside.send(MEBIBYTE)
+            self.assertEqual(len(beside.read(len(MEBIBYTE))), len(MEBIBYTE))
+        beside.end()
+        beside.finish()
         self.assertLess(self.memory(server) - before, 24 << 20)
         go.set()
         self.assertEqual(len(down.read_to_end()), 64 << 20)
@@ -296,8 +310,13 @@ class EndTest(TunnelTest):
         self.check_over(server)
 
     def test_without_one_it_ends_when_nothing_passes(self):
+        def slow_echo(connection):
+            while data := connection.read_some():
+                connection.pause(0.1)
+                connection.send(data)
+
         server = self.start_hotlined({"tunnel": {"idle_timeout": "1s"}})
-        _, target = self.peer(echo)
+        _, target = self.peer(slow_echo)
         short = tunnels.Tunnel(server, timeout=None, target=target,
                                idle_timeout=HALF_SECOND)
         busy = tunnels.Tunnel(server, timeout=None, target=target)
@@ -305,11 +324,10 @@ class EndTest(TunnelTest):
         self.assert_code(short.failure(), Code.DEADLINE_EXCEEDED,
                          "IDLE_TIMEOUT")
         self.assertGreater(time.monotonic() - start, 0.4)
-        # What passes keeps it.
+        # Traffic keeps it open.
         while time.monotonic() - start < 3:
             busy.send(b"x")
             self.assertEqual(busy.read(1), b"x")
-            time.sleep(0.1)
         self.assert_code(busy.failure(), Code.DEADLINE_EXCEEDED,
                          "IDLE_TIMEOUT")
         self.check_over(server)
@@ -344,12 +362,15 @@ class LeaseTest(TunnelTest):
     def test_on_a_lease_whose_clock_stands_still_meanwhile(self):
         server = self.start_hotlined()
         _, target = self.peer(echo)
-        lease = self.exclusive(
-            server, target, lease_ttl=duration_pb2.Duration(seconds=1))
+        ttl = duration_pb2.Duration(seconds=1)
+        lease = self.exclusive(server, target, lease_ttl=ttl)
         tunnel = tunnels.Tunnel(server, lease_id=lease)
         self.expect(Code.FAILED_PRECONDITION, "LEASE_BUSY", server,
                     lease_id=lease)
-        time.sleep(1.5)
+        # A later lease without a tunnel expires meanwhile.
+        self.exclusive(server, target, lease_ttl=ttl)
+        wait.until(lambda: server.stats().totals.counters.leases_expired == 1,
+                   "the other one expires")
         tunnel.send(b"x")
         self.assertEqual(tunnel.read(1), b"x")
         tunnel.end()

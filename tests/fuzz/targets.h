@@ -28,6 +28,16 @@ void FuzzUrl(std::string_view input);
 // the rest are the name (or a method); what remains is the value.
 void FuzzHeader(std::string_view input);
 
+// Frames of an HTTP/2 client. The first byte's bits: 1 the handshake is done
+// already, 2 requests are answered, 4 bodies are consumed, 8 limits are small.
+// The second byte seeds how the bytes are cut.
+void FuzzHttp2Server(std::string_view input);
+
+// gRPC: a body, a path with metadata, and text. The first byte modulo 3 is the
+// encoding; its bit 4: the limit is small. The second byte seeds how the bytes
+// are cut.
+void FuzzGrpcWire(std::string_view input);
+
 // A lease's id as text, and as numbers.
 void FuzzLeaseId(std::string_view input);
 
@@ -36,8 +46,13 @@ struct Target {
   void (*run)(std::string_view input);
 };
 inline constexpr Target kTargets[] = {
-    {"http1", &FuzzHttp1},   {"http2", &FuzzHttp2},      {"url", &FuzzUrl},
-    {"header", &FuzzHeader}, {"lease_id", &FuzzLeaseId},
+    {"http1", &FuzzHttp1},
+    {"http2", &FuzzHttp2},
+    {"url", &FuzzUrl},
+    {"header", &FuzzHeader},
+    {"lease_id", &FuzzLeaseId},
+    {"http2_server", &FuzzHttp2Server},
+    {"grpc_wire", &FuzzGrpcWire},
 };
 
 [[noreturn]] inline void Broken(const char* file, int line,

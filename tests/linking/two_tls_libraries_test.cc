@@ -130,7 +130,7 @@ std::string TalkThroughBoringSsl(const TestCa& ca, int port,
   std::string error;
   std::vector<net::TlsFault> faults;
   const auto engine = net::TlsEngine::Create(
-      net::TlsContext::Create(upstream::BuiltInTlsProfiles()[0],
+      net::TlsContext::Create(net::BuiltInTlsProfiles()[0],
                               net::TlsAuthorities::Load(ca.cert(), &error),
                               nullptr, 0, &faults),
       "localhost", {"http/1.1"});

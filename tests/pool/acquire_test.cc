@@ -1,4 +1,4 @@
-// Borrowing: who is served from what, who waits, who is refused.
+// Acquire: which connection serves, which callers wait, which are rejected.
 #include "tests/pool/pool_fixture.h"
 
 namespace hotline::pool {
@@ -6,7 +6,7 @@ namespace {
 
 class AcquireTest : public PoolTest {};
 
-TEST_F(AcquireTest, DialsWhenNothingIsThere) {
+TEST_F(AcquireTest, DialsWhenThereIsNoConnection) {
   timings_.connect = milliseconds(3);
   Caller& caller = Acquire();
   EXPECT_TRUE(caller.waiting());
@@ -27,7 +27,7 @@ TEST_F(AcquireTest, DialsWhenNothingIsThere) {
   EXPECT_EQ(caller.grant().wait.waited, milliseconds(20));
 }
 
-TEST_F(AcquireTest, ReusesTheConnectionUsedLast) {
+TEST_F(AcquireTest, ReusesTheMostRecentlyUsedConnection) {
   Caller& first = Lent();
   Caller& second = Lent();
   Release(first);
@@ -43,7 +43,7 @@ TEST_F(AcquireTest, ReusesTheConnectionUsedLast) {
   EXPECT_EQ(Counters().reused, 1u);
 }
 
-TEST_F(AcquireTest, ServesThoseWhoWaitInOrderOfArrival) {
+TEST_F(AcquireTest, ServesWaitersInOrderOfArrival) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   std::vector<Caller*> line;
@@ -62,7 +62,7 @@ TEST_F(AcquireTest, ServesThoseWhoWaitInOrderOfArrival) {
   }
 }
 
-TEST_F(AcquireTest, RefusesWhoFindsTheQueueFullAndSaysWhoHolds) {
+TEST_F(AcquireTest, AFullQueueRejectsAndNamesTheHolders) {
   target_.max_connections = 1;
   target_.max_waiters = 1;
   Lent({.client = "alice"});
@@ -79,20 +79,20 @@ TEST_F(AcquireTest, RefusesWhoFindsTheQueueFullAndSaysWhoHolds) {
             1u);
 }
 
-TEST_F(AcquireTest, NoWaitBeginsADialForWhoeverComesNext) {
+TEST_F(AcquireTest, NoWaitStartsADialForTheNextCaller) {
   Caller& hasty = Acquire({.may_wait = false});
   ASSERT_TRUE(hasty.rejected());
   EXPECT_EQ(hasty.reason(), RejectReason::kNoIdleConnection);
   EXPECT_EQ(dials(), 1u);
   Acquire({.may_wait = false});
-  EXPECT_EQ(dials(), 1u) << "one is on its way already";
+  EXPECT_EQ(dials(), 1u) << "a dial is under way already";
   Dialed();
   Caller& next = Acquire({.may_wait = false});
   ASSERT_TRUE(next.granted());
   EXPECT_FALSE(next.grant().reused);
 }
 
-TEST_F(AcquireTest, NoWaitDialsNothingAtTheLimit) {
+TEST_F(AcquireTest, NoWaitDoesNotDialAtTheLimit) {
   target_.max_connections = 1;
   Lent();
   Caller& hasty = Acquire({.may_wait = false});
@@ -111,7 +111,7 @@ TEST_F(AcquireTest, RequireWarmNeverDials) {
   EXPECT_EQ(lucky.conn(), idle);
 }
 
-TEST_F(AcquireTest, ForceNewPassesOverAUsedConnection) {
+TEST_F(AcquireTest, ForceNewSkipsAUsedConnection) {
   const ConnId used = Idle();
   Caller& caller = Acquire({.reuse = Reuse::kForceNew});
   EXPECT_TRUE(caller.waiting());
@@ -123,7 +123,7 @@ TEST_F(AcquireTest, ForceNewPassesOverAUsedConnection) {
   EXPECT_EQ(Acquire().conn(), used);
 }
 
-TEST_F(AcquireTest, ForceNewTakesAConnectionNobodyHasUsed) {
+TEST_F(AcquireTest, ForceNewTakesAnUnusedIdleConnection) {
   Acquire({.may_wait = false});
   const ConnId unused = Dialed();
   Caller& caller = Acquire({.reuse = Reuse::kForceNew});
@@ -131,19 +131,19 @@ TEST_F(AcquireTest, ForceNewTakesAConnectionNobodyHasUsed) {
   EXPECT_EQ(caller.conn(), unused);
 }
 
-TEST_F(AcquireTest, ForceNewAtTheLimitMakesRoomFirst) {
+TEST_F(AcquireTest, ForceNewAtTheLimitClosesAnIdleConnectionFirst) {
   target_.max_connections = 1;
   Idle();
   Caller& caller = Acquire({.reuse = Reuse::kForceNew});
   EXPECT_EQ(OnlyClose(), CloseReason::kReclaimed);
-  EXPECT_EQ(dials(), 0u) << "the old one still counts";
+  EXPECT_EQ(dials(), 0u) << "the old connection still counts";
   CloseAll();
   EXPECT_EQ(dials(), 1u);
   Dialed();
   EXPECT_TRUE(caller.granted());
 }
 
-TEST_F(AcquireTest, ForceNewDoesNotHoldUpThoseWhoTakeAnything) {
+TEST_F(AcquireTest, AForceNewWaiterDoesNotBlockTheOthers) {
   Caller& holder = Lent();
   Caller& choosy = Acquire({.reuse = Reuse::kForceNew});
   Caller& any = Acquire();
@@ -154,21 +154,21 @@ TEST_F(AcquireTest, ForceNewDoesNotHoldUpThoseWhoTakeAnything) {
   EXPECT_TRUE(choosy.granted());
 }
 
-TEST_F(AcquireTest, APassedDeadlineIsRefusedWithoutADial) {
+TEST_F(AcquireTest, APassedDeadlineIsRejectedWithoutADial) {
   Caller& late = Acquire({.wait = Duration(0)});
   ASSERT_TRUE(late.rejected());
   EXPECT_EQ(late.reason(), RejectReason::kWaitTimeout);
   EXPECT_EQ(dials(), 0u);
 }
 
-TEST_F(AcquireTest, APassedDeadlineMayStillTakeWhatIsIdle) {
+TEST_F(AcquireTest, APassedDeadlineMayStillTakeAnIdleConnection) {
   const ConnId idle = Idle();
   Caller& late = Acquire({.wait = Duration(0)});
   ASSERT_TRUE(late.granted());
   EXPECT_EQ(late.conn(), idle);
 }
 
-TEST_F(AcquireTest, KeysThatDifferShareNoConnection) {
+TEST_F(AcquireTest, DifferentKeysShareNoConnection) {
   Idle();
   EXPECT_TRUE(Acquire({.group = "other"}).waiting());
   EXPECT_TRUE(Acquire({.mode = Mode::kExclusive}).waiting());
@@ -176,7 +176,7 @@ TEST_F(AcquireTest, KeysThatDifferShareNoConnection) {
   EXPECT_EQ(dials(), 3u);
 }
 
-TEST_F(AcquireTest, RefusesATargetTooMany) {
+TEST_F(AcquireTest, ATargetAboveTheLimitIsRejected) {
   config_.max_targets = 2;
   Lent({.target = kA});
   Lent({.target = kB});
@@ -186,7 +186,7 @@ TEST_F(AcquireTest, RefusesATargetTooMany) {
   EXPECT_EQ(dials(), 0u);
 }
 
-TEST_F(AcquireTest, ForgetsTheTargetThatHasBeenEmptyForLongest) {
+TEST_F(AcquireTest, EvictsTheTargetThatHasBeenEmptyForLongest) {
   config_.max_targets = 2;
   Caller& a = Lent({.target = kA});
   Caller& b = Lent({.target = kB});
@@ -197,10 +197,10 @@ TEST_F(AcquireTest, ForgetsTheTargetThatHasBeenEmptyForLongest) {
   Lent({.target = kC});
   EXPECT_EQ(Row(kB).target, "");
   EXPECT_EQ(Row(kA).target, kA);
-  EXPECT_EQ(Look().forgotten.granted, 1u);
+  EXPECT_EQ(Take().forgotten.granted, 1u);
 }
 
-TEST_F(AcquireTest, ATargetInUseAgainIsNotForgotten) {
+TEST_F(AcquireTest, ATargetInUseAgainIsNotEvicted) {
   config_.max_targets = 2;
   Release(Lent({.target = kA}), Outcome::kDiscard);
   CloseAll();
@@ -216,7 +216,7 @@ TEST_F(AcquireTest, ATargetInUseAgainIsNotForgotten) {
 
 class CancelTest : public PoolTest {};
 
-TEST_F(CancelTest, LeavesTheLineAndIsNeverToldAnything) {
+TEST_F(CancelTest, ACancelledWaiterIsNeverCalled) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& leaver = Acquire();
@@ -229,7 +229,7 @@ TEST_F(CancelTest, LeavesTheLineAndIsNeverToldAnything) {
   EXPECT_EQ(Counters().cancelled, 1u);
 }
 
-TEST_F(CancelTest, TheDialBegunForItIsPooled) {
+TEST_F(CancelTest, TheDialOfACancelledWaiterIsPooled) {
   Caller& leaver = Acquire();
   EXPECT_TRUE(Cancel(leaver));
   const ConnId id = Dialed();
@@ -238,7 +238,7 @@ TEST_F(CancelTest, TheDialBegunForItIsPooled) {
   EXPECT_EQ(Acquire().conn(), id);
 }
 
-TEST_F(CancelTest, IsTooLateAfterTheGrant) {
+TEST_F(CancelTest, FailsAfterTheGrant) {
   Caller& caller = Acquire();
   Dialed();
   EXPECT_FALSE(Cancel(caller));
@@ -246,14 +246,14 @@ TEST_F(CancelTest, IsTooLateAfterTheGrant) {
   EXPECT_EQ(Release(caller), LeaseStatus::kOk);
 }
 
-TEST_F(CancelTest, IsTooLateAfterTheRejection) {
+TEST_F(CancelTest, FailsAfterTheRejection) {
   Caller& caller = Acquire();
   DialFailed();
   ASSERT_TRUE(caller.rejected());
   EXPECT_FALSE(Cancel(caller));
 }
 
-TEST_F(CancelTest, OfNothingDoesNothing) {
+TEST_F(CancelTest, FailsForAnUnknownWaiter) {
   Caller stranger;
   pool();
   EXPECT_FALSE(Cancel(stranger));

@@ -1,4 +1,5 @@
-// Whoever would wait past its deadline need not wait at all.
+// Deadline admission: a caller that would miss its deadline is rejected at
+// once.
 #include "tests/pool/pool_fixture.h"
 
 namespace hotline::pool {
@@ -10,7 +11,7 @@ class AdmissionTest : public PoolTest {
     target_.max_connections = 2;
     target_.deadline_admission = true;
     timings_.tls = milliseconds(100);
-    // Leases last for about a second.
+    // Teaches the pool that a lease takes about a second.
     for (int i = 0; i < 5; ++i) {
       Caller& caller = Lent();
       Pass(seconds(1));
@@ -19,7 +20,7 @@ class AdmissionTest : public PoolTest {
   }
 };
 
-TEST_F(AdmissionTest, WhoWouldWaitPastItsDeadlineIsRefusedAtOnce) {
+TEST_F(AdmissionTest, ACallerThatWouldMissItsDeadlineIsRejectedAtOnce) {
   Lent();
   Lent();
   const Caller& caller = Acquire({.wait = milliseconds(300)});
@@ -31,7 +32,7 @@ TEST_F(AdmissionTest, WhoWouldWaitPastItsDeadlineIsRefusedAtOnce) {
   EXPECT_LE(caller.rejection().retry_after, seconds(1));
 }
 
-TEST_F(AdmissionTest, WhoCanWaitWaits) {
+TEST_F(AdmissionTest, ACallerWithEnoughTimeWaits) {
   Caller& holder = Lent();
   Lent();
   Caller& caller = Acquire({.wait = seconds(4)});
@@ -40,36 +41,36 @@ TEST_F(AdmissionTest, WhoCanWaitWaits) {
   EXPECT_TRUE(caller.granted());
 }
 
-TEST_F(AdmissionTest, TheLineCounts) {
+TEST_F(AdmissionTest, TheCallersInLineCount) {
   Lent();
   Lent();
   for (int i = 0; i < 8; ++i) Acquire({.wait = minutes(1)});
-  // Four rounds are before it, and it is in the fifth.
+  // Four rounds come before the one that serves it.
   EXPECT_EQ(Acquire({.wait = milliseconds(2500)}).reason(),
             RejectReason::kWontMakeDeadline);
   EXPECT_TRUE(Acquire({.wait = seconds(20)}).waiting());
 }
 
-TEST_F(AdmissionTest, ADialThatReachesItInTimeIsEnough) {
+TEST_F(AdmissionTest, ACallerThatADialCanServeInTimeWaits) {
   Lent();
   EXPECT_TRUE(Acquire({.wait = milliseconds(150)}).waiting());
   EXPECT_EQ(dials(), 1u);
   CloseAll();
 }
 
-TEST_F(AdmissionTest, ADialThatDoesNotIsNot) {
+TEST_F(AdmissionTest, ACallerThatADialServesTooLateIsRejected) {
   Lent();
   EXPECT_EQ(Acquire({.wait = milliseconds(99)}).reason(),
             RejectReason::kWontMakeDeadline);
   EXPECT_EQ(dials(), 0u);
 }
 
-TEST_F(AdmissionTest, WithoutAnyKnowledgeEverybodyMayWait) {
+TEST_F(AdmissionTest, WithoutAnEstimateEveryCallerWaits) {
   targets_[kB] = target_;
   EXPECT_TRUE(Acquire({.target = kB, .wait = milliseconds(1)}).waiting());
 }
 
-TEST_F(AdmissionTest, OffItIsNotAsked) {
+TEST_F(AdmissionTest, AdmissionOffNeverRefuses) {
   target_.deadline_admission = false;
   Reconfigure();
   Lent();

@@ -12,14 +12,14 @@ class BreakerTest : public PoolTest {
     target_.max_dials = 1;
   }
 
-  // A dial in a row that fails, and the back-off after it.
+  // One more failed dial in a row, and the back-off after it.
   void FailOnce() {
     Caller& caller = Acquire();
     ASSERT_TRUE(caller.waiting());
     if (dials() == 0) Pass(target_.dial_backoff_cap);
     DialFailed();
     EXPECT_EQ(caller.reason(), RejectReason::kDialFailed)
-        << "whose dial it was hears what became of it";
+        << "the caller that waited for the dial gets its error";
     Pass(target_.dial_backoff_cap);
   }
   void Open() {
@@ -31,7 +31,7 @@ class BreakerTest : public PoolTest {
   BreakerState State() { return Row().breaker; }
 };
 
-TEST_F(BreakerTest, TheLastFailureBeforeTheThresholdLeavesItClosed) {
+TEST_F(BreakerTest, BelowTheThresholdItStaysClosed) {
   FailOnce();
   FailOnce();
   EXPECT_EQ(State(), BreakerState::kClosed);
@@ -40,7 +40,7 @@ TEST_F(BreakerTest, TheLastFailureBeforeTheThresholdLeavesItClosed) {
   EXPECT_EQ(dials(), 1u);
 }
 
-TEST_F(BreakerTest, AtTheThresholdItOpensAndRefusesAtOnce) {
+TEST_F(BreakerTest, AtTheThresholdItOpensAndCallersAreRejectedAtOnce) {
   Open();
   EXPECT_EQ(State(), BreakerState::kOpen);
   EXPECT_EQ(Row().breaker_open_for, seconds(2));
@@ -56,7 +56,7 @@ TEST_F(BreakerTest, AtTheThresholdItOpensAndRefusesAtOnce) {
   EXPECT_EQ(hasty.reason(), RejectReason::kCircuitOpen);
 }
 
-TEST_F(BreakerTest, ASuccessInBetweenBeginsAnew) {
+TEST_F(BreakerTest, ASuccessInBetweenResetsTheCount) {
   FailOnce();
   FailOnce();
   Release(Lent(), Outcome::kDiscard);
@@ -67,7 +67,7 @@ TEST_F(BreakerTest, ASuccessInBetweenBeginsAnew) {
   EXPECT_EQ(State(), BreakerState::kClosed);
 }
 
-TEST_F(BreakerTest, HalfOpenOneDialBeginsAndItsSuccessCloses) {
+TEST_F(BreakerTest, HalfOpenOneDialBeginsAndItsSuccessClosesIt) {
   Open();
   Pass(milliseconds(1999));
   EXPECT_EQ(Acquire().reason(), RejectReason::kCircuitOpen);
@@ -96,7 +96,7 @@ TEST_F(BreakerTest, ATrialThatFailsOpensItAgain) {
   EXPECT_EQ(Counters().breaker_opened, 2u);
 }
 
-TEST_F(BreakerTest, WhatIsThereIsLentAsEver) {
+TEST_F(BreakerTest, ExistingConnectionsAreStillLent) {
   Caller& holder = Lent();
   for (int i = 0; i < 3; ++i) {
     Acquire({.reuse = Reuse::kForceNew});
@@ -104,7 +104,7 @@ TEST_F(BreakerTest, WhatIsThereIsLentAsEver) {
     DialFailed();
   }
   EXPECT_EQ(State(), BreakerState::kOpen);
-  // Somebody will give it back; a new one will not come.
+  // The lent connection will be released; no new one will be dialled.
   Caller& patient = Acquire();
   EXPECT_TRUE(patient.waiting());
   EXPECT_EQ(Acquire({.reuse = Reuse::kForceNew}).reason(),
@@ -113,7 +113,7 @@ TEST_F(BreakerTest, WhatIsThereIsLentAsEver) {
   EXPECT_TRUE(patient.granted());
 }
 
-TEST_F(BreakerTest, WhoeverWaitsForTheLastOneIsTurnedAwayWhenItGoes) {
+TEST_F(BreakerTest, AWaiterIsRejectedWhenTheLastConnectionCloses) {
   Caller& holder = Lent();
   for (int i = 0; i < 3; ++i) {
     Acquire({.reuse = Reuse::kForceNew});
@@ -125,20 +125,20 @@ TEST_F(BreakerTest, WhoeverWaitsForTheLastOneIsTurnedAwayWhenItGoes) {
   EXPECT_EQ(patient.reason(), RejectReason::kCircuitOpen);
 }
 
-TEST_F(BreakerTest, OpeningTurnsAwayWhoWaitsInOtherPools) {
+TEST_F(BreakerTest, OpeningRejectsWaitersOfOtherHostPools) {
   Caller& other = Acquire({.group = "other"});
   DialFailed();
   EXPECT_TRUE(other.rejected());
   FailOnce();
   Caller& first = Acquire();
   Caller& second = Acquire({.group = "other"});
-  EXPECT_TRUE(second.waiting());  // For the one dial there may be.
+  EXPECT_TRUE(second.waiting());  // For the only dial allowed.
   DialFailed();
   EXPECT_EQ(first.reason(), RejectReason::kDialFailed);
   EXPECT_EQ(second.reason(), RejectReason::kCircuitOpen);
 }
 
-TEST_F(BreakerTest, DialsSideBySideFailOnce) {
+TEST_F(BreakerTest, ConcurrentDialsCountAsOneFailure) {
   target_.max_dials = 4;
   for (int i = 0; i < 4; ++i) Acquire();
   ASSERT_EQ(dials(), 4u);
@@ -147,7 +147,7 @@ TEST_F(BreakerTest, DialsSideBySideFailOnce) {
   EXPECT_EQ(Row().failures_in_a_row, 1);
 }
 
-TEST_F(BreakerTest, OneFromBeforeItOpenedHasNoSayInTheTrial) {
+TEST_F(BreakerTest, ADialFromBeforeItOpenedDoesNotDecideTheTrial) {
   target_.max_dials = 2;
   target_.breaker_failures = 1;
   Acquire();
@@ -166,7 +166,7 @@ TEST_F(BreakerTest, OneFromBeforeItOpenedHasNoSayInTheTrial) {
   EXPECT_EQ(State(), BreakerState::kClosed);
 }
 
-TEST_F(BreakerTest, ACertificateOrAPolicyIsNoSilence) {
+TEST_F(BreakerTest, CertificateAndPolicyErrorsDoNotCount) {
   for (int i = 0; i < 10; ++i) {
     Acquire();
     Pass(target_.dial_backoff_cap);
@@ -185,7 +185,7 @@ TEST_F(BreakerTest, ACertificateOrAPolicyIsNoSilence) {
   EXPECT_EQ(State(), BreakerState::kOpen);
 }
 
-TEST_F(BreakerTest, AWarmFloorMakesTheTrialByItself) {
+TEST_F(BreakerTest, AWarmFloorStartsTheTrial) {
   target_.warm = 1;
   Warm(kA);
   for (int i = 0; i < 3; ++i) {
@@ -201,7 +201,7 @@ TEST_F(BreakerTest, AWarmFloorMakesTheTrialByItself) {
   EXPECT_EQ(State(), BreakerState::kClosed);
 }
 
-TEST_F(BreakerTest, ZeroTurnsItOff) {
+TEST_F(BreakerTest, ZeroDisablesIt) {
   Open();
   target_.breaker_failures = 0;
   Reconfigure();
@@ -214,17 +214,18 @@ TEST_F(BreakerTest, ZeroTurnsItOff) {
   EXPECT_EQ(State(), BreakerState::kClosed);
 }
 
-TEST_F(BreakerTest, EachChangeIsToldOnce) {
-  std::vector<std::pair<BreakerState, int>> told;
+TEST_F(BreakerTest, EachChangeIsReportedOnce) {
+  std::vector<std::pair<BreakerState, int>> changes;
   on_breaker_ = [&](const std::string& target, const BreakerChange& change) {
     EXPECT_EQ(target, kA);
-    told.emplace_back(change.state, change.failures);
+    changes.emplace_back(change.state, change.failures);
   };
   Open();
   Pass(seconds(3));
   Lent();
-  using Told = std::vector<std::pair<BreakerState, int>>;
-  EXPECT_EQ(told, (Told{{BreakerState::kOpen, 3}, {BreakerState::kClosed, 0}}));
+  using Changes = std::vector<std::pair<BreakerState, int>>;
+  EXPECT_EQ(changes,
+            (Changes{{BreakerState::kOpen, 3}, {BreakerState::kClosed, 0}}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What the transport tells: dials, ends, checks, errors, streams.
+// Events of the transport: dials, closes, GOAWAY, limits on streams.
 #include "tests/pool/pool_fixture.h"
 
 namespace hotline::pool {
@@ -6,7 +6,7 @@ namespace {
 
 class DialTest : public PoolTest {};
 
-TEST_F(DialTest, ServesTheLineAndPoolsTheSurplus) {
+TEST_F(DialTest, ServesTheWaitersAndPoolsSurplusConnections) {
   std::vector<Caller*> line;
   for (int i = 0; i < 3; ++i) line.push_back(&Acquire());
   ASSERT_EQ(dials(), 3u);
@@ -23,15 +23,15 @@ TEST_F(DialTest, ServesTheLineAndPoolsTheSurplus) {
   EXPECT_EQ(closes(), 0u);
 }
 
-TEST_F(DialTest, OneIsEnoughToLearnTheStreams) {
+TEST_F(DialTest, OneDialLearnsTheNumberOfStreams) {
   target_.expected_streams = 0;
   for (int i = 0; i < 5; ++i) Acquire();
   EXPECT_EQ(dials(), 1u);
   Dialed(/*streams=*/1);
-  EXPECT_EQ(dials(), 4u) << "it is HTTP/1.1: one each";
+  EXPECT_EQ(dials(), 4u) << "HTTP/1.1: one connection each";
 }
 
-TEST_F(DialTest, IsExplainedByTheLimitOnDials) {
+TEST_F(DialTest, AWaitForTheDialLimitIsExplained) {
   target_.max_dials = 1;
   Acquire();
   Caller& second = Acquire();
@@ -44,12 +44,13 @@ TEST_F(DialTest, IsExplainedByTheLimitOnDials) {
   EXPECT_EQ(second.grant().wait.limit_value, 1);
 }
 
-TEST_F(DialTest, FailureRejectsAllWhenNothingElseIsThere) {
+TEST_F(DialTest, FailureOfTheLastDialRejectsAllWaiters) {
   target_.max_dials = 2;
   std::vector<Caller*> line;
   for (int i = 0; i < 3; ++i) line.push_back(&Acquire());
   DialFailed();
-  for (Caller* caller : line) EXPECT_TRUE(caller->waiting()) << "one to go";
+  for (Caller* caller : line)
+    EXPECT_TRUE(caller->waiting()) << "one dial is still under way";
   DialFailed(FailureClass::kTls, "TLS_VERIFY_FAILED");
   for (Caller* caller : line) {
     ASSERT_TRUE(caller->rejected());
@@ -61,7 +62,7 @@ TEST_F(DialTest, FailureRejectsAllWhenNothingElseIsThere) {
   EXPECT_EQ(Row().last_dial_error, "refused by the test");
 }
 
-TEST_F(DialTest, FailureRejectsNobodyWhileAConnectionIsLent) {
+TEST_F(DialTest, FailureRejectsNoWaiterWhileAConnectionIsLent) {
   Caller& holder = Lent();
   Caller& next = Acquire();
   DialFailed();
@@ -70,7 +71,7 @@ TEST_F(DialTest, FailureRejectsNobodyWhileAConnectionIsLent) {
   EXPECT_TRUE(next.granted());
 }
 
-TEST_F(DialTest, FailureOfPolicyIsToldAsSuch) {
+TEST_F(DialTest, APolicyFailureIsReportedAsSuch) {
   Caller& caller = Acquire();
   DialFailed(FailureClass::kPolicy, "EGRESS_DENIED");
   ASSERT_TRUE(caller.rejected());
@@ -80,7 +81,7 @@ TEST_F(DialTest, FailureOfPolicyIsToldAsSuch) {
             1u);
 }
 
-TEST_F(DialTest, AfterAFailureTheNextOneWaits) {
+TEST_F(DialTest, AfterAFailureTheNextDialWaits) {
   target_.dial_backoff_base = target_.dial_backoff_cap = seconds(1);
   Acquire();
   DialFailed();
@@ -94,7 +95,7 @@ TEST_F(DialTest, AfterAFailureTheNextOneWaits) {
   EXPECT_EQ(next.grant().wait.limit, WaitLimit::kDialBackoff);
 }
 
-TEST_F(DialTest, TheBackoffGrowsAndEndsWithASuccess) {
+TEST_F(DialTest, TheBackoffGrowsAndASuccessResetsIt) {
   target_.dial_backoff_base = milliseconds(50);
   target_.dial_backoff_cap = seconds(1);
   target_.breaker_failures = 0;
@@ -107,22 +108,22 @@ TEST_F(DialTest, TheBackoffGrowsAndEndsWithASuccess) {
     DialFailed();
     ASSERT_TRUE(caller.rejected());
   }
-  EXPECT_GT(longest, milliseconds(200)) << "it should have doubled by now";
+  EXPECT_GT(longest, milliseconds(200)) << "it should have doubled";
   EXPECT_LE(longest, milliseconds(1006));
   Caller& lucky = Acquire({.wait = minutes(1)});
   while (dials() == 0) Pass(milliseconds(5));
   Dialed();
   EXPECT_TRUE(lucky.granted());
   EXPECT_TRUE(Acquire().waiting());
-  EXPECT_EQ(dials(), 1u) << "no backoff is left";
+  EXPECT_EQ(dials(), 1u) << "no back-off is left";
   EXPECT_EQ(Row().last_dial_error, "");
 }
 
-// --- Ends ---
+// --- Closes ---
 
 class ClosedTest : public PoolTest {};
 
-TEST_F(ClosedTest, AnIdleOneIsNotLentAgain) {
+TEST_F(ClosedTest, AClosedIdleConnectionIsNotLentAgain) {
   const ConnId id = Idle();
   Closed(id);
   EXPECT_TRUE(Acquire().waiting());
@@ -130,7 +131,7 @@ TEST_F(ClosedTest, AnIdleOneIsNotLentAgain) {
   EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kPeerClosed)], 1u);
 }
 
-TEST_F(ClosedTest, WhileLeasedTheLeaseStaysAndTheLimitsAreFree) {
+TEST_F(ClosedTest, AClosedLeasedConnectionKeepsItsLeaseButFreesItsPlace) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& next = Acquire();
@@ -139,7 +140,8 @@ TEST_F(ClosedTest, WhileLeasedTheLeaseStaysAndTheLimitsAreFree) {
   Dialed();
   EXPECT_TRUE(next.granted());
   const CallStart start = BeginCall(holder.lease());
-  EXPECT_EQ(start.status, LeaseStatus::kOk) << "the transport will say it";
+  EXPECT_EQ(start.status, LeaseStatus::kOk)
+      << "the transport will report the error";
   EndCall(holder.lease());
   EXPECT_EQ(Release(holder), LeaseStatus::kOk);
   EXPECT_EQ(closes(), 0u);
@@ -162,7 +164,7 @@ TEST_F(ClosedTest, AStaleIdIsIgnored) {
   EXPECT_EQ(Acquire().conn(), now);
 }
 
-TEST_F(ClosedTest, OurOwnReasonIsCountedWhenWeAskedForIt) {
+TEST_F(ClosedTest, ThePoolsOwnReasonIsCountedIfItAskedForTheClose) {
   Release(Lent(), Outcome::kDiscard);
   const ConnId id = transport_.closes[0].id;
   transport_.closes.clear();
@@ -171,12 +173,12 @@ TEST_F(ClosedTest, OurOwnReasonIsCountedWhenWeAskedForIt) {
   EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kPeerClosed)], 0u);
 }
 
-TEST_F(ClosedTest, GoAwayClosesAnIdleOne) {
+TEST_F(ClosedTest, GoAwayClosesAnIdleConnection) {
   GoAway(Idle());
   EXPECT_EQ(OnlyClose(), CloseReason::kPeerClosed);
 }
 
-TEST_F(ClosedTest, GoAwayDrainsAndStillCountsAgainstTheLimit) {
+TEST_F(ClosedTest, AfterGoAwayADrainingConnectionCountsAgainstTheLimit) {
   target_.max_connections = 1;
   Caller& holder = Lent({}, 100);
   GoAway(holder.conn());
@@ -195,7 +197,7 @@ TEST_F(ClosedTest, GoAwayDrainsAndStillCountsAgainstTheLimit) {
 
 class StreamsTest : public PoolTest {};
 
-TEST_F(StreamsTest, SharedTakesWhatThePeerAllowsUpToOurLimit) {
+TEST_F(StreamsTest, SharedModeUsesThePeersStreamsUpToMaxStreams) {
   target_.max_streams = 3;
   Caller& first = Lent({}, 100);
   EXPECT_EQ(Acquire().conn(), first.conn());
@@ -204,7 +206,7 @@ TEST_F(StreamsTest, SharedTakesWhatThePeerAllowsUpToOurLimit) {
   EXPECT_TRUE(Acquire().waiting());
 }
 
-TEST_F(StreamsTest, ExclusiveIsOneWhateverThePeerAllows) {
+TEST_F(StreamsTest, ExclusiveModeUsesOneSlotWhateverThePeerAllows) {
   Caller& first = Lent({.mode = Mode::kExclusive}, 100);
   EXPECT_EQ(Conn(first.conn()).limit, 1);
   EXPECT_TRUE(Acquire({.mode = Mode::kExclusive}).waiting());
@@ -213,7 +215,7 @@ TEST_F(StreamsTest, ExclusiveIsOneWhateverThePeerAllows) {
   EXPECT_EQ(Conn(first.conn()).limit, 1);
 }
 
-TEST_F(StreamsTest, MoreOfThemServeTheLine) {
+TEST_F(StreamsTest, MoreStreamsServeTheWaiters) {
   target_.max_connections = 1;
   Caller& first = Lent({}, 2);
   Acquire();
@@ -224,7 +226,7 @@ TEST_F(StreamsTest, MoreOfThemServeTheLine) {
   EXPECT_EQ(third.conn(), first.conn());
 }
 
-TEST_F(StreamsTest, FewerThanAreLentLendNoMoreUntilEnoughCameBack) {
+TEST_F(StreamsTest, BelowTheStreamsInUseNothingIsLentUntilEnoughAreReleased) {
   target_.max_connections = 1;
   Caller& first = Lent({}, 3);
   Caller& second = Acquire();
@@ -234,12 +236,12 @@ TEST_F(StreamsTest, FewerThanAreLentLendNoMoreUntilEnoughCameBack) {
   Release(first);
   EXPECT_TRUE(next.waiting());
   Release(second);
-  EXPECT_TRUE(next.waiting()) << "the third one has the only slot";
+  EXPECT_TRUE(next.waiting()) << "the third caller has the only slot";
   Release(third);
   EXPECT_TRUE(next.granted());
 }
 
-TEST_F(StreamsTest, NoneAtAllLendNothing) {
+TEST_F(StreamsTest, WithoutStreamsNothingIsLent) {
   const ConnId id = Idle({}, 10);
   ConcurrencyChanged(id, 0);
   EXPECT_TRUE(Acquire().waiting());

@@ -1,4 +1,4 @@
-// How an upstream's patience is learned.
+// How the pool learns how long an upstream keeps idle connections.
 #include "pool/idle_limit.h"
 
 #include "gtest/gtest.h"
@@ -21,12 +21,12 @@ class IdleLimitTest : public ::testing::Test {
   Instant now_ = Instant{} + minutes(60);
 };
 
-TEST_F(IdleLimitTest, NothingIsKnownAtFirst) {
+TEST_F(IdleLimitTest, IsUnknownAtFirst) {
   EXPECT_EQ(limit_.limit(), IdleLimit::kNone);
   EXPECT_EQ(limit_.usable(), IdleLimit::kNone);
 }
 
-TEST_F(IdleLimitTest, OneCloseProvesNothingTwoThatAgreeDo) {
+TEST_F(IdleLimitTest, TwoClosesThatAgreeSetTheLimit) {
   EXPECT_FALSE(ClosedAfter(milliseconds(5003)));
   EXPECT_EQ(limit_.limit(), IdleLimit::kNone);
   EXPECT_TRUE(ClosedAfter(milliseconds(5001)));
@@ -34,7 +34,7 @@ TEST_F(IdleLimitTest, OneCloseProvesNothingTwoThatAgreeDo) {
   EXPECT_EQ(limit_.usable(), Duration(milliseconds(5001)) * 9 / 10);
 }
 
-TEST_F(IdleLimitTest, TwoThatAgreeWithinATenthAndNoMore) {
+TEST_F(IdleLimitTest, ClosesAgreeWithinATenth) {
   ClosedAfter(seconds(10));
   EXPECT_TRUE(ClosedAfter(seconds(9)));
   IdleLimit other;
@@ -42,7 +42,7 @@ TEST_F(IdleLimitTest, TwoThatAgreeWithinATenthAndNoMore) {
   EXPECT_FALSE(other.OnClosed(milliseconds(8999), now_ + seconds(10)));
 }
 
-TEST_F(IdleLimitTest, WhatClosesTogetherHasOneCause) {
+TEST_F(IdleLimitTest, ClosesWithinOneSecondCountAsOne) {
   for (int i = 0; i < 50; ++i) {
     EXPECT_FALSE(limit_.OnClosed(seconds(20), now_ + milliseconds(i)));
   }
@@ -50,13 +50,13 @@ TEST_F(IdleLimitTest, WhatClosesTogetherHasOneCause) {
   EXPECT_TRUE(limit_.OnClosed(seconds(20), now_ + milliseconds(1000)));
 }
 
-TEST_F(IdleLimitTest, CloseAfterCloseAtRandomTeachesNothing) {
+TEST_F(IdleLimitTest, ClosesAtRandomTimesSetNoLimit) {
   for (int idle : {1, 30, 3, 20, 8, 2, 40, 5, 12}) {
     EXPECT_FALSE(ClosedAfter(seconds(idle)));
   }
 }
 
-TEST_F(IdleLimitTest, AtOnceIsNoHabit) {
+TEST_F(IdleLimitTest, ClosesWithin100MillisecondsAreIgnored) {
   EXPECT_FALSE(ClosedAfter(milliseconds(99)));
   EXPECT_FALSE(ClosedAfter(milliseconds(99)));
   EXPECT_EQ(limit_.limit(), IdleLimit::kNone);
@@ -64,7 +64,7 @@ TEST_F(IdleLimitTest, AtOnceIsNoHabit) {
   EXPECT_TRUE(ClosedAfter(milliseconds(100)));
 }
 
-TEST_F(IdleLimitTest, AnUpstreamThatBecomesLessPatientIsFollowed) {
+TEST_F(IdleLimitTest, AShorterTimeReplacesTheLimit) {
   ClosedAfter(seconds(60));
   ClosedAfter(seconds(60));
   EXPECT_FALSE(ClosedAfter(seconds(5)));
@@ -73,7 +73,7 @@ TEST_F(IdleLimitTest, AnUpstreamThatBecomesLessPatientIsFollowed) {
   EXPECT_EQ(limit_.limit(), seconds(5));
 }
 
-TEST_F(IdleLimitTest, WhatIsNotConfirmedIsForgottenAfterTenMinutes) {
+TEST_F(IdleLimitTest, AnUnconfirmedLimitIsDroppedAfterTenMinutes) {
   ClosedAfter(seconds(5));
   ClosedAfter(seconds(5));
   const Instant learned = now_;
@@ -81,11 +81,11 @@ TEST_F(IdleLimitTest, WhatIsNotConfirmedIsForgottenAfterTenMinutes) {
   EXPECT_EQ(limit_.limit(), seconds(5));
   EXPECT_TRUE(limit_.Forget(learned + minutes(10)));
   EXPECT_EQ(limit_.limit(), IdleLimit::kNone);
-  // It is patient now: nothing is learned, because it closes nothing.
+  // Nothing is learned while the upstream closes nothing.
   EXPECT_FALSE(limit_.Forget(learned + minutes(30)));
 }
 
-TEST_F(IdleLimitTest, ACloseConfirmsIt) {
+TEST_F(IdleLimitTest, ACloseThatAgreesConfirmsTheLimit) {
   ClosedAfter(seconds(5));
   ClosedAfter(seconds(5));
   now_ += minutes(9);
@@ -93,18 +93,19 @@ TEST_F(IdleLimitTest, ACloseConfirmsIt) {
   EXPECT_FALSE(limit_.Forget(now_ + minutes(9)));
 }
 
-TEST_F(IdleLimitTest, WhatItSaysHoldsAtOnceAndTheLeastCounts) {
+TEST_F(IdleLimitTest, AnAnnouncementHoldsAtOnceAndTheLowestCounts) {
   EXPECT_TRUE(limit_.OnSaid(seconds(60), now_));
   EXPECT_EQ(limit_.limit(), seconds(60));
   EXPECT_TRUE(limit_.OnSaid(seconds(5), now_));
-  EXPECT_FALSE(limit_.OnSaid(seconds(60), now_)) << "another one of it, maybe";
+  EXPECT_FALSE(limit_.OnSaid(seconds(60), now_))
+      << "it may be another server of the target";
   EXPECT_EQ(limit_.limit(), seconds(5));
   EXPECT_TRUE(limit_.Forget(now_ + minutes(10)));
   EXPECT_TRUE(limit_.OnSaid(seconds(60), now_ + minutes(10)));
   EXPECT_EQ(limit_.limit(), seconds(60));
 }
 
-TEST_F(IdleLimitTest, OfWhatItSaysAndWhatItDoesTheLessHolds) {
+TEST_F(IdleLimitTest, TheLowerOfAnnouncedAndLearnedHolds) {
   limit_.OnSaid(seconds(60), now_);
   ClosedAfter(seconds(5));
   EXPECT_TRUE(ClosedAfter(seconds(5)));

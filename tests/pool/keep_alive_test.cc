@@ -1,4 +1,4 @@
-// Connections are retired before the upstream would close them.
+// Idle connections are retired before the upstream would close them.
 #include "pool/idle_limit.h"
 #include "tests/pool/pool_fixture.h"
 
@@ -7,7 +7,7 @@ namespace {
 
 class KeepAliveTest : public PoolTest {
  protected:
-  // The upstream closes what has been idle for so long, twice.
+  // The upstream closes two connections that have been idle for `idle`.
   void Learn(Duration idle) {
     for (int i = 0; i < 2; ++i) {
       const ConnId id = Idle();
@@ -17,7 +17,7 @@ class KeepAliveTest : public PoolTest {
   }
 };
 
-TEST_F(KeepAliveTest, WhatTheUpstreamSaysIsKept) {
+TEST_F(KeepAliveTest, AnAnnouncedTimeIsObeyed) {
   Caller& caller = Lent();
   KeepAliveSaid(caller.conn(), seconds(5));
   Release(caller);
@@ -28,7 +28,7 @@ TEST_F(KeepAliveTest, WhatTheUpstreamSaysIsKept) {
   EXPECT_EQ(Acquire().conn(), caller.conn());
 }
 
-TEST_F(KeepAliveTest, AMarginEarlierItIsRetired) {
+TEST_F(KeepAliveTest, AConnectionIsRetiredAMarginEarlier) {
   Caller& caller = Lent();
   KeepAliveSaid(caller.conn(), seconds(5));
   Release(caller);
@@ -36,7 +36,7 @@ TEST_F(KeepAliveTest, AMarginEarlierItIsRetired) {
   EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
 }
 
-TEST_F(KeepAliveTest, ALateTickMustNotLetItBeLent) {
+TEST_F(KeepAliveTest, AConnectionPastItsTimeIsNotLentAlthoughItsTickIsLate) {
   Caller& caller = Lent();
   KeepAliveSaid(caller.conn(), seconds(5));
   Release(caller);
@@ -46,7 +46,7 @@ TEST_F(KeepAliveTest, ALateTickMustNotLetItBeLent) {
   EXPECT_EQ(dials(), 1u);
 }
 
-TEST_F(KeepAliveTest, WhatItShowsIsLearned) {
+TEST_F(KeepAliveTest, TheTimeIsLearnedFromTwoCloses) {
   Learn(seconds(5));
   EXPECT_EQ(Row().keep_alive_learned, seconds(5));
   EXPECT_EQ(Row().idle_for, milliseconds(4500));
@@ -57,14 +57,14 @@ TEST_F(KeepAliveTest, WhatItShowsIsLearned) {
   EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
 }
 
-TEST_F(KeepAliveTest, TheFirstCloseHasTaughtNothing) {
+TEST_F(KeepAliveTest, OneCloseChangesNothing) {
   const ConnId id = Idle();
   Pass(seconds(5));
   Closed(id);
   EXPECT_EQ(Row().idle_for, target_.idle_timeout);
 }
 
-TEST_F(KeepAliveTest, WhatRestsAlreadyObeysToo) {
+TEST_F(KeepAliveTest, ALearnedTimeAppliesToConnectionsAlreadyIdle) {
   const ConnId first = Idle();
   Pass(seconds(5));
   Closed(first);
@@ -74,14 +74,14 @@ TEST_F(KeepAliveTest, WhatRestsAlreadyObeysToo) {
   Pass(seconds(2));
   Release(b);
   Pass(seconds(3));
-  Closed(a.conn());  // After 5 s; the other one has 3.
+  Closed(a.conn());  // After 5 s; `b` has been idle for 3 s.
   EXPECT_EQ(Row().keep_alive_learned, seconds(5));
   EXPECT_EQ(closes(), 0u);
   Pass(milliseconds(1510));
   EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
 }
 
-TEST_F(KeepAliveTest, AnEndInUseOrBeforeTheFirstUseTeachesNothing) {
+TEST_F(KeepAliveTest, ClosesInUseOrBeforeTheFirstUseAreIgnored) {
   for (int i = 0; i < 3; ++i) {
     Caller& caller = Lent();
     Pass(seconds(5));
@@ -99,7 +99,7 @@ TEST_F(KeepAliveTest, AnEndInUseOrBeforeTheFirstUseTeachesNothing) {
   EXPECT_EQ(Row().idle_for, target_.idle_timeout);
 }
 
-TEST_F(KeepAliveTest, AFloorIsCheckedInTimeBecauseThatIsARequest) {
+TEST_F(KeepAliveTest, AnHttpCheckKeepsAWarmConnectionOpen) {
   target_.warm = 1;
   Learn(seconds(5));
   const ConnId id = Idle();
@@ -107,11 +107,11 @@ TEST_F(KeepAliveTest, AFloorIsCheckedInTimeBecauseThatIsARequest) {
   ASSERT_EQ(probes(), 1u);
   Probed(true);
   Pass(milliseconds(4000));
-  EXPECT_EQ(Acquire().conn(), id) << "its time began anew";
+  EXPECT_EQ(Acquire().conn(), id) << "the check restarted its idle time";
   EXPECT_EQ(closes(), 0u);
 }
 
-TEST_F(KeepAliveTest, AFloorThatNoCheckCanKeepIsReplaced) {
+TEST_F(KeepAliveTest, AWarmConnectionThatNoCheckCanKeepIsReplaced) {
   target_.warm = 1;
   target_.probe = ProbeKind::kTcp;
   Learn(seconds(5));
@@ -122,7 +122,7 @@ TEST_F(KeepAliveTest, AFloorThatNoCheckCanKeepIsReplaced) {
   EXPECT_EQ(dials(), 1u);
 }
 
-TEST_F(KeepAliveTest, AGoAwayWhileIdleTeachesAsAFinDoes) {
+TEST_F(KeepAliveTest, AGoAwayWhileIdleCountsAsAClose) {
   for (int i = 0; i < 2; ++i) {
     const ConnId id = Idle({}, 100);
     Pass(seconds(10));
@@ -132,10 +132,10 @@ TEST_F(KeepAliveTest, AGoAwayWhileIdleTeachesAsAFinDoes) {
   EXPECT_EQ(Row().keep_alive_learned, seconds(10));
 }
 
-TEST_F(KeepAliveTest, ItIsLearnedAnewWhenTheUpstreamChanges) {
+TEST_F(KeepAliveTest, AnOutdatedTimeIsDroppedWithTheNextConnection) {
   Learn(seconds(5));
   Pass(minutes(11));
-  // A new connection asks again: it may rest as long as it likes.
+  // A new connection drops the outdated limit.
   Idle();
   EXPECT_EQ(Row().idle_for, target_.idle_timeout);
   Pass(seconds(44));

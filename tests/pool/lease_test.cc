@@ -1,4 +1,4 @@
-// What a borrower does with a lease: giving it back, calling, renewing.
+// Operations on a lease: release, calls, renewal, expiry.
 #include "tests/pool/pool_fixture.h"
 
 namespace hotline::pool {
@@ -6,7 +6,7 @@ namespace {
 
 class ReleaseTest : public PoolTest {};
 
-TEST_F(ReleaseTest, HandsOverToTheFirstInLine) {
+TEST_F(ReleaseTest, GrantsTheSlotToTheFirstInLine) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& first = Acquire();
@@ -18,36 +18,36 @@ TEST_F(ReleaseTest, HandsOverToTheFirstInLine) {
   EXPECT_TRUE(second.waiting());
 }
 
-TEST_F(ReleaseTest, BrokenCloses) {
+TEST_F(ReleaseTest, BrokenClosesTheConnection) {
   Caller& holder = Lent();
   Release(holder, Outcome::kBroken);
   EXPECT_EQ(OnlyClose(), CloseReason::kBroken);
   EXPECT_EQ(transport_.closes[0].handle, holder.grant().handle);
   EXPECT_EQ(Counters().errors_counted, 1u);
-  EXPECT_TRUE(Acquire().waiting()) << "a closing one is not lent";
+  EXPECT_TRUE(Acquire().waiting()) << "a closing connection is not lent";
   CloseAll();
   EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kBroken)], 1u);
 }
 
-TEST_F(ReleaseTest, DiscardCloses) {
+TEST_F(ReleaseTest, DiscardClosesTheConnection) {
   Release(Lent(), Outcome::kDiscard);
   EXPECT_EQ(OnlyClose(), CloseReason::kDiscarded);
   EXPECT_EQ(Counters().errors_counted, 0u);
 }
 
-TEST_F(ReleaseTest, BrokenMakesRoomForADialForWhoWaits) {
+TEST_F(ReleaseTest, AfterABrokenOneClosesADialServesTheWaiter) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& next = Acquire();
   Release(holder, Outcome::kBroken);
-  EXPECT_EQ(dials(), 0u) << "the closing one still counts";
+  EXPECT_EQ(dials(), 0u) << "the closing connection still counts";
   CloseAll();
   EXPECT_EQ(dials(), 1u);
   Dialed();
   EXPECT_TRUE(next.granted());
 }
 
-TEST_F(ReleaseTest, BrokenOnASharedStreamCountsUntilTheEleventh) {
+TEST_F(ReleaseTest, TheEleventhBrokenStreamDrainsASharedConnection) {
   Caller& other = Lent({}, 100);
   for (int i = 0; i < 10; ++i) {
     Caller& caller = Acquire();
@@ -60,12 +60,12 @@ TEST_F(ReleaseTest, BrokenOnASharedStreamCountsUntilTheEleventh) {
   ASSERT_EQ(eleventh.conn(), other.conn());
   Release(eleventh, Outcome::kBroken);
   EXPECT_EQ(Conn(other.conn()).state, ConnState::kDraining);
-  EXPECT_EQ(closes(), 0u) << "somebody is still on it";
+  EXPECT_EQ(closes(), 0u) << "it is still in use";
   Release(other);
   EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
 }
 
-TEST_F(ReleaseTest, DiscardOfASharedStreamDrainsTheOthers) {
+TEST_F(ReleaseTest, DiscardOfAStreamDrainsASharedConnection) {
   Caller& other = Lent({}, 100);
   Caller& caller = Acquire();
   Release(caller, Outcome::kDiscard);
@@ -75,14 +75,14 @@ TEST_F(ReleaseTest, DiscardOfASharedStreamDrainsTheOthers) {
   EXPECT_EQ(OnlyClose(), CloseReason::kDiscarded);
 }
 
-TEST_F(ReleaseTest, TwiceIsEnded) {
+TEST_F(ReleaseTest, ASecondReleaseReturnsEnded) {
   Caller& caller = Lent();
   EXPECT_EQ(Release(caller), LeaseStatus::kOk);
   EXPECT_EQ(Release(caller), LeaseStatus::kEnded);
   EXPECT_EQ(Row().idle, 1);
 }
 
-TEST_F(ReleaseTest, DuringACallTakesEffectAtItsEnd) {
+TEST_F(ReleaseTest, DuringACallItTakesEffectAtTheCallsEnd) {
   Caller& caller = Lent();
   Caller& next = Acquire();
   BeginCall(caller.lease());
@@ -95,7 +95,30 @@ TEST_F(ReleaseTest, DuringACallTakesEffectAtItsEnd) {
   EXPECT_EQ(next.conn(), caller.conn());
 }
 
-TEST_F(ReleaseTest, BrokenDuringACallClosesAtOnce) {
+TEST_F(ReleaseTest, NamesTheCallThatRuns) {
+  Caller& caller = Lent();
+  BeginCall(caller.lease(), 42);
+  CallTag running = 99;
+  EXPECT_EQ(pool().Release(caller.lease(), Outcome::kBroken, now_, &running),
+            LeaseStatus::kOk);
+  EXPECT_EQ(running, 42u);
+  EXPECT_EQ(pool().Release(caller.lease(), Outcome::kBroken, now_, &running),
+            LeaseStatus::kEnded);
+  EXPECT_EQ(running, 0u) << "reported once";
+  EndCall(caller.lease());
+}
+
+TEST_F(ReleaseTest, NamesNoCallAfterItsEnd) {
+  Caller& caller = Lent();
+  BeginCall(caller.lease(), 42);
+  EndCall(caller.lease());
+  CallTag running = 99;
+  EXPECT_EQ(pool().Release(caller.lease(), Outcome::kDiscard, now_, &running),
+            LeaseStatus::kOk);
+  EXPECT_EQ(running, 0u);
+}
+
+TEST_F(ReleaseTest, BrokenDuringACallClosesTheConnectionAtOnce) {
   Caller& caller = Lent();
   BeginCall(caller.lease());
   Release(caller, Outcome::kBroken);
@@ -109,7 +132,7 @@ TEST_F(ReleaseTest, BrokenDuringACallClosesAtOnce) {
 
 class CallTest : public PoolTest {};
 
-TEST_F(CallTest, ShowsTheConnectionAndAllowsOneAtATime) {
+TEST_F(CallTest, ReturnsTheConnectionAndAllowsOneCallAtATime) {
   Caller& caller = Lent();
   const CallStart start = BeginCall(caller.lease());
   EXPECT_EQ(start.status, LeaseStatus::kOk);
@@ -121,7 +144,7 @@ TEST_F(CallTest, ShowsTheConnectionAndAllowsOneAtATime) {
   EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kOk);
 }
 
-TEST_F(CallTest, StopsTheClockOfTheLease) {
+TEST_F(CallTest, StopsTheLeasesClock) {
   Caller& caller = Lent({.ttl = seconds(30)});
   Pass(seconds(10));
   BeginCall(caller.lease());
@@ -135,7 +158,7 @@ TEST_F(CallTest, StopsTheClockOfTheLease) {
   EXPECT_EQ(Release(caller), LeaseStatus::kEnded);
 }
 
-TEST_F(CallTest, EndingWhatDidNotBeginDoesNothing) {
+TEST_F(CallTest, EndCallWithoutACallDoesNothing) {
   Caller& caller = Lent();
   EndCall(caller.lease());
   EXPECT_EQ(Release(caller), LeaseStatus::kOk);
@@ -147,7 +170,7 @@ TEST_F(CallTest, EndingWhatDidNotBeginDoesNothing) {
 
 class LeaseEndTest : public PoolTest {};
 
-TEST_F(LeaseEndTest, ClosesTheConnectionItLeavesBehind) {
+TEST_F(LeaseEndTest, ExpiryClosesTheConnection) {
   target_.max_connections = 1;
   Caller& caller = Lent({.ttl = seconds(5)});
   Caller& next = Acquire();
@@ -162,7 +185,7 @@ TEST_F(LeaseEndTest, ClosesTheConnectionItLeavesBehind) {
   EXPECT_TRUE(next.granted());
 }
 
-TEST_F(LeaseEndTest, GivesASharedStreamBack) {
+TEST_F(LeaseEndTest, ExpiryReleasesASharedStream) {
   Caller& caller = Lent({.ttl = seconds(5)}, 100);
   Pass(seconds(6));
   EXPECT_EQ(closes(), 0u);
@@ -170,14 +193,14 @@ TEST_F(LeaseEndTest, GivesASharedStreamBack) {
   EXPECT_EQ(Acquire().conn(), caller.conn());
 }
 
-TEST_F(LeaseEndTest, CountsEvenWhenItsTickIsLate) {
+TEST_F(LeaseEndTest, TakesEffectAlthoughItsTickIsLate) {
   Caller& caller = Lent({.ttl = seconds(5)});
   now_ += seconds(5);
   EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kEnded);
   EXPECT_EQ(OnlyClose(), CloseReason::kExpired);
 }
 
-TEST_F(LeaseEndTest, NeverComesForALeaseWithoutOne) {
+TEST_F(LeaseEndTest, NeverComesWithoutATimeToLive) {
   target_.max_lifetime = hours(10);
   Caller& caller = Lent({.ttl = Duration(0)});
   EXPECT_EQ(caller.grant().expires, kNever);
@@ -185,7 +208,7 @@ TEST_F(LeaseEndTest, NeverComesForALeaseWithoutOne) {
   EXPECT_EQ(Release(caller), LeaseStatus::kOk);
 }
 
-TEST_F(LeaseEndTest, RenewSetsItAnew) {
+TEST_F(LeaseEndTest, RenewPostponesIt) {
   Caller& caller = Lent({.ttl = seconds(5)});
   Pass(seconds(4));
   const RenewResult renewed = Renew(caller.lease(), seconds(20));
@@ -198,14 +221,14 @@ TEST_F(LeaseEndTest, RenewSetsItAnew) {
   EXPECT_EQ(Renew(caller.lease(), seconds(20)).status, LeaseStatus::kEnded);
 }
 
-TEST_F(LeaseEndTest, RenewMayShortenIt) {
+TEST_F(LeaseEndTest, RenewMayBringItForward) {
   Caller& caller = Lent({.ttl = seconds(50)});
   Renew(caller.lease(), seconds(1));
   Pass(seconds(2));
   EXPECT_EQ(Row().leases, 0);
 }
 
-TEST_F(LeaseEndTest, RenewDuringACallCountsFromItsEnd) {
+TEST_F(LeaseEndTest, RenewDuringACallCountsFromTheCallsEnd) {
   Caller& caller = Lent({.ttl = seconds(5)});
   BeginCall(caller.lease());
   Renew(caller.lease(), seconds(20));
@@ -217,7 +240,7 @@ TEST_F(LeaseEndTest, RenewDuringACallCountsFromItsEnd) {
   EXPECT_EQ(Row().leases, 0);
 }
 
-TEST_F(LeaseEndTest, ALeakIsToldOnce) {
+TEST_F(LeaseEndTest, ALeakIsReportedOnce) {
   int leaks = 0;
   config_.leak_after = seconds(60);
   on_leak_ = [&](const HostPoolKey& key, ConnId, const Holder& holder,
@@ -241,7 +264,7 @@ TEST_F(LeaseEndTest, ALeakIsToldOnce) {
 
 class LeaseIdTest : public PoolTest {
  protected:
-  // What every use of `id` answers.
+  // Expects every operation on `id` to return `status`.
   void ExpectAll(const LeaseId& id, LeaseStatus status) {
     EXPECT_EQ(Release(id), status);
     EXPECT_EQ(BeginCall(id).status, status);
@@ -258,14 +281,14 @@ TEST_F(LeaseIdTest, AForgedSecretIsUnknown) {
   EXPECT_EQ(Release(caller), LeaseStatus::kOk);
 }
 
-TEST_F(LeaseIdTest, AnotherProcessMadeIt) {
+TEST_F(LeaseIdTest, TheIdOfAnotherProcessIsRecognised) {
   LeaseId foreign = Lent().lease();
   EXPECT_EQ(foreign.instance, 7u);
   foreign.instance = 8;
   ExpectAll(foreign, LeaseStatus::kOtherInstance);
 }
 
-TEST_F(LeaseIdTest, WhatNeverWasIsUnknown) {
+TEST_F(LeaseIdTest, ALeaseThatNeverExistedIsUnknown) {
   const LeaseId lease = Lent().lease();
   LeaseId id = lease;
   id.shard = 1;
@@ -282,7 +305,7 @@ TEST_F(LeaseIdTest, WhatNeverWasIsUnknown) {
   EXPECT_EQ(Release(lease), LeaseStatus::kOk);
 }
 
-TEST_F(LeaseIdTest, AStaleOneDoesNotTouchWhoHasItsSlotNow) {
+TEST_F(LeaseIdTest, AStaleIdDoesNotAffectTheNextLeaseInItsRecord) {
   Caller& old = Lent();
   Release(old);
   Caller& now = Acquire();

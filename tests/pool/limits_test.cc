@@ -1,5 +1,5 @@
-// What bounds a pool and what happens there: waits that end, lowered limits,
-// the end, the caps over all targets.
+// Limits: waits that time out, limits of a target and over all targets, changed
+// settings, shutdown.
 #include "tests/pool/pool_fixture.h"
 
 namespace hotline::pool {
@@ -7,7 +7,7 @@ namespace {
 
 class WaitTest : public PoolTest {};
 
-TEST_F(WaitTest, EndsWithAnExplanation) {
+TEST_F(WaitTest, ATimeoutIsExplained) {
   target_.max_connections = 2;
   Lent({.client = "alice"});
   Pass(seconds(1));
@@ -32,14 +32,14 @@ TEST_F(WaitTest, EndsWithAnExplanation) {
   EXPECT_EQ(why.oldest_holders[1].holder.client_id, "bob");
 }
 
-TEST_F(WaitTest, NamesFiveHoldersAtMost) {
+TEST_F(WaitTest, ATimeoutNamesAtMostFiveHolders) {
   for (int i = 0; i < 10; ++i) Lent();
   Caller& late = Acquire({.wait = seconds(1)});
   Pass(seconds(2));
   EXPECT_EQ(late.rejection().oldest_holders.size(), 5u);
 }
 
-TEST_F(WaitTest, ForADialSaysSo) {
+TEST_F(WaitTest, ATimeoutDuringADialSaysSo) {
   Caller& late = Acquire({.wait = seconds(1)});
   Pass(seconds(2));
   ASSERT_TRUE(late.rejected());
@@ -49,7 +49,7 @@ TEST_F(WaitTest, ForADialSaysSo) {
   EXPECT_EQ(Row().idle, 1);
 }
 
-TEST_F(WaitTest, IsNotGrantedAfterItsDeadlineEvenUnticked) {
+TEST_F(WaitTest, APassedDeadlineIsNotGrantedAlthoughItsTickIsLate) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& late = Acquire({.wait = seconds(1)});
@@ -61,32 +61,32 @@ TEST_F(WaitTest, IsNotGrantedAfterItsDeadlineEvenUnticked) {
   EXPECT_TRUE(next.granted());
 }
 
-// --- One target's limit, several HostPools ---
+// --- One limit, several HostPools ---
 
 class SiblingTest : public PoolTest {
  protected:
   SiblingTest() { target_.max_connections = 2; }
 };
 
-TEST_F(SiblingTest, ABusyOneDoesNotKeepOutOneThatHoldsNothing) {
+TEST_F(SiblingTest, ABusyHostPoolYieldsAPlaceToOneWithoutConnections) {
   Caller& first = Lent();
   Caller& second = Lent();
   Caller& before = Acquire();
   Caller& stranger = Acquire({.group = "other"});
   Caller& after = Acquire();
-  Release(first);  // To whoever came before the stranger.
+  Release(first);  // Serves the caller that came before the stranger.
   EXPECT_TRUE(before.granted());
-  Release(second);  // Its place is the stranger's.
+  Release(second);  // Its place goes to the stranger.
   EXPECT_TRUE(after.waiting());
   EXPECT_EQ(OnlyClose(), CloseReason::kReclaimed);
-  Release(before);  // One place was owed, not two.
+  Release(before);  // Only one place was owed.
   EXPECT_TRUE(after.granted());
   CloseAll();
   Dialed();
   EXPECT_TRUE(stranger.granted());
 }
 
-TEST_F(SiblingTest, WhatManyShareGivesWayToo) {
+TEST_F(SiblingTest, ASharedConnectionIsDrainedForAHostPoolWithoutConnections) {
   target_.max_connections = 1;
   Caller& first = Lent({}, /*streams=*/10);
   Caller& beside = Acquire();
@@ -100,10 +100,10 @@ TEST_F(SiblingTest, WhatManyShareGivesWayToo) {
   CloseAll();
   Dialed(10);
   EXPECT_TRUE(stranger.granted());
-  EXPECT_EQ(Count(ConnState::kDraining), 1);  // Now it is the other's turn.
+  EXPECT_EQ(Count(ConnState::kDraining), 1);  // For `late`, which is next.
 }
 
-TEST_F(SiblingTest, NothingIsClosedForWhoMustNotDialNow) {
+TEST_F(SiblingTest, NothingIsClosedForAHostPoolThatBacksOff) {
   Caller& first = Lent();
   Caller& stranger = Acquire({.group = "other"});
   DialFailed();
@@ -120,7 +120,7 @@ TEST_F(SiblingTest, NothingIsClosedForWhoMustNotDialNow) {
 
 class ReconfigureTest : public PoolTest {};
 
-TEST_F(ReconfigureTest, ALowerLimitRetiresWhatIsIdleAndSparesWhatIsLent) {
+TEST_F(ReconfigureTest, ALowerLimitRetiresIdleConnectionsOnly) {
   Caller& holder = Lent();
   Caller& other = Lent();
   Caller& third = Lent();
@@ -133,14 +133,14 @@ TEST_F(ReconfigureTest, ALowerLimitRetiresWhatIsIdleAndSparesWhatIsLent) {
   EXPECT_EQ(Row().leases, 2);
   EXPECT_EQ(Row().max_connections, 1);
   Release(other);
-  EXPECT_EQ(OnlyClose(), CloseReason::kShrunk) << "still one too many";
+  EXPECT_EQ(OnlyClose(), CloseReason::kShrunk) << "still one above the limit";
   CloseAll();
   Release(holder);
   EXPECT_EQ(closes(), 0u);
   EXPECT_EQ(Row().idle, 1);
 }
 
-TEST_F(ReconfigureTest, AHigherLimitDialsForWhoWaits) {
+TEST_F(ReconfigureTest, AHigherLimitDialsForTheWaiter) {
   target_.max_connections = 1;
   Lent();
   Caller& next = Acquire();
@@ -151,7 +151,7 @@ TEST_F(ReconfigureTest, AHigherLimitDialsForWhoWaits) {
   EXPECT_TRUE(next.granted());
 }
 
-TEST_F(ReconfigureTest, ALowerCapOverAllRetiresTheOldestIdle) {
+TEST_F(ReconfigureTest, ALowerGlobalCapRetiresTheLongestIdle) {
   const ConnId a = Idle({.target = kA});
   Pass(seconds(1));
   Idle({.target = kB});
@@ -161,7 +161,7 @@ TEST_F(ReconfigureTest, ALowerCapOverAllRetiresTheOldestIdle) {
   EXPECT_EQ(transport_.closes[0].id, a);
 }
 
-TEST_F(ReconfigureTest, FewerStreamsBindAtOnce) {
+TEST_F(ReconfigureTest, ALowerStreamLimitHoldsAtOnce) {
   Caller& first = Lent({}, 100);
   target_.max_streams = 1;
   Reconfigure();
@@ -169,7 +169,7 @@ TEST_F(ReconfigureTest, FewerStreamsBindAtOnce) {
   EXPECT_TRUE(Acquire().waiting());
 }
 
-TEST_F(ReconfigureTest, AWarmFloorIsMade) {
+TEST_F(ReconfigureTest, ARaisedWarmFloorIsDialled) {
   Idle();
   target_.warm = 3;
   Reconfigure();
@@ -180,7 +180,7 @@ TEST_F(ReconfigureTest, AWarmFloorIsMade) {
 
 class ShutdownTest : public PoolTest {};
 
-TEST_F(ShutdownTest, EndsAllButWhatIsLent) {
+TEST_F(ShutdownTest, ClosesAllButLeasedConnections) {
   target_.max_connections = 2;
   Caller& holder = Lent();
   Caller& other = Lent();
@@ -199,7 +199,7 @@ TEST_F(ShutdownTest, EndsAllButWhatIsLent) {
   EXPECT_EQ(Release(other), LeaseStatus::kOk);
 }
 
-TEST_F(ShutdownTest, RefusesWhoeverComes) {
+TEST_F(ShutdownTest, RejectsNewCallers) {
   Idle();
   Shutdown();
   EXPECT_EQ(Acquire().reason(), RejectReason::kShutdown);
@@ -207,7 +207,7 @@ TEST_F(ShutdownTest, RefusesWhoeverComes) {
   EXPECT_EQ(dials(), 0u);
 }
 
-TEST_F(ShutdownTest, ClosesWhatIsDialledMeanwhile) {
+TEST_F(ShutdownTest, ClosesAConnectionDialledMeanwhile) {
   Caller& caller = Acquire();
   Shutdown();
   EXPECT_EQ(caller.reason(), RejectReason::kShutdown);
@@ -215,14 +215,14 @@ TEST_F(ShutdownTest, ClosesWhatIsDialledMeanwhile) {
   EXPECT_EQ(OnlyClose(), CloseReason::kShutdown);
 }
 
-TEST_F(ShutdownTest, TwiceIsOnce) {
+TEST_F(ShutdownTest, IsIdempotent) {
   Idle();
   Shutdown();
   Shutdown();
   EXPECT_EQ(closes(), 1u);
 }
 
-TEST_F(ShutdownTest, GivesUpTheWarmFloor) {
+TEST_F(ShutdownTest, ClosesTheWarmFloor) {
   target_.warm = 1;
   Warm(kA);
   Dialed();
@@ -232,19 +232,19 @@ TEST_F(ShutdownTest, GivesUpTheWarmFloor) {
   EXPECT_EQ(dials(), 0u);
 }
 
-// --- The caps over all targets; in one shard and across several ---
+// --- Caps over all targets, in one shard and across shards ---
 
 class BudgetTest : public PoolTest, public ::testing::WithParamInterface<int> {
  protected:
   BudgetTest() { config_.shards = GetParam(); }
 };
 
-TEST_P(BudgetTest, AFreedPlaceGoesToWhoWaitsForIt) {
+TEST_P(BudgetTest, AFreedPlaceServesTheTargetInLine) {
   config_.max_connections = 1;
   Caller& a = Lent({.target = kA});
   Caller& b = Acquire({.target = kB});
   EXPECT_EQ(dials(), 0u);
-  EXPECT_EQ(Look().budget_waiters, 1);
+  EXPECT_EQ(Take().budget_waiters, 1);
   Release(a);
   EXPECT_EQ(OnlyClose(), CloseReason::kReclaimed);
   CloseAll();
@@ -254,11 +254,11 @@ TEST_P(BudgetTest, AFreedPlaceGoesToWhoWaitsForIt) {
   ASSERT_TRUE(b.granted());
   EXPECT_EQ(b.grant().wait.limit, WaitLimit::kGlobalConnections);
   EXPECT_EQ(b.grant().wait.limit_value, 1);
-  EXPECT_EQ(Look().connections_reserved, 1);
-  EXPECT_EQ(Look().budget_waiters, 0);
+  EXPECT_EQ(Take().connections_reserved, 1);
+  EXPECT_EQ(Take().budget_waiters, 0);
 }
 
-TEST_P(BudgetTest, WhoHoldsNoneGoesBeforeWhoHoldsSome) {
+TEST_P(BudgetTest, ATargetWithoutConnectionsGoesFirst) {
   config_.max_connections = 2;
   Lent({.target = kA});
   Caller& b = Lent({.target = kB});
@@ -273,7 +273,7 @@ TEST_P(BudgetTest, WhoHoldsNoneGoesBeforeWhoHoldsSome) {
   EXPECT_TRUE(rich.waiting());
 }
 
-TEST_P(BudgetTest, WhoComesFirstIsServedFirst) {
+TEST_P(BudgetTest, TargetsAreServedInOrderOfArrival) {
   config_.max_connections = 1;
   Caller& a = Lent({.target = kA});
   Caller& b = Acquire({.target = kB});
@@ -289,7 +289,7 @@ TEST_P(BudgetTest, WhoComesFirstIsServedFirst) {
   EXPECT_TRUE(c.granted());
 }
 
-TEST_P(BudgetTest, ReclaimsTheOldestIdleElsewhere) {
+TEST_P(BudgetTest, ClosesTheLongestIdleConnectionOfAnotherTarget) {
   config_.max_connections = 2;
   const ConnId oldest = Idle({.target = kA});
   Pass(seconds(1));
@@ -314,17 +314,17 @@ TEST_P(BudgetTest, SparesAWarmFloor) {
   EXPECT_EQ(b.rejection().wait.limit, WaitLimit::kGlobalConnections);
 }
 
-TEST_P(BudgetTest, WhoLeavesGivesUpItsPlace) {
+TEST_P(BudgetTest, ACancelledWaiterLeavesTheBudgetsLine) {
   config_.max_connections = 1;
   Caller& a = Lent({.target = kA});
   Caller& b = Acquire({.target = kB});
   Cancel(b);
-  EXPECT_EQ(Look().budget_waiters, 0);
+  EXPECT_EQ(Take().budget_waiters, 0);
   Release(a);
-  EXPECT_EQ(closes(), 0u) << "nobody wants it";
+  EXPECT_EQ(closes(), 0u) << "no target needs its token";
 }
 
-TEST_P(BudgetTest, AFailedDialGivesItsPlaceBack) {
+TEST_P(BudgetTest, AFailedDialReturnsItsToken) {
   config_.max_connections = 1;
   Acquire({.target = kA});
   Caller& b = Acquire({.target = kB});
@@ -334,7 +334,7 @@ TEST_P(BudgetTest, AFailedDialGivesItsPlaceBack) {
   EXPECT_TRUE(b.granted());
 }
 
-TEST_P(BudgetTest, DialsAreCappedToo) {
+TEST_P(BudgetTest, DialsAreCapped) {
   config_.max_dials = 1;
   Caller& a = Acquire({.target = kA});
   Caller& b = Acquire({.target = kB});

@@ -50,25 +50,25 @@ Pool& PoolTest::pool() {
 void PoolTest::TearDown() {
   if (pool_ == nullptr) return;
   Shutdown();
-  Pass(Duration(0));  // What was left to a tick.
+  Pass(Duration(0));  // For effects left to a tick.
   for (const Caller& caller : callers_) {
     for (const Grant& grant : caller.grants) {
       EndCall(grant.lease);
       Release(grant.lease);
     }
-    const size_t told = caller.grants.size() + caller.rejections.size();
-    EXPECT_EQ(told, caller.left ? 0u : 1u);
+    const size_t ends = caller.grants.size() + caller.rejections.size();
+    EXPECT_EQ(ends, caller.left ? 0u : 1u);
   }
   while (dials() > 0) DialFailed();
   while (probes() > 0) Probed(false);
   CloseAll();
-  Pass(hours(24));  // Timers are left to find that there is nothing to do.
+  Pass(hours(24));  // Lets the remaining timers fire.
   EXPECT_EQ(inspector_->CheckEmpty(), "");
 }
 
 void PoolTest::Check() { ASSERT_EQ(inspector_->Check(now_), ""); }
 
-// --- What a borrower does ---
+// --- Events of borrowers ---
 
 Caller& PoolTest::Acquire(const Ask& ask) {
   Caller& caller = callers_.emplace_back();
@@ -108,8 +108,8 @@ LeaseStatus PoolTest::Release(const LeaseId& lease, Outcome outcome) {
   return status;
 }
 
-CallStart PoolTest::BeginCall(const LeaseId& lease) {
-  CallStart start = pool().BeginCall(lease, now_);
+CallStart PoolTest::BeginCall(const LeaseId& lease, CallTag call) {
+  CallStart start = pool().BeginCall(lease, call, now_);
   Check();
   return start;
 }
@@ -148,7 +148,7 @@ void PoolTest::Shutdown() {
   Check();
 }
 
-// --- What the world does ---
+// --- Events of the transport ---
 
 ConnId PoolTest::Dialed(int streams) {
   if (transport_.dials.empty()) {
@@ -170,8 +170,7 @@ void PoolTest::DialFailed(FailureClass failure_class, const char* reason) {
   ASSERT_GT(dials(), 0u);
   const ConnId id = transport_.dials.front().id;
   transport_.dials.pop_front();
-  pool().DialFailed(id, {failure_class, reason, "refused by the test"},
-                    timings_, now_);
+  pool().DialFailed(id, {failure_class, reason, "refused by the test"}, now_);
   Check();
 }
 
@@ -260,7 +259,7 @@ void PoolTest::Tick() {
   }
 }
 
-// --- Beginnings of stories ---
+// --- Starting points ---
 
 Caller& PoolTest::Lent(const Ask& ask, int streams) {
   Caller& caller = Acquire(ask);
@@ -275,14 +274,14 @@ ConnId PoolTest::Idle(const Ask& ask, int streams) {
   return caller.conn();
 }
 
-// --- What it looks like ---
+// --- State ---
 
 CloseReason PoolTest::OnlyClose() const {
   EXPECT_EQ(closes(), 1u);
   return closes() == 0 ? CloseReason::kError : transport_.closes[0].reason;
 }
 
-Snapshot PoolTest::Look(bool rows) {
+Snapshot PoolTest::Take(bool rows) {
   SnapshotRequest request;
   request.connections = request.leases = rows;
   return pool().TakeSnapshot(request, now_);
@@ -296,7 +295,7 @@ TargetRow PoolTest::Row(const char* target) {
 }
 
 ConnectionRow PoolTest::Conn(ConnId id) {
-  for (const ConnectionRow& row : Look(true).connections) {
+  for (const ConnectionRow& row : Take(true).connections) {
     if (row.id == id) return row;
   }
   return {};

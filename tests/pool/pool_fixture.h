@@ -1,5 +1,5 @@
-// A pool, a transport that only writes down what it is asked, and a clock that
-// the test moves: one event at a time.
+// The fixture of the pool's tests: a pool, a transport that only records what
+// it is asked for, and a clock that the test advances. One event at a time.
 #ifndef HOTLINE_TESTS_POOL_POOL_FIXTURE_H_
 #define HOTLINE_TESTS_POOL_POOL_FIXTURE_H_
 
@@ -25,7 +25,7 @@ inline constexpr const char* kA = "https://a.test:443";
 inline constexpr const char* kB = "https://b.test:443";
 inline constexpr const char* kC = "https://c.test:443";
 
-// Carries nothing out: the test answers by hand.
+// Carries nothing out: the test reports the results.
 class RecordingTransport final : public Transport {
  public:
   struct Asked {
@@ -41,15 +41,15 @@ class RecordingTransport final : public Transport {
   void Close(ConnId id, Handle handle, CloseReason reason) override;
   void WakeAt(int shard, Instant when) override;
 
-  // Asked for and not answered yet, oldest first.
+  // Requests not answered yet, oldest first.
   std::deque<Asked> dials;
   std::deque<Asked> probes;
   std::deque<Asked> closes;
-  // Asked for since the last tick, by shard.
+  // The earliest tick asked for since the last one, by shard.
   std::map<int, Instant> wakes;
 };
 
-// One Acquire and how it ended.
+// One Acquire and its end.
 class Caller final : public Waiter {
  public:
   void OnGrant(const Grant& grant) override { grants.push_back(grant); }
@@ -84,65 +84,65 @@ struct Ask {
   const char* group = "";
 };
 
-// Every verb is one event; after each the invariants are checked. At the end of
-// a test everything is given back, and nothing may be left.
+// Each verb is one event, after which the invariants are checked. At the end of
+// a test everything is released, and nothing may be left.
 class PoolTest : public ::testing::Test {
  protected:
   PoolTest();
   ~PoolTest() override;
   void TearDown() override;
 
-  // The pool; made from config_ and target_ when it is first needed.
+  // The pool; made from config_ and target_ on first use.
   Pool& pool();
 
-  // --- What a borrower does ---
+  // --- Events of borrowers ---
   Caller& Acquire(const Ask& ask = {});
   bool Cancel(Caller& caller);
   LeaseStatus Release(const LeaseId& lease, Outcome outcome = Outcome::kOk);
   LeaseStatus Release(const Caller& caller, Outcome outcome = Outcome::kOk) {
     return Release(caller.lease(), outcome);
   }
-  CallStart BeginCall(const LeaseId& lease);
+  CallStart BeginCall(const LeaseId& lease, CallTag call = 1);
   void EndCall(const LeaseId& lease);
   RenewResult Renew(const LeaseId& lease, Duration ttl);
   void Warm(const char* target);
-  // Of the default HostPool, but for `group`.
+  // Of the default HostPool, or of the one with this pool_group.
   PrewarmResult Prewarm(int connections, int most, const char* group = "");
   void Reconfigure();
   void Shutdown();
 
-  // --- What the world does; the oldest question first ---
+  // --- Events of the transport; the oldest request is answered first ---
   ConnId Dialed(int streams = 1);
   void DialFailed(FailureClass failure_class = FailureClass::kNetwork,
                   const char* reason = "CONNECT_FAILED");
   void Probed(bool passed);
-  // Answers all closes asked for.
+  // Answers all outstanding closes.
   void CloseAll();
   void Closed(ConnId id, CloseReason reason = CloseReason::kPeerClosed);
   void GoAway(ConnId id);
-  // The same on probation.
+  // The same, on probation.
   void ClosedEarly(ConnId id, CloseReason reason = CloseReason::kPeerClosed);
   void GoAwayEarly(ConnId id);
   void Served(ConnId id);
   void KeepAliveSaid(ConnId id, Duration timeout);
   void ErrorCounted(ConnId id, int times = 1);
   void ConcurrencyChanged(ConnId id, int streams);
-  // Lets time pass, with the ticks that were asked for.
+  // Advances the clock, with the ticks that were asked for.
   void Pass(Duration time);
 
-  // --- Beginnings of stories ---
-  // Somebody who has just been granted a connection dialled for it.
+  // --- Starting points ---
+  // A caller that was granted a connection, dialled for it if necessary.
   Caller& Lent(const Ask& ask = {}, int streams = 1);
-  // An idle connection that has served once.
+  // An idle connection that has served.
   ConnId Idle(const Ask& ask = {}, int streams = 1);
 
-  // --- What it looks like ---
+  // --- State ---
   size_t dials() const { return transport_.dials.size(); }
   size_t probes() const { return transport_.probes.size(); }
   size_t closes() const { return transport_.closes.size(); }
-  // Why the only close outstanding was asked for.
+  // The reason of the only outstanding close.
   CloseReason OnlyClose() const;
-  Snapshot Look(bool rows = false);
+  Snapshot Take(bool rows = false);
   TargetRow Row(const char* target = kA);
   TargetCounters Counters(const char* target = kA) {
     return Row(target).counters;
@@ -156,7 +156,7 @@ class PoolTest : public ::testing::Test {
 
   PoolConfig config_;
   TargetConfig target_;
-  std::map<std::string, TargetConfig> targets_;  // Others than target_.
+  std::map<std::string, TargetConfig> targets_;  // Overrides target_.
   LeakFn on_leak_;
   BreakerFn on_breaker_;
   RecordingTransport transport_;

@@ -1,4 +1,4 @@
-// Connections that end before they have served anybody: their dials have
+// Probation: if a connection ends before it has served, its dial counts as
 // failed.
 #include <algorithm>
 
@@ -7,15 +7,16 @@
 namespace hotline::pool {
 namespace {
 
-// What an upstream that accepts and closes got in four seconds before: eight
-// thousand dials and more.
+// The most dials allowed in four seconds to an upstream that accepts and
+// closes.
 constexpr int kMostDials = 100;
+// Ends a test in which there is no limit.
 constexpr int kStop = 2000;
 
 class ProbationTest : public PoolTest {
  protected:
-  // Every dial is accepted, and the connection ends a millisecond later; how,
-  // `end` says. Returns how many there were.
+  // Accepts every dial, and lets `end` end the connection a millisecond later.
+  // Returns the number of dials.
   template <typename End>
   int DialsIn(Duration time, End end) {
     int dialled = 0;
@@ -37,13 +38,13 @@ class ProbationTest : public PoolTest {
   int streams_ = 1;
 };
 
-TEST_F(ProbationTest, AWarmFloorThatIsClosedAtOnceIsNoStorm) {
+TEST_F(ProbationTest, AWarmFloorThatIsClosedAtOnceCausesFewDials) {
   target_.warm = 2;
   Warm(kA);
   const int dialled =
       DialsIn(seconds(4), [this](ConnId id) { ClosedEarly(id); });
   EXPECT_LE(dialled, kMostDials);
-  EXPECT_GE(dialled, 5) << "it is tried again";
+  EXPECT_GE(dialled, 5) << "it should be tried again";
   EXPECT_NE(Row().breaker, BreakerState::kClosed);
   EXPECT_GE(Counters().breaker_opened, 1u);
   EXPECT_EQ(Row().last_dial_error, "it ended early");
@@ -51,7 +52,7 @@ TEST_F(ProbationTest, AWarmFloorThatIsClosedAtOnceIsNoStorm) {
   EXPECT_EQ(Counters().dials_ok, 0u) << "each dial has one result";
 }
 
-TEST_F(ProbationTest, TheBackOffAloneIsEnough) {
+TEST_F(ProbationTest, TheBackOffAloneLimitsTheDials) {
   target_.warm = 10;
   target_.breaker_failures = 0;
   Warm(kA);
@@ -59,7 +60,7 @@ TEST_F(ProbationTest, TheBackOffAloneIsEnough) {
             2 * kMostDials);
 }
 
-TEST_F(ProbationTest, AGoAwayAtOnceIsNoStormEither) {
+TEST_F(ProbationTest, AGoAwayAtOnceCausesFewDials) {
   streams_ = 100;
   target_.warm = 2;
   Warm(kA);
@@ -68,7 +69,7 @@ TEST_F(ProbationTest, AGoAwayAtOnceIsNoStormEither) {
   EXPECT_GE(Counters().breaker_opened, 1u);
 }
 
-TEST_F(ProbationTest, CallersWhoTryAgainAtOnceAreNoStorm) {
+TEST_F(ProbationTest, CallersThatRetryAtOnceCauseFewDials) {
   int refused = 0;
   const auto again = [&] {
     Caller& caller = Acquire();
@@ -81,7 +82,7 @@ TEST_F(ProbationTest, CallersWhoTryAgainAtOnceAreNoStorm) {
     ClosedEarly(id);
     if (caller->granted()) Release(*caller);
   });
-  EXPECT_LE(dialled, 2) << "nobody asked again";
+  EXPECT_LE(dialled, 2) << "no caller asked again";
   const Instant until = now_ + seconds(4);
   int more = 0;
   while (now_ < until && more < kStop) {
@@ -93,10 +94,10 @@ TEST_F(ProbationTest, CallersWhoTryAgainAtOnceAreNoStorm) {
     if (caller->granted()) Release(*caller);
   }
   EXPECT_LE(more, kMostDials);
-  EXPECT_GT(refused, 0) << "the breaker says so at once";
+  EXPECT_GT(refused, 0) << "the breaker should reject callers at once";
 }
 
-TEST_F(ProbationTest, TheClassIsWhatTheTransportSays) {
+TEST_F(ProbationTest, TheFailureClassIsTheTransports) {
   early_ = {FailureClass::kTls, "TLS_FAILED", "bad certificate"};
   Caller& caller = Lent();
   ClosedEarly(caller.conn(), CloseReason::kError);
@@ -105,17 +106,17 @@ TEST_F(ProbationTest, TheClassIsWhatTheTransportSays) {
   EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kError)], 1u);
 }
 
-TEST_F(ProbationTest, AnAnswerSettlesIt) {
+TEST_F(ProbationTest, AnAnswerEndsIt) {
   Caller& caller = Lent();
   EXPECT_EQ(Counters().dials_ok, 0u);
   Served(caller.conn());
   EXPECT_EQ(Counters().dials_ok, 1u);
-  ClosedEarly(caller.conn());  // Too late to say so.
+  ClosedEarly(caller.conn());  // Too late.
   EXPECT_EQ(Failed(FailureClass::kNetwork), 0u);
   EXPECT_EQ(Row().last_dial_error, "");
 }
 
-TEST_F(ProbationTest, StandingForASecondSettlesIt) {
+TEST_F(ProbationTest, ASecondWithoutACloseEndsIt) {
   target_.warm = 1;
   Warm(kA);
   Dialed();
@@ -125,7 +126,7 @@ TEST_F(ProbationTest, StandingForASecondSettlesIt) {
   EXPECT_EQ(Counters().dials_ok, 1u);
 }
 
-TEST_F(ProbationTest, AnOrdinaryEndSettlesIt) {
+TEST_F(ProbationTest, AnOrdinaryCloseEndsIt) {
   Release(Lent(), Outcome::kDiscard);
   CloseAll();
   EXPECT_EQ(Counters().dials_ok, 1u);
@@ -133,7 +134,7 @@ TEST_F(ProbationTest, AnOrdinaryEndSettlesIt) {
   EXPECT_EQ(Counters().dials_ok, 2u);
 }
 
-TEST_F(ProbationTest, ARowEndsOnlyWhenOneHasProvedItself) {
+TEST_F(ProbationTest, FailuresInARowEndOnlyAfterAPassedProbation) {
   target_.max_dials = 1;
   target_.breaker_failures = 3;
   for (int i = 0; i < 2; ++i) {
@@ -144,14 +145,14 @@ TEST_F(ProbationTest, ARowEndsOnlyWhenOneHasProvedItself) {
   }
   EXPECT_EQ(Row().failures_in_a_row, 2);
   Caller& caller = Lent();
-  EXPECT_EQ(Row().failures_in_a_row, 2) << "it only stands, so far";
+  EXPECT_EQ(Row().failures_in_a_row, 2) << "its probation has not ended";
   EXPECT_EQ(Row().last_dial_error, "it ended early");
   Served(caller.conn());
   EXPECT_EQ(Row().failures_in_a_row, 0);
   EXPECT_EQ(Row().last_dial_error, "");
 }
 
-TEST_F(ProbationTest, ATrialClosesTheBreakerWhenItHasProvedItself) {
+TEST_F(ProbationTest, ATrialClosesTheBreakerAfterItsProbation) {
   target_.max_dials = 1;
   target_.breaker_failures = 1;
   ClosedEarly(Lent().conn());
@@ -159,14 +160,14 @@ TEST_F(ProbationTest, ATrialClosesTheBreakerWhenItHasProvedItself) {
   Pass(target_.breaker_open_for);
   Caller& trial = Lent();
   EXPECT_EQ(Row().breaker, BreakerState::kHalfOpen);
-  EXPECT_TRUE(Acquire().waiting()) << "for what the trial holds";
+  EXPECT_TRUE(Acquire().waiting()) << "it waits for the trial's connection";
   EXPECT_EQ(dials(), 0u) << "one at a time";
   Served(trial.conn());
   EXPECT_EQ(Row().breaker, BreakerState::kClosed);
-  EXPECT_EQ(dials(), 1u) << "for whoever waits";
+  EXPECT_EQ(dials(), 1u) << "for the waiter";
 }
 
-TEST_F(ProbationTest, ATrialThatEndsEarlyOpensItAgain) {
+TEST_F(ProbationTest, ATrialThatEndsEarlyReopensTheBreaker) {
   target_.breaker_failures = 1;
   ClosedEarly(Lent().conn());
   Pass(target_.breaker_open_for);
@@ -177,19 +178,19 @@ TEST_F(ProbationTest, ATrialThatEndsEarlyOpensItAgain) {
   EXPECT_EQ(Counters().breaker_opened, 2u);
 }
 
-TEST_F(ProbationTest, WhoWaitsForTheNextDialGoesOnWaiting) {
+TEST_F(ProbationTest, WaitersAreNotRejectedByAnEarlyEnd) {
   target_.max_connections = 1;
   Caller& first = Lent();
   Caller& second = Acquire();
   ClosedEarly(first.conn());
-  EXPECT_TRUE(second.waiting()) << "one caller must not end another's call";
+  EXPECT_TRUE(second.waiting()) << "one caller must not fail another";
   EXPECT_EQ(dials(), 0u);
   Pass(target_.dial_backoff_cap);
   Dialed();
   EXPECT_TRUE(second.granted());
 }
 
-TEST_F(ProbationTest, ThoseThatRanSideBySideFailedOnce) {
+TEST_F(ProbationTest, ConcurrentEarlyEndsCountAsOneFailure) {
   target_.warm = 4;
   Warm(kA);
   std::vector<ConnId> made;
@@ -201,8 +202,7 @@ TEST_F(ProbationTest, ThoseThatRanSideBySideFailedOnce) {
   EXPECT_EQ(Failed(FailureClass::kNetwork), 4u);
 }
 
-// An upstream that closes idle connections soon is obeyed, not suspected.
-TEST_F(ProbationTest, AShortIdleLimitIsLearnedAndNoFailure) {
+TEST_F(ProbationTest, AShortIdleTimeoutIsLearnedAndIsNoFailure) {
   for (int i = 0; i < 2; ++i) {
     Caller& caller = Lent();
     Served(caller.conn());
@@ -217,8 +217,8 @@ TEST_F(ProbationTest, AShortIdleLimitIsLearnedAndNoFailure) {
   EXPECT_EQ(Failed(FailureClass::kNetwork), 0u);
 }
 
-// Unused, it was closed after its upstream's time for a first request.
-TEST_F(ProbationTest, AWarmOneThatIsReapedLaterIsReplacedAtOnce) {
+// The upstream's timeout for the first request.
+TEST_F(ProbationTest, AWarmConnectionThatIsClosedLaterIsReplacedAtOnce) {
   target_.warm = 1;
   Warm(kA);
   for (int i = 0; i < 20; ++i) {

@@ -1,4 +1,4 @@
-// A target that sends what nobody asked for, again and again.
+// Quarantine of a target that sends unsolicited bytes repeatedly.
 #include "pool/quarantine.h"
 
 #include "tests/pool/pool_fixture.h"
@@ -6,7 +6,7 @@
 namespace hotline::pool {
 namespace {
 
-TEST(QuarantineTest, BeginsAtTheLimitWithinItsWindow) {
+TEST(QuarantineTest, BeginsAtTheLimitWithinTheWindow) {
   Quarantine quarantine;
   const Instant start = Instant{} + hours(1);
   EXPECT_FALSE(quarantine.OnUnsolicited(3, start));
@@ -18,7 +18,7 @@ TEST(QuarantineTest, BeginsAtTheLimitWithinItsWindow) {
   EXPECT_FALSE(quarantine.active(start + minutes(9)));
 }
 
-TEST(QuarantineTest, WhatIsLongAgoDoesNotCount) {
+TEST(QuarantineTest, EventsOutsideTheWindowDoNotCount) {
   Quarantine quarantine;
   const Instant start = Instant{} + hours(1);
   for (int i = 0; i < 20; ++i) {
@@ -26,7 +26,7 @@ TEST(QuarantineTest, WhatIsLongAgoDoesNotCount) {
   }
 }
 
-TEST(QuarantineTest, EachFurtherOneBeginsItAnew) {
+TEST(QuarantineTest, AFurtherEventRestartsIt) {
   Quarantine quarantine;
   const Instant start = Instant{} + hours(1);
   EXPECT_TRUE(quarantine.OnUnsolicited(1, start));
@@ -35,7 +35,7 @@ TEST(QuarantineTest, EachFurtherOneBeginsItAnew) {
   EXPECT_FALSE(quarantine.active(start + minutes(9)));
 }
 
-TEST(QuarantineTest, ZeroIsNever) {
+TEST(QuarantineTest, AZeroLimitDisablesIt) {
   Quarantine quarantine;
   EXPECT_FALSE(quarantine.OnUnsolicited(0, Instant{} + hours(1)));
 }
@@ -56,7 +56,7 @@ TEST_F(NoReuseTest, BelowTheLimitConnectionsAreReused) {
   EXPECT_EQ(Counters().quarantines, 0u);
 }
 
-TEST_F(NoReuseTest, AtTheLimitEachCallHasOneOfItsOwn) {
+TEST_F(NoReuseTest, AtTheLimitEachCallHasItsOwnConnection) {
   Desync(3);
   EXPECT_EQ(Counters().quarantines, 1u);
   EXPECT_EQ(Row().no_reuse_for, Quarantine::kLength);
@@ -68,7 +68,7 @@ TEST_F(NoReuseTest, AtTheLimitEachCallHasOneOfItsOwn) {
   EXPECT_TRUE(next.granted());
 }
 
-TEST_F(NoReuseTest, WhatComesBackGoesToNobodyInLine) {
+TEST_F(NoReuseTest, AReleasedConnectionIsNotGrantedToWaiters) {
   target_.max_connections = 1;
   Desync(3);
   Caller& holder = Lent();
@@ -81,7 +81,7 @@ TEST_F(NoReuseTest, WhatComesBackGoesToNobodyInLine) {
   EXPECT_TRUE(waiting.granted());
 }
 
-TEST_F(NoReuseTest, WhatRestsAlreadyIsNotLentEither) {
+TEST_F(NoReuseTest, ConnectionsAlreadyIdleAreNotLent) {
   target_.max_connections = 20;
   Caller& a = Lent();
   Caller& b = Lent();
@@ -98,7 +98,7 @@ TEST_F(NoReuseTest, WhatRestsAlreadyIsNotLentEither) {
   EXPECT_EQ(OnlyClose(), CloseReason::kNoReuse) << "b";
 }
 
-TEST_F(NoReuseTest, AFloorOfUnusedOnesIsKept) {
+TEST_F(NoReuseTest, AWarmFloorOfUnusedConnectionsIsKept) {
   target_.warm = 1;
   Warm(kA);
   Dialed();
@@ -112,10 +112,10 @@ TEST_F(NoReuseTest, AFloorOfUnusedOnesIsKept) {
   Pass(seconds(20));
   EXPECT_EQ(closes(), 0u);
   EXPECT_EQ(probes(), 0u);
-  EXPECT_TRUE(Acquire().granted()) << "nobody has used it";
+  EXPECT_TRUE(Acquire().granted()) << "it has not served";
 }
 
-TEST_F(NoReuseTest, ItIsOverAfterAWhile) {
+TEST_F(NoReuseTest, ReuseResumesAfterItsLength) {
   Desync(3);
   Pass(Quarantine::kLength + seconds(1));
   EXPECT_EQ(Row().no_reuse_for, Duration(0));
@@ -123,7 +123,7 @@ TEST_F(NoReuseTest, ItIsOverAfterAWhile) {
   EXPECT_EQ(Acquire().conn(), id);
 }
 
-TEST_F(NoReuseTest, ZeroLiftsIt) {
+TEST_F(NoReuseTest, AZeroLimitLiftsIt) {
   Desync(3);
   target_.desync_limit = 0;
   Reconfigure();

@@ -1,4 +1,4 @@
-// Leases whose holder is gone, and acquires that take what is there or nothing.
+// Reclaim, for leases whose holder is gone, and AcquireIdle.
 #include "tests/pool/pool_fixture.h"
 
 namespace hotline::pool {
@@ -7,47 +7,48 @@ namespace {
 class ReclaimTest : public PoolTest {
  protected:
   LeaseStatus Reclaim(const Caller& caller) {
-    busy_ = false;
-    const LeaseStatus status = pool().Reclaim(caller.lease(), now_, &busy_);
+    running_ = 99;
+    const LeaseStatus status = pool().Reclaim(caller.lease(), now_, &running_);
     Check();
     return status;
   }
 
-  bool busy_ = false;
+  CallTag running_ = 0;
 };
 
-TEST_F(ReclaimTest, GivesAnIdleLeaseToWhoWaits) {
+TEST_F(ReclaimTest, GrantsTheSlotOfAnIdleLeaseToTheWaiter) {
   target_.max_connections = 1;
   Caller& gone = Lent();
   Caller& next = Acquire();
   EXPECT_EQ(Reclaim(gone), LeaseStatus::kOk);
-  EXPECT_FALSE(busy_);
+  EXPECT_EQ(running_, 0u);
   ASSERT_TRUE(next.granted());
   EXPECT_EQ(next.conn(), gone.conn());
   EXPECT_EQ(Counters().leases_reclaimed, 1u);
   EXPECT_EQ(Counters().leases_expired, 0u);
 }
 
-TEST_F(ReclaimTest, ClosesAConnectionUnderACall) {
+TEST_F(ReclaimTest, DuringACallClosesTheConnectionAndNamesTheCall) {
   Caller& gone = Lent();
-  BeginCall(gone.lease());
+  BeginCall(gone.lease(), 42);
   EXPECT_EQ(Reclaim(gone), LeaseStatus::kOk);
-  EXPECT_TRUE(busy_);
+  EXPECT_EQ(running_, 42u);
   EXPECT_EQ(OnlyClose(), CloseReason::kDiscarded);
   EXPECT_EQ(Reclaim(gone), LeaseStatus::kEnded);
+  EXPECT_EQ(running_, 0u);
   CloseAll();
   EndCall(gone.lease());
   EXPECT_EQ(Row().leases, 0);
   EXPECT_EQ(Counters().leases_reclaimed, 1u);
 }
 
-TEST_F(ReclaimTest, LeavesTheStreamsOfOthersAlone) {
+TEST_F(ReclaimTest, DuringACallKeepsTheOtherStreams) {
   Caller& other = Lent({}, 100);
   Caller& gone = Acquire();
   ASSERT_EQ(gone.conn(), other.conn());
-  BeginCall(gone.lease());
+  BeginCall(gone.lease(), 42);
   EXPECT_EQ(Reclaim(gone), LeaseStatus::kOk);
-  EXPECT_TRUE(busy_);
+  EXPECT_EQ(running_, 42u);
   EXPECT_EQ(closes(), 0u);
   EXPECT_EQ(Row().leases, 2) << "until the call has ended";
   EndCall(gone.lease());
@@ -55,7 +56,7 @@ TEST_F(ReclaimTest, LeavesTheStreamsOfOthersAlone) {
   EXPECT_EQ(Conn(other.conn()).state, ConnState::kReady);
 }
 
-TEST_F(ReclaimTest, CountsOnlyWhatWasStillHeld) {
+TEST_F(ReclaimTest, CountsOnlyLeasesThatWereHeld) {
   Caller& released = Lent();
   Release(released);
   EXPECT_EQ(Reclaim(released), LeaseStatus::kEnded);
@@ -66,18 +67,19 @@ TEST_F(ReclaimTest, CountsOnlyWhatWasStillHeld) {
   EXPECT_EQ(Counters().leases_reclaimed, 0u);
   LeaseId forged = expired.lease();
   forged.instance += 1;
-  bool busy;
-  EXPECT_EQ(pool().Reclaim(forged, now_, &busy), LeaseStatus::kOtherInstance);
+  EXPECT_EQ(pool().Reclaim(forged, now_, &running_),
+            LeaseStatus::kOtherInstance);
+  EXPECT_EQ(running_, 0u);
 }
 
-TEST_F(ReclaimTest, ALookTellsWhetherALeaseIsHeld) {
+TEST_F(ReclaimTest, StatusOfIsOkUntilTheLeaseEnds) {
   Caller& caller = Lent();
-  EXPECT_EQ(pool().Look(caller.lease(), now_), LeaseStatus::kOk);
+  EXPECT_EQ(pool().StatusOf(caller.lease(), now_), LeaseStatus::kOk);
   BeginCall(caller.lease());
-  EXPECT_EQ(pool().Look(caller.lease(), now_), LeaseStatus::kOk);
+  EXPECT_EQ(pool().StatusOf(caller.lease(), now_), LeaseStatus::kOk);
   EndCall(caller.lease());
   Release(caller);
-  EXPECT_EQ(pool().Look(caller.lease(), now_), LeaseStatus::kEnded);
+  EXPECT_EQ(pool().StatusOf(caller.lease(), now_), LeaseStatus::kEnded);
 }
 
 class AcquireIdleTest : public PoolTest {
@@ -99,7 +101,7 @@ class AcquireIdleTest : public PoolTest {
   AcquireResult result_;
 };
 
-TEST_F(AcquireIdleTest, LendsWhatIsIdle) {
+TEST_F(AcquireIdleTest, LendsAnIdleConnection) {
   const ConnId idle = Idle();
   ASSERT_TRUE(AcquireIdle());
   EXPECT_EQ(result_.kind, AcquireResult::kGranted);
@@ -109,9 +111,9 @@ TEST_F(AcquireIdleTest, LendsWhatIsIdle) {
   EXPECT_EQ(Release(result_.grant.lease), LeaseStatus::kOk);
 }
 
-TEST_F(AcquireIdleTest, ChangesNothingWhenNothingIsIdle) {
+TEST_F(AcquireIdleTest, ChangesNothingIfNothingIsIdle) {
   EXPECT_FALSE(AcquireIdle());
-  EXPECT_TRUE(Look().targets.empty()) << "not even a new target";
+  EXPECT_TRUE(Take().targets.empty()) << "not even a new target";
   Caller& holder = Lent();
   const TargetCounters before = Counters();
   EXPECT_FALSE(AcquireIdle());
@@ -123,7 +125,7 @@ TEST_F(AcquireIdleTest, ChangesNothingWhenNothingIsIdle) {
   EXPECT_FALSE(AcquireIdle({.request_id = "r"})) << "that is for Acquire";
 }
 
-TEST_F(AcquireIdleTest, DoesNotOvertake) {
+TEST_F(AcquireIdleTest, DoesNotOvertakeWaiters) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& waits = Acquire();
@@ -133,7 +135,7 @@ TEST_F(AcquireIdleTest, DoesNotOvertake) {
   EXPECT_FALSE(AcquireIdle());
 }
 
-TEST_F(AcquireIdleTest, LendsNothingThatIsDueForACheck) {
+TEST_F(AcquireIdleTest, LendsNoConnectionThatIsDueForACheck) {
   Idle();
   Pass(seconds(31));
   ASSERT_EQ(probes(), 1u);
@@ -143,7 +145,7 @@ TEST_F(AcquireIdleTest, LendsNothingThatIsDueForACheck) {
   Release(result_.grant.lease);
 }
 
-TEST_F(AcquireIdleTest, LendsNothingDuringADrain) {
+TEST_F(AcquireIdleTest, LendsNothingAfterShutdown) {
   Idle();
   Shutdown();
   EXPECT_FALSE(AcquireIdle());

@@ -1,4 +1,4 @@
-// Acquire made safe to repeat.
+// Acquire with a request_id, which makes it repeatable.
 #include "tests/pool/pool_fixture.h"
 
 namespace hotline::pool {
@@ -6,7 +6,7 @@ namespace {
 
 class RequestIdTest : public PoolTest {};
 
-TEST_F(RequestIdTest, TheSameLeaseWhileItIsHeld) {
+TEST_F(RequestIdTest, ReturnsTheSameLeaseWhileItIsHeld) {
   Caller& first = Lent({.request_id = "r"});
   Pass(seconds(3));
   Caller& again = Acquire({.request_id = "r"});
@@ -17,7 +17,7 @@ TEST_F(RequestIdTest, TheSameLeaseWhileItIsHeld) {
   EXPECT_EQ(dials(), 0u);
 }
 
-TEST_F(RequestIdTest, TakesOverThePlaceInTheLine) {
+TEST_F(RequestIdTest, TakesOverThePlaceInLine) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& first = Acquire({.request_id = "r"});
@@ -25,14 +25,14 @@ TEST_F(RequestIdTest, TakesOverThePlaceInTheLine) {
   Caller& again = Acquire({.request_id = "r"});
   ASSERT_TRUE(first.rejected());
   EXPECT_EQ(first.reason(), RejectReason::kSuperseded);
-  EXPECT_FALSE(Cancel(first)) << "the place is not its own any more";
+  EXPECT_FALSE(Cancel(first)) << "the place belongs to the repetition";
   EXPECT_EQ(Row().waiters, 2);
   Release(holder);
   EXPECT_TRUE(again.granted());
   EXPECT_TRUE(other.waiting());
 }
 
-TEST_F(RequestIdTest, TheNewDeadlineCounts) {
+TEST_F(RequestIdTest, TheDeadlineOfTheRepetitionCounts) {
   target_.max_connections = 1;
   Lent();
   Acquire({.wait = seconds(2), .request_id = "r"});
@@ -45,7 +45,7 @@ TEST_F(RequestIdTest, TheNewDeadlineCounts) {
   EXPECT_EQ(again.reason(), RejectReason::kWaitTimeout);
 }
 
-TEST_F(RequestIdTest, WhoDoesNotWaitLeavesThePlaceAlone) {
+TEST_F(RequestIdTest, ANoWaitRepetitionLeavesThePlaceToTheFirst) {
   target_.max_connections = 1;
   Caller& holder = Lent();
   Caller& first = Acquire({.request_id = "r"});

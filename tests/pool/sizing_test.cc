@@ -1,4 +1,4 @@
-// How many connections are dialled, as a table.
+// The pure functions of sizing.h.
 #include "pool/sizing.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@ namespace {
 struct Row {
   const char* name;
   SizingNumbers numbers;
-  int wanted;   // Were there no limits.
+  int wanted;   // Without limits.
   int to_dial;  // Within them.
 };
 
@@ -23,9 +23,9 @@ std::ostream& operator<<(std::ostream& out, const Row& row) {
 // In the order of SizingNumbers: waiters, new_only, floor_missing, dialing,
 // streams, connection_room, dial_room, backing_off.
 const Row kRows[] = {
-    {"NobodyNeedsAnything", {0, 0, 0, 0, 1, 10, 4, false}, 0, 0},
+    {"NothingIsNeeded", {0, 0, 0, 0, 1, 10, 4, false}, 0, 0},
     {"OneForEachWaiter", {3, 0, 0, 0, 1, 10, 4, false}, 3, 3},
-    {"DialsOnTheirWayCount", {3, 0, 0, 2, 1, 10, 4, false}, 1, 1},
+    {"DialsUnderWayCount", {3, 0, 0, 2, 1, 10, 4, false}, 1, 1},
     {"MoreDialsThanWaiters", {1, 0, 0, 3, 1, 10, 4, false}, 0, 0},
     {"NoMoreThanConnectionRoom", {5, 0, 0, 0, 1, 2, 4, false}, 5, 2},
     {"NoMoreThanDialRoom", {5, 0, 0, 0, 1, 10, 1, false}, 5, 1},
@@ -35,16 +35,16 @@ const Row kRows[] = {
     {"BackingOff", {5, 2, 1, 0, 1, 10, 4, true}, 0, 0},
     {"SlotsShareOneDial", {100, 0, 0, 0, 100, 10, 4, false}, 1, 1},
     {"OneWaiterTooMany", {101, 0, 0, 0, 100, 10, 4, false}, 2, 2},
-    {"ManySlotsOnTheirWay", {101, 0, 0, 1, 100, 10, 4, false}, 1, 1},
+    {"ManySlotsUnderWay", {101, 0, 0, 1, 100, 10, 4, false}, 1, 1},
     {"UnknownSlotsDialOneToLearn", {50, 0, 0, 0, 0, 10, 4, false}, 1, 1},
     {"UnknownSlotsLearningAlready", {50, 0, 0, 1, 0, 10, 4, false}, 0, 0},
     {"UnknownSlotsForNew", {0, 3, 0, 0, 0, 10, 4, false}, 1, 1},
     {"UnknownSlotsForFloor", {0, 0, 2, 0, 0, 10, 4, false}, 1, 1},
-    {"UnknownSlotsForNobody", {0, 0, 0, 0, 0, 10, 4, false}, 0, 0},
+    {"UnknownSlotsNothingNeeded", {0, 0, 0, 0, 0, 10, 4, false}, 0, 0},
     {"NewOnlyOneEach", {0, 3, 0, 0, 100, 10, 4, false}, 3, 3},
     {"NewOnesCarryOthers", {99, 1, 0, 0, 100, 10, 4, false}, 1, 1},
     {"NewOnesCarryOthersNotAll", {100, 1, 0, 0, 100, 10, 4, false}, 2, 2},
-    {"NewOnHttp1CarryNobody", {2, 2, 0, 0, 1, 10, 8, false}, 4, 4},
+    {"NewOnHttp1CarryNoOthers", {2, 2, 0, 0, 1, 10, 8, false}, 4, 4},
     {"FloorAlone", {0, 0, 2, 0, 1, 10, 4, false}, 2, 2},
     {"FloorLessDialing", {0, 0, 2, 1, 1, 10, 4, false}, 1, 1},
     {"FloorAboveWaiters", {1, 0, 3, 0, 1, 10, 4, false}, 3, 3},
@@ -84,10 +84,10 @@ TEST(AdaptiveFloorTest, IsArrivalsTimesDialTimeWithinItsBounds) {
   EXPECT_EQ(floor(1000, 50), 20);
   EXPECT_EQ(floor(1e9, 1000), 20);
   EXPECT_EQ(floor(1000, 50, 10), 5) << "each has ten slots";
-  EXPECT_EQ(floor(100, 50, 0), 5) << "for all that is known";
+  EXPECT_EQ(floor(100, 50, 0), 5) << "unknown slots count as one";
 }
 
-TEST(AdaptiveFloorTest, DoesNotMoveWhereThereIsNoRoom) {
+TEST(AdaptiveFloorTest, IsFixedIfMostIsNotAboveLeast) {
   for (int most : {0, 3}) {
     EXPECT_EQ(AdaptiveFloor({.least = 3,
                              .most = most,
@@ -98,7 +98,7 @@ TEST(AdaptiveFloorTest, DoesNotMoveWhereThereIsNoRoom) {
   }
 }
 
-TEST(EstimatedWaitTest, IsADialWhereOneReachesTheCaller) {
+TEST(EstimatedWaitTest, IsTheDialTimeIfADialServesTheCaller) {
   WaitNumbers n{.place = 1,
                 .dialing = 0,
                 .dials_to_come = 1,
@@ -116,7 +116,7 @@ TEST(EstimatedWaitTest, IsADialWhereOneReachesTheCaller) {
   EXPECT_EQ(EstimatedWait(n), std::chrono::milliseconds(80));
 }
 
-TEST(EstimatedWaitTest, IsSoManyRoundsOfWhatIsLentElse) {
+TEST(EstimatedWaitTest, IsRoundsOfLeasesOtherwise) {
   WaitNumbers n{.place = 10,
                 .dialing = 0,
                 .dials_to_come = 0,
@@ -128,13 +128,13 @@ TEST(EstimatedWaitTest, IsSoManyRoundsOfWhatIsLentElse) {
   n.place = 11;
   EXPECT_EQ(EstimatedWait(n), std::chrono::seconds(2));
   n.lent = 0;
-  EXPECT_EQ(EstimatedWait(n), Duration(0)) << "nobody can tell";
+  EXPECT_EQ(EstimatedWait(n), Duration(0)) << "unknown";
 }
 
-TEST(MovingRateTest, FollowsWithinItsMemoryAndForgets) {
+TEST(MovingRateTest, FollowsTheRateAndDecays) {
   MovingRate rate;
   Instant now = Instant{} + std::chrono::hours(1);
-  uint64_t count = 5000;  // From before it looked.
+  uint64_t count = 5000;  // Before the first sample.
   rate.Sample(count, now);
   EXPECT_EQ(rate.per_second(), 0);
   for (int i = 0; i < 10; ++i) {
@@ -145,13 +145,13 @@ TEST(MovingRateTest, FollowsWithinItsMemoryAndForgets) {
     rate.Sample(count += 100, now += std::chrono::seconds(1));
   }
   EXPECT_NEAR(rate.per_second(), 100, 1);
-  rate.Sample(count, now);  // At the same moment: no new rate.
+  rate.Sample(count, now);  // At the same time: no new rate.
   EXPECT_NEAR(rate.per_second(), 100, 1);
   rate.Sample(count, now += std::chrono::minutes(2));
   EXPECT_LT(rate.per_second(), 0.01);
 }
 
-TEST(MovingDurationTest, BeginsWithTheFirstAndFollowsSlowly) {
+TEST(MovingDurationTest, BeginsWithTheFirstValueAndFollowsSlowly) {
   MovingDuration mean;
   mean.Add(std::chrono::milliseconds(100));
   EXPECT_EQ(mean.mean(), std::chrono::milliseconds(100));

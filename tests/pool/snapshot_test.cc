@@ -1,4 +1,4 @@
-// A snapshot is taken some rows at a time.
+// Snapshots, which are taken a page of rows at a time.
 #include <algorithm>
 #include <set>
 
@@ -15,25 +15,25 @@ class SnapshotTest : public PoolTest {
   }
 };
 
-TEST_F(SnapshotTest, ManyTargetsHaveOneRowEachInTheOrderOfTheirArrival) {
+TEST_F(SnapshotTest, TargetsHaveOneRowEachInOrderOfArrival) {
   std::vector<std::string> names;
   for (int i = 0; i < 200; ++i) {
     names.push_back("https://" + std::to_string(i) + ".test:443");
     Acquire({.target = names.back().c_str()});
   }
-  const Snapshot snapshot = Look();
+  const Snapshot snapshot = Take();
   ASSERT_EQ(snapshot.targets.size(), names.size());
   for (size_t i = 0; i < names.size(); ++i) {
     EXPECT_EQ(snapshot.targets[i].target, names[i]);
   }
 }
 
-TEST_F(SnapshotTest, ManyConnectionsAndLeasesHaveOneRowEach) {
+TEST_F(SnapshotTest, ConnectionsAndLeasesHaveOneRowEach) {
   std::set<ConnId> lent;
   for (int i = 0; i < 700; ++i) {
     lent.insert(Lent({.target = i % 2 == 0 ? kA : kB}).conn());
   }
-  const Snapshot snapshot = Look(true);
+  const Snapshot snapshot = Take(true);
   std::set<ConnId> connections;
   std::set<ConnId> leases;
   for (const auto& row : snapshot.connections) connections.insert(row.id);
@@ -44,7 +44,7 @@ TEST_F(SnapshotTest, ManyConnectionsAndLeasesHaveOneRowEach) {
   EXPECT_EQ(leases, lent);
 }
 
-TEST_F(SnapshotTest, OneTargetAlone) {
+TEST_F(SnapshotTest, ARequestForOneTargetReturnsItsRowsOnly) {
   for (int i = 0; i < 300; ++i) Lent({.target = i % 3 == 0 ? kA : kB});
   SnapshotRequest request;
   request.target = kA;

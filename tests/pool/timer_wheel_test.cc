@@ -1,4 +1,4 @@
-// The wheel, against a model that looks at every timer.
+// TimerWheel, compared with a model that scans all timers.
 #include "base/timer_wheel.h"
 
 #include <gtest/gtest.h>
@@ -17,9 +17,9 @@ namespace {
 using Wheel = TimerWheel<struct TestTimer>;
 
 struct TestTimer : Timer {
-  // What the model knows of it.
+  // The model's data.
   std::optional<Instant> due;
-  Instant counts_from{};  // Or when it was scheduled, if that was later.
+  Instant counts_from{};  // `due`, or when it was scheduled if that is later.
 };
 
 constexpr Duration kTick = Wheel::kTick;
@@ -66,7 +66,7 @@ TEST(TimerWheelTest, ThePastFiresAtTheNextTick) {
   EXPECT_EQ(Advance(&wheel, At(1001 * kTick)).size(), 1u);
 }
 
-TEST(TimerWheelTest, WhoFiresMayScheduleItselfAndCancelOthers) {
+TEST(TimerWheelTest, ATimerThatFiresMayScheduleItselfAndCancelOthers) {
   Wheel wheel;
   TestTimer one;
   TestTimer two;
@@ -96,7 +96,7 @@ TEST(TimerWheelTest, FiresInTheOrderOfTheTicks) {
   for (size_t i = 0; i < fired.size(); ++i) EXPECT_EQ(fired[i], &timers[i]);
 }
 
-// Compares a wheel with what is written in the timers themselves.
+// Compares a wheel with the data in its timers.
 class Model {
  public:
   explicit Model(uint64_t seed) : random_(seed), timers_(200) {}
@@ -112,7 +112,7 @@ class Model {
     return std::uniform_int_distribution<int64_t>(0, limit - 1)(random_);
   }
 
-  // As likely a few ticks as a few days.
+  // From a few ticks to a few days, each magnitude equally likely.
   Duration AnyTime() { return Duration(Below(int64_t{1} << (1 + Below(49)))); }
 
   TestTimer* AnyTimer() { return &timers_[Below(timers_.size())]; }
@@ -183,7 +183,7 @@ class Model {
   uint64_t fired_ = 0;
 };
 
-TEST(TimerWheelTest, AgreesWithTheModelWhateverIsDone) {
+TEST(TimerWheelTest, AgreesWithTheModel) {
   uint64_t fired = 0;
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     Model model(seed);

@@ -1,4 +1,4 @@
-// What one thread does for others at most.
+// PoolConfig::effects_per_turn: how much a thread carries out for others.
 #include <algorithm>
 #include <map>
 
@@ -21,45 +21,45 @@ class TurnsTest : public PoolTest {
     for (int i = 0; i < count; ++i) callers.push_back(&Acquire(ask));
     return callers;
   }
-  static size_t Told(const std::vector<Caller*>& callers) {
+  static size_t Ended(const std::vector<Caller*>& callers) {
     return std::count_if(callers.begin(), callers.end(),
                          [](const Caller* c) { return !c->waiting(); });
   }
-  // The next tick that was asked for, which is due now.
-  void Go() {
+  // Runs the next tick that was asked for, which is due now.
+  void TickNow() {
     ASSERT_TRUE(transport_.wakes.contains(0));
     ASSERT_LE(transport_.wakes[0], now_);
     Pass(Duration(0));
   }
 };
 
-TEST_F(TurnsTest, OneThreadGrantsSoManyAndLeavesTheRestInOrder) {
+TEST_F(TurnsTest, AThreadCarriesOutItsShareAndLeavesTheRestInOrder) {
   const auto callers = Wait(20);
   ASSERT_EQ(dials(), 1u);
   const ConnId id = transport_.dials.front().id;
   transport_.dials.pop_front();
   pool().Dialed(id, {.handle = 1, .max_streams = 100, .timings = {}}, now_);
-  EXPECT_EQ(Told(callers), 4u);
-  for (size_t told = 4; told < 20; told += 4) {
-    ASSERT_EQ(Told(callers), told);
+  EXPECT_EQ(Ended(callers), 4u);
+  for (size_t ended = 4; ended < 20; ended += 4) {
+    ASSERT_EQ(Ended(callers), ended);
     for (size_t i = 0; i < 20; ++i) {
-      EXPECT_EQ(callers[i]->granted(), i < told) << i;
+      EXPECT_EQ(callers[i]->granted(), i < ended) << i;
     }
-    // Any event goes on with it, a tick among others.
+    // Any event continues, a tick among others.
     pool().Tick(0, now_);
   }
-  EXPECT_EQ(Told(callers), 20u);
+  EXPECT_EQ(Ended(callers), 20u);
 }
 
-TEST_F(TurnsTest, ATickIsAskedForAndFinishesIt) {
+TEST_F(TurnsTest, TheTickAskedForFinishesTheRest) {
   const auto callers = Wait(20);
   Dialed(100);
-  ASSERT_LT(Told(callers), 20u);
-  Go();
-  EXPECT_EQ(Told(callers), 20u);
+  ASSERT_LT(Ended(callers), 20u);
+  TickNow();
+  EXPECT_EQ(Ended(callers), 20u);
 }
 
-TEST_F(TurnsTest, WhatIsDecidedCanNotBeCancelled) {
+TEST_F(TurnsTest, ADecidedGrantCannotBeCancelled) {
   const auto callers = Wait(20);
   Dialed(100);
   Caller& last = *callers.back();
@@ -69,18 +69,17 @@ TEST_F(TurnsTest, WhatIsDecidedCanNotBeCancelled) {
   EXPECT_TRUE(last.granted());
 }
 
-TEST_F(TurnsTest, AShutdownTellsEverybodyInTheEnd) {
+TEST_F(TurnsTest, AShutdownRejectsAllWaitersInTurns) {
   target_.max_connections = 1;
   Lent();
   const auto callers = Wait(50);
   pool().Shutdown(now_);
-  EXPECT_EQ(Told(callers), 4u);
+  EXPECT_EQ(Ended(callers), 4u);
   Pass(Duration(0));
-  EXPECT_EQ(Told(callers), 50u);
+  EXPECT_EQ(Ended(callers), 50u);
 }
 
-// Tokens of the cap over all targets, carried to many of them.
-TEST_F(TurnsTest, TokensAreCarriedInTurnsToo) {
+TEST_F(TurnsTest, BudgetTokensAreDeliveredInTurns) {
   config_.shards = 4;
   config_.max_connections = 10;
   target_.max_connections = 1;

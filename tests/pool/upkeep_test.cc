@@ -1,4 +1,4 @@
-// What happens to a connection with time: checks, errors, idleness, age.
+// Upkeep of connections: checks, errors, idle time, lifetime, the warm floor.
 #include <set>
 
 #include "tests/pool/pool_fixture.h"
@@ -8,14 +8,14 @@ namespace {
 
 class ProbeTest : public PoolTest {};
 
-TEST_F(ProbeTest, NoneBeforeTheInterval) {
+TEST_F(ProbeTest, NoCheckBeforeTheInterval) {
   const ConnId id = Idle();
   Pass(seconds(29));
   EXPECT_EQ(probes(), 0u);
   EXPECT_EQ(Acquire().conn(), id);
 }
 
-TEST_F(ProbeTest, AfterTheIntervalItIsLentOnlyWhenItHasPassed) {
+TEST_F(ProbeTest, AfterTheIntervalAConnectionIsLentOnlyIfItsCheckPasses) {
   const ConnId id = Idle();
   Pass(seconds(31));
   ASSERT_EQ(probes(), 1u);
@@ -24,21 +24,21 @@ TEST_F(ProbeTest, AfterTheIntervalItIsLentOnlyWhenItHasPassed) {
   EXPECT_EQ(Count(ConnState::kProbing), 1);
   Caller& caller = Acquire();
   EXPECT_TRUE(caller.waiting());
-  EXPECT_EQ(dials(), 1u) << "nobody waits for a check";
+  EXPECT_EQ(dials(), 1u) << "a caller does not wait for a check";
   Probed(true);
   ASSERT_TRUE(caller.granted());
   EXPECT_EQ(caller.conn(), id);
   EXPECT_EQ(Counters().probes_passed, 1u);
 }
 
-TEST_F(ProbeTest, IsDueEvenWhenItsTickIsLate) {
+TEST_F(ProbeTest, IsDueAlthoughItsTickIsLate) {
   Idle();
   now_ += seconds(31);
   EXPECT_TRUE(Acquire().waiting());
   EXPECT_EQ(probes(), 1u);
 }
 
-TEST_F(ProbeTest, WaitsItsFullIntervalAfterEachPass) {
+TEST_F(ProbeTest, TheIntervalRestartsAfterAPassedCheck) {
   target_.idle_timeout = hours(1);
   Idle();
   Pass(seconds(31));
@@ -57,7 +57,7 @@ TEST_F(ProbeTest, UseCountsAsACheck) {
   EXPECT_EQ(probes(), 0u);
 }
 
-TEST_F(ProbeTest, FailedClosesAndTheReplacementServes) {
+TEST_F(ProbeTest, AFailedCheckClosesTheConnection) {
   Idle();
   Pass(seconds(31));
   Probed(false);
@@ -68,14 +68,14 @@ TEST_F(ProbeTest, FailedClosesAndTheReplacementServes) {
   EXPECT_TRUE(caller.granted());
 }
 
-TEST_F(ProbeTest, FallsAtTheLastOfSoManyInARow) {
+TEST_F(ProbeTest, ClosesAfterProbeFallFailuresInARow) {
   target_.probe_fall = 3;
   Idle();
   Pass(seconds(31));
   Probed(false);
   EXPECT_EQ(closes(), 0u);
   EXPECT_EQ(Count(ConnState::kProbing), 1);
-  EXPECT_TRUE(Acquire().waiting()) << "it is lent to nobody meanwhile";
+  EXPECT_TRUE(Acquire().waiting()) << "it is not lent meanwhile";
   Pass(milliseconds(990));
   EXPECT_EQ(probes(), 0u);
   Pass(milliseconds(20));
@@ -87,7 +87,7 @@ TEST_F(ProbeTest, FallsAtTheLastOfSoManyInARow) {
   EXPECT_EQ(Counters().probes_failed, 3u);
 }
 
-TEST_F(ProbeTest, RisesAfterSoManyInARow) {
+TEST_F(ProbeTest, IsLentAgainAfterProbeRisePassesInARow) {
   target_.probe_fall = 3;
   target_.probe_rise = 2;
   const ConnId id = Idle();
@@ -103,7 +103,7 @@ TEST_F(ProbeTest, RisesAfterSoManyInARow) {
   EXPECT_EQ(closes(), 0u);
 }
 
-TEST_F(ProbeTest, OneThatNeverFailedNeedsNoRise) {
+TEST_F(ProbeTest, WithoutAFailureOnePassIsEnough) {
   target_.probe_rise = 5;
   const ConnId id = Idle();
   Pass(seconds(31));
@@ -111,7 +111,7 @@ TEST_F(ProbeTest, OneThatNeverFailedNeedsNoRise) {
   EXPECT_EQ(Acquire().conn(), id);
 }
 
-TEST_F(ProbeTest, ItsAgeEndsItInDoubtToo) {
+TEST_F(ProbeTest, ItsLifetimeEndsItBetweenFailedChecks) {
   target_.probe_fall = 100;
   target_.max_errors = 1000;
   target_.max_lifetime = seconds(60);
@@ -129,7 +129,7 @@ TEST_F(ProbeTest, ItsAgeEndsItInDoubtToo) {
   EXPECT_EQ(closes(), 1u);
 }
 
-TEST_F(ProbeTest, FailedOnSharedStreamsOnlyCounts) {
+TEST_F(ProbeTest, AFailedCheckOfASharedConnectionCountsAsAnError) {
   const ConnId id = Idle({}, 100);
   Pass(seconds(31));
   Probed(false);
@@ -138,7 +138,7 @@ TEST_F(ProbeTest, FailedOnSharedStreamsOnlyCounts) {
   EXPECT_EQ(Acquire().conn(), id);
 }
 
-TEST_F(ProbeTest, AnEndDuringTheCheckIsAFailedCheckAnsweredOnce) {
+TEST_F(ProbeTest, ACloseDuringTheCheckIsOneFailedCheck) {
   const ConnId id = Idle();
   Pass(seconds(31));
   Closed(id, CloseReason::kError);
@@ -147,7 +147,7 @@ TEST_F(ProbeTest, AnEndDuringTheCheckIsAFailedCheckAnsweredOnce) {
   EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kProbeFailed)], 1u);
 }
 
-TEST_F(ProbeTest, NoneWhereNoneIsWanted) {
+TEST_F(ProbeTest, ProbeKindNoneDisablesChecks) {
   target_.probe = ProbeKind::kNone;
   const ConnId id = Idle();
   Pass(seconds(40));
@@ -159,7 +159,7 @@ TEST_F(ProbeTest, NoneWhereNoneIsWanted) {
 
 class ErrorsTest : public PoolTest {};
 
-TEST_F(ErrorsTest, TheTenthIsTolerated) {
+TEST_F(ErrorsTest, TheTenthErrorIsTolerated) {
   const ConnId id = Idle({}, 100);
   ErrorCounted(id, 10);
   EXPECT_EQ(Conn(id).errors, 10);
@@ -167,7 +167,7 @@ TEST_F(ErrorsTest, TheTenthIsTolerated) {
   EXPECT_EQ(Acquire().conn(), id);
 }
 
-TEST_F(ErrorsTest, TheEleventhRemovesAndItIsReplaced) {
+TEST_F(ErrorsTest, TheEleventhErrorClosesTheConnection) {
   const ConnId id = Idle({}, 100);
   ErrorCounted(id, 11);
   EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
@@ -178,7 +178,7 @@ TEST_F(ErrorsTest, TheEleventhRemovesAndItIsReplaced) {
   EXPECT_NE(caller.conn(), id);
 }
 
-TEST_F(ErrorsTest, TheEleventhDrainsWhatIsLent) {
+TEST_F(ErrorsTest, TheEleventhErrorDrainsALeasedConnection) {
   Caller& holder = Lent({}, 100);
   ErrorCounted(holder.conn(), 11);
   EXPECT_EQ(Conn(holder.conn()).state, ConnState::kDraining);
@@ -187,7 +187,7 @@ TEST_F(ErrorsTest, TheEleventhDrainsWhatIsLent) {
   EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
 }
 
-TEST_F(ErrorsTest, TheEleventhFailedCheckRemoves) {
+TEST_F(ErrorsTest, TheEleventhFailedCheckClosesASharedConnection) {
   target_.idle_timeout = target_.max_lifetime = hours(1);
   const ConnId id = Idle({}, 100);
   for (int i = 0; i < 10; ++i) {
@@ -200,13 +200,13 @@ TEST_F(ErrorsTest, TheEleventhFailedCheckRemoves) {
   EXPECT_EQ(OnlyClose(), CloseReason::kProbeFailed);
 }
 
-TEST_F(ErrorsTest, ALowerThresholdIsHeldTo) {
+TEST_F(ErrorsTest, ALowerThresholdHolds) {
   target_.max_errors = 0;
   ErrorCounted(Idle({}, 100));
   EXPECT_EQ(closes(), 1u);
 }
 
-// --- Idleness and age ---
+// --- Idle time and lifetime ---
 
 class AgeTest : public PoolTest {};
 
@@ -219,7 +219,7 @@ TEST_F(AgeTest, IdleFor45SecondsCloses) {
   EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
 }
 
-TEST_F(AgeTest, ACheckIsNoUse) {
+TEST_F(AgeTest, ACheckDoesNotRestartTheIdleTime) {
   Idle();
   Pass(seconds(31));
   Probed(true);
@@ -229,7 +229,7 @@ TEST_F(AgeTest, ACheckIsNoUse) {
   EXPECT_EQ(OnlyClose(), CloseReason::kIdle);
 }
 
-TEST_F(AgeTest, ALentOneIsNotIdle) {
+TEST_F(AgeTest, ALeasedConnectionIsNotIdle) {
   Caller& caller = Lent({.ttl = hours(1)});
   Pass(minutes(2));
   EXPECT_EQ(closes(), 0u);
@@ -238,7 +238,7 @@ TEST_F(AgeTest, ALentOneIsNotIdle) {
   EXPECT_EQ(closes(), 0u);
 }
 
-TEST_F(AgeTest, LivesItsLifetimeGiveOrTakeATenth) {
+TEST_F(AgeTest, LifetimesVaryByATenth) {
   target_.max_connections = 50;
   target_.max_dials = 50;
   target_.probe = ProbeKind::kNone;
@@ -256,10 +256,10 @@ TEST_F(AgeTest, LivesItsLifetimeGiveOrTakeATenth) {
     counts.insert(closes());
   }
   EXPECT_EQ(closes(), 50u);
-  EXPECT_GT(counts.size(), 10u) << "they should not all end at once";
+  EXPECT_GT(counts.size(), 10u) << "they should not all close at once";
 }
 
-TEST_F(AgeTest, AnIdleOneClosesAtItsLifetime) {
+TEST_F(AgeTest, AnIdleConnectionClosesAtItsLifetime) {
   target_.lifetime_jitter = 0;
   target_.probe = ProbeKind::kNone;
   target_.idle_timeout = hours(1);
@@ -270,7 +270,7 @@ TEST_F(AgeTest, AnIdleOneClosesAtItsLifetime) {
   EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
 }
 
-TEST_F(AgeTest, TooOldIsNotLentEvenWhenItsTickIsLate) {
+TEST_F(AgeTest, AConnectionPastItsLifetimeIsNotLentAlthoughItsTickIsLate) {
   target_.lifetime_jitter = 0;
   target_.idle_timeout = hours(1);
   Idle();
@@ -279,7 +279,7 @@ TEST_F(AgeTest, TooOldIsNotLentEvenWhenItsTickIsLate) {
   EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
 }
 
-TEST_F(AgeTest, TheLeaseOutlivesTheLifetime) {
+TEST_F(AgeTest, ALeaseMayOutliveTheLifetime) {
   target_.lifetime_jitter = 0;
   Caller& caller = Lent({.ttl = hours(1)});
   Pass(seconds(301));
@@ -291,7 +291,7 @@ TEST_F(AgeTest, TheLeaseOutlivesTheLifetime) {
   EXPECT_EQ(OnlyClose(), CloseReason::kLifetime);
 }
 
-TEST_F(AgeTest, ASharedOneThatIsNeverIdleRetiresToo) {
+TEST_F(AgeTest, ASharedConnectionThatIsNeverIdleIsRetired) {
   target_.lifetime_jitter = 0;
   Caller* last = &Lent({.ttl = hours(1)}, 100);
   const ConnId id = last->conn();
@@ -302,10 +302,10 @@ TEST_F(AgeTest, ASharedOneThatIsNeverIdleRetiresToo) {
     Release(*last);
     last = &next;
   }
-  EXPECT_NE(last->conn(), id) << "400 s old and lent";
+  EXPECT_NE(last->conn(), id) << "400 s old and still lent";
 }
 
-TEST_F(AgeTest, WhatComesBackTooOldIsNotHandedOver) {
+TEST_F(AgeTest, AConnectionReleasedPastItsLifetimeIsNotGranted) {
   target_.lifetime_jitter = 0;
   target_.max_connections = 1;
   Caller& caller = Lent({.ttl = hours(1)});
@@ -323,7 +323,7 @@ TEST_F(AgeTest, WhatComesBackTooOldIsNotHandedOver) {
 
 class WarmTest : public PoolTest {};
 
-TEST_F(WarmTest, IsMadeWithoutACallerAndKept) {
+TEST_F(WarmTest, IsDialledWithoutACallerAndKept) {
   target_.warm = 2;
   Warm(kA);
   EXPECT_EQ(dials(), 2u);
@@ -335,18 +335,18 @@ TEST_F(WarmTest, IsMadeWithoutACallerAndKept) {
     Pass(seconds(31));
     while (probes() > 0) Probed(true);
   }
-  EXPECT_EQ(closes(), 0u) << "idle for long, but the floor";
+  EXPECT_EQ(closes(), 0u) << "they are the warm floor";
   EXPECT_EQ(Row().idle, 2);
 }
 
-TEST_F(WarmTest, IsMadeUpForWhatEnds) {
+TEST_F(WarmTest, AClosedConnectionIsReplaced) {
   target_.warm = 1;
   Warm(kA);
   Closed(Dialed());
   EXPECT_EQ(dials(), 1u);
 }
 
-TEST_F(WarmTest, WhatIsAboveItMayBeIdleTooLong) {
+TEST_F(WarmTest, ConnectionsAboveItIdleOut) {
   target_.warm = 1;
   target_.probe = ProbeKind::kNone;
   Warm(kA);
@@ -361,7 +361,7 @@ TEST_F(WarmTest, WhatIsAboveItMayBeIdleTooLong) {
   EXPECT_EQ(Row().idle, 1);
 }
 
-TEST_F(WarmTest, IsTriedAgainAfterAFailure) {
+TEST_F(WarmTest, IsDialledAgainAfterAFailure) {
   target_.warm = 1;
   Warm(kA);
   DialFailed();
@@ -369,9 +369,9 @@ TEST_F(WarmTest, IsTriedAgainAfterAFailure) {
   EXPECT_EQ(dials(), 1u);
 }
 
-TEST_F(WarmTest, ADeficitIsWhatIsMissingToTheFloor) {
+TEST_F(WarmTest, TheDeficitIsTheNumberOfMissingConnections) {
   target_.warm = 2;
-  EXPECT_EQ(pool().WarmDeficit(kA), 2) << "even of a target nobody knows yet";
+  EXPECT_EQ(pool().WarmDeficit(kA), 2) << "also of an unknown target";
   Warm(kA);
   EXPECT_EQ(pool().WarmDeficit(kA), 2);
   Dialed();
@@ -407,7 +407,7 @@ class AdaptiveFloorTest : public PoolTest {
   }
 };
 
-TEST_F(AdaptiveFloorTest, RisesWithTheArrivalsAndFallsWhenTheyCease) {
+TEST_F(AdaptiveFloorTest, RisesWithArrivalsAndFallsWithoutThem) {
   Warm(kA);
   DialAll();
   EXPECT_EQ(Row().floor, 1);
@@ -416,7 +416,7 @@ TEST_F(AdaptiveFloorTest, RisesWithTheArrivalsAndFallsWhenTheyCease) {
   EXPECT_EQ(Row().dial_time, milliseconds(100));
   EXPECT_EQ(Row().floor, 4);
   EXPECT_EQ(Row().warm_deficit, 0);
-  EXPECT_EQ(Row().idle, 4) << "they are there, though one would do";
+  EXPECT_EQ(Row().idle, 4) << "one would be enough for these calls";
   Pass(minutes(3));
   EXPECT_EQ(Row().floor, 1);
   CloseAll();
@@ -437,7 +437,7 @@ TEST_F(AdaptiveFloorTest, StaysWithinItsBounds) {
   EXPECT_EQ(Row().floor, 1);
 }
 
-TEST_F(AdaptiveFloorTest, FromZeroItBeginsWithTheFirstDialAndEndsAtZero) {
+TEST_F(AdaptiveFloorTest, FromZeroItRisesWithTheFirstDialAndReturnsToZero) {
   target_.warm = 0;
   target_.idle_timeout = seconds(5);
   Calls(30, 40);
@@ -448,12 +448,12 @@ TEST_F(AdaptiveFloorTest, FromZeroItBeginsWithTheFirstDialAndEndsAtZero) {
   CloseAll();
   EXPECT_EQ(Row().floor, 0);
   EXPECT_EQ(Row().idle, 0);
-  EXPECT_TRUE(transport_.wakes.empty()) << "nothing goes on";
+  EXPECT_TRUE(transport_.wakes.empty()) << "no timer is left";
 }
 
 class PrewarmTest : public PoolTest {};
 
-TEST_F(PrewarmTest, MakesWhatIsAskedForAndNoMoreAtOnceThanAllowed) {
+TEST_F(PrewarmTest, DialsUpToTheConnectionsAskedForAndTheMostAtOnce) {
   PrewarmResult result = Prewarm(3, 2);
   EXPECT_EQ(result.begun, 2);
   EXPECT_EQ(result.missing, 3);
@@ -469,7 +469,7 @@ TEST_F(PrewarmTest, MakesWhatIsAskedForAndNoMoreAtOnceThanAllowed) {
   EXPECT_FALSE(Acquire().waiting());
 }
 
-TEST_F(PrewarmTest, AsksNobodyElseAwayAndKeepsToTheLimits) {
+TEST_F(PrewarmTest, StaysWithinTheLimitsAndClosesNothing) {
   target_.max_connections = 2;
   Caller& holder = Lent({.group = "other"});
   EXPECT_EQ(Prewarm(5, 10).begun, 1);
@@ -479,14 +479,14 @@ TEST_F(PrewarmTest, AsksNobodyElseAwayAndKeepsToTheLimits) {
   Release(holder);
 }
 
-TEST_F(PrewarmTest, OneIsDialledFirstWhereTheProtocolIsUnknown) {
+TEST_F(PrewarmTest, DialsOneFirstIfTheProtocolIsUnknown) {
   target_.expected_streams = 0;
   EXPECT_EQ(Prewarm(3, 10).begun, 1);
   Dialed(100);
   EXPECT_EQ(Prewarm(3, 10).begun, 2);
 }
 
-TEST_F(PrewarmTest, IsNoFloorUnusedTheyGo) {
+TEST_F(PrewarmTest, UnusedConnectionsIdleOut) {
   EXPECT_EQ(Prewarm(2, 2, "own").begun, 2);
   Dialed();
   Dialed();
@@ -496,7 +496,7 @@ TEST_F(PrewarmTest, IsNoFloorUnusedTheyGo) {
   EXPECT_EQ(closes(), 2u);
 }
 
-TEST_F(PrewarmTest, NothingIsMadeDuringADrain) {
+TEST_F(PrewarmTest, DialsNothingAfterShutdown) {
   Prewarm(1, 0);
   Shutdown();
   const PrewarmResult result = Prewarm(2, 2);
@@ -504,7 +504,7 @@ TEST_F(PrewarmTest, NothingIsMadeDuringADrain) {
   EXPECT_EQ(result.missing, 2);
 }
 
-TEST_F(WarmTest, OfNothingDialsNothing) {
+TEST_F(WarmTest, AZeroFloorDialsNothing) {
   Warm(kA);
   EXPECT_EQ(dials(), 0u);
 }

@@ -1,17 +1,15 @@
-// The caller's deadline ignored.
+// The caller's deadline was ignored.
 //
-// The ancestor had a timeout for the connection, one for the request and one
-// for each read, and none of them was the caller's: each phase began a clock of
-// its own, each byte began it again, and on HTTP/2 there was none at all.
+// The ancestor had one timeout for the connection, one for the request and one
+// for each read, and none of them was the caller's: each phase started a clock
+// of its own, each byte restarted it, and HTTP/2 had no timeout at all.
 //
-// Here one absolute deadline runs from the line to the last byte. Each phase is
-// made to last for as long as the peer likes, and must end with the caller's
-// time. The bounds are wide, for slow machines: every one of these peers would
-// hold a call for ever.
+// Here one absolute deadline covers the call from the queue to the last byte.
+// Each test has a peer that would hold one phase for ever; the call must end at
+// its deadline. The bounds are wide, for slow machines.
 #include <atomic>
 #include <chrono>
 #include <string>
-#include <thread>
 
 #include "tests/server/broker/broker_fixture.h"
 #include "tests/upstream/codec/http2_server.h"
@@ -32,7 +30,8 @@ constexpr Duration kPatience = seconds(10);
 
 class DeadlineTest : public BrokerTest {
  protected:
-  // Runs a GET with kAsked for it; its reason. It took its time, and no more.
+  // Runs a GET with a deadline of kAsked, checks that it ended there, and
+  // returns the error's reason.
   std::string Timed(const ScriptedPeer& peer, const char* method = "GET") {
     const Instant start = MonotonicNow();
     call_ = Execute(peer, method, kAsked);
@@ -43,7 +42,7 @@ class DeadlineTest : public BrokerTest {
     EXPECT_EQ(call_->error().code, StatusCode::kDeadlineExceeded);
     return reason;
   }
-  // The connection is of no use any more, and nobody kept it.
+  // The connection cannot be reused, and is not kept.
   void ExpectNothingLeft() {
     EXPECT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
       return snapshot.connections_reserved == 0;
@@ -53,7 +52,7 @@ class DeadlineTest : public BrokerTest {
   std::unique_ptr<TestExecute> call_;
 };
 
-TEST_F(DeadlineTest, HoldsInLine) {
+TEST_F(DeadlineTest, HoldsWhileTheCallIsQueued) {
   target_config_.max_connections = 1;
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   auto lease = Acquire(peer.target());
@@ -91,33 +90,27 @@ TEST_F(DeadlineTest, HoldsWhileTheUpstreamSaysNothing) {
   ExpectNothingLeft();
 }
 
-// A byte at a time: no byte begins the clock anew.
+// A byte at a time: no byte restarts the clock.
 TEST_F(DeadlineTest, HoldsWhileABodyTrickles) {
-  std::atomic<bool> stop{false};
-  ScriptedPeer peer([&](PeerConnection& connection) {
+  ScriptedPeer peer([](PeerConnection& connection) {
     connection.ReadRequest();
     connection.Write("HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n");
-    while (!stop && connection.Write("x")) {
-      std::this_thread::sleep_for(milliseconds(5));
+    while (connection.Write("x") && connection.Pause(milliseconds(5))) {
     }
   });
   EXPECT_EQ(Timed(peer), "UPSTREAM_TIMEOUT");
   EXPECT_EQ(call_->metadata("verdict"), "RESPONSE_STARTED");
-  stop = true;
   ExpectNothingLeft();
 }
 
 TEST_F(DeadlineTest, HoldsWhileAHeadTrickles) {
-  std::atomic<bool> stop{false};
-  ScriptedPeer peer([&](PeerConnection& connection) {
+  ScriptedPeer peer([](PeerConnection& connection) {
     connection.ReadRequest();
     connection.Write("HTTP/1.1 200 OK\r\nX-Long: ");
-    while (!stop && connection.Write("x")) {
-      std::this_thread::sleep_for(milliseconds(5));
+    while (connection.Write("x") && connection.Pause(milliseconds(5))) {
     }
   });
   EXPECT_EQ(Timed(peer), "UPSTREAM_TIMEOUT");
-  stop = true;
   ExpectNothingLeft();
 }
 
@@ -135,8 +128,7 @@ TEST_F(DeadlineTest, HoldsWhileTheUpstreamReadsNothing) {
   ExpectNothingLeft();
 }
 
-// On HTTP/2 there was none at all. The connection lives on, and serves the
-// next.
+// The connection stays open and serves the next call.
 TEST_F(DialDeadlineTest, HoldsOnHttp2WhileOthersAreAnswered) {
   ScriptedPeer peer({.tls = Ca().Issue("http2", "DNS:localhost"), .alpn = "h2"},
                     upstream::ServeHttp2(
@@ -154,13 +146,12 @@ TEST_F(DialDeadlineTest, HoldsOnHttp2WhileOthersAreAnswered) {
 }
 
 TEST_F(DeadlineTest, HoldsOverAllAttemptsTogether) {
-  // Each attempt alone would be in time; ten of them are not.
+  // Each attempt alone would be in time; ten in a row are not.
   std::atomic<int> attempts{0};
   ScriptedPeer peer([&](PeerConnection& connection) {
     if (connection.ReadRequest().empty()) return;
     ++attempts;
-    const Instant until = MonotonicNow() + milliseconds(120);
-    while (MonotonicNow() < until) std::this_thread::yield();
+    connection.Pause(milliseconds(120));
     connection.Close();
   });
   TestExecute call;
@@ -178,7 +169,7 @@ TEST_F(DeadlineTest, HoldsOverAllAttemptsTogether) {
   EXPECT_LE(attempts, 3);
 }
 
-TEST_F(DeadlineTest, TheRequestsOwnTimeoutIsOneToo) {
+TEST_F(DeadlineTest, TheRequestsOwnTimeoutHoldsToo) {
   ScriptedPeer peer([](PeerConnection& connection) {
     connection.ReadRequest();
     connection.AwaitClose();
@@ -191,7 +182,7 @@ TEST_F(DeadlineTest, TheRequestsOwnTimeoutIsOneToo) {
   EXPECT_LT(MonotonicNow() - start, kPatience);
 }
 
-TEST_F(DeadlineTest, ACallThatCameTooLateAsksNobody) {
+TEST_F(DeadlineTest, ACallPastItsDeadlineIsNotSent) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   auto call = Execute(peer, "GET", -milliseconds(5));
   EXPECT_NE(call->Wait(), "OK");

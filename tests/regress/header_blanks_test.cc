@@ -105,7 +105,7 @@ TEST(HeaderBlanksCodecTest, ALengthWithBlanksIsUnderstood) {
             "\r\nhello");
 
   upstream::Http2Recorder events;
-  const auto http2 = upstream::MakeHttp2Codec(&events, "https");
+  const auto http2 = upstream::MakeHttp2Codec(&events, &events, "https");
   Http2Peer peer({});
   ASSERT_TRUE(peer.Feed(upstream::Flush(http2.get())));
   ASSERT_TRUE(http2->Feed(peer.TakeOutput()));

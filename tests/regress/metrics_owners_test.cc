@@ -68,7 +68,7 @@ class FoldTest : public testing::Test {
 
   Instant now_{std::chrono::hours(1)};
   pool::Snapshot snapshot_;
-  ExecuteMetrics executes_{1};
+  CallMetrics executes_{1};
   std::unique_ptr<TargetFold> fold_ =
       std::make_unique<TargetFold>(2, std::vector<std::string>());
 };
@@ -187,7 +187,7 @@ TEST_F(FoldTest, NoCounterFallsAndNothingIsLost) {
 }
 
 // Of one table of calls.
-uint64_t Sum(const std::vector<ExecuteMetrics::Row>& rows) {
+uint64_t Sum(const std::vector<CallMetrics::Row>& rows) {
   uint64_t sum = 0;
   for (const auto& row : rows) {
     for (const uint64_t count : row.results) sum += count;
@@ -195,7 +195,7 @@ uint64_t Sum(const std::vector<ExecuteMetrics::Row>& rows) {
   return sum;
 }
 
-bool Has(const std::vector<ExecuteMetrics::Row>& rows, const std::string& name,
+bool Has(const std::vector<CallMetrics::Row>& rows, const std::string& name,
          uint64_t calls) {
   for (const auto& row : rows) {
     if (row.target == name) return row.results[0] == calls;
@@ -204,8 +204,8 @@ bool Has(const std::vector<ExecuteMetrics::Row>& rows, const std::string& name,
 }
 
 TEST(ExecuteTableTest, NamesThatAreCalledNoMoreMakeRoom) {
-  ExecuteMetrics metrics(1);
-  constexpr int kNames = ExecuteMetrics::kLeastTargets;
+  CallMetrics metrics(1);
+  constexpr int kNames = CallMetrics::kLeastTargets;
   Instant now{std::chrono::hours(1)};
   for (int i = 0; i < kNames - 10; ++i) {
     metrics.RecordExecute("typo" + std::to_string(i), "DNS_FAILED",
@@ -242,7 +242,7 @@ TEST(ExecuteTableTest, NamesThatAreCalledNoMoreMakeRoom) {
 }
 
 TEST(ExecuteTableTest, NothingIsLostWhileThreadsRecordAndNamesLeave) {
-  ExecuteMetrics metrics(1);
+  CallMetrics metrics(1);
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> recorded{0};
   std::vector<std::thread> threads;

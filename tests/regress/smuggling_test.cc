@@ -207,7 +207,7 @@ TEST_F(SmugglingTest, WhatIsMoreThanOneRequestIsNotWritten) {
     auto lease = Acquire(peer->target());
     ASSERT_EQ("OK", lease->Wait());
     const auto id = DecodeLeaseId(lease->response.lease().lease_id());
-    const pool::CallStart start = pool_->BeginCall(*id, MonotonicNow());
+    const pool::CallStart start = pool_->BeginCall(*id, 1, MonotonicNow());
     const auto run = [&](upstream::Request request) {
       if (request.authority.empty()) request.authority = "localhost";
       Written written;

@@ -25,7 +25,7 @@ class UploadUpdatesTest : public ::testing::Test {
 
   // `window`: how many bytes may be on their way to the server.
   void Connect(uint32_t window) {
-    codec_ = MakeHttp2Codec(&recorder_, "https");
+    codec_ = MakeHttp2Codec(&recorder_, &recorder_, "https");
     Flush(codec_.get());
     ASSERT_TRUE(
         codec_->Feed(SettingsFrame({{4, window}}) + WindowFrame(0, window)));

@@ -1,4 +1,4 @@
-// Chance, from a seed.
+// Random numbers from a seed.
 #ifndef HOTLINE_TESTS_SIM_DICE_H_
 #define HOTLINE_TESTS_SIM_DICE_H_
 
@@ -18,7 +18,7 @@ class Dice {
     state_ ^= state_ >> 27;
     return state_ * 0x2545f4914f6cdd1du;
   }
-  // least..most, both included.
+  // In [least, most].
   int Between(int least, int most) {
     return least + static_cast<int>((Bits() >> 33) %
                                     static_cast<uint64_t>(most - least + 1));

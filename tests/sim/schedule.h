@@ -1,4 +1,4 @@
-// A virtual clock and what will happen when.
+// A virtual clock and a queue of future events.
 #ifndef HOTLINE_TESTS_SIM_SCHEDULE_H_
 #define HOTLINE_TESTS_SIM_SCHEDULE_H_
 
@@ -20,28 +20,28 @@ class Schedule {
   bool empty() const { return heap_.empty(); }
   Instant next() const { return heap_.front().when; }
 
-  void At(Instant when, std::function<void()> what) {
-    heap_.push_back({std::max(when, now_), order_++, std::move(what)});
+  void At(Instant when, std::function<void()> event) {
+    heap_.push_back({std::max(when, now_), order_++, std::move(event)});
     std::push_heap(heap_.begin(), heap_.end(), Later);
   }
 
-  // Moves the clock to the next event and lets it happen.
+  // Advances the clock to the next event and runs it.
   void RunNext() {
     std::pop_heap(heap_.begin(), heap_.end(), Later);
     Event event = std::move(heap_.back());
     heap_.pop_back();
     now_ = event.when;
-    event.what();
+    event.run();
   }
 
-  // REQUIRES: nothing is to happen before.
+  // Advances the clock. REQUIRES: no event is due before `when`.
   void PassTo(Instant when) { now_ = std::max(now_, when); }
 
  private:
   struct Event {
     Instant when;
     uint64_t order;
-    std::function<void()> what;
+    std::function<void()> run;
   };
   static bool Later(const Event& a, const Event& b) {
     return a.when != b.when ? a.when > b.when : a.order > b.order;

@@ -1,15 +1,15 @@
-// Drives the pool with seeded chance. By default a thousand seeds, ten million
-// events in all.
+// Drives the pool with random events from a seed. By default a thousand seeds
+// and ten million events in all.
 //
-//   --seed=N, HOTLINE_SIM_SEED=N      this one seed, with a trace to stderr
-//                                     when HOTLINE_SIM_TRACE is set
-//   --seeds=N, HOTLINE_SIM_SEEDS=N    so many of them
-//   --events=N, HOTLINE_SIM_EVENTS=N  of each
+//   --seed=N, HOTLINE_SIM_SEED=N      only this seed, with a trace to stderr if
+//                                     HOTLINE_SIM_TRACE is set
+//   --seeds=N, HOTLINE_SIM_SEEDS=N    number of seeds
+//   --events=N, HOTLINE_SIM_EVENTS=N  number of events of each seed
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
+#include <iostream>
 #include <string>
 
 #include "tests/sim/simulation.h"
@@ -22,62 +22,66 @@ int seeds = 1000;
 int events = 10'000;
 bool trace = false;
 
-TEST(Simulation, KeepsTheInvariantsWhateverHappens) {
-  uint64_t all_events = 0;
-  uint64_t granted = 0;
-  uint64_t queued = 0;
-  PeerEvents peers;
-  uint64_t opened = 0;
-  uint64_t barred = 0;
-  uint64_t early = 0;
-  for (int i = 0; i < seeds; ++i) {
-    Simulation simulation(first_seed + i, trace);
-    const std::string problem = simulation.Run(events);
-    ASSERT_EQ(problem, "") << "Repeat it with --seed=" << first_seed + i;
-    all_events += simulation.events();
+// Sums over all seeds.
+struct Totals {
+  void Add(const Simulation& simulation) {
+    const PeerEvents& more = simulation.peer_events();
+    events += simulation.events();
     granted += simulation.granted();
     queued += simulation.queued();
     opened += simulation.opened();
     barred += simulation.barred();
     early += simulation.early();
-    peers.goaways += simulation.peer_events().goaways;
-    peers.raised += simulation.peer_events().raised;
-    peers.lowered += simulation.peer_events().lowered;
-    peers.stopped += simulation.peer_events().stopped;
+    peers.goaways += more.goaways;
+    peers.raised += more.raised;
+    peers.lowered += more.lowered;
+    peers.stopped += more.stopped;
   }
-  std::printf("%d seeds from %llu: %llu events, %llu grants, %llu waits\n",
-              seeds, static_cast<unsigned long long>(first_seed),
-              static_cast<unsigned long long>(all_events),
-              static_cast<unsigned long long>(granted),
-              static_cast<unsigned long long>(queued));
-  std::printf(
-      "of peers: %llu GOAWAYs; limits raised %llu times, lowered %llu times, "
-      "to none %llu times\n",
-      static_cast<unsigned long long>(peers.goaways),
-      static_cast<unsigned long long>(peers.raised),
-      static_cast<unsigned long long>(peers.lowered),
-      static_cast<unsigned long long>(peers.stopped));
+  void Print() const {
+    std::cout << events << " events, " << granted << " grants, " << queued
+              << " waits\n"
+              << peers.goaways << " GOAWAYs; stream limits raised "
+              << peers.raised << " times, lowered " << peers.lowered
+              << " times, to 0 " << peers.stopped << " times\n"
+              << opened << " circuits opened, " << barred << " callers barred; "
+              << early << " connections ended on probation\n";
+  }
+
+  uint64_t events = 0;
+  uint64_t granted = 0;
+  uint64_t queued = 0;
+  uint64_t opened = 0;
+  uint64_t barred = 0;
+  uint64_t early = 0;
+  PeerEvents peers;
+};
+
+TEST(Simulation, KeepsTheInvariants) {
+  Totals totals;
+  for (int i = 0; i < seeds; ++i) {
+    Simulation simulation(first_seed + i, trace);
+    const std::string problem = simulation.Run(events);
+    ASSERT_EQ(problem, "") << "Repeat it with --seed=" << first_seed + i;
+    totals.Add(simulation);
+  }
+  std::cout << seeds << " seeds from " << first_seed << ": ";
+  totals.Print();
   // A simulation in which nothing happens proves nothing.
-  EXPECT_GT(granted, all_events / 100);
-  EXPECT_GT(queued, all_events / 100);
-  std::printf(
-      "%llu circuits opened, %llu callers barred; %llu connections ended on "
-      "probation\n",
-      static_cast<unsigned long long>(opened),
-      static_cast<unsigned long long>(barred),
-      static_cast<unsigned long long>(early));
-  EXPECT_GT(early, all_events / 10'000);
-  if (seeds < 30) return;  // A few of them may have no HTTP/2.
-  EXPECT_GT(peers.goaways, all_events / 1000);
+  EXPECT_GT(totals.granted, totals.events / 100);
+  EXPECT_GT(totals.queued, totals.events / 100);
+  EXPECT_GT(totals.early, totals.events / 10'000);
+  if (seeds < 30) return;  // A few seeds may have no HTTP/2.
+  const PeerEvents& peers = totals.peers;
+  EXPECT_GT(peers.goaways, totals.events / 1000);
   for (const uint64_t n : {peers.raised, peers.lowered, peers.stopped}) {
-    EXPECT_GT(n, all_events / 10'000);
+    EXPECT_GT(n, totals.events / 10'000);
   }
   if (seeds < 100) return;  // Not every seed has a breaker.
-  EXPECT_GT(opened, all_events / 10'000);
-  EXPECT_GT(barred, all_events / 10'000);
+  EXPECT_GT(totals.opened, totals.events / 10'000);
+  EXPECT_GT(totals.barred, totals.events / 10'000);
 }
 
-TEST(Simulation, RunsTheSameWayForTheSameSeed) {
+TEST(Simulation, TheSameSeedRunsTheSameWay) {
   Simulation one(first_seed);
   Simulation two(first_seed);
   EXPECT_EQ(one.Run(2000), two.Run(2000));

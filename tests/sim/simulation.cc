@@ -22,7 +22,7 @@ constexpr int kCallers = 12;
 constexpr int kMaxDepth = 3;
 constexpr size_t kOldLeases = 64;
 constexpr Instant kStart{std::chrono::hours(1000)};
-// How late the pool may notice that time has passed, beside late ticks.
+// How late the pool may notice the time, in addition to late ticks.
 constexpr Duration kGrain = std::chrono::milliseconds(1);
 
 }  // namespace
@@ -33,8 +33,10 @@ struct Simulation::LeaseModel {
   Instant expires = kNever;
   Duration left{0};
   bool has_end = false;
-  bool busy = false;
+  pool::CallTag call = 0;  // Runs on it; 0: none.
   bool released = false;
+
+  bool busy() const { return call != 0; }
 };
 
 class Simulation::Caller final : public pool::Waiter {
@@ -66,7 +68,8 @@ class Simulation::Caller final : public pool::Waiter {
 
 Simulation::Simulation(uint64_t seed, bool trace)
     : seed_(seed), trace_(trace), dice_(seed), schedule_(kStart) {
-  Setup();
+  SetUpNetwork();
+  SetUpPool();
 }
 
 Simulation::~Simulation() = default;
@@ -84,7 +87,7 @@ void Simulation::Trace(const Caller* caller, const std::string& what) {
                "", (who + what).c_str());
 }
 
-// --- Setting up ---
+// --- Set-up ---
 
 pool::TargetConfig Simulation::RandomTargetConfig() {
   pool::TargetConfig config;
@@ -121,7 +124,7 @@ pool::PoolConfig Simulation::RandomPoolConfig() {
   return config;
 }
 
-void Simulation::Setup() {
+void Simulation::SetUpNetwork() {
   pace_us_ = dice_.Percent(50) ? 3000 : 20'000;
   network_options_.inline_percent =
       dice_.Percent(50) ? dice_.Between(0, 60) : 0;
@@ -130,13 +133,15 @@ void Simulation::Setup() {
   network_options_.max_streams = dice_.Percent(50) ? 1 : dice_.Between(2, 6);
   network_options_.early_end_percent =
       dice_.Percent(20) ? dice_.Between(50, 100) : dice_.Between(0, 20);
-  mischief_percent_ = dice_.Percent(70) ? 3 : dice_.Between(4, 30);
+  network_percent_ = dice_.Percent(70) ? 3 : dice_.Between(4, 30);
   network_options_.addresses = dice_.Between(1, 3);
   network_options_.late_tick_percent =
       dice_.Percent(50) ? 0 : dice_.Between(5, 60);
   network_ = std::make_unique<Network>(&schedule_, &dice_, network_options_);
-  network_->set_teller([this](const auto& event) { Tell(event); });
+  network_->set_post([this](const auto& event) { Post(event); });
+}
 
+void Simulation::SetUpPool() {
   const int targets = dice_.Between(1, 5);
   for (int i = 0; i < targets; ++i) {
     targets_.push_back("https://host" + std::to_string(i) + ":443");
@@ -153,12 +158,13 @@ void Simulation::Setup() {
       network_.get(),
       [this](const pool::HostPoolKey&, pool::ConnId, const pool::Holder&,
              Duration age) {
-        Expect(age >= std::chrono::milliseconds(20), "a leak told too early");
+        Expect(age >= std::chrono::milliseconds(20),
+               "a leak reported too early");
       },
       [this](const std::string&, const pool::BreakerChange& change) {
         const bool opened = change.state == pool::BreakerState::kOpen;
         opened_ += opened ? 1 : 0;
-        Expect(opened == (change.failures > 0), "opened for nothing");
+        Expect(opened == (change.failures > 0), "opened without a failure");
         Expect(change.state != pool::BreakerState::kHalfOpen,
                "half open is no change");
       });
@@ -178,7 +184,7 @@ std::string Simulation::Run(int events) {
   while (events_ < events && problem_.empty()) {
     if (!shut_down_ && events_ >= shutdown_at) {
       shut_down_ = true;
-      Tell([&] { pool_->Shutdown(schedule_.now()); });
+      Post([&] { pool_->Shutdown(schedule_.now()); });
     }
     Step();
   }
@@ -189,12 +195,12 @@ std::string Simulation::Run(int events) {
 }
 
 void Simulation::Step() {
-  if (dice_.Percent(mischief_percent_)) {
-    network_->Mischief();
+  if (dice_.Percent(network_percent_)) {
+    network_->CauseRandomEvent();
   } else {
     Act();
   }
-  if (dice_.Percent(50)) return;  // Much happens at the same moment.
+  if (dice_.Percent(50)) return;  // Many events happen at the same time.
   const Instant later = schedule_.now() + dice_.Micros(0, pace_us_);
   while (!schedule_.empty() && schedule_.next() <= later && problem_.empty()) {
     schedule_.RunNext();
@@ -204,28 +210,28 @@ void Simulation::Step() {
 
 void Simulation::Act() {
   Caller* caller = callers_[dice_.Between(0, kCallers - 1)].get();
-  const int what = dice_.Between(1, 100);
-  if (what <= 2) {
+  const int roll = dice_.Between(1, 100);
+  if (roll <= 2) {
     TryStale();
-  } else if (what <= 3) {
+  } else if (roll <= 3) {
     if (dice_.Percent(30)) Reconfigure();
-  } else if (what <= 4) {
+  } else if (roll <= 4) {
     const std::string& target =
         targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
-    Tell([&] { pool_->Warm(target, schedule_.now()); });
-  } else if (what <= 5) {
+    Post([&] { pool_->Warm(target, schedule_.now()); });
+  } else if (roll <= 5) {
     Prewarm();
   } else if (caller->state == Caller::kIdle) {
     Acquire(caller);
   } else if (caller->state == Caller::kWaiting) {
     if (dice_.Percent(15)) Cancel(caller);
-  } else if (what <= 20) {
+  } else if (roll <= 20) {
     BeginCall(caller);
-  } else if (what <= 45) {
+  } else if (roll <= 45) {
     EndCall(caller);
-  } else if (what <= 52) {
+  } else if (roll <= 52) {
     Renew(caller);
-  } else if (what <= 85) {
+  } else if (roll <= 85) {
     Release(caller);
   }
 }
@@ -239,7 +245,7 @@ void Simulation::Prewarm() {
   const int wanted = dice_.Between(1, 4);
   const int most = dice_.Between(0, 3);
   Trace(nullptr, "prewarm " + key.target);
-  Tell([&] {
+  Post([&] {
     const pool::PrewarmResult result =
         pool_->Prewarm(key, wanted, most, schedule_.now());
     Expect(result.begun <= most, "more dials than were asked for");
@@ -248,8 +254,8 @@ void Simulation::Prewarm() {
   });
 }
 
-// All calls into the pool go through here.
-void Simulation::Tell(const std::function<void()>& event) {
+// All calls into the pool go through this function.
+void Simulation::Post(const std::function<void()>& event) {
   ++depth_;
   ++events_;
   event();
@@ -262,17 +268,17 @@ void Simulation::AfterEvent() {
   Expect(network_->problem().empty(), network_->problem());
   const std::string broken = inspector_->Check(schedule_.now());
   Expect(broken.empty(), broken);
-  // What is left for a tick the network has not been asked yet.
-  Expect(
-      inspector_->unfinished() || inspector_->connections() == network_->live(),
-      "the pool and the network count connections differently");
+  // Closes left for a tick have not reached the network yet.
+  Expect(inspector_->unfinished() ||
+             inspector_->connections() == network_->outstanding(),
+         "the pool and the network count connections differently");
   if ((events_ & 15) == 0) CheckModel();
 }
 
 void Simulation::CheckModel() {
   const Instant now = schedule_.now();
   const Duration late = kGrain + network_options_.max_late;
-  if (inspector_->unfinished()) return;  // They are about to be told.
+  if (inspector_->unfinished()) return;  // Some results are still to come.
   size_t waiting = 0;
   for (const auto& [name, line] : lines_) waiting += line.size();
   size_t callers_waiting = 0;
@@ -280,14 +286,14 @@ void Simulation::CheckModel() {
     if (caller->state != Caller::kWaiting) continue;
     ++callers_waiting;
     Expect(caller->deadline == kNever || now <= caller->deadline + late,
-           "somebody waits past the deadline");
+           "a caller waits past its deadline");
   }
-  Expect(waiting == callers_waiting, "the model lost somebody");
+  Expect(waiting == callers_waiting, "the model lost a caller");
 }
 
-// Everybody leaves, and nothing may be left.
+// Ends everything; nothing may be left.
 void Simulation::WindDown() {
-  network_->CalmDown();
+  network_->StopFaults();
   for (const auto& caller : callers_) {
     if (caller->state == Caller::kWaiting && dice_.Percent(50)) {
       Cancel(caller.get());
@@ -298,10 +304,10 @@ void Simulation::WindDown() {
     }
   }
   shut_down_ = true;
-  Tell([&] { pool_->Shutdown(schedule_.now()); });
+  Post([&] { pool_->Shutdown(schedule_.now()); });
   while (inspector_->unfinished() && !schedule_.empty()) schedule_.RunNext();
   for (const auto& caller : callers_) {
-    Expect(caller->state != Caller::kWaiting, "somebody waits for ever");
+    Expect(caller->state != Caller::kWaiting, "a caller waits for ever");
     if (caller->state == Caller::kHolding) {
       EndCall(caller.get());
       Release(caller.get());
@@ -309,11 +315,11 @@ void Simulation::WindDown() {
   }
   while (!schedule_.empty() && problem_.empty()) schedule_.RunNext();
   for (const auto& caller : callers_) {
-    Expect(caller->state == Caller::kIdle, "somebody is not done");
+    Expect(caller->state == Caller::kIdle, "a caller is not done");
   }
   const std::string left = inspector_->CheckEmpty();
   Expect(left.empty(), left);
-  Expect(network_->live() == 0, "a connection is left in the network");
+  Expect(network_->outstanding() == 0, "a connection is left in the network");
   CheckCounters();
 }
 
@@ -347,21 +353,20 @@ void Simulation::CheckCounters() {
   Expect(rejected == rejected_, "rejections are miscounted");
   Expect(acquires_ == granted_ + repeats_ + rejected_ + cancelled_,
          "an acquire has no end, or two");
-  Expect(circuits == opened_, "a breaker's opening was not told");
+  Expect(circuits == opened_, "a breaker's opening was not reported");
   Expect(dials == network_->dials(), "a dial has no result, or two");
   Expect(opened == closed, "connections opened are not connections closed");
 }
 
-// --- What callers do ---
+// --- Callers ---
 
-std::string Simulation::LineOf(const Caller& caller) const {
+std::string Simulation::LineName(const Caller& caller) const {
   return caller.key.target + "|" + caller.key.options.pool_group + "|" +
          (caller.key.mode == Mode::kExclusive ? "x" : "s") +
          (caller.reuse == Reuse::kForceNew ? "n" : "a");
 }
 
-void Simulation::Acquire(Caller* caller) {
-  const Instant now = schedule_.now();
+void Simulation::ChooseKeyAndTerms(Caller* caller) {
   caller->key = {};
   caller->key.target =
       targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
@@ -371,12 +376,17 @@ void Simulation::Acquire(Caller* caller) {
                   : dice_.Percent(50) ? Reuse::kForceNew
                                       : Reuse::kRequireWarm;
   caller->ttl = dice_.Percent(50) ? Duration(0) : dice_.Millis(5, 200);
-  caller->deadline =
-      dice_.Percent(10) ? kNever : now + dice_.Micros(-1000, 150'000);
+  caller->deadline = dice_.Percent(10)
+                         ? kNever
+                         : schedule_.now() + dice_.Micros(-1000, 150'000);
   caller->request_id =
       dice_.Percent(20) ? "r" + std::to_string(dice_.Between(0, 2)) : "";
   if (!caller->request_id.empty()) caller->ttl = dice_.Millis(50, 51);
   caller->secret = dice_.Bits();
+}
+
+void Simulation::Acquire(Caller* caller) {
+  ChooseKeyAndTerms(caller);
   AcquireRequest request;
   request.key = &caller->key;
   request.reuse = caller->reuse;
@@ -386,73 +396,79 @@ void Simulation::Acquire(Caller* caller) {
   request.secret = caller->secret;
   request.request_id = caller->request_id;
   request.waiter = caller;
-  // It may be told before Acquire has returned; so it is in line before.
+  // Its wait may end before Acquire returns, so it joins the model's line
+  // first.
   caller->state = Caller::kWaiting;
   caller->waiter = 0;
-  lines_[LineOf(*caller)].push_back(caller);
+  lines_[LineName(*caller)].push_back(caller);
   ++acquires_;
   const bool try_idle = dice_.Percent(20);
-  Trace(caller, "acquire " + LineOf(*caller) + " " + caller->request_id);
-  Tell([&] {
+  Trace(caller, "acquire " + LineName(*caller) + " " + caller->request_id);
+  Post([&] {
+    const Instant now = schedule_.now();
     AcquireResult result;
     if (!try_idle || !pool_->AcquireIdle(request, now, &result)) {
       if (try_idle) {
-        // It may have done what was left to do, and so let others come first.
+        // AcquireIdle may have carried out effects, and so let others join
+        // before this caller.
         LeaveLine(caller);
-        lines_[LineOf(*caller)].push_back(caller);
+        lines_[LineName(*caller)].push_back(caller);
       }
       result = pool_->Acquire(request, now);
     }
-    if (result.kind == AcquireResult::kQueued) {
-      ++queued_;
-      Expect(result.waiter != 0, "no name for a waiter");
-      if (caller->state == Caller::kWaiting && caller->waiter == 0) {
-        caller->waiter = result.waiter;
-      }
-      return;
-    }
-    Expect(caller->state == Caller::kWaiting, "told, and answered besides");
-    LeaveLine(caller);
-    caller->state = Caller::kIdle;
-    if (result.kind == AcquireResult::kGranted) {
-      Trace(caller, "granted at once");
-      TakeLease(caller, result.grant);
-    } else {
-      Expect(result.rejection != nullptr, "refused without a word");
-      ++rejected_;
-      CheckRefusal(*result.rejection);
-      Trace(caller,
-            "refused " + std::string(ToString(result.rejection->reason)));
-    }
+    OnResult(caller, std::move(result));
   });
+}
+
+void Simulation::OnResult(Caller* caller, AcquireResult result) {
+  if (result.kind == AcquireResult::kQueued) {
+    ++queued_;
+    Expect(result.waiter != 0, "no id for a waiter");
+    if (caller->state == Caller::kWaiting && caller->waiter == 0) {
+      caller->waiter = result.waiter;
+    }
+    return;
+  }
+  Expect(caller->state == Caller::kWaiting, "two results of one acquire");
+  LeaveLine(caller);
+  caller->state = Caller::kIdle;
+  if (result.kind == AcquireResult::kGranted) {
+    Trace(caller, "granted at once");
+    TakeLease(caller, result.grant);
+  } else {
+    Expect(result.rejection != nullptr, "rejected without a reason");
+    ++rejected_;
+    CheckRefusal(*result.rejection);
+    Trace(caller, "refused " + std::string(ToString(result.rejection->reason)));
+  }
 }
 
 void Simulation::CheckRefusal(const Rejection& rejection) {
   if (rejection.reason != RejectReason::kCircuitOpen) return;
   ++barred_;
-  Expect(!rejection.last_dial_error.empty(), "barred, and nothing had failed");
+  Expect(!rejection.last_dial_error.empty(), "barred without a failed dial");
   Expect(rejection.retry_after > Duration(0), "barred for no time");
 }
 
 void Simulation::LeaveLine(Caller* caller) {
-  Line& line = lines_[LineOf(*caller)];
+  Line& line = lines_[LineName(*caller)];
   const auto found = std::find(line.begin(), line.end(), caller);
-  Expect(found != line.end(), "the model does not know who left");
+  Expect(found != line.end(), "the model does not know the caller that left");
   if (found != line.end()) line.erase(found);
 }
 
 void Simulation::Cancel(Caller* caller) {
   if (caller->waiter == 0) return;  // Inside its own Acquire.
   Trace(caller, "cancel");
-  Tell([&] {
+  Post([&] {
     const bool was_nested = depth_ > 1 || inspector_->unfinished();
     caller->leaving = true;
     const bool left = pool_->Cancel(caller->waiter, schedule_.now());
     Expect(left || was_nested || caller->state != Caller::kWaiting,
-           "could not cancel somebody who waits");
+           "could not cancel a caller that waits");
     caller->leaving = false;
     if (!left) return;
-    Expect(caller->state == Caller::kWaiting, "cancelled after being told");
+    Expect(caller->state == Caller::kWaiting, "cancelled after its wait ended");
     LeaveLine(caller);
     caller->state = Caller::kIdle;
     ++cancelled_;
@@ -460,17 +476,18 @@ void Simulation::Cancel(Caller* caller) {
 }
 
 void Simulation::OnGrant(Caller* caller, const Grant& grant) {
-  Expect(caller->state == Caller::kWaiting, "granted to nobody");
+  Expect(caller->state == Caller::kWaiting,
+         "granted to a caller that does not wait");
   if (caller->state != Caller::kWaiting) return;
-  const Line& line = lines_[LineOf(*caller)];
-  // Who is cancelling at this moment has left already.
+  const Line& line = lines_[LineName(*caller)];
+  // A caller inside Cancel has left the line already.
   const auto first = std::find_if(line.begin(), line.end(), [&](Caller* c) {
     return c == caller || !c->leaving;
   });
   Expect(first != line.end() && *first == caller, "served out of order");
   LeaveLine(caller);
   caller->state = Caller::kIdle;
-  Expect(grant.wait.place > 0, "waited, but had no place");
+  Expect(grant.wait.place > 0, "waited without a place");
   Trace(caller, "granted");
   TakeLease(caller, grant);
   if (depth_ < kMaxDepth && dice_.Percent(20)) Release(caller);
@@ -495,68 +512,72 @@ void Simulation::OnReject(Caller* caller, const Rejection& rejection) {
   if (depth_ < kMaxDepth && dice_.Percent(20)) Acquire(caller);
 }
 
-// Whoever repeated the request has its place.
+// The caller that repeated the request takes over the place.
 void Simulation::Supersede(Caller* old) {
-  Line& line = lines_[LineOf(*old)];
+  Line& line = lines_[LineName(*old)];
   const auto place = std::find(line.begin(), line.end(), old);
   const auto heir = std::find_if(
       place == line.end() ? place : place + 1, line.end(), [&](Caller* c) {
         return c->request_id == old->request_id && c->ttl == old->ttl;
       });
-  Expect(heir != line.end(), "superseded by nobody");
+  Expect(heir != line.end(), "superseded by no caller");
   if (heir == line.end()) return;
   *place = *heir;
   line.erase(heir);
 }
 
 void Simulation::TakeLease(Caller* caller, const Grant& grant) {
-  const Instant now = schedule_.now();
   Expect(grant.lease.instance == config_.instance, "a foreign lease");
   Expect(!network_->ProbeOutstanding(grant.conn), "lent during a check");
   auto& leases = leases_on_[grant.conn];
   for (const auto& lease : leases) {
     if (!(lease->id == grant.lease)) continue;
-    // The same request_id again: the same lease.
-    Expect(!caller->request_id.empty(), "one lease for two");
+    // A repeated request_id returns the same lease.
+    Expect(!caller->request_id.empty(), "one lease for two callers");
     caller->state = Caller::kHolding;
     caller->lease = lease;
     ++repeats_;
     return;
   }
   std::erase_if(leases, [&](const auto& lease) {
-    return Predict(*lease) == LeaseStatus::kEnded && !lease->busy;
+    return Predict(*lease) == LeaseStatus::kEnded && !lease->busy();
   });
-  // Whoever made the same request before may not have been told yet.
-  const bool own =
-      std::any_of(callers_.begin(), callers_.end(), [&](const auto& other) {
-        return other->secret == grant.lease.secret &&
-               (other.get() == caller ||
-                (other->request_id == caller->request_id &&
-                 !caller->request_id.empty()));
-      });
-  Expect(own, "not the caller's secret");
-  Expect(caller->reuse != Reuse::kForceNew || grant.uses == 0,
-         "wanted an unused connection");
-  Expect(grant.reused == (grant.uses > 0), "reused or not?");
-  const bool single =
-      network_options_.max_streams == 1 || caller->key.mode == Mode::kExclusive;
-  Expect(!single || leases.empty(), "lent twice");
+  CheckGrant(*caller, grant, !leases.empty());
   caller->lease = std::make_shared<LeaseModel>();
   caller->lease->id = grant.lease;
   caller->lease->conn = grant.conn;
   caller->lease->expires = grant.expires;
   caller->lease->has_end = grant.expires != kNever;
-  Expect(caller->lease->has_end == (caller->ttl > Duration(0)),
-         "an end nobody asked for");
   leases.push_back(caller->lease);
   caller->state = Caller::kHolding;
   ++granted_;
-  static_cast<void>(now);
+}
+
+// `other_leases`: there are others on the same connection.
+void Simulation::CheckGrant(const Caller& caller, const Grant& grant,
+                            bool other_leases) {
+  // The lease may have the secret of an earlier, repeated request.
+  const bool own =
+      std::any_of(callers_.begin(), callers_.end(), [&](const auto& other) {
+        return other->secret == grant.lease.secret &&
+               (other.get() == &caller ||
+                (other->request_id == caller.request_id &&
+                 !caller.request_id.empty()));
+      });
+  Expect(own, "not the caller's secret");
+  Expect(caller.reuse != Reuse::kForceNew || grant.uses == 0,
+         "wanted an unused connection");
+  Expect(grant.reused == (grant.uses > 0), "`reused` and `uses` disagree");
+  const bool single =
+      network_options_.max_streams == 1 || caller.key.mode == Mode::kExclusive;
+  Expect(!single || !other_leases, "lent twice");
+  Expect((grant.expires != kNever) == (caller.ttl > Duration(0)),
+         "the lease's end does not follow from its time to live");
 }
 
 LeaseStatus Simulation::Predict(const LeaseModel& lease) const {
   if (lease.released) return LeaseStatus::kEnded;
-  if (!lease.busy && schedule_.now() >= lease.expires) {
+  if (!lease.busy() && schedule_.now() >= lease.expires) {
     return LeaseStatus::kEnded;
   }
   return LeaseStatus::kOk;
@@ -569,41 +590,42 @@ void Simulation::Release(Caller* caller) {
                            : static_cast<Outcome>(dice_.Between(1, 2));
   const LeaseStatus expected = Predict(lease);
   Trace(caller, "release");
-  // It is over from the pool's decision on, which is before any other.
+  // It has ended once the pool decides, before any other event.
   lease.released = true;
-  const bool busy = lease.busy;
-  if (!busy) {
+  const pool::CallTag call = lease.call;
+  if (!lease.busy()) {
     caller->state = Caller::kIdle;
     old_leases_.push_back(lease.id);
     if (old_leases_.size() > kOldLeases) old_leases_.pop_front();
   }
   const LeaseId id = lease.id;
   const bool holder_is_gone = dice_.Percent(10);
-  Tell([&] {
-    bool ran = false;
+  Post([&] {
+    pool::CallTag running = 0;
     const LeaseStatus status =
-        holder_is_gone ? pool_->Reclaim(id, schedule_.now(), &ran)
-                       : pool_->Release(id, outcome, schedule_.now());
-    Expect(status == expected, "a release with a surprise");
-    if (holder_is_gone && status == LeaseStatus::kOk) {
-      Expect(ran == busy, "reclaimed from a call, or not");
-    }
+        holder_is_gone ? pool_->Reclaim(id, schedule_.now(), &running)
+                       : pool_->Release(id, outcome, schedule_.now(), &running);
+    Expect(status == expected, "a release with an unexpected status");
+    Expect(running == (status == LeaseStatus::kOk ? call : 0),
+           "released from another call than the one that runs");
   });
 }
 
 void Simulation::BeginCall(Caller* caller) {
   LeaseModel& lease = *caller->lease;
   LeaseStatus expected = Predict(lease);
-  if (expected == LeaseStatus::kOk && lease.busy) expected = LeaseStatus::kBusy;
+  if (expected == LeaseStatus::kOk && lease.busy())
+    expected = LeaseStatus::kBusy;
+  const pool::CallTag call = ++last_call_;
   if (expected == LeaseStatus::kOk) {
-    lease.busy = true;
+    lease.call = call;
     if (lease.has_end) lease.left = lease.expires - schedule_.now();
     lease.expires = kNever;
   }
   Trace(caller, "begin call");
-  Tell([&] {
-    const auto start = pool_->BeginCall(lease.id, schedule_.now());
-    Expect(start.status == expected, "a call begun with a surprise");
+  Post([&] {
+    const auto start = pool_->BeginCall(lease.id, call, schedule_.now());
+    Expect(start.status == expected, "a call begun with an unexpected status");
     if (start.status != LeaseStatus::kOk) return;
     Expect(start.conn == lease.conn, "a call on another's connection");
     Expect(start.key->target == caller->key.target, "another's target");
@@ -612,14 +634,14 @@ void Simulation::BeginCall(Caller* caller) {
 
 void Simulation::EndCall(Caller* caller) {
   LeaseModel& lease = *caller->lease;
-  if (lease.busy && lease.has_end && !lease.released) {
+  if (lease.busy() && lease.has_end && !lease.released) {
     lease.expires = SaturatingAdd(schedule_.now(), lease.left);
   }
-  lease.busy = false;
+  lease.call = 0;
   if (lease.released) caller->state = Caller::kIdle;
   Trace(caller, "end call");
   const LeaseId id = lease.id;
-  Tell([&] { pool_->EndCall(id, schedule_.now()); });
+  Post([&] { pool_->EndCall(id, schedule_.now()); });
 }
 
 void Simulation::Renew(Caller* caller) {
@@ -629,36 +651,36 @@ void Simulation::Renew(Caller* caller) {
   const Instant now = schedule_.now();
   if (expected == LeaseStatus::kOk) {
     lease.has_end = true;
-    if (lease.busy) {
+    if (lease.busy()) {
       lease.left = ttl;
     } else {
       lease.expires = now + ttl;
     }
   }
   Trace(caller, "renew");
-  Tell([&] {
+  Post([&] {
     const auto result = pool_->Renew(lease.id, ttl, now);
-    Expect(result.status == expected, "a renewal with a surprise");
+    Expect(result.status == expected, "a renewal with an unexpected status");
     Expect(expected != LeaseStatus::kOk || result.expires == now + ttl,
            "renewed for another time");
   });
 }
 
-// Ids that are over, forged or foreign change nothing.
+// Stale, forged and foreign ids change nothing.
 void Simulation::TryStale() {
   LeaseId id;
   LeaseStatus expected = LeaseStatus::kUnknown;
-  const int what = dice_.Between(0, 3);
+  const int kind = dice_.Between(0, 3);
   Caller* caller = callers_[dice_.Between(0, kCallers - 1)].get();
-  if (what == 0 && !old_leases_.empty()) {
+  if (kind == 0 && !old_leases_.empty()) {
     id =
         old_leases_[dice_.Between(0, static_cast<int>(old_leases_.size()) - 1)];
     expected = LeaseStatus::kEnded;
-  } else if (what == 1 && caller->state == Caller::kHolding &&
+  } else if (kind == 1 && caller->state == Caller::kHolding &&
              Predict(*caller->lease) == LeaseStatus::kOk) {
     id = caller->lease->id;
     id.secret ^= 1;
-  } else if (what == 2 && caller->state == Caller::kHolding) {
+  } else if (kind == 2 && caller->state == Caller::kHolding) {
     id = caller->lease->id;
     id.instance ^= 1;
     expected = LeaseStatus::kOtherInstance;
@@ -669,10 +691,10 @@ void Simulation::TryStale() {
     id.version = 1;
   }
   Trace(nullptr, "stale");
-  Tell([&] {
+  Post([&] {
     Expect(pool_->Release(id, Outcome::kBroken, schedule_.now()) == expected,
-           "a stale lease id was not what it seemed");
-    Expect(pool_->BeginCall(id, schedule_.now()).status == expected,
+           "a stale lease id with an unexpected status");
+    Expect(pool_->BeginCall(id, 1, schedule_.now()).status == expected,
            "a call on a stale lease");
   });
 }
@@ -686,7 +708,7 @@ void Simulation::Reconfigure() {
   next.instance = config_.instance;
   next.max_targets = config_.max_targets;
   Trace(nullptr, "reconfigure");
-  Tell([&] { pool_->Reconfigure(next, schedule_.now()); });
+  Post([&] { pool_->Reconfigure(next, schedule_.now()); });
 }
 
 }  // namespace hotline::sim

@@ -18,25 +18,25 @@
 
 namespace hotline::sim {
 
-// After every event the Inspector checks the pool's invariants; what the
-// callers are told is compared with a model of the lines and the leases.
+// After every event the Inspector checks the pool's invariants, and the results
+// that the callers get are compared with a model of the lines and leases.
 class Simulation {
  public:
   explicit Simulation(uint64_t seed, bool trace = false);
   ~Simulation();
 
-  // Runs until `events` calls into the pool have been made, then lets
-  // everything end. Empty: all was well.
+  // Runs until `events` calls into the pool were made, then releases
+  // everything. Returns the first problem; empty if there was none.
   std::string Run(int events);
 
   int events() const { return events_; }
-  // What happened, so that a seed that tests nothing is noticed.
+  // Counts of events, so that a simulation in which nothing happens is noticed.
   uint64_t granted() const { return granted_; }
   uint64_t queued() const { return queued_; }
   const PeerEvents& peer_events() const { return network_->peer_events(); }
   // Connections that ended on probation.
   uint64_t early() const { return network_->early(); }
-  // Breakers that opened, and callers they turned away.
+  // Breakers that opened, and callers that they rejected.
   uint64_t opened() const { return opened_; }
   uint64_t barred() const { return barred_; }
 
@@ -47,12 +47,13 @@ class Simulation {
   // One line of one HostPool.
   using Line = std::deque<Caller*>;
 
-  void Setup();
+  void SetUpNetwork();
+  void SetUpPool();
   pool::TargetConfig RandomTargetConfig();
   pool::PoolConfig RandomPoolConfig();
   void Step();
   void Act();
-  void Tell(const std::function<void()>& event);
+  void Post(const std::function<void()>& event);
   void AfterEvent();
   void CheckModel();
   void WindDown();
@@ -60,7 +61,9 @@ class Simulation {
   void Expect(bool holds, const std::string& what);
   void Trace(const Caller* caller, const std::string& what);
 
+  void ChooseKeyAndTerms(Caller* caller);
   void Acquire(Caller* caller);
+  void OnResult(Caller* caller, pool::AcquireResult result);
   void Cancel(Caller* caller);
   void Release(Caller* caller);
   void BeginCall(Caller* caller);
@@ -73,10 +76,12 @@ class Simulation {
   void OnGrant(Caller* caller, const pool::Grant& grant);
   void OnReject(Caller* caller, const pool::Rejection& rejection);
   void TakeLease(Caller* caller, const pool::Grant& grant);
+  void CheckGrant(const Caller& caller, const pool::Grant& grant,
+                  bool other_leases);
   void CheckRefusal(const pool::Rejection& rejection);
   void LeaveLine(Caller* caller);
   void Supersede(Caller* old);
-  std::string LineOf(const Caller& caller) const;
+  std::string LineName(const Caller& caller) const;
   pool::LeaseStatus Predict(const LeaseModel& lease) const;
 
   const uint64_t seed_;
@@ -96,13 +101,14 @@ class Simulation {
       leases_on_;
   std::deque<LeaseId> old_leases_;
   bool shut_down_ = false;
-  int pace_us_ = 0;           // At most so much time passes in a step.
-  int mischief_percent_ = 0;  // Of the steps.
+  int pace_us_ = 0;          // The most time that passes in a step.
+  int network_percent_ = 0;  // Of steps: an event of the network.
   int depth_ = 0;
   int events_ = 0;
   int most_events_ = 0;
   uint64_t acquires_ = 0;
-  uint64_t repeats_ = 0;  // Served by a lease that was there already.
+  uint64_t repeats_ = 0;  // Acquires that returned an existing lease.
+  pool::CallTag last_call_ = 0;
   uint64_t granted_ = 0;
   uint64_t queued_ = 0;
   uint64_t rejected_ = 0;

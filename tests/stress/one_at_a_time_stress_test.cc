@@ -1,12 +1,11 @@
-// Tokens that come free in two threads at the same moment.
+// Tokens that are returned by two threads at the same moment.
 //
-// One thread at a time carries tokens to those they were reserved for; a thread
-// that finds another one at it leaves its own to that one. The flag that says
-// so was once cleared by a plain store, followed by a look for more work, which
-// a processor may do the other way round. Then the one had looked before the
-// other's token was there, and the other had seen the flag before it was
-// cleared: the token was carried by neither, and the caller it was reserved for
-// waited until the next event of the pool, if there was one.
+// One thread at a time delivers tokens; a thread that finds another one at work
+// leaves its token to that one. If the flag for this were cleared by a plain
+// store, the processor could check for more work before the store is visible.
+// Then one thread could miss the other's token while the other still sees the
+// flag set: neither delivers the token, and its caller waits until the next
+// event of the pool.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -23,9 +22,9 @@ namespace {
 
 constexpr auto kTime = std::chrono::seconds(5);
 
-// What one thread brings, and how far it has got.
+// The work of one thread, and its progress.
 struct alignas(128) Side {
-  std::atomic<uint64_t> work{0};  // The round that brought it; 0: done.
+  std::atomic<uint64_t> work{0};  // The round that added it; 0: done.
   // The round whose Run has returned.
   alignas(128) std::atomic<uint64_t> left{0};
   uint64_t rounds = 0;
@@ -33,20 +32,22 @@ struct alignas(128) Side {
 
 class OneAtATimeStress : public ::testing::Test {
  protected:
-  // The side is out of Run, and its work is undone. Asked from outside of Run,
-  // where else nobody is then.
+  // The side has left Run, and its work is not done. Called outside of Run,
+  // when the other thread is outside, too.
   static bool IsLost(const Side& side) {
     const uint64_t round = side.work.load();
     return round != 0 && side.left.load() == round && side.work.load() == round;
   }
 
-  // The sides do not wait for each other, but for what was left to the other
-  // side. So they race whenever both have a processor, however busy it is here.
+  // The sides do not wait for each other, only for work left to the other side.
+  // So they race whenever both have a processor, even on a busy machine.
   uint64_t Play(Side* mine, const Side& other) {
-    constexpr int kLooks = 6;  // Before the next round, which would help it.
+    constexpr int kChecks =
+        6;  // Before the next round, which would do the work.
     uint64_t lost = 0;
     while (!over_.load(std::memory_order_relaxed)) {
       mine->work.store(++mine->rounds, std::memory_order_release);
+      if (mine->rounds % 1024 == 0 && MonotonicNow() > end_) over_ = true;
       one_.Run(
           [this] {
             return sides_[0].work.load(std::memory_order_acquire) != 0 ||
@@ -57,12 +58,12 @@ class OneAtATimeStress : public ::testing::Test {
           });
       mine->left.store(mine->rounds);
       bool found = false;
-      for (int looks = 1; !over_ && (looks <= kLooks || mine->work.load() != 0);
-           ++looks) {
+      for (int checks = 1;
+           !over_ && (checks <= kChecks || mine->work.load() != 0); ++checks) {
         found = found || IsLost(other);
-        // Both can be lost: then the next round helps.
-        if (found && looks > kLooks) break;
-        if (looks % 4096 == 0) std::this_thread::yield();
+        // Both can be lost; then only the next round helps.
+        if (found && checks > kChecks) break;
+        if (checks % 4096 == 0) std::this_thread::yield();
       }
       lost += found;
     }
@@ -71,18 +72,17 @@ class OneAtATimeStress : public ::testing::Test {
 
   OneAtATime one_;
   std::array<Side, 2> sides_;
+  const Instant end_ = MonotonicNow() + kTime;
   std::atomic<bool> over_{false};
 };
 
-TEST_F(OneAtATimeStress, WorkIsDoneBeforeBothHaveLeft) {
+TEST_F(OneAtATimeStress, NoWorkIsLeftAfterRunReturns) {
   std::array<uint64_t, 2> lost{};
   std::array<std::thread, 2> threads;
   for (int i = 0; i < 2; ++i) {
     threads[i] =
         std::thread([&, i] { lost[i] = Play(&sides_[i], sides_[1 - i]); });
   }
-  std::this_thread::sleep_for(kTime);
-  over_ = true;
   for (std::thread& thread : threads) thread.join();
   const uint64_t rounds = sides_[0].rounds + sides_[1].rounds;
   std::printf("%llu rounds, %llu lost\n",

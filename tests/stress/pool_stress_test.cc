@@ -1,5 +1,5 @@
-// Threads over one pool: borrowers, a canceller, a transport with a thread of
-// its own. What must hold is counted, and at the end nothing is left.
+// Threads that borrow from one pool and cancel, over a transport with its own
+// thread. Results are counted, and at the end nothing may be left.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -22,26 +22,26 @@ namespace {
 
 constexpr int kThreads = 4;
 
-// One wait. Whoever owns the outcome is counted: the callback or the Cancel.
+// One wait, which ends by a callback or by Cancel, but not both.
 class Wait final : public Waiter {
  public:
   void OnGrant(const Grant& grant) override {
     lease_ = grant.lease;
     conn_ = grant.conn;
-    Tell(kGranted);
+    Finish(kGranted);
   }
   void OnReject(Rejection rejection) override {
     reason_ = rejection.reason;
-    Tell(kRejected);
+    Finish(kRejected);
   }
 
-  // For a new wait. Not while one is under way.
-  void Reset() { told_.store(kNothing, std::memory_order_relaxed); }
+  // Prepares for a new wait. Not while one is under way.
+  void Reset() { end_.store(kNothing, std::memory_order_relaxed); }
 
-  bool told() const { return told_.load(std::memory_order_acquire) != 0; }
+  bool ended() const { return end_.load(std::memory_order_acquire) != 0; }
   bool AwaitGrant() {
-    told_.wait(kNothing, std::memory_order_acquire);
-    return told_.load(std::memory_order_acquire) == kGranted;
+    end_.wait(kNothing, std::memory_order_acquire);
+    return end_.load(std::memory_order_acquire) == kGranted;
   }
 
   const LeaseId& lease() const { return lease_; }
@@ -49,15 +49,15 @@ class Wait final : public Waiter {
   RejectReason reason() const { return reason_; }
 
  private:
-  enum Told : int { kNothing, kGranted, kRejected };
+  enum End : int { kNothing, kGranted, kRejected };
 
-  void Tell(Told what) {
-    EXPECT_EQ(told_.exchange(what, std::memory_order_acq_rel), kNothing)
-        << "told twice";
-    told_.notify_all();
+  void Finish(End end) {
+    EXPECT_EQ(end_.exchange(end, std::memory_order_acq_rel), kNothing)
+        << "ended twice";
+    end_.notify_all();
   }
 
-  std::atomic<int> told_{kNothing};
+  std::atomic<int> end_{kNothing};
   LeaseId lease_;
   ConnId conn_ = 0;
   RejectReason reason_ = RejectReason::kShutdown;
@@ -93,14 +93,15 @@ class PoolStress : public ::testing::Test {
     return pool_->Acquire(request, MonotonicNow());
   }
 
-  // Everything has been given back: closes all and looks for what is left.
+  // After everything was released: closes all connections and checks that
+  // nothing is left.
   void Finish() {
     pool_->Shutdown(MonotonicNow());
     while (!Gone()) std::this_thread::yield();
     transport_.Stop();
     EXPECT_EQ(transport_.open(), 0);
     Inspector inspector(pool_.get());
-    // Timers may be left; they find that there is nothing to do.
+    // Lets the remaining timers fire.
     const Instant later = MonotonicNow() + std::chrono::hours(24);
     for (int i = 0; i < pool_->shards(); ++i) pool_->Tick(i, later);
     EXPECT_EQ(inspector.Check(later), "");
@@ -136,16 +137,17 @@ class PoolStress : public ::testing::Test {
   std::atomic<uint64_t> secret_{1};
 };
 
-// Two connections, four threads: of every two borrowers one waits, and leaves
-// the line while it is about to be served.
-TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
+// Four threads borrow one connection and cancel their waits just when they are
+// about to be served.
+TEST_F(PoolStress, CancelAndGrantHaveExactlyOneOwner) {
   constexpr uint64_t kRaces = 100'000;
-  // Each side must win that often, or nothing was raced for. On a busy machine
-  // one may be kept from running for long, so there is no end before it has.
+  // How often each side must win at least; otherwise there was no race. On a
+  // busy machine a thread may not run for long, so the test goes on until it
+  // has.
   constexpr uint64_t kWins = kRaces / 100;
   target_.max_connections = 1;
   target_.max_dials = 1;
-  // A check or a failed dial is not the point here.
+  // Checks and back-offs would only slow the race down.
   target_.probe = ProbeKind::kNone;
   target_.dial_backoff_base = Duration(1);
   Start();
@@ -165,15 +167,15 @@ TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
       LeaseId lease = result.grant.lease;
       bool mine = result.kind == AcquireResult::kGranted;
       if (result.kind == AcquireResult::kQueued) {
-        // Some leave at once, some when it is nearly their turn.
-        for (uint64_t i = random() % 16; i > 0 && !wait.told(); --i) {
+        // Some leave at once, some when they are nearly served.
+        for (uint64_t i = random() % 16; i > 0 && !wait.ended(); --i) {
           std::this_thread::yield();
         }
         races.fetch_add(1, std::memory_order_relaxed);
         if (pool_->Cancel(result.waiter, MonotonicNow())) {
           cancelled.fetch_add(1, std::memory_order_relaxed);
-          // Would a callback come all the same, it would find a later wait.
-          EXPECT_FALSE(wait.told());
+          // A late callback would find a later wait, and fail there.
+          EXPECT_FALSE(wait.ended());
           EXPECT_FALSE(pool_->Cancel(result.waiter, MonotonicNow()));
         } else {
           beaten.fetch_add(1, std::memory_order_relaxed);
@@ -183,7 +185,7 @@ TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
       }
       if (!mine) continue;
       granted.fetch_add(1, std::memory_order_relaxed);
-      EXPECT_EQ(holders.fetch_add(1), 0) << "lent to two";
+      EXPECT_EQ(holders.fetch_add(1), 0) << "lent to two callers";
       if (random() % 2 == 0) std::this_thread::yield();
       holders.fetch_sub(1);
       const Outcome outcome =
@@ -192,15 +194,15 @@ TEST_F(PoolStress, CancelAgainstGrantHasExactlyOneOwner) {
                 LeaseStatus::kOk);
     }
   });
-  EXPECT_EQ(Granted(), granted.load()) << "a grant nobody was told of";
+  EXPECT_EQ(Granted(), granted.load()) << "a grant that no caller received";
   std::printf("%llu cancelled, %llu too late\n",
               static_cast<unsigned long long>(cancelled.load()),
               static_cast<unsigned long long>(beaten.load()));
   Finish();
 }
 
-// Everything at once over several targets and shards, below the global cap.
-TEST_F(PoolStress, NothingIsLostWhateverIsDone) {
+// All operations at once, on several targets and shards and a global cap.
+TEST_F(PoolStress, NothingIsLostUnderAllOperations) {
   constexpr int kRounds = 60'000;  // Of each thread.
   config_.shards = 4;
   config_.max_connections = 6;
@@ -248,7 +250,7 @@ TEST_F(PoolStress, NothingIsLostWhateverIsDone) {
         EXPECT_EQ(pool_->Renew(lease, std::chrono::minutes(5), now).status,
                   LeaseStatus::kOk);
       } else if (use <= 2) {
-        EXPECT_EQ(pool_->BeginCall(lease, now).status, LeaseStatus::kOk);
+        EXPECT_EQ(pool_->BeginCall(lease, 1, now).status, LeaseStatus::kOk);
         if (use == 1) pool_->EndCall(lease, now);
       }
       const Outcome outcome = dice / 65536 % 32 == 0   ? Outcome::kBroken
@@ -260,7 +262,7 @@ TEST_F(PoolStress, NothingIsLostWhateverIsDone) {
       if (i % 4096 == 0) pool_->Reconfigure(config_, now);
     }
   });
-  EXPECT_EQ(Granted(), granted.load()) << "a grant nobody was told of";
+  EXPECT_EQ(Granted(), granted.load()) << "a grant that no caller received";
   EXPECT_GT(granted.load(), 1000u);
   EXPECT_GT(waited.load(), 1000u);
   std::printf("%llu granted, %llu waited\n",
@@ -269,9 +271,9 @@ TEST_F(PoolStress, NothingIsLostWhateverIsDone) {
   Finish();
 }
 
-// Snapshots are taken some rows at a time, while targets are forgotten and come
-// again: no target has two rows, and what was counted once stays counted.
-TEST_F(PoolStress, SnapshotsLoseNothingWhileTargetsComeAndGo) {
+// Snapshots are taken a page of rows at a time while targets are evicted and
+// come back: no target has two rows, and no count is lost.
+TEST_F(PoolStress, SnapshotsCountEverythingWhileTargetsAreEvicted) {
   config_.shards = 1;
   config_.max_targets = 150;  // More than a page.
   target_.probe = ProbeKind::kNone;
@@ -305,7 +307,7 @@ TEST_F(PoolStress, SnapshotsLoseNothingWhileTargetsComeAndGo) {
         sum += row.counters.rejected[kReason];
         EXPECT_TRUE(names.insert(row.target).second) << row.target;
       }
-      EXPECT_GE(sum, last) << "counted, and then not";
+      EXPECT_GE(sum, last) << "a count was lost";
       last = sum;
     }
     over = true;
@@ -314,8 +316,8 @@ TEST_F(PoolStress, SnapshotsLoseNothingWhileTargetsComeAndGo) {
   Finish();
 }
 
-// The end comes while all of them are at it.
-TEST_F(PoolStress, ShutdownAmidEverythingLeavesNothing) {
+// Shutdown while all threads borrow.
+TEST_F(PoolStress, ShutdownUnderLoadLeavesNothing) {
   config_.shards = 2;
   config_.max_connections = 4;
   for (int round = 0; round < 50; ++round) {

@@ -1,4 +1,4 @@
-// A transport with a thread of its own.
+// A transport that answers from its own thread.
 #ifndef HOTLINE_TESTS_STRESS_THREADED_TRANSPORT_H_
 #define HOTLINE_TESTS_STRESS_THREADED_TRANSPORT_H_
 
@@ -19,7 +19,7 @@
 
 namespace hotline::pool {
 
-// A world that answers from its own thread, in the order in which it was asked.
+// Answers in the order of the requests.
 class ThreadedTransport final : public Transport {
  public:
   void Start(Pool* pool) {
@@ -39,14 +39,14 @@ class ThreadedTransport final : public Transport {
   }
 
   void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) override {
-    Ask({Question::kDial, id, key->mode});
+    Add({Request::kDial, id, key->mode});
   }
   void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {
-    Ask({Question::kProbe, id});
+    Add({Request::kProbe, id});
   }
   void Close(ConnId id, Handle handle, CloseReason) override {
     EXPECT_EQ(handle, id + 1);
-    Ask({Question::kClose, id});
+    Add({Request::kClose, id});
   }
   void WakeAt(int shard, Instant when) override {
     {
@@ -56,21 +56,21 @@ class ThreadedTransport final : public Transport {
     wake_.notify_one();
   }
 
-  // Opened and not closed. Only when it has stopped.
+  // Connections opened and not closed. To be called after Stop.
   int open() const { return open_; }
 
  private:
-  struct Question {
+  struct Request {
     enum Kind { kDial, kProbe, kClose };
     Kind kind;
     ConnId id;
     Mode mode = Mode::kShared;
   };
 
-  void Ask(Question question) {
+  void Add(Request request) {
     {
       std::lock_guard lock(mutex_);
-      questions_.push_back(question);
+      requests_.push_back(request);
     }
     wake_.notify_one();
   }
@@ -78,14 +78,14 @@ class ThreadedTransport final : public Transport {
   void Run() {
     std::unique_lock lock(mutex_);
     while (true) {
-      if (questions_.empty()) {
+      if (requests_.empty()) {
         if (stopping_) return;
         const Instant next = *std::min_element(wakes_.begin(), wakes_.end());
-        // "Never" is too far away for a condition variable.
+        // A condition variable cannot wait until kNever.
         wake_.wait_until(
             lock, std::min(next, MonotonicNow() + std::chrono::hours(1)));
       }
-      std::deque<Question> batch = std::exchange(questions_, {});
+      std::deque<Request> batch = std::exchange(requests_, {});
       std::vector<int> due;
       for (size_t i = 0; i < wakes_.size(); ++i) {
         if (wakes_[i] > MonotonicNow()) continue;
@@ -93,23 +93,23 @@ class ThreadedTransport final : public Transport {
         due.push_back(static_cast<int>(i));
       }
       lock.unlock();
-      for (const Question& question : batch) Answer(question);
+      for (const Request& request : batch) Answer(request);
       for (const int shard : due) pool_->Tick(shard, MonotonicNow());
       lock.lock();
     }
   }
 
-  void Answer(const Question& question) {
+  void Answer(const Request& request) {
     const Instant now = MonotonicNow();
-    const ConnId id = question.id;
-    switch (question.kind) {
-      case Question::kDial:
+    const ConnId id = request.id;
+    switch (request.kind) {
+      case Request::kDial:
         if (random_() % 50 == 0) {
-          pool_->DialFailed(id, {}, {}, now);
+          pool_->DialFailed(id, {}, now);
           return;
         }
         ++open_;
-        // Every second shared one has streams.
+        // Every second connection has streams.
         pool_->Dialed(id, {id + 1, random_() % 2 == 0 ? 3 : 1, {}}, now);
         if (random_() % 4 == 0) pool_->ConcurrencyChanged(id, 2, now);
         if (random_() % 4 == 0) pool_->Served(id, now);
@@ -118,10 +118,10 @@ class ThreadedTransport final : public Transport {
         }
         if (random_() % 4 == 0) pool_->ErrorCounted(id, now);
         return;
-      case Question::kProbe:
+      case Request::kProbe:
         pool_->Probed(id, random_() % 8 != 0, now);
         return;
-      case Question::kClose:
+      case Request::kClose:
         --open_;
         pool_->Closed(id, CloseReason::kError,
                       random_() % 8 == 0 ? &early_ : nullptr, now);
@@ -132,7 +132,7 @@ class ThreadedTransport final : public Transport {
   Pool* pool_ = nullptr;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Question> questions_;
+  std::deque<Request> requests_;
   std::vector<Instant> wakes_;
   bool stopping_ = false;
   std::mt19937_64 random_{17};

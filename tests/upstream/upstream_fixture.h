@@ -70,10 +70,10 @@ class NotingPool final : public pool::TransportEvents {
     });
   }
   void DialFailed(pool::ConnId id, const pool::DialError& error,
-                  const pool::DialTimings& timings, Instant) override {
+                  Instant) override {
     Note([&] {
       ++answers_[id];
-      dials_[id] = {0, error, timings, 0};
+      dials_[id] = {0, error, {}, 0};
     });
   }
   void Closed(pool::ConnId id, pool::CloseReason reason,

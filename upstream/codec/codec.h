@@ -1,16 +1,31 @@
 // A protocol without a socket: bytes in, bytes and events out.
 //
-// A Codec is the client's side of one connection. Whoever owns it feeds it what
-// the peer sent and writes what it puts out; so it is tested and fuzzed with
-// plain strings. HTTP/1.1 has one stream at a time, HTTP/2 many.
+// A Codec is the client's side of one connection. Its owner feeds it the bytes
+// that the peer sent and writes the bytes that it puts out, so it can be tested
+// and fuzzed with plain strings. HTTP/1.1 and tunnels have one stream at a
+// time, HTTP/2 many:
 //
-// Bodies: Submit takes a request whole, and what is answered counts as consumed
-// once OnBody returns. OpenStream begins one whose body follows piece by piece
-// (Send, OnSendable) and whose answer is taken at the caller's pace (Consume).
+//   auto codec = MakeHttp1Codec(&events);
+//   const StreamId stream = codec->Submit(request);
+//   std::string out;
+//   codec->TakeOutput(&out);                    // Write it, and then:
+//   codec->OnWritten(out.size());
+//   codec->Feed("HTTP/1.1 200 OK\r\n...");      // events.OnHead(stream, ...)
 //
-// Not thread-safe: the connection's lock protects it. Events are told from
-// inside Feed and FeedEof, OnSendable from inside TakeOutput too; a handler
-// must not call the codec from there, but for Cancel, Send and Consume.
+// Bodies: Submit takes a request with its whole body, and OnBody's bytes count
+// as consumed when it returns. OpenStream begins a request whose body follows
+// in pieces (Send, OnSendable) and whose answer is taken at the caller's pace
+// (Consume).
+//
+// Thread safety: none; the connection's lock protects it.
+//
+// Invariants:
+//   1. A stream ends with exactly one of OnComplete, OnStreamError and Cancel;
+//      after that there are no more events for it.
+//   2. Events come from inside Feed, FeedEof and OnEndWritten, OnSendable from
+//      inside TakeOutput as well. A handler may call Cancel, Send and Consume
+//      from there, and nothing else.
+//   3. After Feed has returned false every stream has ended.
 #ifndef HOTLINE_UPSTREAM_CODEC_CODEC_H_
 #define HOTLINE_UPSTREAM_CODEC_CODEC_H_
 
@@ -30,131 +45,137 @@ class CodecEvents {
  public:
   virtual ~CodecEvents() = default;
 
-  // The final answer's head; interim (1xx) ones are passed over.
+  // The final answer's head; interim (1xx) ones are skipped.
   virtual void OnHead(StreamId stream, int status,
                       std::vector<Header> headers) = 0;
-  // A piece of the body, decoded. The view lives during the call only.
+  // A piece of the body, decoded. The view is valid during the call only.
   virtual void OnBody(StreamId stream, std::string_view piece) = 0;
   virtual void OnTrailers(StreamId stream, std::vector<Header> trailers) = 0;
-  // The answer is whole. The stream is over.
+  // The answer is complete. The stream is over.
   virtual void OnComplete(StreamId stream) = 0;
-  // The stream is over without an answer, or with half of one.
+  // The stream is over without a complete answer.
   virtual void OnStreamError(StreamId stream, CallError error, Verdict verdict,
                              std::string message) = 0;
 
-  // After Send returned more than 0 (once, however often it did): all that it
-  // was given is on its way, it is the time for more.
+  // Once after Send returned more than 0: everything that was given to Send has
+  // left, and the stream takes more.
   virtual void OnSendable(StreamId /*stream*/) {}
-
-  // Of the connection as a whole; HTTP/1.1 tells none of these.
-  //
-  // The peer's settings have come: requests may be submitted.
-  virtual void OnReady(int /*max_streams*/) {}
-  // MaxStreams() has changed; to 0 maybe, or to less than are open. These go
-  // on.
-  virtual void OnConcurrency(int /*max_streams*/) {}
-  // The peer takes no new streams; those up to `last` go on, the others end
-  // with kRefusedByPeer right after this. May come again, with a lower `last`.
-  virtual void OnGoAway(StreamId /*last*/, std::string /*why*/) {}
-  virtual void OnPingAck() {}
 };
 
 class Codec {
  public:
   virtual ~Codec() = default;
 
+  // How the protocol uses its connection.
+  struct Traits {
+    // Streams share the connection: one may end, in whatever way, without
+    // affecting the others or the connection. Otherwise there is one stream at
+    // a time, and the connection must be closed after Cancel or OnStreamError.
+    bool multiplexed = false;
+    // Bytes of an unknown protocol: a request's head is not sent, the peer may
+    // speak first, and any of its bytes is an answer.
+    bool opaque = false;
+    // The stream lasts as long as the connection and has no messages. Cut off,
+    // it must not look complete.
+    bool tunnel = false;
+  };
+  virtual Traits traits() const = 0;
+
+  // Whether the peer is known to take requests. False at first on HTTP/2.
+  virtual bool IsReady() const { return true; }
+
   // Appends a request to the output. REQUIRES: CanSubmit().
   virtual StreamId Submit(const Request& request) = 0;
 
-  // Begins a request whose body follows, unless `end` says that there is none;
-  // `head.body` does not count. With a Content-Length among the headers
-  // HTTP/1.1 sends the body as it is, else in chunks; a body of another length
-  // than was said there is a mistake of the caller (nothing is sent past it).
-  // REQUIRES: CanSubmit().
+  // Begins a request whose body follows by Send; `end`: it has none.
+  // `head.body` is ignored. On HTTP/1.1 a body with a Content-Length header is
+  // sent as it is, others in chunks. A body of another length than announced is
+  // the caller's mistake; nothing is sent past that length. REQUIRES:
+  // CanSubmit().
   virtual StreamId OpenStream(const Request& head, bool end) = 0;
 
   // The next piece of an opened stream's body; `end`: the last one. Returns how
-  // many bytes of the body are held back by now, because the peer or the socket
-  // takes no more. With more than 0 the caller should wait for OnSendable: what
-  // it sends before that is kept in memory. Nothing happens (0) when the stream
-  // is over or its body has ended.
+  // many bytes of the body are held back because the peer or the socket takes
+  // no more. If more than 0, the caller should wait for OnSendable: what it
+  // sends before that is kept in memory. Does nothing (0) when the stream is
+  // over or its body has ended.
   virtual size_t Send(StreamId stream, std::string_view piece, bool end) = 0;
 
-  // So many bytes that OnBody gave are out of the way: the peer may send more.
-  // For streams that were begun with OpenStream or have a Request::room.
+  // Acknowledges that `bytes` of OnBody's were consumed: the peer may send
+  // more. For streams of OpenStream, and those with a Request::room.
   virtual void Consume(StreamId stream, size_t bytes) = 0;
 
-  // So much of the answer may come before it is consumed. A stream with a
-  // Request::room begins with kFirstWindow; others need not be asked for.
+  // Sets how much of the answer may arrive before it is consumed. A stream with
+  // a Request::room begins with kFirstWindow; the window of others opens by
+  // itself.
   static constexpr size_t kFirstWindow = 64 << 10;
   static constexpr size_t kFullWindow = 1 << 20;
   virtual void Widen(StreamId /*stream*/, size_t /*window*/) {}
 
-  // Whether another request may be submitted now. False for ever once the
+  // Whether another request may be submitted now. False for good once the
   // connection has to close.
   virtual bool CanSubmit() const = 0;
 
-  // How many streams may be open at once; see OnReady and OnConcurrency.
+  // How many streams may be open at once. On HTTP/2 it changes; see
+  // Http2Events.
   virtual int MaxStreams() const { return 1; }
-  // Streams whose end has not been told; cancelled ones are not counted.
+  // Streams that have not ended.
   virtual size_t open_streams() const = 0;
-  // How far an open stream got: its verdict if it ended now.
+  // The verdict of an open stream if it ended now.
   virtual Verdict VerdictOf(StreamId stream) const = 0;
 
-  // Asks the peer for a sign of life, told by OnPingAck; one at a time, further
-  // calls meanwhile do nothing. Nothing at all on HTTP/1.1.
+  // Sends a PING (see Http2Events::OnPingAck), unless one is unanswered. HTTP/2
+  // only; does nothing elsewhere.
   virtual void Ping() {}
 
-  // Takes bytes from the peer. False: the connection must be closed (every
-  // stream has been told by then), see error().
+  // Takes bytes from the peer. False: the connection must be closed; see
+  // error().
   virtual bool Feed(std::string_view bytes) = 0;
 
-  // The peer will send no more. Ends a body that is delimited by it; fails the
-  // other streams. The connection must be closed, unless OutlivesEof.
+  // The peer will send no more. Completes a body that ends with the connection
+  // and fails other streams. The connection must be closed, unless OutlivesEof.
   virtual void FeedEof() = 0;
-  // A stream goes on that only sends. OnTrailers has said that nothing comes.
+  // The stream goes on, sending only. OnTrailers has reported the answer's end.
   virtual bool OutlivesEof() const { return false; }
 
-  // Gives a stream up: no more events for it. On HTTP/1.1 the connection must
-  // be closed.
+  // Ends a stream without an event.
   virtual void Cancel(StreamId stream) = 0;
 
-  // False: too much has come that nobody consumed; read no more until Consume
-  // was called. HTTP/2 says always yes: there the peer itself has to stop.
+  // False: the limit on unconsumed bytes is reached; read no more until Consume
+  // was called. Always true on HTTP/2, where flow control stops the peer.
   virtual bool WantsRead() const { return true; }
 
-  // Moves what is to be written next to the end of `out`. That may not be all:
-  // to be called again while WantsWrite(), but only after what was taken before
-  // is written, because it is this that slows senders down. After Feed returned
-  // false there may be a last word to the peer.
+  // Appends to `out` what is to be written next. Call it again while
+  // WantsWrite(), but only after that was written: this is the back-pressure
+  // that senders feel. After Feed has returned false there may be a last
+  // message for the peer.
   virtual void TakeOutput(std::string* out) = 0;
-  // Whether TakeOutput has something to give. To be asked after every other
-  // call.
+  // Whether TakeOutput has anything. May change with every call to the codec.
   virtual bool WantsWrite() const = 0;
 
-  // Everything that will ever be sent was taken: once it is written, the peer
-  // is to be told that nothing follows, and the codec that it was
-  // (OnEndWritten, which may tell the stream's end).
+  // All output was taken, and nothing will follow: once it is written, end the
+  // connection's output and call OnEndWritten, which may complete the stream.
   virtual bool WantsEnd() const { return false; }
   virtual void OnEndWritten() {}
 
-  // After Feed: the peer agreed to change the protocol, as the request asked it
-  // to (Request::upgrade); OnHead has told so, with 101. What is here goes on
-  // with MakeUpgradedCodec and is of no use any more. `*rest`: what came behind
-  // the answer.
-  virtual bool TakeUpgrade(std::string* /*rest*/) { return false; }
+  // After Feed: the stream whose peer has agreed to change the protocol, as
+  // Request::upgrade asked; OnHead has reported 101. It continues in
+  // MakeUpgradedCodec's codec, to be fed `*surplus` first, and this one is of
+  // no further use. 0: none.
+  virtual StreamId TakeUpgrade(std::string* /*surplus*/) { return 0; }
 
-  // Told as bytes are accepted by the socket, before Feed is given what was
-  // read after that: verdicts go by it, and what comes before the request's
-  // first byte was written is no answer to it.
+  // The socket has accepted `bytes`. REQUIRES: called before Feed is given what
+  // was received after that write. Verdicts depend on it; and bytes that arrive
+  // before a request's first byte was written do not answer it.
   virtual void OnWritten(size_t bytes) = 0;
 
-  // Why Feed returned false; bytes that nobody had asked for (before a request
-  // was written, or after its answer) are told apart from a broken answer.
+  // Why Feed returned false.
   struct Error {
+    // Bytes arrived that answer no request: before it was written, or after its
+    // answer.
     bool unsolicited = false;
     std::string message;
-    std::string evidence;  // The first of the unsolicited bytes, 16 at most.
+    std::string evidence;  // The first unsolicited bytes, at most 16.
   };
   virtual const Error& error() const = 0;
 };

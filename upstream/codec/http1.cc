@@ -25,6 +25,7 @@ class Http1Codec final : public Codec {
         max_header_bytes_(std::max<int64_t>(limits.max_header_bytes, 1)),
         max_unconsumed_(std::max<int64_t>(limits.max_unconsumed_bytes, 1)) {}
 
+  Traits traits() const override { return {}; }
   StreamId Submit(const Request& request) override;
   StreamId OpenStream(const Request& head, bool end) override;
   size_t Send(StreamId stream, std::string_view piece, bool end) override;
@@ -36,7 +37,7 @@ class Http1Codec final : public Codec {
   }
   size_t open_streams() const override { return stream_ != 0 ? 1 : 0; }
   Verdict VerdictOf(StreamId) const override { return VerdictNow(); }
-  bool TakeUpgrade(std::string* rest) override;
+  StreamId TakeUpgrade(std::string* surplus) override;
   bool WantsRead() const override { return unconsumed_ < window_; }
   bool WantsWrite() const override { return !output_.empty(); }
   bool CanSubmit() const override {
@@ -323,12 +324,11 @@ size_t Http1Codec::TakeInterim(size_t size) {
   return size;
 }
 
-bool Http1Codec::TakeUpgrade(std::string* rest) {
-  if (phase_ != Phase::kUpgraded || stream_ == 0) return false;
-  *rest = std::move(pending_);
-  stream_ = 0;
+StreamId Http1Codec::TakeUpgrade(std::string* surplus) {
+  if (phase_ != Phase::kUpgraded || stream_ == 0) return 0;
+  *surplus = std::move(pending_);
   Close("the connection speaks another protocol");
-  return true;
+  return std::exchange(stream_, 0);
 }
 
 size_t Http1Codec::TakeBody(std::string_view rest) {

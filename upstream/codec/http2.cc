@@ -25,9 +25,10 @@ void MustWork(int result) {
 
 }  // namespace
 
-Http2Codec::Http2Codec(CodecEvents* events, std::string_view scheme,
-                       const Http2Limits& limits)
+Http2Codec::Http2Codec(CodecEvents* events, Http2Events* connection_events,
+                       std::string_view scheme, const Http2Limits& limits)
     : events_(events),
+      connection_events_(connection_events),
       scheme_(scheme),
       limits_(limits),
       session_(NewHttp2Session(this, limits, &memory_)),
@@ -315,9 +316,11 @@ void Http2Codec::Close(std::string message, StreamId culprit) {
 }
 
 std::unique_ptr<Codec> MakeHttp2Codec(CodecEvents* events,
+                                      Http2Events* connection_events,
                                       std::string_view scheme,
                                       const Http2Limits& limits) {
-  return std::make_unique<Http2Codec>(events, scheme, limits);
+  return std::make_unique<Http2Codec>(events, connection_events, scheme,
+                                      limits);
 }
 
 }  // namespace hotline::upstream

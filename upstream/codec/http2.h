@@ -27,6 +27,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "upstream/codec/codec.h"
@@ -67,12 +68,29 @@ struct Http2Limits {
   int max_settings = 32;
 };
 
-// `events` must outlive the codec. `scheme` ("https", "http") is that of all
-// requests. CanSubmit says no until OnReady.
+// Events of the connection as a whole; from inside Feed.
+class Http2Events {
+ public:
+  virtual ~Http2Events() = default;
+
+  // The peer's settings have come: requests may be submitted.
+  virtual void OnReady(int /*max_streams*/) {}
+  // MaxStreams() has changed, maybe to 0 or to fewer than are open. Open
+  // streams go on.
+  virtual void OnConcurrency(int /*max_streams*/) {}
+  // The peer takes no new streams. Those up to `last` go on; the others end
+  // with kRefusedByPeer right after this. May come again, with a lower `last`.
+  virtual void OnGoAway(StreamId /*last*/, std::string /*why*/) {}
+  virtual void OnPingAck() {}
+};
+
+// Both kinds of events must outlive the codec. `scheme` ("https", "http") is
+// that of all requests. CanSubmit returns false until OnReady.
 //
-// Feed goes by OnWritten, as for HTTP/1.1: frames of a stream before its
-// request's first byte was written are an error.
+// Frames of a stream that arrive before its request's first byte was written
+// (OnWritten) are an error.
 std::unique_ptr<Codec> MakeHttp2Codec(CodecEvents* events,
+                                      Http2Events* connection_events,
                                       std::string_view scheme,
                                       const Http2Limits& limits = {});
 

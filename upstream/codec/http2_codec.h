@@ -32,10 +32,12 @@ namespace hotline::upstream {
 //     fails the streams.
 class Http2Codec final : public Codec {
  public:
-  Http2Codec(CodecEvents* events, std::string_view scheme,
-             const Http2Limits& limits);
+  Http2Codec(CodecEvents* events, Http2Events* connection_events,
+             std::string_view scheme, const Http2Limits& limits);
   ~Http2Codec() override;
 
+  Traits traits() const override { return {.multiplexed = true}; }
+  bool IsReady() const override { return ready_ && max_streams_ > 0; }
   StreamId Submit(const Request& request) override;
   StreamId OpenStream(const Request& head, bool end) override;
   size_t Send(StreamId id, std::string_view piece, bool end) override;
@@ -108,6 +110,7 @@ class Http2Codec final : public Codec {
   void Close(std::string message, StreamId culprit);
 
   CodecEvents* const events_;
+  Http2Events* const connection_events_;
   const std::string scheme_;
   const Http2Limits limits_;
   net::Http2Memory memory_;

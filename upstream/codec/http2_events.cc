@@ -187,7 +187,7 @@ int Http2Codec::OnFrame(const nghttp2_frame& frame) {
           std::memcmp(frame.ping.opaque_data, &pings_, sizeof pings_) == 0) {
         ping_open_ = false;
         Earn(1);
-        events_->OnPingAck();
+        connection_events_->OnPingAck();
       }
       break;
     case NGHTTP2_GOAWAY:
@@ -293,9 +293,9 @@ void Http2Codec::OnSettings() {
       allowed, static_cast<uint32_t>(std::max(limits_.max_streams, 1))));
   if (!std::exchange(ready_, true)) {
     idling_ = true;
-    events_->OnReady(max_streams_);
+    connection_events_->OnReady(max_streams_);
   } else if (max_streams_ != before) {
-    events_->OnConcurrency(max_streams_);
+    connection_events_->OnConcurrency(max_streams_);
   }
 }
 
@@ -305,7 +305,7 @@ void Http2Codec::OnGoAwayFrame(const nghttp2_goaway& frame) {
   if (frame.opaque_data_len > 0) {
     why += ": " + Printable(frame.opaque_data, frame.opaque_data_len);
   }
-  events_->OnGoAway(frame.last_stream_id, std::move(why));
+  connection_events_->OnGoAway(frame.last_stream_id, std::move(why));
 }
 
 // Output.

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <string_view>
 
+#include "base/text.h"
 #include "base/time.h"
 
 namespace hotline::upstream {
@@ -18,15 +19,6 @@ inline char ToLower(char c) {
 inline bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
   return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
                     [](char a, char b) { return ToLower(a) == b; });
-}
-
-// Without the spaces and tabs at either end, which belong to no field's value
-// (RFC 9110, 5.5).
-inline std::string_view Trimmed(std::string_view value) {
-  constexpr std::string_view kBlank = " \t";
-  const size_t first = value.find_first_not_of(kBlank);
-  if (first == std::string_view::npos) return {};
-  return value.substr(first, value.find_last_not_of(kBlank) - first + 1);
 }
 
 // Whether a request says how long its body is even when there is none.

@@ -21,13 +21,14 @@ class RawCodec final : public Codec {
 
   // Continues the stream of another codec.
   void Continue(StreamId stream) {
+    traits_.opaque = false;
     phase_ = Phase::kOpen;
     stream_ = stream;
     head_told_ = true;
-    // What made it so was sent and answered.
-    answered_ = true;
+    answered_ = true;  // By the head.
   }
 
+  Traits traits() const override { return traits_; }
   StreamId Submit(const Request& request) override {
     return OpenStream(request, /*end=*/true);
   }
@@ -66,6 +67,7 @@ class RawCodec final : public Codec {
 
   CodecEvents* const events_;
   const size_t max_unconsumed_;
+  Traits traits_{.opaque = true, .tunnel = true};
 
   Phase phase_ = Phase::kIdle;
   StreamId stream_ = 0;  // 0: none is open.

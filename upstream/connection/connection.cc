@@ -1,14 +1,9 @@
 #include "upstream/connection/connection.h"
 
-#include <errno.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "net/sockets.h"
 #include "pool/transport.h"
 #include "upstream/codec/http1.h"
 #include "upstream/codec/http2.h"
@@ -17,20 +12,26 @@
 namespace hotline::upstream {
 namespace {
 
-// On HTTP/2, whatever the pool's own limit.
+// Streams of one connection, whatever the peer allows; the pool has a limit of
+// its own.
 constexpr int kMostStreams = 1000;
 
 std::unique_ptr<Codec> MakeCodec(CodecEvents* events,
+                                 Http2Events* connection_events,
                                  const Connection::Options& options) {
-  if (options.raw) return MakeRawCodec(events);
-  if (!options.http2) {
-    return MakeHttp1Codec(events,
-                          {.max_header_bytes = options.max_header_bytes});
+  switch (options.protocol) {
+    case Connection::Protocol::kRaw:
+      return MakeRawCodec(events);
+    case Connection::Protocol::kHttp1:
+      return MakeHttp1Codec(events,
+                            {.max_header_bytes = options.max_header_bytes});
+    case Connection::Protocol::kHttp2:
+      break;
   }
   Http2Limits limits;
   limits.max_streams = kMostStreams;
   limits.max_header_bytes = options.max_header_bytes;
-  return MakeHttp2Codec(events, "https", limits);
+  return MakeHttp2Codec(events, connection_events, "https", limits);
 }
 
 }  // namespace
@@ -40,14 +41,15 @@ Connection::Connection(net::Loop* loop, int fd,
     : loop_(loop),
       options_(std::move(options)),
       fd_(fd),
-      engine_(std::move(engine)),
-      codec_(MakeCodec(this, options_)),
-      http2_(options_.http2 ? std::make_unique<Http2>() : nullptr),
-      tunnel_(options_.raw),
-      sender_(fd_, engine_.get()) {}
-
-Connection::~Connection() {
-  if (!socket_closed_) close(fd_);
+      probation_(MonotonicNow()),
+      wire_(fd, std::move(engine)),
+      calls_(&probation_),
+      liveness_(options_.protocol == Protocol::kHttp2 ? options_.ping_after
+                                                      : Liveness::kForever,
+                options_.ping_timeout) {
+  codec_ = MakeCodec(&calls_, this, options_);
+  traits_ = codec_->traits();
+  calls_.SetCodec(codec_.get());
 }
 
 // The beginning.
@@ -57,89 +59,90 @@ bool Connection::Open(std::string_view early,
   watch_ = loop_->sockets().Add(fd_, std::shared_ptr<net::SocketWatch::Watcher>(
                                          shared_from_this(), this));
   if (watch_ == 0) return false;
-  now_ = MonotonicNow();
-  if (http2_ != nullptr) {
-    {
-      MutexLock lock(&mu_);
-      http2_->changed = std::move(changed);
-    }
-    FlushOnLoop();
+  {
+    MutexLock lock(&mu_);
+    calls_.set_now(MonotonicNow());
+    if (!codec_->IsReady()) changed_ = std::move(changed);
   }
+  FlushOnLoop();
   if (early.empty()) return true;
   {
     MutexLock lock(&mu_);
     TakePlainLocked(early);
   }
-  Settle();
+  FinishEvent();
   return true;
 }
 
 bool Connection::IsReady(std::string* problem) {
   MutexLock lock(&mu_);
-  if (state_ != State::kOpen) {
-    *problem = why_.empty() ? "the connection was closed" : why_;
-    return false;
-  }
-  // One that takes no request is of no use; the peer may still change its mind.
-  return http2_ == nullptr || (http2_->ready && codec_->MaxStreams() > 0);
+  if (state_ == State::kOpen) return codec_->IsReady();
+  *problem = why_.empty() ? "the connection was closed" : why_;
+  return false;
 }
 
 std::optional<int> Connection::Announce(ConnectionOwner* owner, pool::ConnId id,
                                         pool::Handle handle) {
   MutexLock lock(&mu_);
-  if (state_ != State::kOpen) return std::nullopt;
-  if (http2_ != nullptr && http2_->going_away) return std::nullopt;
+  if (state_ != State::kOpen || going_away_) return std::nullopt;
   owner_ = owner;
   id_ = id;
   handle_ = handle;
-  // What a validation heard served nobody.
-  answered_ = tell_answered_ = served_ = false;
-  probation_began_ = MonotonicNow();
+  probation_.Begin(MonotonicNow());
   return codec_->MaxStreams();
 }
 
 void Connection::OnReady(int max_streams) {
-  http2_->ready = true;
-  if (max_streams > 0) http2_->news.changed = std::move(http2_->changed);
+  if (max_streams > 0) changes_.changed = std::move(changed_);
 }
 
 void Connection::OnConcurrency(int max_streams) {
-  http2_->news.max_streams = max_streams;
-  if (http2_->changed) http2_->news.changed = std::move(http2_->changed);
+  changes_.max_streams = max_streams;
+  if (changed_) changes_.changed = std::move(changed_);
 }
 
 void Connection::OnGoAway(StreamId /*last*/, std::string why) {
-  if (std::exchange(http2_->going_away, true)) return;
-  http2_->news.going_away = true;
-  NoteBreakLocked("the upstream takes no more requests: " + why);
+  if (std::exchange(going_away_, true)) return;
+  changes_.going_away = true;
+  NotePeerEndsLocked("the upstream takes no more requests: " + why);
 }
+
+void Connection::OnPingAck() {
+  probation_.OnServed();
+  probation_.OnAnswered();
+  changes_.pinged = liveness_.EndProbe();
+}
+
+// Queries.
 
 bool Connection::IsSilent() {
   MutexLock lock(&mu_);
   if (state_ != State::kOpen) return false;
-  char byte;
-  const ssize_t size = recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (size < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
-  // Under TLS it may be a session ticket, and the loop will find out; what
-  // waits for a tunnel may be anything.
-  return size > 0 && (engine_ != nullptr || options_.raw);
+  switch (wire_.Peek()) {
+    case net::Wire::Pending::kNothing:
+      return true;
+    case net::Wire::Pending::kBytes:
+      // Under TLS it may be a session ticket; the loop will find out.
+      return wire_.encrypted() || traits_.opaque;
+    case net::Wire::Pending::kEnd:
+      break;
+  }
+  return false;
 }
 
 bool Connection::answered() {
   MutexLock lock(&mu_);
-  return answered_;
+  return probation_.answered();
 }
 
 bool Connection::broke_early() {
   MutexLock lock(&mu_);
-  return broke_early_;
+  return probation_.broke();
 }
 
 std::optional<pool::DialError> Connection::TakeEarlyEnd() {
   MutexLock lock(&mu_);
-  if (served_ || !std::exchange(ended_on_probation_, false)) {
-    return std::nullopt;
-  }
+  if (!probation_.TakeEndedEarly()) return std::nullopt;
   return pool::DialError{
       tls_failed_ ? pool::FailureClass::kTls : pool::FailureClass::kNetwork,
       tls_failed_ ? "TLS_FAILED" : "CONNECT_FAILED",
@@ -153,98 +156,17 @@ std::string Connection::tls_refusal() {
   return tls_refused_ ? why_ : "";
 }
 
-void Connection::NoteBreakLocked(std::string why) {
-  const bool on_probation =
-      MonotonicNow() - probation_began_ < pool::kProbation;
-  ended_on_probation_ = ended_on_probation_ || (!served_ && on_probation);
-  broke_early_ = !answered_ && (HasCallsLocked() || on_probation);
-  why_ = std::move(why);
+std::string Connection::Evidence() {
+  MutexLock lock(&mu_);
+  return codec_->error().evidence;
 }
 
-void Connection::Close(pool::CloseReason reason) {
-  loop_->Post([self = shared_from_this(), reason] { self->CloseNow(reason); });
-}
-
-void Connection::CloseNow(pool::CloseReason reason) {
-  now_ = MonotonicNow();
-  {
-    MutexLock lock(&mu_);
-    if (state_ != State::kOpen) return;
-    EndAllLocked(CallError::kCancelled, "the connection was closed");
-    CloseLocked(reason);
-  }
-  FinishClose();
-}
-
-// Signs of life.
-
-void Connection::Ping(Instant deadline, absl::AnyInvocable<void(bool)> told) {
-  loop_->Post(
-      [self = shared_from_this(), deadline, told = std::move(told)]() mutable {
-        Instant arm = kNever;
-        {
-          MutexLock lock(&self->mu_);
-          if (self->state_ == State::kOpen && !self->http2_->pinged) {
-            self->http2_->pinged = std::move(told);
-            self->http2_->ping_deadline = deadline;
-            self->codec_->Ping();
-            arm = self->ToArmLocked(deadline);
-          }
-        }
-        if (told) return told(false);
-        if (arm != kNever) self->ArmDeadline(arm);
-        self->FlushOnLoop();
-      });
-}
-
-void Connection::OnPingAck() {
-  served_ = true;
-  NoteAnswerLocked();
-  http2_->ping_deadline = kNever;
-  http2_->news.pinged = std::move(http2_->pinged);
-}
-
-Instant Connection::SilenceDueLocked() const {
-  if (http2_ == nullptr || !HasCallsLocked()) return kNever;
-  return http2_->asked != kNever
-             ? SaturatingAdd(http2_->asked, options_.ping_timeout)
-             : SaturatingAdd(http2_->heard, options_.ping_after);
-}
-
-void Connection::CheckSilenceLocked(Instant now) {
-  std::string why;
-  if (http2_->ping_deadline <= now) {
-    why = "the upstream did not answer a PING";
-    CloseLocked(pool::CloseReason::kProbeFailed);
-  } else if (SilenceDueLocked() > now) {
-    return;
-  } else if (http2_->asked == kNever) {
-    http2_->asked = now;
-    codec_->Ping();
-    return;
-  } else {
-    why = "the upstream gave no sign of life, nor answered a PING";
-    NoteBreakLocked(why);
-    CloseLocked(pool::CloseReason::kError);
-  }
-  LoseAllLocked(why);
-}
-
-// Deadlines. One RunAt serves many calls: it is set for the first deadline, and
-// set again when it fires too early for those that run by then.
+// Deadlines. One RunAt serves many calls: it is set for the earliest deadline,
+// and set again if it finds calls that are not due yet.
 
 Instant Connection::ToArmLocked(Instant due) {
   if (due >= deadline_armed_) return kNever;
   return deadline_armed_ = due;
-}
-
-Instant Connection::DueLocked() const {
-  Instant due = first_.stream != 0 ? first_.deadline : kNever;
-  if (http2_ == nullptr) return due;
-  for (const auto& [stream, call] : http2_->others) {
-    due = std::min(due, call->deadline);
-  }
-  return std::min({due, SilenceDueLocked(), http2_->ping_deadline});
 }
 
 void Connection::ArmDeadline(Instant when) {
@@ -253,7 +175,7 @@ void Connection::ArmDeadline(Instant when) {
   });
   {
     MutexLock lock(&mu_);
-    // Else an earlier one has been armed meanwhile, or this one has run.
+    // Else an earlier one was armed meanwhile, or this one has run.
     if (state_ == State::kOpen && deadline_armed_ == when) {
       std::swap(armed, deadline_);
     }
@@ -263,103 +185,132 @@ void Connection::ArmDeadline(Instant when) {
 
 void Connection::OnDeadline() {
   Instant arm = kNever;
-  now_ = MonotonicNow();
+  const Instant now = MonotonicNow();
   {
     MutexLock lock(&mu_);
-    if (deadline_armed_ <= now_) deadline_armed_ = kNever;
+    if (deadline_armed_ <= now) deadline_armed_ = kNever;
     if (state_ != State::kOpen) return;
-    ExpireCallsLocked(now_);
-    if (http2_ != nullptr) CheckSilenceLocked(now_);
-    if (state_ == State::kOpen) arm = ToArmLocked(DueLocked());
+    calls_.set_now(now);
+    if (calls_.Expire() > 0 && !traits_.multiplexed) {
+      CloseLocked(pool::CloseReason::kDeadline);
+    } else {
+      CheckLivenessLocked();
+    }
+    if (state_ == State::kOpen) {
+      arm = ToArmLocked(std::min(calls_.Due(), liveness_.Due(calls_.busy())));
+    }
   }
   if (arm != kNever) ArmDeadline(arm);
-  Settle();
+  FinishEvent();
 }
 
-void Connection::ExpireCallsLocked(Instant now) {
-  const auto expire = [this](Call* call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    EndCallLocked(call, CallError::kTimeout,
-                  call->result.bytes_read > 0
-                      ? "the answer was not complete at the deadline"
-                      : "no answer came before the deadline");
-  };
-  if (first_.stream != 0 && first_.deadline <= now) {
-    expire(&first_);
-    if (http2_ == nullptr) return CloseLocked(pool::CloseReason::kDeadline);
-    ++http2_->news.errors;
+void Connection::CheckLivenessLocked() {
+  constexpr char kSilent[] =
+      "the upstream gave no sign of life, nor answered a PING";
+  switch (liveness_.Check(calls_.busy(), calls_.now())) {
+    case Liveness::Action::kNone:
+      return;
+    case Liveness::Action::kPing:
+      return codec_->Ping();
+    case Liveness::Action::kFailProbe:
+      CloseLocked(pool::CloseReason::kProbeFailed);
+      return LoseLocked("the upstream did not answer a PING");
+    case Liveness::Action::kGiveUp:
+      NotePeerEndsLocked(kSilent);
+      CloseLocked(pool::CloseReason::kError);
+      return LoseLocked(kSilent);
   }
-  if (http2_ == nullptr) return;
-  std::vector<Call*> late;
-  for (const auto& [stream, call] : http2_->others) {
-    if (call->deadline <= now) late.push_back(call.get());
-  }
-  for (Call* call : late) expire(call);
-  http2_->news.errors += static_cast<int>(late.size());
 }
 
-// What is told.
+void Connection::Ping(Instant deadline, Liveness::Answer answer) {
+  loop_->Post([self = shared_from_this(), deadline,
+               answer = std::move(answer)]() mutable {
+    Instant arm = kNever;
+    {
+      MutexLock lock(&self->mu_);
+      if (self->state_ == State::kOpen &&
+          self->liveness_.Probe(deadline, answer)) {
+        self->codec_->Ping();
+        arm = self->ToArmLocked(deadline);
+      }
+    }
+    if (answer) return answer(false);
+    if (arm != kNever) self->ArmDeadline(arm);
+    self->FlushOnLoop();
+  });
+}
+
+// News.
 
 bool Connection::TakeNewsLocked(News* news) {
   if (state_ != State::kOpen) return false;
-  if (http2_ != nullptr) *news = std::exchange(http2_->news, News());
-  if (!stream_news_.empty()) news->streams = TakeStreamNewsLocked();
-  news->answered = std::exchange(tell_answered_, false);
-  if (first_.ended) {
-    news->first = Ending{first_.handler, std::move(first_.result)};
-    first_ = Call();
-  }
-  // What a validation hears is told with the first call's answer.
-  if (!keep_alive_told_ && owner_ != nullptr) [[unlikely]] {
-    news->keep_alive = keep_alive_;
-    keep_alive_told_ = true;
-  }
-  if (http2_ == nullptr) return true;
-  if (!HasCallsLocked()) http2_->others = {};  // Nothing is kept while idle.
-  // Until Tell is through, which may bring new calls, here and elsewhere.
+  news->calls = calls_.TakeNews();
+  news->answered = probation_.TakeAnswered();
+  news->errors = calls_.TakeErrors();
+  // Of a validation's answer, the owner hears with its first call's.
+  if (owner_ != nullptr) news->keep_alive = calls_.TakeKeepAlive();
+  if (!traits_.multiplexed) return true;
+  news->changes = std::exchange(changes_, {});
+  // After Deliver, which may bring new calls, from here and elsewhere.
   loop_flushes_ = true;
   return true;
 }
 
-void Connection::Settle() {
+void Connection::FinishEvent() {
   News news;
   bool open;
   {
     MutexLock lock(&mu_);
     open = TakeNewsLocked(&news);
   }
-  open ? Tell(&news) : FinishClose();
+  open ? Deliver(&news) : FinishClose();
 }
 
-void Connection::Tell(News* news) {
-  if (news->answered && owner_ != nullptr) owner_->OnAnswered(*this);
-  if (http2_ == nullptr) {
-    // First of all: the end of the call gives the connection back.
+void Connection::Deliver(News* news) {
+  News::Changes& changes = news->changes;
+  // Before the calls: the end of one gives the connection back, and a caller
+  // whose call was refused must not be lent it again.
+  if (owner_ != nullptr) {
+    if (news->answered) owner_->OnAnswered(*this);
     if (news->keep_alive > Duration(0)) {
       owner_->OnKeepAlive(*this, news->keep_alive);
     }
-    return TellEndings(news);
-  }
-  // Who hears that its call was refused must not be lent this connection again.
-  if (owner_ != nullptr) {
-    if (news->going_away) owner_->OnGoAway(*this);
-    if (news->max_streams) owner_->OnConcurrency(*this, *news->max_streams);
+    if (changes.going_away) owner_->OnGoAway(*this);
+    if (changes.max_streams) owner_->OnConcurrency(*this, *changes.max_streams);
     if (news->errors > 0) owner_->OnErrors(*this, news->errors);
   }
-  if (news->changed) news->changed();
-  if (news->pinged) news->pinged(true);
-  TellEndings(news);
-  FlushOnLoop();
-}
-
-void Connection::TellEndings(News* news) {
-  TellStreams(news);
-  if (news->first) news->first->handler->OnDone(std::move(news->first->result));
-  for (const auto& call : news->others) {
-    call->handler->OnDone(std::move(call->result));
-  }
+  if (changes.changed) changes.changed();
+  if (changes.pinged) changes.pinged(true);
+  news->calls.Deliver();
+  if (traits_.multiplexed) FlushOnLoop();
 }
 
 // The end.
+
+void Connection::NotePeerEndsLocked(std::string why) {
+  probation_.OnPeerEnds(calls_.busy(), MonotonicNow());
+  why_ = std::move(why);
+}
+
+void Connection::LoseLocked(const std::string& why) {
+  calls_.LoseAll(why, tls_refused_);
+  why_ = why;
+}
+
+void Connection::Close(pool::CloseReason reason) {
+  loop_->Post([self = shared_from_this(), reason] { self->CloseNow(reason); });
+}
+
+void Connection::CloseNow(pool::CloseReason reason) {
+  {
+    MutexLock lock(&mu_);
+    if (state_ != State::kOpen) return;
+    calls_.set_now(MonotonicNow());
+    calls_.EndAll(CallError::kCancelled, "the connection was closed");
+    CloseLocked(reason);
+  }
+  FinishClose();
+}
 
 void Connection::CloseLocked(pool::CloseReason reason) {
   if (state_ != State::kOpen) return;
@@ -368,53 +319,56 @@ void Connection::CloseLocked(pool::CloseReason reason) {
 }
 
 void Connection::FinishClose() {
-  now_ = MonotonicNow();
   pool::CloseReason reason;
   net::Loop::Deadline deadline;
-  bool tell_answered = false;
+  bool answered = false;
   {
     MutexLock lock(&mu_);
     if (state_ != State::kClosing) return;
     reason = close_reason_;
     deadline = std::exchange(deadline_, {});
-    tell_answered = std::exchange(tell_answered_, false);
-    // Which streams are given up, and why.
-    if (http2_ != nullptr && sender_.empty()) FlushLocked();
-    // A tunnel that was cut off must not look as if it had ended.
-    cut_off_ ? net::ResetOnClose(fd_) : sender_.Finish();
+    answered = probation_.TakeAnswered();
+    // On HTTP/2: which streams are given up, and why.
+    if (wire_.empty()) FlushLocked();
+    calls_.cut_off() ? wire_.Reset() : wire_.Finish();
   }
   loop_->Cancel(deadline);
-  // Whoever ends here may have nobody left but this watch.
+  // The watch's reference may be the last one.
   const std::shared_ptr<Connection> keep = shared_from_this();
   loop_->sockets().Remove(watch_);
-  close(fd_);
   socket_closed_ = true;
+  {
+    MutexLock lock(&mu_);
+    wire_.Close();
+  }
   if (owner_ != nullptr) {
-    if (tell_answered) owner_->OnAnswered(*this);
+    if (answered) owner_->OnAnswered(*this);
     owner_->OnConnectionClosed(*this, reason);
   }
-  News news;
+  DeliverLast();
+}
+
+void Connection::DeliverLast() {
+  CallNews calls;
+  News::Changes changes;
+  Liveness::Answer probe;
   std::vector<CallHandler*> late;
-  CallResult too_late = NeverSent("the connection was closed");
+  CallResult too_late =
+      NeverSent(CallError::kConnectionGone, "the connection was closed");
   {
     MutexLock lock(&mu_);
     state_ = State::kClosed;
-    if (tls_refused_) too_late = NeverSent(why_, CallError::kTlsRefused);
-    if (http2_ != nullptr) {
-      news = std::exchange(http2_->news, News());
-      if (http2_->changed) news.changed = std::move(http2_->changed);
-      if (http2_->pinged) news.pinged = std::move(http2_->pinged);
-    }
-    news.streams = TakeStreamNewsLocked();
-    if (first_.ended) {
-      news.first = Ending{first_.handler, std::move(first_.result)};
-      first_ = Call();
-    }
+    if (tls_refused_) too_late = NeverSent(CallError::kTlsRefused, why_);
+    changes = std::exchange(changes_, {});
+    if (changed_) changes.changed = std::move(changed_);
+    probe = liveness_.EndProbe();
+    calls = calls_.TakeNews();
     late.swap(late_);
   }
-  if (news.changed) news.changed();
-  if (news.pinged) news.pinged(false);
-  TellEndings(&news);
+  if (changes.changed) changes.changed();
+  if (changes.pinged) changes.pinged(false);
+  if (probe) probe(false);
+  calls.Deliver();
   for (CallHandler* handler : late) handler->OnDone(too_late);
 }
 

@@ -11,12 +11,14 @@
 namespace hotline::upstream {
 namespace {
 
-// Of one event; then others have their turn.
+// Of one event; then other connections have their turn.
 constexpr int kReadsPerEvent = 16;
+
+constexpr char kPeerClosed[] = "the upstream closed the connection";
 
 }  // namespace
 
-// Input, on the loop.
+// Input.
 
 void Connection::OnSocketReady(bool readable, bool writable) {
   if (readable) OnReadable();
@@ -38,15 +40,20 @@ void Connection::UpdateWatch() {
   {
     MutexLock lock(&mu_);
     if (state_ != State::kOpen) return;
-    LoseAllLocked(why);
+    LoseLocked(why);
     CloseLocked(pool::CloseReason::kError);
   }
   FinishClose();
 }
 
+bool Connection::WantsReadLocked() const {
+  // A starved stream of many stops by its window.
+  return codec_->WantsRead() && (traits_.multiplexed || !calls_.starved());
+}
+
 void Connection::OnReadable() {
   char* const buffer = loop_->scratch();
-  now_ = MonotonicNow();
+  const Instant now = MonotonicNow();
   for (int i = 0; i < kReadsPerEvent; ++i) {
     if (socket_closed_) return;
     const ssize_t size = recv(fd_, buffer, net::Loop::kScratchBytes, 0);
@@ -57,121 +64,100 @@ void Connection::OnReadable() {
     bool paused = false;
     {
       MutexLock lock(&mu_);
+      calls_.set_now(now);
       if (size > 0) {
         TakeInputLocked({buffer, static_cast<size_t>(size)});
-      } else if (size == 0) {
-        // Under TLS the peer has to say so itself; anybody can send a FIN.
-        TakeEndLocked(engine_ == nullptr && !sender_.broken(),
-                      sender_.broken() ? sender_.broken_why()
-                                       : "the upstream closed the connection");
-      } else if (error != EAGAIN && error != EWOULDBLOCK) {
-        TakeEndLocked(false, net::SocketErrorText(error));
-      } else if (sender_.broken()) {
-        TakeEndLocked(false, sender_.broken_why());
+      } else {
+        TakeNoInputLocked(error);
       }
       open = TakeNewsLocked(&news);
       read_paused_ = !WantsReadLocked();
       paused = read_paused_ || read_ended_;
     }
     if (!open) return FinishClose();
-    Tell(&news);
+    Deliver(&news);
     if (paused) return UpdateWatch();
-    // A short read means that nothing is left: what comes next is an event.
+    // After a short read nothing is left: more will be another event.
     if (size < static_cast<ssize_t>(net::Loop::kScratchBytes)) return;
   }
 }
 
-void Connection::TakeInputLocked(std::string_view bytes) {
-  if (engine_ == nullptr) {
-    TakePlainLocked(bytes);
-  } else {
-    DecryptLocked(bytes);
+void Connection::TakeNoInputLocked(int error) {
+  if (error == 0) {
+    // Anybody can send a FIN; under TLS the peer has to announce the end.
+    const bool clean = !wire_.encrypted() && !wire_.broken();
+    TakeEndLocked(clean, wire_.broken() ? wire_.broken_why() : kPeerClosed);
+  } else if (error != EAGAIN && error != EWOULDBLOCK) {
+    TakeEndLocked(false, net::SocketErrorText(error));
+  } else if (wire_.broken()) {
+    TakeEndLocked(false, wire_.broken_why());
   }
 }
 
-void Connection::DecryptLocked(std::string_view bytes) {
-  char* const buffer = loop_->plain_scratch();
-  engine_->Feed(bytes);
-  while (state_ == State::kOpen) {
-    size_t size = 0;
-    const net::TlsResult result =
-        engine_->Read(buffer, net::Loop::kScratchBytes, &size, sender_.wire());
-    if (result == net::TlsResult::kOk) {
-      TakePlainLocked({buffer, size});
-      continue;
-    }
-    if (result == net::TlsResult::kClosed) {
-      TakeEndLocked(!sender_.broken(), "the upstream closed the connection");
-    } else if (result != net::TlsResult::kWantInput) {
-      tls_failed_ = true;
-      tls_refused_ = engine_->refused();
-      TakeEndLocked(false, "TLS: " + engine_->error());
-      // It did not close an idle connection: it had never accepted it.
-      if (tls_refused_) close_reason_ = pool::CloseReason::kError;
-    }
-    break;
+void Connection::TakeInputLocked(std::string_view bytes) {
+  wire_.Feed(bytes);
+  net::TlsResult result = net::TlsResult::kOk;
+  while (state_ == State::kOpen && result == net::TlsResult::kOk) {
+    std::string_view plain;
+    result =
+        wire_.Read(loop_->plain_scratch(), net::Loop::kScratchBytes, &plain);
+    if (result == net::TlsResult::kOk) TakePlainLocked(plain);
   }
-  // The protocol's own answers: key updates, alerts. On HTTP/2 they go with
-  // what follows.
-  if (http2_ == nullptr && !sender_.wire()->empty() && !write_armed_ &&
-      FlushLocked() == net::Sender::Result::kBlocked) {
+  if (result == net::TlsResult::kClosed) {
+    TakeEndLocked(!wire_.broken(), kPeerClosed);
+  } else if (result != net::TlsResult::kOk &&
+             result != net::TlsResult::kWantInput) {
+    tls_failed_ = true;
+    tls_refused_ = wire_.refused();
+    TakeEndLocked(false, "TLS: " + wire_.tls_error());
+    // It did not close an idle connection: it had never accepted it.
+    if (tls_refused_) close_reason_ = pool::CloseReason::kError;
+  }
+  // TLS's own messages: key updates, alerts. Where streams share the
+  // connection, they are written with what follows.
+  if (!traits_.multiplexed && wire_.has_ciphertext() && !write_armed_ &&
+      FlushLocked() == net::Wire::Result::kBlocked) {
     write_armed_ = true;
     loop_->Post([self = shared_from_this()] { self->UpdateWatch(); });
   }
 }
 
 void Connection::TakePlainLocked(std::string_view plain) {
-  if (http2_ == nullptr) return TakeHttp1Locked(plain);
-  http2_->heard = now_;
-  http2_->asked = kNever;
-  if (codec_->Feed(plain)) return;
-  NoteBreakLocked(codec_->error().message);
-  CloseLocked(pool::CloseReason::kError);
-}
-
-void Connection::TakeHttp1Locked(std::string_view plain) {
-  const bool called = first_.stream != 0 && !first_.ended;
-  if (options_.raw) {
-    if (called && !plain.empty()) {
-      served_ = true;
-      NoteAnswerLocked();
-    }
-  } else if (called && first_.result.bytes_written > 0) {
-    served_ = true;
-    first_.result.bytes_read += plain.size();
-    if (first_.first_byte == Instant{}) first_.first_byte = now_;
-  }
+  liveness_.OnReceived(calls_.now());
+  calls_.OnWireRead(plain.size());
   bool more = codec_->Feed(plain);
-  std::string rest;
-  if (more && codec_->TakeUpgrade(&rest)) {
-    codec_ = MakeUpgradedCodec(this, first_.stream);
-    tunnel_ = true;
-    more = codec_->Feed(rest);
+  std::string surplus;
+  if (const StreamId stream = more ? codec_->TakeUpgrade(&surplus) : 0) {
+    codec_ = MakeUpgradedCodec(&calls_, stream);
+    calls_.SetCodec(codec_.get());
+    more = codec_->Feed(surplus);
   }
   if (!more) {
-    NoteBreakLocked(codec_->error().message);
-    // Before anything was asked of it a peer may say why it is about to close
-    // (408 as a rule). Who does so later has lost count of its answers.
+    NotePeerEndsLocked(codec_->error().message);
+    // Before its first answer a peer may say why it is about to close (usually
+    // 408). Later, unsolicited bytes mean that it has lost track of its
+    // answers.
     CloseLocked(!codec_->error().unsolicited ? pool::CloseReason::kError
-                : answered_                  ? pool::CloseReason::kUnsolicited
+                : probation_.answered()      ? pool::CloseReason::kUnsolicited
                                              : pool::CloseReason::kPeerClosed);
-  } else if (first_.ended && !codec_->CanSubmit()) {
+  } else if (!traits_.multiplexed && calls_.has_ended() &&
+             !codec_->CanSubmit()) {
     CloseLocked(pool::CloseReason::kPeerClosed);
   }
 }
 
 void Connection::TakeEndLocked(bool clean, std::string why) {
-  bool failed = HasCallsLocked();
-  NoteBreakLocked(why);
-  if (http2_ == nullptr && clean) {
+  bool failed = calls_.busy();
+  NotePeerEndsLocked(why);
+  if (clean) {
     codec_->FeedEof();
     if (codec_->OutlivesEof()) {
       read_ended_ = true;
       return;
     }
-    failed = failed && first_.result.error != CallError::kNone;
+    failed = failed && calls_.has_failed();
   } else {
-    LoseAllLocked(why);
+    LoseLocked(why);
   }
   CloseLocked(failed ? pool::CloseReason::kError
                      : pool::CloseReason::kPeerClosed);
@@ -180,103 +166,93 @@ void Connection::TakeEndLocked(bool clean, std::string why) {
 // Output.
 
 void Connection::OnWritable() {
-  net::Sender::Result flush;
-  bool news;
+  FollowUp todo;
   {
     MutexLock lock(&mu_);
     if (state_ != State::kOpen) return;
-    flush = FlushLocked();
-    write_armed_ = flush == net::Sender::Result::kBlocked;
-    news = !stream_news_.empty() || first_.ended;
+    write_armed_ = loop_flushes_ = false;
+    todo = TryFlushLocked();
   }
-  if (news) Settle();
-  if (flush != net::Sender::Result::kBlocked) UpdateWatch();
-  if (flush == net::Sender::Result::kBroken) OnBroken();
+  if (todo.news) FinishEvent();
+  if (!todo.blocked) UpdateWatch();
+  if (todo.broken) OnBroken();
 }
 
 void Connection::OnBroken() {
   {
     MutexLock lock(&mu_);
-    if (read_paused_) return;  // Whoever reads on will find out.
+    if (read_paused_) return;  // The next read will notice.
   }
   OnReadable();
 }
 
 void Connection::FlushOnLoop() {
-  Rest rest;
+  FollowUp todo;
   {
     MutexLock lock(&mu_);
     loop_flushes_ = false;
-    if (state_ != State::kOpen || sender_.broken()) return;
-    if (sender_.empty() && !codec_->WantsWrite() && !codec_->WantsEnd()) return;
-    rest = TryFlushLocked();
+    if (state_ != State::kOpen || wire_.broken()) return;
+    if (wire_.empty() && !codec_->WantsWrite() && !codec_->WantsEnd()) return;
+    todo = TryFlushLocked();
   }
-  LeaveToLoop(rest);
+  PostFollowUp(todo);
 }
 
-Connection::Rest Connection::TryFlushLocked() {
-  Rest rest;
-  if (write_armed_ || loop_flushes_) return rest;
-  const net::Sender::Result flush = FlushLocked();
-  rest.blocked = write_armed_ = flush == net::Sender::Result::kBlocked;
-  rest.broken = flush == net::Sender::Result::kBroken;
-  rest.news = !stream_news_.empty() || first_.ended;
-  return rest;
+Connection::FollowUp Connection::TryFlushLocked() {
+  FollowUp todo;
+  if (write_armed_ || loop_flushes_) return todo;
+  const net::Wire::Result result = FlushLocked();
+  todo.blocked = write_armed_ = result == net::Wire::Result::kBlocked;
+  todo.broken = result == net::Wire::Result::kBroken;
+  todo.news = calls_.has_news();
+  return todo;
 }
 
-void Connection::LeaveToLoop(const Rest& rest) {
-  if (rest.blocked) {
+void Connection::PostFollowUp(const FollowUp& todo) {
+  if (todo.blocked || todo.watch) {
     loop_->Post([self = shared_from_this()] { self->UpdateWatch(); });
   }
-  if (rest.broken) {
+  if (todo.broken) {
     loop_->Post([self = shared_from_this()] { self->OnBroken(); });
   }
-  if (rest.news) loop_->Post([self = shared_from_this()] { self->Settle(); });
+  if (todo.news) {
+    loop_->Post([self = shared_from_this()] { self->FinishEvent(); });
+  }
 }
 
-net::Sender::Result Connection::FlushLocked() {
-  net::Sender::Result result = net::Sender::Result::kDone;
+net::Wire::Result Connection::FlushLocked() {
+  using Result = net::Wire::Result;
+  Result result = Result::kDone;
   size_t written = 0;
-  if (!sender_.empty()) result = FlushTakenLocked(&written);
-  while (result == net::Sender::Result::kDone && codec_->WantsWrite()) {
-    // Others wait for the lock; the loop goes on when it comes round again.
-    if (written >= net::Sender::kTurnBytes)
-      return net::Sender::Result::kBlocked;
-    codec_->TakeOutput(sender_.plain());
-    if (sender_.empty()) break;
-    result = FlushTakenLocked(&written);
+  if (!wire_.empty()) result = FlushWireLocked(&written);
+  while (result == Result::kDone && codec_->WantsWrite()) {
+    // Others wait for the lock; the loop continues at its next turn.
+    if (written >= net::Wire::kTurnBytes) return Result::kBlocked;
+    codec_->TakeOutput(wire_.plain());
+    if (wire_.empty()) break;
+    result = FlushWireLocked(&written);
   }
-  if (result == net::Sender::Result::kDone && codec_->WantsEnd()) {
-    result = EndOutputLocked();
-  }
+  if (result == Result::kDone && codec_->WantsEnd()) result = EndOutputLocked();
   return result;
 }
 
-net::Sender::Result Connection::EndOutputLocked() {
-  net::Sender::Result result = net::Sender::Result::kDone;
-  if (engine_ == nullptr) {
-    shutdown(fd_, SHUT_WR);
-  } else {
-    // No FIN: TLS may have to answer something yet.
-    engine_->Shutdown(sender_.wire());
-    size_t written = 0;
-    result = FlushTakenLocked(&written);
-  }
-  // Of a tunnel whose end it is: what the peer has not said it need not say.
-  if (!read_ended_) served_ = true;
-  codec_->OnEndWritten();
-  if (first_.ended) CloseLocked(pool::CloseReason::kPeerClosed);
-  return result;
-}
-
-net::Sender::Result Connection::FlushTakenLocked(size_t* total) {
+net::Wire::Result Connection::FlushWireLocked(size_t* total) {
   size_t written = 0;
-  const net::Sender::Result result = sender_.Flush(&written);
+  const net::Wire::Result result = wire_.Flush(&written);
   *total += written;
   if (written > 0) {
     codec_->OnWritten(written);
-    if (http2_ == nullptr) first_.result.bytes_written += written;
+    if (!traits_.multiplexed) calls_.OnWireWritten(written);
   }
+  return result;
+}
+
+net::Wire::Result Connection::EndOutputLocked() {
+  const net::Wire::Result result = wire_.EndOutput();
+  // A tunnel that our side ends first owes no answer.
+  if (!read_ended_) probation_.OnServed();
+  codec_->OnEndWritten();
+  if (calls_.has_ended()) CloseLocked(pool::CloseReason::kPeerClosed);
   return result;
 }
 

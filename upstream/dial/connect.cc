@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/http_chars.h"
 #include "net/sockets.h"
-#include "upstream/dial/dial.h"
+#include "upstream/dial/dial_impl.h"
 #include "upstream/dial/proxy.h"
 
 namespace hotline::upstream {

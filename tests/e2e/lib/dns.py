@@ -5,7 +5,6 @@ import signal
 import socket
 import struct
 import threading
-import time
 
 import wait
 
@@ -70,6 +69,7 @@ class Forwarder:
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.questions = 0
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -79,7 +79,7 @@ class Forwarder:
             if not question:
                 return
             self.questions += 1
-            time.sleep(self._delay)
+            self._stopping.wait(self._delay)
             self._socket.sendto(self._reply(question), sender)
 
     def _reply(self, question):
@@ -100,6 +100,7 @@ class Forwarder:
                 + asked + records)
 
     def stop(self):
+        self._stopping.set()
         # The empty datagram ends it.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", ("127.0.0.1", self.port))

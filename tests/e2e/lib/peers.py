@@ -108,6 +108,10 @@ class Connection:
         while self._read():
             pass
 
+    def pause(self, seconds):
+        """Delays the script; cut short when the peer is stopped."""
+        select.select([self._stopping], [], [], seconds)
+
     def reset(self):
         """Closes with RST instead of FIN."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,

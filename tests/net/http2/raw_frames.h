@@ -204,7 +204,7 @@ class EventRecorder final : public ServerEvents {
  public:
   struct Call {
     ServerStream* stream = nullptr;  // Null once it is closed.
-    std::string method, path;
+    std::string method, path, authority;
     FieldList fields;
     bool too_large = false;
     std::string body;
@@ -222,6 +222,7 @@ class EventRecorder final : public ServerEvents {
     call.stream = stream;
     call.method = std::string(head.method);
     call.path = std::string(head.path);
+    call.authority = std::string(head.authority);
     call.too_large = head.too_large;
     call.ended = end;
     for (const HeaderField& field : head.fields) {
@@ -305,6 +306,13 @@ class RawClient {
     std::vector<OutFrame> frames = reader_.Read(all);
     for (OutFrame& frame : frames) seen.push_back(frame);
     return frames;
+  }
+  // The socket takes a byte of the output, and then nothing until Read.
+  void Stall() {
+    const std::string_view out = session_->Output();
+    if (out.empty()) return;
+    reader_.Read(out.substr(0, 1));
+    session_->OnWritten(1);
   }
   std::vector<OutFrame> Exchange(std::string_view bytes) {
     Send(bytes);

@@ -89,7 +89,7 @@ TEST_F(AnswerMemoryTest, AnswersOfACallerGetRoomInTheirOrder) {
   EXPECT_EQ(memory_.used(), 500);
 }
 
-TEST_F(AnswerMemoryTest, AHoldThatGoesWhileItWaitsIsNotTold) {
+TEST_F(AnswerMemoryTest, AHoldDestroyedWhileItWaitsIsNotCalled) {
   auto first = HoldOf(one_);
   ASSERT_TRUE(Grow(first.get(), 500));
   auto second = HoldOf(one_);
@@ -130,7 +130,7 @@ TEST_F(AnswerMemoryTest, ACallerThatReadsIsNotStalled) {
   EXPECT_TRUE(memory_.Admit(*one_, MonotonicNow()));
 }
 
-TEST_F(AnswerMemoryTest, SmallAnswersPastTheShareRefuseNewCallsAtLast) {
+TEST_F(AnswerMemoryTest, SmallAnswersFarPastTheShareRefuseNewCalls) {
   auto many = HoldOf(one_);
   many->Offer(600);
   many->Took(MonotonicNow());
@@ -139,7 +139,8 @@ TEST_F(AnswerMemoryTest, SmallAnswersPastTheShareRefuseNewCallsAtLast) {
   EXPECT_FALSE(memory_.Admit(*one_, MonotonicNow()));
 }
 
-TEST_F(AnswerMemoryTest, AnswersThatWaitForEachOtherGetPastTheLimitOneByOne) {
+TEST_F(AnswerMemoryTest,
+       OneAtATimeOfAnswersThatWaitForEachOtherPassesTheLimit) {
   std::vector<std::unique_ptr<Hold>> holds;
   for (int i = 0; i < 5; ++i) {
     holds.push_back(HoldOf(one_));
@@ -153,7 +154,7 @@ TEST_F(AnswerMemoryTest, AnswersThatWaitForEachOtherGetPastTheLimitOneByOne) {
   EXPECT_EQ(waiter_->rooms, 2);
 }
 
-TEST_F(AnswerMemoryTest, ALimitOfItsOwnHolds) {
+TEST_F(AnswerMemoryTest, ACallersOwnLimitHolds) {
   const auto session = std::make_shared<Caller>(100);
   auto first = HoldOf(session);
   auto second = HoldOf(session);
@@ -161,7 +162,7 @@ TEST_F(AnswerMemoryTest, ALimitOfItsOwnHolds) {
   EXPECT_FALSE(Grow(second.get(), 60));
 }
 
-TEST_F(AnswerMemoryTest, ARaisedLimitServesThoseWhoWait) {
+TEST_F(AnswerMemoryTest, ARaisedLimitServesWaitingAnswers) {
   auto first = HoldOf(one_);
   ASSERT_TRUE(Grow(first.get(), 500));
   auto second = HoldOf(one_);

@@ -7,12 +7,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "gtest/gtest.h"
 #include "pool/pool.h"
 #include "server/broker/broker.h"
+#include "tests/fakes/eventually.h"
 #include "tests/fakes/scripted_peer.h"
 #include "upstream/upstream.h"
 
@@ -151,12 +151,7 @@ class BrokerTest : public ::testing::Test {
   // Waits until the pool looks as `wanted` says.
   template <typename Wanted>
   bool Eventually(Wanted wanted) {
-    const Instant end = MonotonicNow() + std::chrono::seconds(20);
-    while (MonotonicNow() < end) {
-      if (wanted(Look())) return true;
-      std::this_thread::yield();
-    }
-    return false;
+    return hotline::Eventually([&] { return wanted(Look()); });
   }
 
   // What Build takes; a test's own class sets them in its constructor.
@@ -165,7 +160,7 @@ class BrokerTest : public ::testing::Test {
   BrokerSettings settings_;
   pool::TargetConfig target_config_;
   int leases_kept_ = 0;  // What the test means to leave behind.
-  ExecuteMetrics metrics_{100};
+  CallMetrics metrics_{100};
   std::unique_ptr<upstream::Upstream> upstream_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<Broker> broker_;

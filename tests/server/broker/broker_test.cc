@@ -1,6 +1,7 @@
 #include <atomic>
 #include <set>
 
+#include "server/broker/registry.h"
 #include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
@@ -30,7 +31,7 @@ TEST_F(BrokerTest, TheSecondCallRunsOnTheFirstOnesConnection) {
   EXPECT_EQ(peer.accepted(), 1);
 }
 
-TEST_F(BrokerTest, AnOwnerIsKnownAgainHoweverManyOthersCame) {
+TEST_F(BrokerTest, AnOwnerKeepsItsLeaseHoweverManyIdentitiesCome) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
   IdentityTable table;
   TestAcquire acquire;
@@ -246,7 +247,7 @@ TEST_F(BrokerTest, ALeaseKeepsItsConnectionFromAllOthers) {
   EXPECT_EQ(peer.accepted(), 1);
 }
 
-TEST_F(BrokerTest, ALeaseThatHasEndedSaysSo) {
+TEST_F(BrokerTest, CallsOnAnEndedLeaseFailAsExpired) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   auto lease = Acquire(peer.target());
   ASSERT_EQ(lease->Wait(), "OK");
@@ -260,7 +261,7 @@ TEST_F(BrokerTest, ALeaseThatHasEndedSaysSo) {
   EXPECT_EQ(call.error().code, StatusCode::kNotFound);
 }
 
-TEST_F(BrokerTest, AForgedLeaseTouchesNothing) {
+TEST_F(BrokerTest, AForgedLeaseIdChangesNothing) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   auto lease = Acquire(peer.target());
   ASSERT_EQ(lease->Wait(), "OK");
@@ -330,6 +331,67 @@ TEST_F(BrokerTest, ReleaseAsBrokenAbortsTheRunningCall) {
   }));
 }
 
+// A call runs on the one connection's lease, and others wait in line.
+class BusyLeaseTest : public BrokerTest {
+ protected:
+  void Begin() {
+    target_config_.max_connections = 1;
+    acquire_ = Acquire(peer_.target());
+    ASSERT_EQ(acquire_->Wait(), "OK");
+    running_.request.set_lease_id(lease_id());
+    running_.request.set_url(peer_.target() + "/");
+    Go(&running_);
+    for (int i = 0; i < 100; ++i) waiting_.push_back(Execute(peer_));
+    ASSERT_EQ(Look().targets[0].waiters, 100);
+    visited_before_ = broker_->registry().visited();
+  }
+
+  std::string lease_id() const { return acquire_->response.lease().lease_id(); }
+
+  void ExpectOnlyTheRunningCallWasVisitedAndEnded() {
+    EXPECT_EQ(broker_->registry().visited() - visited_before_, 1u);
+    EXPECT_EQ(running_.Wait(), "UPSTREAM_RESET");
+    for (const auto& call : waiting_) {
+      EXPECT_FALSE(call->done());
+      call->call->Cancel();
+      EXPECT_EQ(call->Wait(), "CANCELLED");
+    }
+  }
+
+  ScriptedPeer peer_{[](PeerConnection& connection) {
+    connection.ReadRequest();
+    connection.AwaitClose();
+  }};
+  std::unique_ptr<TestAcquire> acquire_;
+  TestExecute running_;
+  std::vector<std::unique_ptr<TestExecute>> waiting_;
+  uint64_t visited_before_ = 0;
+};
+
+TEST_F(BusyLeaseTest, ReleaseAsBrokenVisitsNoOtherCall) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  EXPECT_EQ(Release(lease_id(), v1::OUTCOME_BROKEN), "OK");
+  ExpectOnlyTheRunningCallWasVisitedAndEnded();
+}
+
+TEST_F(BusyLeaseTest, ReclaimVisitsNoOtherCall) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  broker_->Reclaim({*PresentedLease(lease_id(), {})}, MonotonicNow());
+  ExpectOnlyTheRunningCallWasVisitedAndEnded();
+}
+
+TEST_F(BusyLeaseTest, ReleaseAsBrokenVisitsNoCallWhenNoneRunsOnTheLease) {
+  ASSERT_NO_FATAL_FAILURE(Begin());
+  EXPECT_EQ(Release(lease_id(), v1::OUTCOME_BROKEN), "OK");
+  ExpectOnlyTheRunningCallWasVisitedAndEnded();
+  auto idle = Acquire(peer_.target());
+  ASSERT_EQ(idle->Wait(), "OK");
+  const uint64_t before = broker_->registry().visited();
+  EXPECT_EQ(Release(idle->response.lease().lease_id(), v1::OUTCOME_BROKEN),
+            "OK");
+  EXPECT_EQ(broker_->registry().visited(), before);
+}
+
 TEST_F(BrokerTest, ACancelledCallLeavesTheLineAtOnce) {
   target_config_.max_connections = 1;
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
@@ -359,7 +421,7 @@ TEST_F(BrokerTest, ACancelledCallThatRunsGivesItsConnectionUp) {
   }));
 }
 
-TEST_F(BrokerTest, ADrainRefusesTheNewAndFinishesTheOld) {
+TEST_F(BrokerTest, ADrainRefusesNewCallsAndFinishesRunningOnes) {
   std::atomic<bool> go{false};
   ScriptedPeer peer([&go](PeerConnection& connection) {
     if (connection.ReadRequest().empty()) return;
@@ -381,7 +443,7 @@ TEST_F(BrokerTest, ADrainRefusesTheNewAndFinishesTheOld) {
   EXPECT_TRUE(broker_->Drained(MonotonicNow()));
 }
 
-TEST_F(BrokerTest, AtTheEndOfTheGraceWhatMayHaveArrivedIsAborted) {
+TEST_F(BrokerTest, AbortCallsReportsTheVerdictOfACallThatMayHaveArrived) {
   std::atomic<bool> read{false};
   ScriptedPeer peer([&read](PeerConnection& connection) {
     connection.ReadRequest();
@@ -397,7 +459,7 @@ TEST_F(BrokerTest, AtTheEndOfTheGraceWhatMayHaveArrivedIsAborted) {
   EXPECT_EQ(running->metadata("verdict"), "SENT_UNKNOWN");
 }
 
-TEST_F(BrokerTest, ATraceGoesUpstreamWhenConfiguredAndNeverTwice) {
+TEST_F(BrokerTest, ATraceIsForwardedOnlyIfConfiguredAndNeverTwice) {
   const std::string kTrace =
       "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   std::mutex mu;

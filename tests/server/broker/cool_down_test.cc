@@ -27,7 +27,7 @@ std::optional<Duration> Cool(const CoolDownSettings& settings, int status,
   return CoolFor(settings, status, headers, kWall);
 }
 
-TEST(RetryAfterTest, IsSecondsOrADate) {
+TEST(RetryAfterTest, AcceptsSecondsAndDates) {
   EXPECT_EQ(RetryAfter("120", kWall), seconds(120));
   EXPECT_EQ(RetryAfter(" 0 ", kWall), seconds(0));
   EXPECT_EQ(RetryAfter("Sun, 06 Nov 1994 08:50:37 GMT", kWall), seconds(60));
@@ -35,21 +35,21 @@ TEST(RetryAfterTest, IsSecondsOrADate) {
   EXPECT_EQ(RetryAfter("Sun Nov  6 08:50:37 1994", kWall), seconds(60));
 }
 
-TEST(RetryAfterTest, ADateThatHasPassedIsNow) {
+TEST(RetryAfterTest, APassedDateIsZero) {
   EXPECT_EQ(RetryAfter("Sun, 06 Nov 1994 08:49:36 GMT", kWall), seconds(0));
   EXPECT_EQ(RetryAfter("Thu, 01 Jan 1970 00:00:00 GMT", kWall), seconds(0));
   EXPECT_EQ(RetryAfter("Sunday, 06-Nov-68 08:49:37 GMT", kWall), seconds(0))
       << "1968, not 2068";
 }
 
-TEST(RetryAfterTest, WhatNeverEndsEndsAfterAYear) {
+TEST(RetryAfterTest, LongerThanAYearIsCutToAYear) {
   const Duration year = std::chrono::hours(24 * 366);
   EXPECT_EQ(RetryAfter("99999999999", kWall), year);
   EXPECT_EQ(RetryAfter("99999999999999999999999", kWall), year);
   EXPECT_EQ(RetryAfter("Fri, 31 Dec 9999 23:59:59 GMT", kWall), year);
 }
 
-TEST(RetryAfterTest, NothingElseMakesSense) {
+TEST(RetryAfterTest, RejectsEverythingElse) {
   for (const char* value :
        {"", " ", "-1", "+5", "1.5", "5s", "soon", "0x10", "1 2",
         "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 CET",
@@ -58,13 +58,13 @@ TEST(RetryAfterTest, NothingElseMakesSense) {
   }
 }
 
-TEST(CoolForTest, NoneByDefault) {
+TEST(CoolForTest, NoAnswerCoolsByDefault) {
   for (int status : {200, 403, 429, 500, 503}) {
     EXPECT_EQ(Cool(CoolDownSettings(), status, "60"), std::nullopt);
   }
 }
 
-TEST(CoolForTest, ConfiguredStatusesAndNoOthers) {
+TEST(CoolForTest, OnlyConfiguredStatusesCool) {
   for (int status : {403, 429, 503}) {
     EXPECT_EQ(Cool(Settings(), status), minutes(15)) << status;
   }
@@ -84,7 +84,7 @@ TEST(CoolForTest, RetryAfterSaysHowLongWithinTheLimit) {
   EXPECT_EQ(Cool(Settings(), 503, "nonsense"), minutes(15));
 }
 
-TEST(CoolForTest, RetryAfterAloneCountsWith429And503WhereThatIsWanted) {
+TEST(CoolForTest, RetryAfterAloneCountsWith429And503IfEnabled) {
   CoolDownSettings settings = Settings();
   settings.statuses.clear();
   EXPECT_EQ(Cool(settings, 429, "60"), seconds(60));

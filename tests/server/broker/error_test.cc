@@ -108,7 +108,7 @@ TEST(ErrorTest, BadInputNamesTheField) {
   EXPECT_EQ(bad.field_violations(0).field(), "headers[3].name");
 }
 
-TEST(ErrorTest, LeaseStatusesAreToldApart) {
+TEST(ErrorTest, EachLeaseStatusHasItsOwnReason) {
   using pool::LeaseStatus;
   EXPECT_EQ(FromLeaseStatus(LeaseStatus::kEnded)->reason, "LEASE_EXPIRED");
   EXPECT_EQ(FromLeaseStatus(LeaseStatus::kUnknown)->reason, "LEASE_UNKNOWN");

@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -61,17 +60,21 @@ TEST_F(GatekeeperTest, WhoHasANameIsForbiddenAndWhoHasNoneIsAskedForIt) {
   EXPECT_EQ(gatekeeper_.denials(RpcMethod::kStats, Denial::kNoIdentity), 0u);
 }
 
-TEST_F(GatekeeperTest, EachDenialIsWrittenDownButNotByTheThousand) {
+TEST_F(GatekeeperTest, DenialsAreCountedAndLoggedAtALimitedRate) {
   const Policy policy = Denying();
-  std::this_thread::sleep_for(std::chrono::milliseconds(150));  // The limiter.
-  for (int i = 0; i < 1000; ++i) Check(policy, identities_.Get("uid:7"));
+  // An earlier test may have had the limiter's last line.
+  uint64_t denied = 0;
+  for (; denied < 1000 || (lines_.empty() && denied < 1'000'000'000);
+       ++denied) {
+    Check(policy, identities_.Get("uid:7"));
+  }
   ASSERT_FALSE(lines_.empty());
-  EXPECT_LT(lines_.size(), 100u);
+  EXPECT_LT(lines_.size(), denied / 10);
   EXPECT_NE(lines_[0].find("denied identity=uid:7 method=Execute "
                            "target=https://a.test:443 reason=not_authorized"),
             std::string::npos)
       << lines_[0];
-  EXPECT_EQ(gatekeeper_.denials(kExecute, Denial::kNotAuthorized), 1000u);
+  EXPECT_EQ(gatekeeper_.denials(kExecute, Denial::kNotAuthorized), denied);
 }
 
 TEST_F(GatekeeperTest, ARateLetsASecondsWorthGoAndThenItsShare) {

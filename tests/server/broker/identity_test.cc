@@ -8,7 +8,7 @@
 namespace hotline::server {
 namespace {
 
-TEST(IdentityTest, TheBestNameOfACertificateIsWhoItIs) {
+TEST(IdentityTest, TheBestNameOfACertificateIsTheIdentity) {
   EXPECT_EQ(NameOfCertificate({"spiffe://prod/a"}, {"a.test"}, "a"),
             "spiffe://prod/a");
   EXPECT_EQ(NameOfCertificate({"https://x"}, {"a.test", "b.test"}, "a"),
@@ -17,7 +17,7 @@ TEST(IdentityTest, TheBestNameOfACertificateIsWhoItIs) {
   EXPECT_EQ(NameOfCertificate({}, {}, ""), "");
 }
 
-TEST(IdentityTest, ASpiffeIdIsOneByTheSpecification) {
+TEST(IdentityTest, AcceptsSpiffeIdsByTheSpecificationOnly) {
   const std::string prefix = "spiffe://prod/";
   for (const std::string& good :
        {prefix + "a", prefix + "ns/pay/sa/web-1_2.3", prefix + "...",
@@ -71,7 +71,7 @@ TEST(IdentityTest, ACertificateOfTwoUrisHasNoSpiffeId) {
   }
 }
 
-TEST(IdentityTest, NamesThatCouldPassForOthersAreNone) {
+TEST(IdentityTest, NamesThatCouldImitateOthersAreRejected) {
   EXPECT_EQ(NameOfCertificate({"spiffe://a b"}, {}, ""), "");
   EXPECT_EQ(NameOfCertificate({"spiffe://a\n"}, {"a.test"}, ""), "dns:a.test");
   EXPECT_EQ(NameOfCertificate({}, {std::string(3000, 'a')}, ""), "");
@@ -83,7 +83,7 @@ TEST(IdentityTest, NamesThatCouldPassForOthersAreNone) {
   EXPECT_EQ(NameOfCertificate({}, {}, "uid:0"), "cn:uid:0");
 }
 
-TEST(IdentityTest, OneObjectForOneNameAndNoNumberTwice) {
+TEST(IdentityTest, OneObjectPerNameAndNoOwnerNumberTwice) {
   IdentityTable table;
   const IdentityPtr a = table.Get("cn:a");
   const IdentityPtr b = table.Get("cn:b");

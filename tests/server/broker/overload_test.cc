@@ -26,7 +26,7 @@ class OverloadTest : public ::testing::Test {
   int looks_ = 0;
 };
 
-TEST_F(OverloadTest, CallsUpToTheLimitAndNoMore) {
+TEST_F(OverloadTest, AdmitsCallsUpToTheLimit) {
   Overload overload({0, 2}, nullptr);
   EXPECT_EQ(Enter(&overload), "OK");
   EXPECT_EQ(Enter(&overload), "OK");
@@ -54,7 +54,7 @@ TEST_F(OverloadTest, MemoryAboveTheLimitShedsUntilItIsBelow) {
   EXPECT_EQ(Enter(&overload), "OK");
 }
 
-TEST_F(OverloadTest, MuchThatComesInIsLookedAtSooner) {
+TEST_F(OverloadTest, ManyBytesAreSampledSooner) {
   Overload overload({64 * kMiB, 100'000}, [this] {
     ++looks_;
     return memory_;
@@ -67,7 +67,7 @@ TEST_F(OverloadTest, MuchThatComesInIsLookedAtSooner) {
   EXPECT_EQ(looks_, 3);  // And once more when the allocator has given back.
 }
 
-TEST_F(OverloadTest, AFewMayAlwaysRunWhateverTakesTheMemory) {
+TEST_F(OverloadTest, AFewCallsMayAlwaysRun) {
   Overload overload({1 * kMiB, 1000}, [] { return 100 * kMiB; });
   for (int i = 0; i < 8; ++i) EXPECT_EQ(Enter(&overload), "OK");
   EXPECT_EQ(Enter(&overload), "OVERLOADED memory");
@@ -75,7 +75,7 @@ TEST_F(OverloadTest, AFewMayAlwaysRunWhateverTakesTheMemory) {
   EXPECT_EQ(Enter(&overload), "OK");
 }
 
-TEST(MemoryTest, TheProcessHasSomeAndItsGroupNoLessThanThat) {
+TEST(MemoryTest, ResidentMemoryIsWithinTheCgroupsLimit) {
   EXPECT_GT(ResidentBytes(), kMiB);
   const int64_t limit = CgroupMemoryLimit();
   EXPECT_TRUE(limit == 0 || limit > ResidentBytes()) << limit;

@@ -75,7 +75,7 @@ constexpr Row kMatrix[] = {
     {"dns:ops.test.evil", kStats, "", true},
 };
 
-TEST(PolicyTest, TheMatrix) {
+TEST(PolicyTest, DecidesByIdentityRpcAndTarget) {
   const Policy policy(Rules(/*allow_by_default=*/true));
   for (const Row& row : kMatrix) {
     EXPECT_EQ(policy.Decide(row.identity, row.rpc, row.target).allowed,
@@ -85,7 +85,7 @@ TEST(PolicyTest, TheMatrix) {
   }
 }
 
-TEST(PolicyTest, TheDefaultIsForThoseWhomNoRuleNames) {
+TEST(PolicyTest, TheDefaultAppliesToCallersThatNoRuleNames) {
   const Policy allow(Rules(true));
   const Policy deny(Rules(false));
   for (const RpcMethod rpc : {kAcquire, kExecute, kRelease, kRenew, kStats}) {
@@ -102,7 +102,7 @@ TEST(PolicyTest, TheDefaultIsForThoseWhomNoRuleNames) {
   }
 }
 
-TEST(PolicyTest, TheFirstRuleThatAllowsBringsItsQuota) {
+TEST(PolicyTest, TheQuotaIsThatOfTheFirstRuleThatAllows) {
   const Policy policy(Rules(true));
   const auto quota = [&](std::string_view target) {
     return policy.Decide("spiffe://prod/pay/batch", kExecute, target).quota;
@@ -112,7 +112,7 @@ TEST(PolicyTest, TheFirstRuleThatAllowsBringsItsQuota) {
   EXPECT_EQ(policy.Decide("cn:stranger", kExecute, "").quota, Quota());
 }
 
-TEST(PolicyTest, OnlyWhoIsToldSeesAllLeases) {
+TEST(PolicyTest, OnlyARuleWithAllLeasesShowsAllLeases) {
   const Policy policy(Rules(true));
   EXPECT_TRUE(policy.SeesAllLeases("uid:0"));
   EXPECT_FALSE(policy.SeesAllLeases("uid:1"));
@@ -120,7 +120,7 @@ TEST(PolicyTest, OnlyWhoIsToldSeesAllLeases) {
   EXPECT_FALSE(policy.SeesAllLeases(""));
 }
 
-TEST(PolicyTest, EverybodyIsEverybodyWithAnIdentity) {
+TEST(PolicyTest, AStarMatchesEveryIdentityButAnonymous) {
   PolicyRules rules;
   rules.rules = {{.identities = {"*"}, .rpcs = {"Stats"}}};
   const Policy policy(rules);
@@ -129,7 +129,7 @@ TEST(PolicyTest, EverybodyIsEverybodyWithAnIdentity) {
   EXPECT_TRUE(policy.Decide("", kExecute, "").allowed);  // The default.
 }
 
-TEST(PolicyTest, PatternsMatchWhatTheyShow) {
+TEST(PolicyTest, AStarMatchesAnyCharacters) {
   EXPECT_TRUE(MatchesPattern("", ""));
   EXPECT_FALSE(MatchesPattern("", "a"));
   EXPECT_TRUE(MatchesPattern("*", ""));
@@ -144,7 +144,7 @@ TEST(PolicyTest, PatternsMatchWhatTheyShow) {
   EXPECT_FALSE(MatchesPattern(pattern + "b", std::string(2000, 'a')));
 }
 
-TEST(PolicyTest, WordsThatCannotBeMeantAreFound) {
+TEST(PolicyTest, MalformedPatternsAreReported) {
   for (const char* good :
        {"spiffe://a/*", "dns:*.test", "cn:A B", "uid:1000", "*", "anonymous"}) {
     EXPECT_EQ(CheckIdentityPattern(good), "") << good;

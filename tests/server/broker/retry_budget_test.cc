@@ -18,14 +18,14 @@ TEST(RetryBudgetTest, AQuietTargetHasThreeRetries) {
   EXPECT_EQ(RetriesLeft(&budget, kStart), 3);
 }
 
-TEST(RetryBudgetTest, RequestsPayInTheirShare) {
+TEST(RetryBudgetTest, RequestsAddTheirShare) {
   RetryBudget budget;
   EXPECT_EQ(RetriesLeft(&budget, kStart), 3);
   for (int i = 0; i < 50; ++i) budget.OnRequest(20);
   EXPECT_EQ(RetriesLeft(&budget, kStart), 10);
 }
 
-TEST(RetryBudgetTest, ASpentBudgetIsThreeAgainAfterTenSeconds) {
+TEST(RetryBudgetTest, ASpentBudgetIsRefilledToThreeAfterTenSeconds) {
   RetryBudget budget;
   EXPECT_EQ(RetriesLeft(&budget, kStart), 3);
   EXPECT_EQ(RetriesLeft(&budget, kStart + std::chrono::seconds(9)), 0);
@@ -38,7 +38,7 @@ TEST(RetryBudgetTest, ABurstIsBounded) {
   EXPECT_LE(RetriesLeft(&budget, kStart), 101);
 }
 
-TEST(RetryBudgetTest, NothingIsPaidInAtZeroPercent) {
+TEST(RetryBudgetTest, RequestsAddNothingAtZeroPercent) {
   RetryBudget budget;
   for (int i = 0; i < 1000; ++i) budget.OnRequest(0);
   EXPECT_EQ(RetriesLeft(&budget, kStart), 3);

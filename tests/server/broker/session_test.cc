@@ -270,7 +270,7 @@ class SessionTest : public BrokerTest {
   std::deque<TestStream> streams_;
 };
 
-TEST_F(SessionTest, AcquiresUsesAndReleases) {
+TEST_F(SessionTest, AcquiresExecutesAndReleases) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
   TestStream& stream = Open();
   const std::string lease = Lease(stream, 1, peer.target());
@@ -363,7 +363,7 @@ TEST_F(SessionTest, BadItemsGetTypedErrorsAndChangeNothing) {
   EXPECT_EQ(stream.Result(200), "OK") << "the lease is as it was";
 }
 
-TEST_F(SessionTest, AnIdInFlightIsNotTakenTwice) {
+TEST_F(SessionTest, AnItemIdInFlightIsRefused) {
   ScriptedPeer peer(NeverAnswer);
   TestStream& stream = Open();
   ASSERT_TRUE(stream.Send(Message().Execute(1, peer)));
@@ -375,7 +375,7 @@ TEST_F(SessionTest, AnIdInFlightIsNotTakenTwice) {
   EXPECT_TRUE(result.cancel().found()) << "the first one went on";
 }
 
-TEST_F(SessionTest, ACancelledItemEndsAndTheRestGoesOn) {
+TEST_F(SessionTest, ACancelledItemEndsAndOthersContinue) {
   target_config_.max_connections = 1;
   Build();
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
@@ -391,7 +391,7 @@ TEST_F(SessionTest, ACancelledItemEndsAndTheRestGoesOn) {
   EXPECT_EQ(stream.Result(5), "OK");
 }
 
-TEST_F(SessionTest, AKilledCallersLeasesAreBackAtOnce) {
+TEST_F(SessionTest, TheLeasesOfAKilledCallerAreFreeAtOnce) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
   TestStream& stream = Open();
   Message message;
@@ -420,7 +420,7 @@ TEST_F(SessionTest, ALeaseUnderACallIsClosedWithItsSession) {
   }));
 }
 
-TEST_F(SessionTest, ALateGrantFindsNobodyAndGoesBack) {
+TEST_F(SessionTest, AGrantAfterTheEndOfTheSessionGoesBack) {
   target_config_.max_connections = 1;
   Build();
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
@@ -433,7 +433,7 @@ TEST_F(SessionTest, ALateGrantFindsNobodyAndGoesBack) {
   EXPECT_EQ(Held(), 0);
 }
 
-TEST_F(SessionTest, LimitsAreHeldItemByItem) {
+TEST_F(SessionTest, LimitsApplyItemByItem) {
   settings_.session = {.max_items_per_message = 4,
                        .max_items_in_flight = 2,
                        .max_leases = 3,
@@ -463,7 +463,7 @@ TEST_F(SessionTest, LimitsAreHeldItemByItem) {
   EXPECT_EQ(stream.Result(24), "QUOTA");
 }
 
-TEST_F(SessionTest, LeasesThatRanOutMakeRoom) {
+TEST_F(SessionTest, ExpiredLeasesMakeRoom) {
   settings_.session.max_leases = 2;
   settings_.lease_ttl = milliseconds(50);
   broker_->Reconfigure(settings_);
@@ -503,7 +503,7 @@ TEST_F(SessionTest, ALongMessageIsWorkedOnInTurns) {
   EXPECT_TRUE(flood.reading());
 }
 
-TEST_F(SessionTest, CallsCountMoreThanWhatIsAnsweredAtOnce) {
+TEST_F(SessionTest, CallsCostMoreOfATurnThanItemsAnsweredAtOnce) {
   ScriptedPeer peer(NeverAnswer);
   TestStream& stream = Open();
   Message message;
@@ -527,7 +527,7 @@ TEST_F(SessionTest, ResultsGoTogetherWhileAWriteIsUnderWay) {
   EXPECT_EQ(stream.messages(), (std::vector<int>{1, 9}));
 }
 
-TEST_F(SessionTest, ResultsThatNobodyReadsStopTheReading) {
+TEST_F(SessionTest, UnreadResultsStopTheReading) {
   settings_.session.max_buffered_bytes = 65536;
   broker_->Reconfigure(settings_);
   ScriptedPeer peer(AlwaysAnswer(OkResponse(std::string(20'000, 'x'))));
@@ -565,7 +565,7 @@ TEST_F(SessionTest, LargeAnswersGoInMessagesOfTheirOwn) {
   EXPECT_EQ(stream.messages(), (std::vector<int>{1, 1, 1, 1}));
 }
 
-TEST_F(SessionTest, AnItemsTimeIsItsOwnOrTheStreams) {
+TEST_F(SessionTest, AnItemsDeadlineIsItsOwnOrTheStreams) {
   ScriptedPeer peer(NeverAnswer);
   TestStream& stream = Open();
   Message message;
@@ -604,7 +604,7 @@ TEST_F(SessionTest, ADrainWaitsForLeasesAndRefusesNewOnes) {
   EXPECT_TRUE(broker_->Drained(MonotonicNow()));
 }
 
-TEST_F(SessionTest, AnAbortAnswersWhatRunsAndThenEnds) {
+TEST_F(SessionTest, AnAbortAnswersRunningCallsAndThenEnds) {
   std::atomic<bool> arrived{false};
   ScriptedPeer silent([&](PeerConnection& connection) {
     if (connection.ReadRequest().empty()) return;
@@ -622,7 +622,7 @@ TEST_F(SessionTest, AnAbortAnswersWhatRunsAndThenEnds) {
   EXPECT_EQ(stream.Outcome(), "DRAINING");
 }
 
-TEST_F(SessionTest, StatsShowWhoseLeaseItIs) {
+TEST_F(SessionTest, StatsNameTheSessionOfALease) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
   TestStream& stream = Open();
   Lease(stream, 1, peer.target());
@@ -642,7 +642,7 @@ TEST_F(SessionTest, StatsShowWhoseLeaseItIs) {
 }
 
 // Threads that cut sessions at any moment of their work.
-TEST_F(SessionTest, CutAtAnyMomentNothingIsLeft) {
+TEST_F(SessionTest, ASessionCutAtAnyMomentLeavesNothing) {
   target_config_.max_connections = 4;
   Build();
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));

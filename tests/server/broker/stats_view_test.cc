@@ -60,7 +60,7 @@ TEST(StatsViewTest, TotalsAddUp) {
   EXPECT_EQ(response.targets_size(), 4);
 }
 
-TEST(StatsViewTest, WarmthAndRecoveryArrive) {
+TEST(StatsViewTest, WarmFloorAndRecoveryAreShown) {
   pool::Snapshot snapshot = Targets(1);
   pool::TargetRow& row = snapshot.targets[0];
   v1::StatsResponse before;
@@ -116,7 +116,7 @@ TEST(StatsViewTest, PagesShowEachRowOnceAndInOrder) {
   EXPECT_EQ(std::set<std::string>(seen.begin(), seen.end()).size(), 30u);
 }
 
-TEST(StatsViewTest, ARowThatLeavesBetweenPagesMovesNoOther) {
+TEST(StatsViewTest, ARowThatVanishesBetweenPagesShiftsNoOther) {
   v1::StatsRequest request;
   request.set_page_size(10);
   v1::StatsResponse first;
@@ -162,7 +162,7 @@ TEST(StatsViewTest, ATokenOfAnotherViewOrNoneIsRefused) {
   }
 }
 
-TEST(StatsViewTest, AConnectionsStateIsWrittenAsTheContractWritesIt) {
+TEST(StatsViewTest, ConnectionStatesAreTheContractsWords) {
   pool::Snapshot snapshot;
   pool::ConnectionRow row;
   row.id = 9;

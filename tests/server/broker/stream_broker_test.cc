@@ -208,7 +208,7 @@ class StreamBrokerTest : public BrokerTest {
   }
   uint64_t Ended(const std::string& result) {
     uint64_t count = 0;
-    for (const ExecuteMetrics::Row& row : metrics_.Read()) {
+    for (const CallMetrics::Row& row : metrics_.Read()) {
       for (size_t i = 0; i < kExecuteResults.size(); ++i) {
         if (kExecuteResults[i] == result) count += row.results[i];
       }
@@ -251,7 +251,7 @@ TEST_F(StreamBrokerTest, BodiesPassBothWaysPieceByPiece) {
   EXPECT_EQ(1u, Ended("ok"));
 }
 
-TEST_F(StreamBrokerTest, WhatFollowsTheHeadDecidesHowTheRequestLooks) {
+TEST_F(StreamBrokerTest, TheMessageAfterTheHeadDecidesTheFraming) {
   const ScriptedPeer peer(Repeat());
   auto none = Open(Head(peer, "GET"));
   none->End();
@@ -338,7 +338,7 @@ TEST_F(StreamBrokerTest, BadInputChangesNothing) {
   EXPECT_EQ(0, peer.accepted());
 }
 
-TEST_F(StreamBrokerTest, RulesBrokenMidwayEndTheCall) {
+TEST_F(StreamBrokerTest, AFaultMidwayEndsTheCall) {
   const ScriptedPeer peer([](PeerConnection& c) { c.AwaitClose(); });
   v1::ExecuteStreamHead head = Head(peer);
   head.set_content_length(5);
@@ -390,7 +390,7 @@ TEST_F(StreamBrokerTest, ACallerThatBreaksOffNeverLooksComplete) {
   EXPECT_EQ(got.find("0\r\n\r\n"), got.npos);
 }
 
-TEST_F(StreamBrokerTest, WhatWasRefusedIsSentAgainWhileItIsAtHand) {
+TEST_F(StreamBrokerTest, ARefusedRequestIsSentAgainWhileItIsHeld) {
   std::atomic<int> asked{0};
   const auto peer = std::make_unique<ScriptedPeer>(
       ScriptedPeer::Options{.tls = Cert(), .alpn = "h2"},
@@ -419,7 +419,7 @@ TEST_F(StreamBrokerTest, WhatWasRefusedIsSentAgainWhileItIsAtHand) {
   EXPECT_EQ("REFUSED_BY_PEER", small->receipt().failed_attempts(0));
 }
 
-TEST_F(StreamBrokerTest, WhatIsNotAtHandAnyMoreIsNotSentAgain) {
+TEST_F(StreamBrokerTest, ARequestThatIsNoLongerHeldIsNotSentAgain) {
   const auto peer = std::make_unique<ScriptedPeer>(
       ScriptedPeer::Options{.tls = Cert(), .alpn = "h2"},
       [&](PeerConnection& c) {
@@ -608,7 +608,7 @@ TEST_P(StageTest, WithTheAnswerInHand) {
   ExpectEnd(*stream, "UPSTREAM_RESET");
 }
 
-TEST_F(StreamBrokerTest, OnALeaseItIsTheOneCall) {
+TEST_F(StreamBrokerTest, OnALeaseItRunsAlone) {
   const ScriptedPeer peer([](PeerConnection& c) {
     std::string got;
     while (got.find("\r\n0\r\n\r\n") == got.npos) got += c.ReadSome();
@@ -643,7 +643,7 @@ TEST_F(StreamBrokerTest, OnALeaseItIsTheOneCall) {
   EXPECT_EQ("LEASE_EXPIRED", late->Wait());
 }
 
-TEST_F(StreamBrokerTest, ReleasedAsFineItStillEndsItsCall) {
+TEST_F(StreamBrokerTest, ReleaseAsOkLetsTheStreamEndFirst) {
   const ScriptedPeer peer([](PeerConnection& c) {
     std::string got;
     while (got.find("\r\n0\r\n\r\n") == got.npos) got += c.ReadSome();
@@ -662,7 +662,7 @@ TEST_F(StreamBrokerTest, ReleasedAsFineItStillEndsItsCall) {
   EXPECT_EQ("OK", stream->Wait());
 }
 
-TEST_F(StreamBrokerTest, AReaderThatStandsStillStopsTheUpstream) {
+TEST_F(StreamBrokerTest, ACallerThatDoesNotReadStopsTheUpstream) {
   constexpr size_t kTotal = 128 << 20;
   // What sockets take, and the broker: far from all.
   constexpr size_t kMost = 32 << 20;
@@ -686,7 +686,7 @@ TEST_F(StreamBrokerTest, AReaderThatStandsStillStopsTheUpstream) {
   EXPECT_LT(written, kMost);
 }
 
-TEST_F(StreamBrokerTest, APeerThatStandsStillStopsTheCaller) {
+TEST_F(StreamBrokerTest, AnUpstreamThatDoesNotReadStopsTheCaller) {
   const auto peer = Serve2([](Http2Peer&, StreamId, const Http2Peer::Asked&) {},
                            {.stream_window = 100'000, .consumes = false});
   auto stream = Open(Head(*peer));

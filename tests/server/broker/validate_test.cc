@@ -191,7 +191,7 @@ std::vector<std::string> BadOrigins() {
   };
 }
 
-TEST(TargetTest, GoodOnesHaveOneCanonicalForm) {
+TEST(TargetTest, ValidTargetsHaveOneCanonicalForm) {
   for (const OriginRow& row : GoodOrigins()) {
     SCOPED_TRACE(row.text);
     ParsedTarget target;
@@ -209,7 +209,7 @@ TEST(TargetTest, GoodOnesHaveOneCanonicalForm) {
   }
 }
 
-TEST(TargetTest, TheHostIsWithoutBrackets) {
+TEST(TargetTest, TheHostHasNoBrackets) {
   ParsedTarget target;
   EXPECT_EQ(Text(ParseTarget("https://[::1]:8443", &target)), "");
   EXPECT_EQ(target.host, "::1");
@@ -217,7 +217,7 @@ TEST(TargetTest, TheHostIsWithoutBrackets) {
   EXPECT_EQ(target.host, "example.com");
 }
 
-TEST(TargetTest, BadOnesAreRefused) {
+TEST(TargetTest, InvalidTargetsAreRefused) {
   for (const std::string& text : BadOrigins()) {
     SCOPED_TRACE(text);
     ParsedTarget target;
@@ -225,7 +225,7 @@ TEST(TargetTest, BadOnesAreRefused) {
   }
 }
 
-TEST(TargetTest, WhatSpeaksNoHttpNeedsAPortAndIsNoUrl) {
+TEST(TargetTest, RawTargetsNeedAPortAndAreNoUrls) {
   struct Row {
     const char* text;
     const char* canonical;
@@ -291,7 +291,7 @@ TEST(UrlTest, ABadOriginMakesABadUrl) {
   }
 }
 
-TEST(UrlTest, PathAndQueryGoOutAsTheyAre) {
+TEST(UrlTest, PathAndQueryAreNotChanged) {
   const struct {
     std::string rest, path;
   } rows[] = {
@@ -341,7 +341,7 @@ TEST(UrlTest, BadPathsAreRefused) {
   }
 }
 
-TEST(UrlTest, NothingBehindTheUrlIsRead) {
+TEST(UrlTest, NothingBehindTheTextIsRead) {
   const std::string_view text = "https://example.com/%20";
   for (size_t cut : {1, 2}) {
     ParsedUrl url;
@@ -716,7 +716,7 @@ TEST(ValidateExecuteTest, FaultyHeadersAreNamedWithTheirPlace) {
   });
 }
 
-TEST(ValidateExecuteTest, TheUrlIsHandedOut) {
+TEST(ValidateExecuteTest, ReturnsTheParsedUrl) {
   Execute request;
   request.set_url("HTTPS://Example.com:8443?x");
   ParsedUrl url;
@@ -734,7 +734,7 @@ TEST(ValidateExecuteTest, MessagesDoNotRepeatWhatWasSent) {
   EXPECT_EQ(bad->message.find("hunter2"), std::string::npos);
 }
 
-TEST(ValidateAcquireTest, WhatSpeaksNoHttpIsLentAlone) {
+TEST(ValidateAcquireTest, RawTargetsNeedAnExclusiveLease) {
   v1::AcquireRequest request;
   ParsedTarget target;
   request.set_target("tls://h:1");

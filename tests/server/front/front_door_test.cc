@@ -21,19 +21,11 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/fakes/eventually.h"
 #include "tests/fakes/test_certs.h"
 
 namespace hotline::server {
 namespace {
-
-bool Eventually(const std::function<bool()>& condition) {
-  const Instant end = MonotonicNow() + std::chrono::seconds(20);
-  while (!condition()) {
-    if (MonotonicNow() > end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return true;
-}
 
 // A directory of this process's whose name is short enough for sockets.
 const std::string& ShortDirectory() {

@@ -84,7 +84,7 @@ class MetricsTest : public ::testing::Test {
   }
 
   pool::Snapshot snapshot_;
-  ExecuteMetrics executes_{100};
+  CallMetrics executes_{100};
   RpcMetrics rpcs_;
   std::vector<std::pair<std::string, UpstreamFigures>> upstream_;
   bool config_ok_ = true;
@@ -396,8 +396,8 @@ TEST_F(MetricsTest, PromtoolHasNothingToSay) {
   EXPECT_EQ(pclose(promtool), 0) << page;
 }
 
-TEST(ExecuteMetricsTest, FiguresOfManyThreadsAddUp) {
-  ExecuteMetrics metrics(1);
+TEST(CallMetricsTest, FiguresOfManyThreadsAddUp) {
+  CallMetrics metrics(1);
   constexpr int kThreads = 4;
   constexpr int kEach = 10'000;
   std::vector<std::thread> threads;
@@ -425,9 +425,9 @@ TEST(ExecuteMetricsTest, FiguresOfManyThreadsAddUp) {
   EXPECT_EQ(all, uint64_t{kThreads * kEach});
 }
 
-TEST(ExecuteMetricsTest, TargetsPastTheBoundCountTogether) {
-  ExecuteMetrics metrics(1);
-  const size_t bound = ExecuteMetrics::kLeastTargets;
+TEST(CallMetricsTest, TargetsPastTheBoundCountTogether) {
+  CallMetrics metrics(1);
+  const size_t bound = CallMetrics::kLeastTargets;
   for (size_t i = 0; i < bound + 10; ++i) {
     metrics.RecordExecute("t" + std::to_string(i), "", microseconds(1));
     metrics.RecordExecute("t" + std::to_string(i), "", microseconds(1));

@@ -10,9 +10,9 @@
 #include <mutex>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "tests/fakes/eventually.h"
 #include "tests/fakes/scripted_dns.h"
 
 namespace hotline::upstream {
@@ -85,13 +85,8 @@ class AddressKeeperTest : public ::testing::Test {
     }
     return text;
   }
-  bool Eventually(const std::string& host, const std::string& states) {
-    const Instant end = MonotonicNow() + seconds(30);
-    while (States(host) != states) {
-      if (MonotonicNow() > end) return false;
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-    return true;
+  bool AwaitStates(const std::string& host, const std::string& states) {
+    return Eventually([&] { return States(host) == states; });
   }
 
   ScriptedDns dns_{{
@@ -126,7 +121,7 @@ TEST_F(AddressKeeperTest, NamesAreResolvedAgainWithoutAnybodyAsking) {
   ASSERT_TRUE(Learn("moving.test").ok());
   dns_.Set("moving.test", {{"192.0.2.7"}, 0});
   EXPECT_TRUE(
-      Eventually("moving.test", "192.0.2.1 SUSPECT; 192.0.2.7 ACTIVE; "))
+      AwaitStates("moving.test", "192.0.2.1 SUSPECT; 192.0.2.7 ACTIVE; "))
       << States("moving.test");
 }
 
@@ -137,7 +132,7 @@ TEST_F(AddressKeeperTest, DoubtsAreTestedAndWhatTheTestsSayCounts) {
   const auto ticket = keeper_->Dialling(target, IpAddress::V4(192, 0, 2, 2));
   EXPECT_NE(0u, ticket.epoch);
   keeper_->DialFailed(target, ticket, "refused", MonotonicNow());
-  EXPECT_TRUE(Eventually("two.test", "192.0.2.1 ACTIVE; 192.0.2.2 EJECTED; "))
+  EXPECT_TRUE(AwaitStates("two.test", "192.0.2.1 ACTIVE; 192.0.2.2 EJECTED; "))
       << States("two.test");
   std::lock_guard lock(mu_);
   EXPECT_EQ(std::set<std::string>{target + " 192.0.2.2"}, tested_);

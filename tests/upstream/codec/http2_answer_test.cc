@@ -449,7 +449,7 @@ TEST_F(Http2AnswerTest, TheEndOfTheConnectionEndsTheStream) {
 
 TEST_F(Http2AnswerTest, WhoAnswersInHttp1IsToldApart) {
   Http2Recorder recorder;
-  const auto codec = MakeHttp2Codec(&recorder, "https");
+  const auto codec = MakeHttp2Codec(&recorder, &recorder, "https");
   EXPECT_FALSE(codec->Feed("HTTP/1.1 400 Bad Request\r\n\r\n"));
   EXPECT_THAT(codec->error().message, HasSubstr("HTTP/1"));
   EXPECT_FALSE(codec->CanSubmit());
@@ -458,7 +458,7 @@ TEST_F(Http2AnswerTest, WhoAnswersInHttp1IsToldApart) {
 
 TEST_F(Http2AnswerTest, TheFirstFrameMustBeSettings) {
   Http2Recorder recorder;
-  const auto codec = MakeHttp2Codec(&recorder, "https");
+  const auto codec = MakeHttp2Codec(&recorder, &recorder, "https");
   EXPECT_FALSE(codec->Feed(Frame(NGHTTP2_PING, kNoFlag, 0, "12345678")));
   EXPECT_THAT(codec->error().message, HasSubstr("SETTINGS"));
 }

@@ -102,7 +102,7 @@ inline std::string SettingsFrame(
 }
 
 // What the codec says, by stream, and of the connection.
-class Http2Recorder final : public CodecEvents {
+class Http2Recorder final : public CodecEvents, public Http2Events {
  public:
   void OnHead(StreamId id, int status, std::vector<Header> headers) override {
     streams[id].OnHead(id, status, std::move(headers));
@@ -426,7 +426,8 @@ struct Http2Outcome {
 inline Http2Outcome RunHttp2(const Http2Exchange& exchange,
                              const std::function<size_t(size_t left)>& cut) {
   Http2Recorder recorder;
-  const auto codec = MakeHttp2Codec(&recorder, "https", exchange.limits);
+  const auto codec =
+      MakeHttp2Codec(&recorder, &recorder, "https", exchange.limits);
   Flush(codec.get());
   codec->Feed(exchange.settings.empty() ? SettingsFrame() : exchange.settings);
   Http2Outcome outcome;

@@ -89,7 +89,7 @@ class Http2FloodTest : public ::testing::Test {
  protected:
   void Connect(const Http2Limits& limits = {}) {
     recorder_ = Http2Recorder();
-    codec_ = MakeHttp2Codec(&recorder_, "https", limits);
+    codec_ = MakeHttp2Codec(&recorder_, &recorder_, "https", limits);
     ASSERT_TRUE(
         codec_->Feed(SettingsFrame() + Frame(NGHTTP2_SETTINGS, kAck, 0)));
   }

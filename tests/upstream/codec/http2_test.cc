@@ -36,7 +36,7 @@ class Http2Test : public ::testing::Test {
                const Http2Limits& limits = {}) {
     recorder_ = Http2Recorder();
     peer_ = std::make_unique<Http2Peer>(options);
-    codec_ = MakeHttp2Codec(&recorder_, "https", limits);
+    codec_ = MakeHttp2Codec(&recorder_, &recorder_, "https", limits);
     Exchange();
     ASSERT_TRUE(codec_->CanSubmit() || options.max_streams == 0);
     recorder_.connection.clear();
@@ -80,7 +80,7 @@ class Http2Test : public ::testing::Test {
 };
 
 TEST_F(Http2Test, RequestsWaitForThePeersSettings) {
-  codec_ = MakeHttp2Codec(&recorder_, "https");
+  codec_ = MakeHttp2Codec(&recorder_, &recorder_, "https");
   EXPECT_FALSE(codec_->CanSubmit());
   EXPECT_EQ(codec_->MaxStreams(), 0);
   EXPECT_TRUE(codec_->WantsWrite());
@@ -98,7 +98,7 @@ TEST_F(Http2Test, RequestsWaitForThePeersSettings) {
 }
 
 TEST_F(Http2Test, OurOwnCapHoldsWhereThePeerSetsNone) {
-  codec_ = MakeHttp2Codec(&recorder_, "https", {.max_streams = 20});
+  codec_ = MakeHttp2Codec(&recorder_, &recorder_, "https", {.max_streams = 20});
   EXPECT_TRUE(Feed(SettingsFrame()));
   EXPECT_EQ(codec_->MaxStreams(), 20);
   EXPECT_TRUE(Feed(SettingsFrame({{3, 0xffffffff}})));
@@ -136,7 +136,7 @@ TEST_F(Http2Test, ARequestArrivesWithoutWhatBelongsToConnections) {
 
 TEST_F(Http2Test, TheSchemeIsTheConnections) {
   Connect();
-  codec_ = MakeHttp2Codec(&recorder_, "http");
+  codec_ = MakeHttp2Codec(&recorder_, &recorder_, "http");
   peer_ = std::make_unique<Http2Peer>(Http2Peer::Options());
   Exchange();
   const HeaderView te[] = {{"te", "gzip"}};
@@ -521,7 +521,7 @@ TEST_F(Http2Test, OurOwnRefusalsSayGoodbyeToo) {
 }
 
 TEST_F(Http2Test, PushIsRefusedBeforeOurSettingsAreAcknowledgedToo) {
-  codec_ = MakeHttp2Codec(&recorder_, "https");
+  codec_ = MakeHttp2Codec(&recorder_, &recorder_, "https");
   EXPECT_TRUE(Feed(SettingsFrame()));
   Submit();
   Flush(codec_.get());

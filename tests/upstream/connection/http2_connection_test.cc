@@ -503,14 +503,14 @@ TEST_F(Http2ConnectionTest, PingWithoutAnAnswerClosesTheConnection) {
   EXPECT_EQ(1u, pool_.probes());
 }
 
-TEST_F(Http2ConnectionTest, SilenceIsAskedAboutAndALivingPeerKept) {
+TEST_F(Http2ConnectionTest, ASilentPeerThatAnswersPingsIsKept) {
   options_.ping_after = milliseconds(50);
+  options_.ping_timeout = seconds(1);
   const auto peer = Serve(Holding());
   const pool::Handle handle = Connect(*peer);
   Ending held;
   Start(handle, &held, {.path = "/hold"});
   {
-    // It is silent, and answers each time that it lives.
     std::unique_lock lock(mu_);
     ASSERT_TRUE(
         changed_.wait_for(lock, kPatience, [&] { return pings_ >= 3; }));
@@ -520,7 +520,7 @@ TEST_F(Http2ConnectionTest, SilenceIsAskedAboutAndALivingPeerKept) {
   EXPECT_EQ(0, pool_.closes(last_id_));
 }
 
-TEST_F(Http2ConnectionTest, SilenceAfterThatEndsTheConnection) {
+TEST_F(Http2ConnectionTest, ASilentPeerThatAnswersNoPingIsClosed) {
   options_.ping_after = milliseconds(50);
   options_.ping_timeout = milliseconds(50);
   ScriptedPeer peer({.tls = LocalhostCert(), .alpn = "h2"},
@@ -538,15 +538,26 @@ TEST_F(Http2ConnectionTest, SilenceAfterThatEndsTheConnection) {
   EXPECT_EQ(pool::CloseReason::kError, AwaitClosed());
 }
 
-TEST_F(Http2ConnectionTest, WhoOwesNothingIsNotAsked) {
+TEST_F(Http2ConnectionTest, APeerThatOwesNoAnswerIsNotPinged) {
   options_.ping_after = milliseconds(20);
-  options_.ping_timeout = milliseconds(20);
+  options_.ping_timeout = milliseconds(200);
   const auto peer = Serve(Echo);
   const pool::Handle handle = Connect(*peer);
+  const pool::ConnId idle = last_id_;
   EXPECT_EQ("/", Run(handle).response.body);
-  std::this_thread::sleep_for(milliseconds(200));
+  // Meanwhile one that owes an answer is pinged three times.
+  ScriptedPeer owing({.tls = LocalhostCert(), .alpn = "h2"},
+                     [](PeerConnection& c) {
+                       Http2Peer h2({});
+                       c.Write(h2.TakeOutput());
+                       while (h2.pings < 3 && h2.Feed(c.ReadSome())) {
+                         c.Write(h2.TakeOutput());
+                       }
+                       c.Close();
+                     });
+  EXPECT_EQ(CallError::kReset, Run(Connect(owing)).error);
   EXPECT_EQ("/", Run(handle).response.body);
-  EXPECT_EQ(0, pool_.closes(last_id_));
+  EXPECT_EQ(0, pool_.closes(idle));
   std::lock_guard lock(mu_);
   EXPECT_EQ(0, pings_);
 }

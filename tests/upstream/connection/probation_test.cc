@@ -186,13 +186,20 @@ TEST_F(ProbationTest, AValidationServesNobody) {
   EXPECT_EQ(pool_.served(last_id_), 0);
 }
 
-TEST_F(ProbationTest, AfterASecondAnEndIsNoFailedDial) {
-  const auto peer = PeerThat({}, [](PeerConnection& c) {
-    std::this_thread::sleep_for(pool::kProbation +
-                                std::chrono::milliseconds(200));
-    c.Close();
-  });
-  EXPECT_TRUE(EndedEarly(peer->target()).message.empty());
+TEST_F(ProbationTest, AnEndAfterProbationIsNoFailedDial) {
+  const auto peer = PeerThat({}, [](PeerConnection& c) { c.Close(); });
+  Connect(*peer);
+  const pool::ConnId idle = last_id_;
+  // The loop itself says when that time is over: a call's deadline passes.
+  ScriptedPeer silent([](PeerConnection& c) { c.AwaitClose(); });
+  const pool::Handle other = Connect(silent);
+  const Instant end =
+      MonotonicNow() + pool::kProbation + std::chrono::milliseconds(200);
+  EXPECT_EQ(CallError::kTimeout, Run(other, {.deadline = end}).error);
+  EXPECT_EQ(0, pool_.closes(idle));
+  go_.set_value();
+  pool_.AwaitClosed(idle);
+  EXPECT_TRUE(pool_.early(idle).message.empty());
 }
 
 TEST_F(ProbationTest, ATunnelHasServedOnceSomethingCame) {

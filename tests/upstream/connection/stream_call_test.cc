@@ -1,6 +1,6 @@
 // Streamed calls over loopback: both protocols, both ways, every kind of end.
 #include <algorithm>
-#include <atomic>
+#include <future>
 #include <thread>
 
 #include "tests/upstream/codec/http2_server.h"
@@ -50,6 +50,11 @@ class Stream final : public StreamHandler {
       const size_t held =
           upstream_->SendBody(handle_, call(), next, body.empty());
       EXPECT_LE(held, kMostHeld);
+      {
+        std::lock_guard lock(mu_);
+        ++sent_;
+        changed_.notify_all();
+      }
       if (held > 0 && !body.empty()) {
         Await([&] { return sendable_ || done_ > 0; });
       }
@@ -109,6 +114,10 @@ class Stream final : public StreamHandler {
   void AwaitHead() {
     Await([&] { return status_ != 0 || done_ > 0; });
   }
+  // Until so many pieces have been sent by SendAll.
+  void AwaitSent(int pieces) {
+    Await([&] { return sent_ >= pieces || done_ > 0; });
+  }
   void AwaitBody(size_t size) {
     Await([&] { return body_.size() >= size || done_ > 0; });
   }
@@ -146,6 +155,7 @@ class Stream final : public StreamHandler {
   std::string body_;
   int sendables_ = 0;
   bool sendable_ = false;
+  int sent_ = 0;
   int done_ = 0;
   CallResult result_;
 };
@@ -313,8 +323,8 @@ TEST_P(StreamCallTest, AReaderThatStandsStillStopsThePeer) {
 }
 
 TEST_P(StreamCallTest, ASlowPeerHoldsTheSenderUp) {
-  // It reads nothing of the body until it is told to.
-  std::atomic<bool> reads{false};
+  // It reads nothing of the body before this is set.
+  std::promise<void> reads;
   std::unique_ptr<ScriptedPeer> peer;
   if (http2()) {
     peer = std::make_unique<ScriptedPeer>(
@@ -322,7 +332,7 @@ TEST_P(StreamCallTest, ASlowPeerHoldsTheSenderUp) {
                                   [](Http2Peer&, StreamId, const auto&) {}));
   } else {
     peer = std::make_unique<ScriptedPeer>(PeerOptions(), [&](auto& c) {
-      while (!reads) std::this_thread::sleep_for(milliseconds(1));
+      reads.get_future().wait();
       c.AwaitClose();
     });
   }
@@ -337,7 +347,7 @@ TEST_P(StreamCallTest, ASlowPeerHoldsTheSenderUp) {
   }
   EXPECT_LE(held, kMostHeld);
   EXPECT_EQ(0, stream->done());
-  reads = true;
+  reads.set_value();
   stream->Cancel();
   EXPECT_EQ(CallError::kCancelled, stream->AwaitDone().error);
   EXPECT_EQ(Verdict::kPartial, stream->AwaitDone().verdict);
@@ -434,7 +444,12 @@ TEST_P(StreamCallTest, CancelledAtAnyMomentItEndsOnce) {
     const auto stream = NewStream(Connect(*peer));
     stream->Open({.method = "POST"}, false);
     std::thread sender([&] { stream->SendAll(Pattern(kMiB), 10'000); });
-    std::this_thread::sleep_for(std::chrono::microseconds(i * 50));
+    // While it is sent, then while the answer comes.
+    if (i < 30) {
+      stream->AwaitSent(i * 4);
+    } else {
+      stream->AwaitBody((i - 30) * 35'000);
+    }
     stream->Cancel();
     sender.join();
     const CallError error = stream->AwaitDone().error;

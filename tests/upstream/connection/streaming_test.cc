@@ -162,7 +162,7 @@ class Http2StreamingTest : public ::testing::Test {
                const Http2Limits& limits = {}) {
     recorder_ = Http2Recorder();
     peer_ = std::make_unique<Http2Peer>(options);
-    codec_ = MakeHttp2Codec(&recorder_, "https", limits);
+    codec_ = MakeHttp2Codec(&recorder_, &recorder_, "https", limits);
     Exchange();
   }
 

@@ -1,0 +1,68 @@
+// What the calls of a Broker need of it. The Broker owns it; both outlive every
+// call. The members are thread-safe.
+#ifndef HOTLINE_SERVER_BROKER_PARTS_H_
+#define HOTLINE_SERVER_BROKER_PARTS_H_
+
+#include <atomic>
+#include <memory>
+#include <utility>
+
+#include "pool/pool.h"
+#include "server/broker/answer_memory.h"
+#include "server/broker/call.h"
+#include "server/broker/call_metrics.h"
+#include "server/broker/error.h"
+#include "server/broker/gatekeeper.h"
+#include "server/broker/overload.h"
+#include "server/broker/registry.h"
+#include "server/broker/target_table.h"
+#include "upstream/upstream.h"
+
+namespace hotline::server {
+
+struct BrokerParts {
+  BrokerParts(const BrokerSettings& settings, pool::Pool* pool,
+              upstream::Upstream* upstream, CallMetrics* metrics)
+      : pool(pool),
+        upstream(upstream),
+        metrics(metrics),
+        overload(settings.overload, ResidentBytes),
+        answers(settings.max_answer_bytes,
+                [upstream](Instant when, absl::AnyInvocable<void()> work) {
+                  upstream->RunAt(when, std::move(work));
+                }) {}
+
+  // Null for kOk. An error that may indicate use of another caller's lease is
+  // audited.
+  ErrorPtr LeaseError(pool::LeaseStatus status, RpcMethod rpc,
+                      const CallContext& context) {
+    if (status == pool::LeaseStatus::kOk) return nullptr;
+    ErrorPtr error = FromLeaseStatus(status);
+    gatekeeper.Note(rpc, context.identity, *error);
+    return error;
+  }
+
+  pool::Pool* const pool;
+  upstream::Upstream* const upstream;
+  CallMetrics* const metrics;
+  Registry registry;
+  TargetTable targets;
+  Gatekeeper gatekeeper;
+  Overload overload;
+  AnswerMemory answers;
+  // Of calls whose context has none.
+  const AnswerMemory::CallerPtr unknown_caller =
+      std::make_shared<AnswerMemory::Caller>();
+  // Calls that start from now on are aborted at once.
+  std::atomic<bool> aborted{false};
+};
+
+// INVALID_ARGUMENT/BAD_LEASE_ID.
+inline ErrorPtr BadLeaseId() {
+  return FromInput(
+      {"BAD_LEASE_ID", "lease_id", "not a lease id: 44 hexadecimal digits"});
+}
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_BROKER_PARTS_H_

@@ -1,0 +1,382 @@
+#include "server/daemon/daemon.h"
+
+#include <malloc.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "server/daemon/machine_limits.h"
+#include "server/daemon/start_check.h"
+#include "server/observe/front_figures.h"
+#include "server/observe/status_page.h"
+
+namespace hotline::server {
+namespace {
+
+FileStamp StampOf(const std::string& path) {
+  struct stat info;
+  if (path.empty() || stat(path.c_str(), &info) != 0) return {};
+  return {info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec,
+          info.st_ino};
+}
+
+void LogLeak(const pool::HostPoolKey& key, pool::ConnId conn,
+             const pool::Holder& holder, Duration age) {
+  HOTLINE_LOG(kWarning, "suspected leak: a lease is held for long",
+              {{"target", key.target},
+               {"connection", conn},
+               {"held", age},
+               {"client_id", holder.client_id},
+               {"purpose", holder.purpose},
+               {"trace", holder.trace}});
+}
+
+void LogBreaker(const std::string& target, const pool::BreakerChange& change) {
+  if (change.state == pool::BreakerState::kClosed) {
+    HOTLINE_LOG(kInfo, "circuit breaker closed", {{"target", target}});
+    return;
+  }
+  HOTLINE_LOG(kWarning, "circuit breaker opened",
+              {{"target", target},
+               {"failures", change.failures},
+               {"open_for", change.open_for},
+               {"error", change.last_dial_error}});
+}
+
+uint32_t DrawInstance() {
+  absl::BitGen random;
+  return absl::Uniform<uint32_t>(random, 1, UINT32_MAX);
+}
+
+MetricsOptions MetricsOptionsOf(const Settings& settings) {
+  MetricsOptions options;
+  options.max_targets = settings.metrics_max_targets;
+  options.version = kVersion;
+  for (const auto& [target, unused] : settings.targets) {
+    options.known_targets.push_back(target);
+  }
+  return options;
+}
+
+std::vector<std::pair<std::string, UpstreamFigures>> UpstreamFiguresOf(
+    const upstream::Upstream& upstream) {
+  std::vector<std::pair<std::string, UpstreamFigures>> out;
+  for (const auto& [target, counters] : upstream.TargetCounters()) {
+    out.push_back({target,
+                   {.unsolicited_bytes = counters.unsolicited_bytes,
+                    .full_handshakes = counters.full_handshakes,
+                    .resumed_handshakes = counters.resumed_handshakes}});
+  }
+  return out;
+}
+
+}  // namespace
+
+Daemon::Daemon(std::string config_path,
+               std::shared_ptr<const Settings> settings)
+    : config_path_(std::move(config_path)),
+      stamp_(StampOf(config_path_)),
+      started_(settings),
+      current_(settings),
+      instance_(DrawInstance()),
+      call_metrics_(settings->metrics_max_targets) {}
+
+Daemon::~Daemon() { Stop(); }
+
+absl::Status Daemon::Start() {
+  const auto settings = current_.get();
+  auto upstream = upstream::Upstream::Create(UpstreamOptions(settings));
+  if (!upstream.ok()) return upstream.status();
+  upstream_ = *std::move(upstream);
+  StartPool(*settings);
+  StartWarming(*settings);
+  broker_ =
+      std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
+                               pool_.get(), upstream_.get(), &call_metrics_);
+  if (absl::Status status = StartHttp(*settings); !status.ok()) return status;
+  if (absl::Status status = StartGrpc(*settings); !status.ok()) return status;
+
+  warm_->StartHealth();
+  for (const std::string& address : grpc_->addresses()) {
+    HOTLINE_LOG(kInfo, "listening",
+                {{"protocol", "grpc"}, {"address", address}});
+  }
+  WritePorts();
+  return absl::OkStatus();
+}
+
+void Daemon::StartPool(const Settings& settings) {
+  pool::PoolConfig config = settings.pool;
+  config.instance = instance_;
+  config.seed = absl::Uniform<uint64_t>(absl::BitGen());
+  pool_ = std::make_unique<pool::Pool>(
+      config,
+      [this](const std::string& target) {
+        return current_.get()->PoolFor(target);
+      },
+      upstream_.get(), LogLeak, LogBreaker);
+  upstream_->Start(pool_.get(),
+                   [this](int shard, Instant now) { pool_->Tick(shard, now); });
+}
+
+// Before the first caller, so that warm connections are dialled first.
+void Daemon::StartWarming(const Settings& settings) {
+  warm_ = std::make_unique<WarmKeeper>(WarmKeeper::Hooks{
+      .pool = pool_.get(),
+      .run_at =
+          [this](Instant when, absl::AnyInvocable<void()> work) {
+            upstream_->RunAt(when, std::move(work));
+          },
+      .set_health =
+          [this](const std::string& service, bool serving) {
+            if (grpc_ != nullptr) grpc_->SetHealth(service, serving);
+          }});
+  warm_->Configure(settings);
+  WarmTargets(settings);
+  warm_->Start(MonotonicNow());
+}
+
+void Daemon::WarmTargets(const Settings& settings) {
+  for (const auto& [target, mine] : settings.targets) {
+    if (mine.pool.warm > 0) pool_->Warm(target, MonotonicNow());
+  }
+}
+
+absl::Status Daemon::StartGrpc(const Settings& settings) {
+  const GrpcServerOptions options = FrontOptionsFor(settings);
+  if (!options.tls.cert_file.empty()) {
+    auto certificates = Certificates::Load(options.tls);
+    if (!certificates.ok()) return certificates.status();
+    certificates_ = *std::move(certificates);
+  }
+  service_ = std::make_unique<BrokerService>(
+      broker_.get(), &rpc_metrics_,
+      GrpcServer::HasIdentities(options) ? &identities_ : nullptr);
+  auto grpc = GrpcServer::Start(options, certificates_.get(), service_.get());
+  if (!grpc.ok()) return grpc.status();
+  grpc_ = *std::move(grpc);
+  grpc_now_ = grpc_.get();
+  return absl::OkStatus();
+}
+
+std::unique_ptr<Metrics> Daemon::MakeMetrics(const Settings& settings) {
+  MetricsSources sources;
+  sources.pool = [this] { return pool_->TakeSnapshot({}, MonotonicNow()); };
+  sources.executes = &call_metrics_;
+  sources.rpcs = &rpc_metrics_;
+  sources.upstream = [this] { return UpstreamFiguresOf(*upstream_); };
+  sources.loop_lag = [this] { return upstream_->LoopLag(); };
+  sources.front = [this] {
+    // /metrics is served before the gRPC listeners are.
+    const GrpcServer* const grpc = grpc_now_.load();
+    return FiguresOf(*broker_, grpc, grpc ? certificates_.get() : nullptr);
+  };
+  sources.config_ok = [this] { return config_ok_.load(); };
+  sources.restart_needed = [this] { return restart_needed_.load(); };
+  sources.tls_files_ok = [this] { return tls_files_ok_.load(); };
+  return std::make_unique<Metrics>(MetricsOptionsOf(settings),
+                                   std::move(sources));
+}
+
+absl::Status Daemon::StartHttp(const Settings& settings) {
+  metrics_ = MakeMetrics(settings);
+  if (settings.http_listen.empty()) return absl::OkStatus();
+  AdminHttpOptions http;
+  http.address = settings.http_listen;
+  http.metrics = [this] { return metrics_->Render(); };
+  http.not_ready = [this] {
+    std::vector<std::string> reasons = warm_->NotReady();
+    if (draining_.load()) reasons.push_back("draining");
+    return reasons;
+  };
+  http.status_page = [this] {
+    return StatusPage(pool_->TakeSnapshot({}, MonotonicNow()), kVersion);
+  };
+  auto started = AdminHttp::Start(std::move(http));
+  if (!started.ok()) return started.status();
+  http_ = *std::move(started);
+  HOTLINE_LOG(kInfo, "listening",
+              {{"protocol", "http"},
+               {"address", settings.http_listen},
+               {"port", http_->port()}});
+  return absl::OkStatus();
+}
+
+// For a parent that configures port 0: writes the addresses as one JSON object
+// to the file that HOTLINE_PORTS_FILE names. Renamed into place, so that a
+// reader finds all of it or no file.
+void Daemon::WritePorts() const {
+  const char* path = std::getenv("HOTLINE_PORTS_FILE");
+  if (path == nullptr) return;
+  const std::string& configured = current_.get()->http_listen;
+  const std::string http =
+      http_ == nullptr
+          ? ""
+          : absl::StrCat(configured.substr(0, configured.rfind(':')), ":",
+                         http_->port());
+  const std::string temporary = absl::StrCat(path, ".tmp");
+  std::ofstream out(temporary);
+  out << "{\"grpc\": [\"" << absl::StrJoin(grpc_->addresses(), "\", \"")
+      << "\"], \"http\": \"" << http << "\"}\n";
+  out.close();
+  if (!out || std::rename(temporary.c_str(), path) != 0) {
+    HOTLINE_LOG(kError, "cannot write HOTLINE_PORTS_FILE", {{"path", path}});
+  }
+}
+
+void Daemon::ServeUntilSignalled(const sigset_t& signals) {
+  // How soon a changed file is noticed.
+  const timespec interval = {.tv_sec = 1, .tv_nsec = 0};
+  for (;;) {
+    const int signal = sigtimedwait(&signals, nullptr, &interval);
+    if (signal == SIGTERM || signal == SIGINT) {
+      HOTLINE_LOG(kInfo, "draining", {{"signal", strsignal(signal)}});
+      return;
+    }
+    if (signal == SIGHUP || !(StampOf(config_path_) == stamp_)) Reload();
+    RefreshTlsFiles();
+    TrimMemory();
+    warm_->Save(MonotonicNow());
+    RefreshCertificates();
+  }
+}
+
+void Daemon::Drain(const sigset_t& signals) {
+  draining_ = true;
+  grpc_->SetServing(false);
+  warm_->StartDrain();
+  warm_->Save(MonotonicNow(), /*at_once=*/true);
+  broker_->StartDrain(MonotonicNow());
+  const Instant end = MonotonicNow() + current_.get()->shutdown_grace;
+  const timespec step = {.tv_sec = 0, .tv_nsec = 20'000'000};
+  while (!broker_->Drained(MonotonicNow()) && MonotonicNow() < end) {
+    const int signal = sigtimedwait(&signals, nullptr, &step);
+    if (signal == SIGTERM || signal == SIGINT) {
+      HOTLINE_LOG(kWarning, "second signal: the grace period is over");
+      break;
+    }
+  }
+  broker_->AbortCalls();
+  // Time for the responses of the aborted calls to be sent.
+  grpc_->Stop(std::chrono::seconds(2));
+  HOTLINE_LOG(kInfo, "stopped");
+}
+
+// Listeners first: their callbacks use the rooms below.
+void Daemon::Stop() {
+  if (warm_ != nullptr) warm_->StartDrain();
+  if (grpc_ != nullptr) grpc_->Stop(Duration(0));
+  http_ = nullptr;
+  if (upstream_ != nullptr) upstream_->Stop();
+}
+
+void Daemon::Reload() {
+  if (config_path_.empty()) {
+    HOTLINE_LOG(kWarning, "nothing to reload: started without --config");
+    return;
+  }
+  stamp_ = StampOf(config_path_);
+  auto loaded = LoadConfig(config_path_, /*cores=*/0, ChecksOfStart());
+  absl::Status status = loaded.status();
+  if (status.ok()) {
+    auto settings = std::make_shared<const Settings>(*std::move(loaded));
+    for (const std::string& warning : settings->warnings) {
+      HOTLINE_LOG(kWarning, warning);
+    }
+    status = Apply(std::move(settings));
+  }
+  config_ok_ = status.ok();
+  if (status.ok()) {
+    HOTLINE_LOG(kInfo, "configuration reloaded", {{"path", config_path_}});
+  } else {
+    HOTLINE_LOG(kError,
+                "configuration refused: the previous one stays in force",
+                {{"error", status.message()}});
+  }
+}
+
+absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
+  // First, because it is the only part that can still fail (files, addresses);
+  // it is all or nothing. Until it has succeeded, no target uses the new
+  // settings.
+  absl::Status status = upstream_->Reconfigure(UpstreamOptions(settings));
+  if (!status.ok()) return status;
+  current_.set(settings);
+  pool::PoolConfig pool_config = settings->pool;
+  pool_config.instance = instance_;
+  pool_->Reconfigure(pool_config, MonotonicNow());
+  broker_->Reconfigure(BrokerSettingsFor(*settings));
+  SetLogLevel(settings->log_level);
+  SetLogFormat(settings->log_format);
+  warm_->Configure(*settings);
+  WarmTargets(*settings);
+  ReportKeysOfStart(settings);
+  return absl::OkStatus();
+}
+
+void Daemon::ReportKeysOfStart(
+    const std::shared_ptr<const Settings>& settings) {
+  const std::vector<std::string> keys = WaitingForStart(*started_, *settings);
+  restart_needed_ = !keys.empty();
+  if (keys.empty()) return;
+  HOTLINE_LOG(kWarning,
+              "the file differs from the one the process was started with in "
+              "keys that take effect at the next start only",
+              {{"keys", absl::StrJoin(keys, ", ")}});
+  std::vector<std::string> unused;
+  if (absl::Status start = CheckStart(settings, &unused); !start.ok()) {
+    HOTLINE_LOG(kError, "the next start would fail",
+                {{"error", start.message()}});
+  }
+}
+
+void Daemon::TrimMemory() {
+  constexpr int64_t kWorthwhile = 16 << 20;
+  AnswerMemory& answers = broker_->answers();
+  answers_peak_ = std::max(answers_peak_, answers.TakePeak());
+  if (answers_peak_ < kWorthwhile || answers.used() > answers_peak_ / 2) return;
+  // The allocator keeps the memory of large answers. When half of them are
+  // gone, so is the need for half of it: expect half as much the next time.
+  malloc_trim(0);
+  answers_peak_ /= 2;
+}
+
+void Daemon::RefreshTlsFiles() {
+  const auto changed = upstream_->RefreshTlsFiles();
+  tls_files_ok_ = changed.ok();
+  const std::string error(changed.status().message());
+  if (error != tls_files_error_ && !error.empty()) {
+    HOTLINE_LOG(kError, "TLS files refused: the previous ones stay in use",
+                {{"error", error}});
+  } else if (changed.ok() && (*changed || !tls_files_error_.empty())) {
+    HOTLINE_LOG(kInfo, "TLS files reloaded");
+  }
+  tls_files_error_ = error;
+}
+
+void Daemon::RefreshCertificates() {
+  if (certificates_ == nullptr) return;
+  const absl::StatusOr<bool> changed = certificates_->Refresh();
+  if (!changed.ok()) {
+    static LogLimiter limiter(std::chrono::seconds(60));
+    HOTLINE_LOG_LIMITED(limiter, kError,
+                        "certificates refused: the previous ones stay in use",
+                        {{"error", changed.status().message()}});
+  } else if (*changed) {
+    HOTLINE_LOG(kInfo, "certificates reloaded");
+  }
+}
+
+}  // namespace hotline::server

@@ -1,0 +1,137 @@
+// One running hotlined: makes the rooms, wires them together, reloads, drains.
+//
+//   Daemon daemon(config_path, settings);
+//   if (!daemon.Start().ok()) return kExitFailure;
+//   daemon.ServeUntilSignalled(signals);  // SIGTERM and SIGINT end it.
+//   daemon.Drain(signals);
+//
+// The only class that knows all the rooms. The thread that calls it carries no
+// traffic; it reloads, saves the warm set and looks at files once a second.
+//
+// Thread safety: one thread. The callbacks that it gives to the rooms come from
+// any thread and use only what is made before them and atomics.
+#ifndef HOTLINE_SERVER_DAEMON_DAEMON_H_
+#define HOTLINE_SERVER_DAEMON_DAEMON_H_
+
+#include <signal.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "base/mutex.h"
+#include "pool/pool.h"
+#include "server/broker/broker.h"
+#include "server/broker/call_metrics.h"
+#include "server/config/config.h"
+#include "server/daemon/warm_keeper.h"
+#include "server/front/certificates.h"
+#include "server/front/grpc_server.h"
+#include "server/front/grpc_service.h"
+#include "server/observe/admin_http.h"
+#include "server/observe/metrics.h"
+#include "upstream/upstream.h"
+
+namespace hotline::server {
+
+// The settings in force: replaced as a whole by a reload, read by any thread.
+class CurrentSettings {
+ public:
+  explicit CurrentSettings(std::shared_ptr<const Settings> settings)
+      : settings_(std::move(settings)) {}
+
+  std::shared_ptr<const Settings> get() const {
+    MutexLock lock(&mu_);
+    return settings_;
+  }
+  void set(std::shared_ptr<const Settings> settings) {
+    MutexLock lock(&mu_);
+    settings_ = std::move(settings);
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::shared_ptr<const Settings> settings_ ABSL_GUARDED_BY(mu_);
+};
+
+// Identifies a version of a file. With the inode, because a ConfigMap is
+// updated by pointing a link to another file.
+struct FileStamp {
+  int64_t mtime_ns = 0;
+  uint64_t inode = 0;
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
+class Daemon {
+ public:
+  // `config_path` is read again by reloads; empty: none is possible.
+  Daemon(std::string config_path, std::shared_ptr<const Settings> settings);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Returns when every listener accepts. Errors: those of the rooms, with the
+  // file or address that cannot be used.
+  absl::Status Start();
+
+  // Returns at SIGTERM or SIGINT. SIGHUP and a changed file reload. `signals`
+  // are these three, blocked in every thread.
+  void ServeUntilSignalled(const sigset_t& signals);
+
+  // Refuses new work, waits for calls and leases for shutdown_grace (a second
+  // signal ends the wait), then aborts what is left.
+  void Drain(const sigset_t& signals);
+
+ private:
+  void StartPool(const Settings& settings);
+  void StartWarming(const Settings& settings);
+  // Dials the warm floors of the targets in the file.
+  void WarmTargets(const Settings& settings);
+  absl::Status StartGrpc(const Settings& settings);
+  absl::Status StartHttp(const Settings& settings);
+  std::unique_ptr<Metrics> MakeMetrics(const Settings& settings);
+  void WritePorts() const;
+  void Stop();
+
+  void Reload();
+  absl::Status Apply(std::shared_ptr<const Settings> settings);
+  void ReportKeysOfStart(const std::shared_ptr<const Settings>& settings);
+  // Returns freed memory to the system after large answers.
+  void TrimMemory();
+  void RefreshTlsFiles();
+  void RefreshCertificates();
+
+  const std::string config_path_;
+  FileStamp stamp_;  // Of the file as last loaded.
+  const std::shared_ptr<const Settings> started_;
+  CurrentSettings current_;
+  const uint32_t instance_;  // In lease ids.
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> config_ok_{true};
+  std::atomic<bool> restart_needed_{false};
+  std::atomic<bool> tls_files_ok_{true};
+  std::string tls_files_error_;  // As last logged; empty without one.
+  int64_t answers_peak_ = 0;     // Since the last trim.
+
+  // In the order in which they are made: each uses only those above it.
+  RpcMetrics rpc_metrics_;
+  CallMetrics call_metrics_;
+  IdentityTable identities_;
+  std::unique_ptr<Certificates> certificates_;
+  std::unique_ptr<upstream::Upstream> upstream_;
+  std::unique_ptr<pool::Pool> pool_;
+  std::unique_ptr<WarmKeeper> warm_;
+  std::unique_ptr<Broker> broker_;
+  std::unique_ptr<BrokerService> service_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<AdminHttp> http_;
+  std::unique_ptr<GrpcServer> grpc_;
+  // grpc_, for the HTTP listener's thread; null until it is made.
+  std::atomic<const GrpcServer*> grpc_now_{nullptr};
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_DAEMON_DAEMON_H_

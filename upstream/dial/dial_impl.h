@@ -1,0 +1,151 @@
+// A dial, as its .cc files share it: dialer.cc makes a connection out of a
+// socket, dial_connect.cc finds the socket. For no other file.
+#ifndef HOTLINE_UPSTREAM_DIAL_DIAL_IMPL_H_
+#define HOTLINE_UPSTREAM_DIAL_DIAL_IMPL_H_
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "net/socket_io.h"
+#include "upstream/dial/connect_race.h"
+#include "upstream/dial/dial.h"
+
+namespace hotline::upstream {
+
+template <typename T>
+using Task = boost::asio::awaitable<T>;
+
+inline constexpr auto kAwait =
+    boost::asio::as_tuple(boost::asio::use_awaitable);
+inline constexpr char kHttp1[] = "http/1.1";
+
+class DialImpl final : public Dial,
+                       public CallHandler,
+                       public std::enable_shared_from_this<DialImpl> {
+ public:
+  DialImpl(net::Loop* loop, AddressKeeper* keeper,
+           std::shared_ptr<const DialSettings> settings, Request request,
+           Done done)
+      : loop_(loop),
+        keeper_(keeper),
+        settings_(std::move(settings)),
+        request_(std::move(request)),
+        done_(std::move(done)),
+        deadline_(MonotonicNow() + settings_->connect_timeout),
+        timer_(loop->io()) {}
+
+  void Begin() override;
+  void Abort() override;
+
+  // Of the validation request.
+  void OnDone(CallResult result) override {
+    answer_ = std::move(result);
+    timer_.cancel();
+  }
+
+ private:
+  // The coroutine's own reference keeps the dial alive.
+  static Task<void> Run(std::shared_ptr<DialImpl> self) {
+    co_await self->Connect();
+    self->Finish();
+  }
+
+  Task<void> Connect();
+  bool FindRoute();
+  bool ChooseProfile();
+  Task<bool> Resolve();
+  std::vector<IpAddress> Plan();
+  Task<bool> Race(std::vector<IpAddress>* order);
+  Task<bool> Try();
+  Task<bool> OpenTunnel();
+  // Sends `out` and reads the proxy's answer to it.
+  Task<bool> AskProxy(std::string out, std::string* problem);
+  Task<bool> ShakeHands();
+  Task<bool> Exchange(std::string* out);
+  Task<bool> SendAll(std::string* out);
+  bool FailLate();
+  Task<bool> AwaitSettings();
+  Task<bool> Validate();
+  bool Settle();
+  void TakeFacts();
+  bool TakeProtocol();
+  std::vector<std::string> Offer() const;
+  bool MakeConnection();
+
+  // Interrupts what waits for the socket at `when`, or at the dial's deadline.
+  void Watch(Instant when);
+  void Unwatch();
+  void Interrupt() {
+    boost::system::error_code ignored;
+    if (io_ != nullptr) io_->descriptor.cancel(ignored);
+  }
+  Task<bool> Await(net::SocketIo::Descriptor::wait_type what);
+
+  bool Fail(pool::FailureClass failure_class, const char* reason,
+            std::string what);
+  bool FailHandshake(net::TlsResult result, const std::string& name);
+  std::string TlsEnd(std::string_view what) const;
+  void Finish();
+
+  // Whether egress lets us connect to `address`; else the rule.
+  std::string Forbidden(const IpAddress& address) const;
+  std::string Where(const IpAddress& address) const;
+  bool FailDenied(const std::string& where, std::string_view rule);
+  void NoteFailures(const ConnectRace::Result& result);
+  // The connection that was won is of no use.
+  void GiveUp();
+
+  net::Loop* const loop_;
+  AddressKeeper* const keeper_;
+  const std::shared_ptr<const DialSettings> settings_;
+  const Request request_;
+  Done done_;
+  const Instant deadline_;
+
+  TargetParts parts_;
+  // Where TCP leads: the target's own host, or its proxy. For DNS.
+  std::string host_;
+  uint16_t port_ = 0;
+  bool proxied_ = false;
+  std::shared_ptr<const net::TlsContext> tls_;  // Null without TLS.
+  int tried_ = 0;
+  int denied_ = 0;
+  DialResult result_;
+  std::optional<pool::DialError> worst_;  // The most telling so far.
+  boost::asio::steady_timer timer_;
+  uint64_t watch_ = 0;  // Which Watch the timer belongs to.
+  bool timed_out_ = false;
+  bool aborted_ = false;
+  bool local_failure_ = false;  // The last one was no fault of the address.
+
+  std::shared_ptr<ConnectRace> race_;
+  std::optional<ConnectRace::Result> raced_;
+
+  // Of the address being tried.
+  std::string where_;  // "example.com (192.0.2.1:443)".
+  ConnectionFacts facts_;
+  std::string chosen_;  // By ALPN; empty: nothing.
+  // Received with the proxy's answer, from behind the tunnel.
+  std::string first_;
+  std::string early_;  // Received with the handshake's end.
+  std::unique_ptr<net::SocketIo> io_;
+  std::unique_ptr<net::TlsEngine> engine_;
+  std::shared_ptr<Connection> connection_;
+
+  std::optional<absl::Status> resolved_;
+  std::optional<CallResult> answer_;
+};
+
+}  // namespace hotline::upstream
+
+#endif  // HOTLINE_UPSTREAM_DIAL_DIAL_IMPL_H_
