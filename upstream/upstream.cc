@@ -125,6 +125,12 @@ void Upstream::CancelTimer(const Timer& timer) {
   impl_->loops_[timer.loop]->Cancel({timer.when, timer.sequence});
 }
 
+std::vector<net::Loop*> Upstream::loops() const {
+  std::vector<net::Loop*> loops;
+  for (const auto& loop : impl_->loops_) loops.push_back(loop.get());
+  return loops;
+}
+
 Duration Upstream::LoopLag() const {
   const Instant now = MonotonicNow();
   Duration most{0};

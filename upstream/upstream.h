@@ -27,6 +27,10 @@
 #include "upstream/options.h"
 #include "upstream/types.h"
 
+namespace hotline::net {
+class Loop;
+}  // namespace hotline::net
+
 namespace hotline::upstream {
 
 class Upstream final : public pool::Transport {
@@ -110,6 +114,10 @@ class Upstream final : public pool::Transport {
   // Forgets it, with all that `work` holds. Nothing happens when it has run, or
   // is about to.
   void CancelTimer(const Timer& timer);
+
+  // The loops, which run from Start to Stop and live as long as this. Callers'
+  // connections live on them, too.
+  std::vector<net::Loop*> loops() const;
 
   // The longest time a loop's thread took to come to a timer that was due, of
   // late (decays); seconds matter, microseconds do not.
