@@ -39,12 +39,12 @@ BrokerSettings BrokerSettingsFor(const Settings& settings) {
   return out;
 }
 
-GrpcServerOptions FrontOptionsFor(const Settings& settings) {
-  GrpcServerOptions out = settings.front;
+FrontOptions FrontOptionsFor(const Settings& settings) {
+  FrontOptions out = settings.front;
   if (out.door.max_connections == 0) {
     out.door.max_connections = MaxCallers(settings);
   }
-  out.max_buffer_bytes = MemoryLimit(settings) / 4;
+  out.max_message_bytes = MemoryLimit(settings) / 4;
   return out;
 }
 
