@@ -289,9 +289,9 @@ void CallerConnection::Linger() {
     tls_->Shutdown(&wire_);
     (void)!send(fd_, wire_.data(), wire_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   }
+  DropSession();
   state_ = State::kLingering;
   shutdown(fd_, SHUT_WR);
-  session_.reset();
   std::string().swap(wire_);
   wire_sent_ = 0;
   linger_until_ = std::min(linger_until_, SaturatingAdd(now_, kLinger));
@@ -305,8 +305,16 @@ void CallerConnection::Close() {
   home_->loop().Cancel(timer_);
   if (watch_ != 0) home_->loop().sockets().Remove(watch_);
   close(fd_);
-  session_.reset();
+  DropSession();
   home_->OnConnectionClosed(this);
+}
+
+void CallerConnection::DropSession() {
+  if (!session_.has_value()) return;
+  session_->Close(0, {});
+  // Its calls are told while it is still there: they may use it.
+  session_->Output();
+  session_.reset();
 }
 
 // Time.
@@ -424,7 +432,6 @@ void CallerConnection::NoteAcquired(int32_t stream_id, const LeaseId& lease) {
 }
 
 void CallerConnection::Consume(net::ServerStream* stream, size_t bytes) {
-  if (state_ == State::kClosed) return;
   session_->Consume(stream, bytes);
   Touch();
 }

@@ -117,6 +117,7 @@ class CallerConnection final
   void Refuse(Refusal why, std::string_view text);
   void Linger();
   void Close();
+  void DropSession();
 
   void ArmTimer();
   void OnTimer(Instant now);
