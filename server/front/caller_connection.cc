@@ -327,8 +327,10 @@ void CallerConnection::ArmTimer() {
   if (next >= armed_) return;
   home_->loop().Cancel(timer_);
   armed_ = next;
-  timer_ = home_->loop().RunAt(next, [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->OnTimer(MonotonicNow());
+  timer_ = home_->loop().RunAt(next, [weak = weak_from_this(), next] {
+    const auto self = weak.lock();
+    // Another may have been set when this one was about to run.
+    if (self != nullptr && self->armed_ == next) self->OnTimer(MonotonicNow());
   });
 }
 

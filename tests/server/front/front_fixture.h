@@ -16,6 +16,7 @@
 
 #include "google/protobuf/message.h"
 #include "gtest/gtest.h"
+#include "net/tls/tls.h"
 #include "server/front/front_loop.h"
 #include "server/front/grpc_wire.h"
 #include "server/front/health.h"
@@ -47,7 +48,9 @@ class RawCaller {
     net::FieldList head;
   };
 
-  explicit RawCaller(int fd) : fd_(fd) {
+  // With `tls`: Handshake is to be called first.
+  explicit RawCaller(int fd, std::unique_ptr<net::TlsEngine> tls = nullptr)
+      : fd_(fd), tls_(std::move(tls)) {
     timeval limit{.tv_sec = 20, .tv_usec = 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   }
@@ -58,7 +61,25 @@ class RawCaller {
     fd_ = -1;
   }
 
-  void Send(std::string_view bytes) const {
+  // False: one of the two sides gave up.
+  bool Handshake() {
+    for (;;) {
+      std::string out;
+      const net::TlsResult result = tls_->Handshake(&out);
+      SendPlain(out);
+      if (result == net::TlsResult::kOk) return true;
+      if (result != net::TlsResult::kWantInput || !Receive()) return false;
+      tls_->Feed(received_);
+    }
+  }
+
+  void Send(std::string_view bytes) {
+    if (tls_ == nullptr) return SendPlain(bytes);
+    std::string out;
+    EXPECT_TRUE(tls_->Write(bytes, &out));
+    SendPlain(out);
+  }
+  void SendPlain(std::string_view bytes) const {
     while (!bytes.empty()) {
       const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent <= 0) return;  // The reader sees why.
@@ -89,13 +110,12 @@ class RawCaller {
 
   // Reads more. False: the end.
   bool ReadMore() {
-    char bytes[16 << 10];
-    const ssize_t size = recv(fd_, bytes, sizeof bytes, 0);
-    if (size <= 0) return false;
-    raw.append(bytes, static_cast<size_t>(size));
+    std::string bytes;
+    if (tls_ != nullptr ? !ReadTls(&bytes) : !Receive()) return false;
+    if (tls_ == nullptr) bytes = received_;
+    raw += bytes;
     if (raw.starts_with("HTTP/")) return true;
-    for (net::OutFrame& frame :
-         reader_.Read({bytes, static_cast<size_t>(size)})) {
+    for (net::OutFrame& frame : reader_.Read(bytes)) {
       Take(frame);
       frames.push_back(std::move(frame));
     }
@@ -133,6 +153,25 @@ class RawCaller {
   uint64_t credit = 0;  // WINDOW_UPDATEs for streams.
 
  private:
+  bool Receive() {
+    received_.resize(16 << 10);
+    const ssize_t size = recv(fd_, received_.data(), received_.size(), 0);
+    received_.resize(size > 0 ? static_cast<size_t>(size) : 0);
+    return size > 0;
+  }
+  bool ReadTls(std::string* bytes) {
+    for (;;) {
+      bytes->resize(16 << 10);
+      size_t size = 0;
+      std::string out;
+      const net::TlsResult result =
+          tls_->Read(bytes->data(), bytes->size(), &size, &out);
+      bytes->resize(size);
+      if (result == net::TlsResult::kOk) return true;
+      if (result != net::TlsResult::kWantInput || !Receive()) return false;
+      tls_->Feed(received_);
+    }
+  }
   void Take(const net::OutFrame& frame) {
     Answer& answer = answers_[frame.stream];
     if (frame.type == NGHTTP2_WINDOW_UPDATE && frame.stream != 0) {
@@ -168,6 +207,8 @@ class RawCaller {
   }
 
   int fd_;
+  const std::unique_ptr<net::TlsEngine> tls_;
+  std::string received_;
   net::OutReader reader_;
   std::map<uint32_t, Answer> answers_;
   std::map<uint32_t, std::string> bodies_;
@@ -196,13 +237,16 @@ class FrontTest : public BrokerTest {
   }
 
   // A caller whose connection is served.
-  std::unique_ptr<RawCaller> Caller() {
+  std::unique_ptr<RawCaller> Caller(
+      Listener::Kind kind = Listener::Kind::kLoopback,
+      std::unique_ptr<net::TlsEngine> tls = nullptr) {
     int ends[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     Visitor visitor;
+    visitor.kind = kind;
     visitor.peer = "test";
     front_->Deliver(ends[0], visitor);
-    return std::make_unique<RawCaller>(ends[1]);
+    return std::make_unique<RawCaller>(ends[1], std::move(tls));
   }
   std::unique_ptr<RawCaller> Connected() {
     auto caller = Caller();
