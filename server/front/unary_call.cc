@@ -59,6 +59,7 @@ class RunningCall : public UnaryCall<Request, Response>, public Completion {
       if (error == nullptr) OnSuccess();
       if (error == nullptr && !this->over()) {
         this->FinishWith(*this->response());
+        if (this->stream()->waiting_bytes() > 0) this->DropMessages();
       }
       // The broker's call stays until the stream is closed: it accounts for the
       // answer until the caller has taken it.

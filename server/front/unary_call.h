@@ -27,6 +27,13 @@ class UnaryCall : public ServerCall {
   virtual void Start() = 0;
   void CancelRun() override {}
 
+  // After FinishWith, for a large answer: it was copied on its way out.
+  void DropMessages() {
+    request_ = nullptr;
+    response_ = nullptr;
+    arena_.Reset();
+  }
+
   const RequestType& request() const { return *request_; }
   ResponseType* response() { return response_; }
 
