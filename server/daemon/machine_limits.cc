@@ -16,14 +16,14 @@ int64_t MemoryLimit(const Settings& settings) {
   return configured > 0 ? configured : CgroupMemoryLimit() / 4 * 3;
 }
 
-// Two descriptors per caller's connection, of those that are left over.
+// A descriptor for each caller's connection, of those that are left over.
 int MaxCallers(const Settings& settings) {
   constexpr int kReserved = 64;  // Listeners, loops, files.
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1;
   const int64_t left = static_cast<int64_t>(limit.rlim_cur) -
                        settings.pool.max_connections - kReserved;
-  return static_cast<int>(std::clamp<int64_t>(left / 2, 8, 1'000'000));
+  return static_cast<int>(std::clamp<int64_t>(left, 8, 1'000'000));
 }
 
 }  // namespace
