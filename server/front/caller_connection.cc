@@ -117,6 +117,8 @@ void CallerConnection::OnSocketReady(bool readable, bool writable) {
 }
 
 void CallerConnection::Read() {
+  // It is told again.
+  if (home_->turn_is_full()) return;
   if (state_ == State::kHandshake && !home_->TakeHandshake()) return;
   const ssize_t size =
       recv(fd_, home_->scratch(), net::Loop::kScratchBytes, MSG_DONTWAIT);

@@ -6,8 +6,9 @@
 //                    down, and what the caller still sends is discarded, so
 //                    that no reset takes those frames from it
 //
-// Each readiness is one read of at most 64 KiB, so a caller that sends much
-// does not delay the others. What is to be written leaves in one write at the
+// Each readiness is one read of at most 64 KiB, and no more are made in a turn
+// that has had its share of calls, so a caller that sends much does not delay
+// the others for long. What is to be written leaves in one write at the
 // end of the loop's turn (FrontLoop::MarkDirty).
 //
 // Thread safety: none; everything happens on the loop.

@@ -125,7 +125,7 @@ bool FrontLoop::TakeHandshake() {
 }
 
 void FrontLoop::EndTurn() {
-  handshakes_ = 0;
+  handshakes_ = turn_calls_ = 0;
   // Output of these calls leaves in this turn; what is added to the lists while
   // they are worked on has its turn in the next.
   std::swap(at_turn_end_, spare_calls_);

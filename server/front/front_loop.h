@@ -97,9 +97,14 @@ class FrontLoop {
   void AtTurnEnd(ServerCall* call);
   // False: this turn has had its share of TLS handshakes.
   bool TakeHandshake();
+  // This turn has had its share of calls: what is readable waits for the next.
+  bool turn_is_full() const { return turn_calls_ >= kMaxTurnCalls; }
 
   void OnConnectionClosed(CallerConnection* connection);
-  void OnCallBegun() { calls_.fetch_add(1, std::memory_order_relaxed); }
+  void OnCallBegun() {
+    calls_.fetch_add(1, std::memory_order_relaxed);
+    if (++turn_calls_ == kMaxTurnCalls) ScheduleTurnEnd();
+  }
   void OnCallGone() { calls_.fetch_sub(1, std::memory_order_release); }
   // Bytes of messages that have come in part. False: there are too many.
   bool AddAssembled(size_t bytes) {
@@ -113,6 +118,9 @@ class FrontLoop {
   void RemoveWatch(HealthWatch* watch) { watches_.erase(watch); }
 
  private:
+  // Reading stops past it; one read brings some hundred calls at most.
+  static constexpr int kMaxTurnCalls = 256;
+
   void Take(int fd, Visitor visitor);
   void ScheduleTurnEnd();
   void EndTurn();
@@ -132,7 +140,8 @@ class FrontLoop {
   bool cut_off_ = false;
 
   bool turn_end_posted_ = false;
-  int handshakes_ = 0;  // In this turn.
+  int handshakes_ = 0;  // In this turn, as the next.
+  int turn_calls_ = 0;
   std::vector<ServerCall::Ref> at_turn_end_;
   std::vector<std::shared_ptr<CallerConnection>> dirty_;
   // Emptied lists, to be filled again.
