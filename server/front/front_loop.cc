@@ -136,7 +136,9 @@ void FrontLoop::EndTurn() {
   for (const auto& connection : spare_dirty_) connection->Flush(now);
   spare_dirty_.clear();
   turn_end_posted_ = false;
-  if (!at_turn_end_.empty() || !dirty_.empty()) ScheduleTurnEnd();
+  if (!at_turn_end_.empty() || !dirty_.empty() || turn_is_full()) {
+    ScheduleTurnEnd();
+  }
 }
 
 }  // namespace hotline::server
