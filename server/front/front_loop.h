@@ -90,8 +90,6 @@ class FrontLoop {
     }
     std::string().swap(*buffer);
   }
-  // For a message on its way to the output.
-  std::string* message_scratch() { return &message_scratch_; }
 
   void MarkDirty(std::shared_ptr<CallerConnection> connection);
   void AtTurnEnd(ServerCall* call);
@@ -130,7 +128,6 @@ class FrontLoop {
   const std::unique_ptr<char[]> scratch_;
   net::ServerMemory memory_;
   std::string spare_buffer_;
-  std::string message_scratch_;
 
   // Each is kept alive by the loop's watch.
   absl::flat_hash_set<CallerConnection*> connections_;

@@ -21,6 +21,26 @@ ErrorPtr FromStatus(const absl::Status& status) {
                     {status.message().data(), status.message().size()});
 }
 
+// Writes a message with its prefix.
+class Encoder {
+ public:
+  explicit Encoder(const google::protobuf::MessageLite& message)
+      : message_(message), prefix_(MakeMessagePrefix(message.ByteSizeLong())) {}
+
+  size_t size() const {
+    return prefix_.size() + static_cast<size_t>(message_.GetCachedSize());
+  }
+  void operator()(char* to) const {
+    std::memcpy(to, prefix_.data(), prefix_.size());
+    message_.SerializeWithCachedSizesToArray(
+        reinterpret_cast<uint8_t*>(to + prefix_.size()));
+  }
+
+ private:
+  const google::protobuf::MessageLite& message_;
+  const MessagePrefix prefix_;
+};
+
 }  // namespace
 
 ErrorPtr PlainError(absl::StatusCode code, std::string_view text) {
@@ -256,14 +276,9 @@ void ServerCall::SendHeaders() {
 size_t ServerCall::Send(const google::protobuf::MessageLite& message) {
   if (stream_ == nullptr || finished_) return 0;
   SendHeaders();
-  std::string* const bytes = home_.message_scratch();
-  bytes->clear();
-  message.AppendToString(bytes);
-  const MessagePrefix prefix = MakeMessagePrefix(bytes->size());
-  const size_t waiting = connection_->session().SubmitData(
-      stream_, {prefix.data(), prefix.size()}, *bytes);
-  constexpr size_t kSpareBytes = 512 << 10;
-  if (bytes->capacity() > kSpareBytes) std::string().swap(*bytes);
+  const Encoder encoder(message);
+  const size_t waiting =
+      connection_->session().SubmitData(stream_, encoder.size(), encoder);
   connection_->Touch();
   return waiting;
 }
@@ -275,16 +290,9 @@ void ServerCall::FinishWith(const google::protobuf::MessageLite& message) {
   if (stream_ == nullptr) return;
   static const GrpcTrailers* const kOk =
       new GrpcTrailers(absl::StatusCode::kOk, "");
-  const size_t size = message.ByteSizeLong();
-  const MessagePrefix prefix = MakeMessagePrefix(size);
-  connection_->session().Respond(
-      stream_, AnswerHead(), prefix.size() + size,
-      [&](char* to) {
-        std::memcpy(to, prefix.data(), prefix.size());
-        message.SerializeWithCachedSizesToArray(
-            reinterpret_cast<uint8_t*>(to + prefix.size()));
-      },
-      kOk->fields());
+  const Encoder encoder(message);
+  connection_->session().Respond(stream_, AnswerHead(), encoder.size(), encoder,
+                                 kOk->fields());
   connection_->Touch();
   Credit();
 }
