@@ -13,12 +13,12 @@ namespace hotline {
 
 // Plain counters: a value, not thread-safe. Recording costs a few nanoseconds.
 //
-// Bucket i counts durations up to 50 us * 2^i; the last one everything longer.
+// Bucket i counts durations up to 50 us * 2^i; the last one all longer ones.
 class Histogram {
  public:
   static constexpr int kBuckets = 22;  // 50 us … 52 s, and above.
 
-  // Upper bound of bucket `i`, inclusive; kNever's length for the last.
+  // Inclusive upper bound of bucket `i`; Duration::max() for the last.
   static constexpr Duration Bound(int i) {
     return i == kBuckets - 1 ? Duration::max() : Duration(int64_t{50'000} << i);
   }
@@ -49,8 +49,8 @@ class Histogram {
     return total;
   }
 
-  // The upper bound of the bucket in which the share `q` (0..1) is reached;
-  // zero when empty. For the last bucket, its lower bound.
+  // The upper bound of the bucket that contains quantile `q` (0 to 1); for the
+  // last bucket its lower bound. Zero if empty.
   Duration Quantile(double q) const {
     const uint64_t all = total();
     if (all == 0) return Duration(0);

@@ -1,10 +1,13 @@
-// What the parts of an HTTP message may be made of (RFC 9110). For whoever
-// takes them from a caller, and for whoever writes them.
+// The characters of an HTTP message's parts (RFC 9110): for the code that takes
+// them from a caller, and for the code that writes them. Case is ASCII's,
+// whatever the locale.
 #ifndef HOTLINE_BASE_HTTP_CHARS_H_
 #define HOTLINE_BASE_HTTP_CHARS_H_
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace hotline {
@@ -37,13 +40,13 @@ constexpr bool AllAre(std::string_view text, uint8_t bits) {
 
 }  // namespace http_chars
 
-// RFC 9110's token: what methods and header names are made of.
+// A token of RFC 9110: a method or a header name.
 constexpr bool IsToken(std::string_view text) {
   return !text.empty() && http_chars::AllAre(text, http_chars::kToken);
 }
 
-// A header's value: no control characters but the tab. Bytes above ASCII are
-// allowed; nothing is said about blanks at its ends.
+// A header's value: no control characters except tab. Bytes above ASCII are
+// allowed, and so are leading and trailing blanks.
 constexpr bool IsFieldValue(std::string_view text) {
   return http_chars::AllAre(text, http_chars::kFieldValue);
 }
@@ -51,6 +54,21 @@ constexpr bool IsFieldValue(std::string_view text) {
 // Without white space, control characters and bytes above ASCII.
 constexpr bool IsVisibleAscii(std::string_view text) {
   return http_chars::AllAre(text, http_chars::kVisible);
+}
+
+constexpr char ToLower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+}
+
+inline std::string LowerCase(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(), ToLower);
+  return lower;
+}
+
+constexpr bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return ToLower(x) == ToLower(y); });
 }
 
 }  // namespace hotline

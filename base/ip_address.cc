@@ -1,27 +1,51 @@
 #include "base/ip_address.h"
 
-#include <arpa/inet.h>
-
+#include <algorithm>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/network_v4.hpp>
+#include <boost/asio/ip/network_v6.hpp>
 #include <charconv>
+#include <string>
 
 namespace hotline {
+namespace {
+
+namespace ip = boost::asio::ip;
+
+ip::address_v4 V4Of(const IpAddress& address) {
+  ip::address_v4::bytes_type bytes;
+  std::copy_n(address.bytes.begin(), bytes.size(), bytes.begin());
+  return ip::address_v4(bytes);
+}
+
+ip::address_v6 V6Of(const IpAddress& address) {
+  return ip::address_v6(address.bytes);
+}
+
+ip::address AsioOf(const IpAddress& address) {
+  if (address.v6) return V6Of(address);
+  return V4Of(address);
+}
+
+}  // namespace
 
 std::optional<IpAddress> IpAddress::Parse(std::string_view text) {
-  char copy[INET6_ADDRSTRLEN];
-  if (text.size() >= sizeof copy || text.empty()) return std::nullopt;
-  text.copy(copy, text.size());
-  copy[text.size()] = '\0';
-  IpAddress address;
-  address.v6 = text.find(':') != std::string_view::npos;
-  const int family = address.v6 ? AF_INET6 : AF_INET;
-  if (inet_pton(family, copy, address.bytes.data()) != 1) return std::nullopt;
-  return address;
+  boost::system::error_code error;
+  const ip::address parsed = ip::make_address(std::string(text), error);
+  if (error || text.find('%') != std::string_view::npos) return std::nullopt;
+  if (parsed.is_v6()) return IpAddress{true, parsed.to_v6().to_bytes()};
+  const auto bytes = parsed.to_v4().to_bytes();
+  return V4(bytes[0], bytes[1], bytes[2], bytes[3]);
 }
 
-std::string IpAddress::ToString() const {
-  char text[INET6_ADDRSTRLEN];
-  return inet_ntop(v6 ? AF_INET6 : AF_INET, bytes.data(), text, sizeof text);
+IpAddress IpAddress::Unmapped() const {
+  if (!v6 || !V6Of(*this).is_v4_mapped()) return *this;
+  return V4(bytes[12], bytes[13], bytes[14], bytes[15]);
 }
+
+bool IpAddress::IsLoopback() const { return AsioOf(Unmapped()).is_loopback(); }
+
+std::string IpAddress::ToString() const { return AsioOf(*this).to_string(); }
 
 std::string IpAddress::WithPort(uint16_t port) const {
   const std::string text = ToString();
@@ -44,15 +68,20 @@ std::optional<IpRange> IpRange::Parse(std::string_view text) {
   return range;
 }
 
+IpRange IpRange::Unmapped() const {
+  const IpAddress unmapped = base.Unmapped();
+  if (unmapped.v6 == base.v6 || prefix < 96) return *this;
+  return {unmapped, prefix - 96};
+}
+
 bool IpRange::Contains(const IpAddress& address) const {
   if (address.v6 != base.v6) return false;
-  const int whole = prefix / 8;
-  for (int i = 0; i < whole; ++i) {
-    if (address.bytes[i] != base.bytes[i]) return false;
+  if (base.v6) {
+    return ip::network_v6(V6Of(address), prefix).canonical() ==
+           ip::network_v6(V6Of(base), prefix).canonical();
   }
-  const int rest = prefix % 8;
-  return rest == 0 ||
-         ((address.bytes[whole] ^ base.bytes[whole]) >> (8 - rest)) == 0;
+  return ip::network_v4(V4Of(address), prefix).canonical() ==
+         ip::network_v4(V4Of(base), prefix).canonical();
 }
 
 }  // namespace hotline

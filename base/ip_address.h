@@ -19,10 +19,14 @@ struct IpAddress {
     address.bytes = {a, b, c, d};
     return address;
   }
-  // Dotted quad, or IPv6 without brackets and zone. Nothing else is an address.
+  // A dotted quad, or IPv6 without brackets and zone.
   static std::optional<IpAddress> Parse(std::string_view text);
 
   int bits() const { return v6 ? 128 : 32; }
+  // For an IPv4-mapped address (::ffff:192.0.2.1) the IPv4 address that the
+  // kernel connects to; others are unchanged.
+  IpAddress Unmapped() const;
+  bool IsLoopback() const;  // Mapped ones included.
   std::string ToString() const;
   // "192.0.2.1:443", "[2001:db8::1]:443".
   std::string WithPort(uint16_t port) const;
@@ -37,10 +41,12 @@ struct IpRange {
 
   // "10.0.0.0/8", or one address.
   static std::optional<IpRange> Parse(std::string_view text);
+  // A range of IPv4-mapped addresses as an IPv4 range; others are unchanged.
+  IpRange Unmapped() const;
   bool Contains(const IpAddress& address) const;
 };
 
-// The families of addresses that an answer is about.
+// A set of address families.
 struct Families {
   bool v4 = true;
   bool v6 = true;

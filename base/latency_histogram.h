@@ -1,5 +1,5 @@
-// A histogram of durations that is fine enough for percentiles: every value is
-// known to about 1.6 %, from nanoseconds to a minute.
+// A histogram of durations for percentiles: accurate to about 1.6 %, from
+// nanoseconds to a minute.
 #ifndef HOTLINE_BASE_LATENCY_HISTOGRAM_H_
 #define HOTLINE_BASE_LATENCY_HISTOGRAM_H_
 
@@ -41,8 +41,8 @@ class LatencyHistogram {
         static_cast<int64_t>(sum_ns_ / static_cast<double>(total_)));
   }
 
-  // The upper end of the bucket in which the share `q` (0 to 1) is reached, at
-  // most max(); zero when empty.
+  // The upper end of the bucket that contains quantile `q` (0 to 1), at most
+  // max(); zero if empty.
   Duration Quantile(double q) const {
     const auto wanted = static_cast<double>(total_) * q;
     uint64_t seen = 0;

@@ -18,7 +18,7 @@ int DigitValue(char c) {
   return -1;
 }
 
-// Digits are known to be valid.
+// REQUIRES: the digits are valid.
 uint64_t Take(int digits, const char*& in) {
   uint64_t value = 0;
   for (int i = 0; i < digits; ++i) value = value << 4 | DigitValue(*in++);

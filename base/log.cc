@@ -26,15 +26,15 @@ std::atomic<LogLevel> level{LogLevel::kInfo};
 
 namespace {
 
-// Of one message or one value, escaped: so that one long field leaves room for
-// the others.
+// Limits one escaped message or value, so that a long field leaves room for the
+// others.
 constexpr size_t kMaxValue = 1024;
 
 constexpr std::string_view kLevels[] = {"debug", "info", "warning", "error"};
 
 std::atomic<LogFormat> g_format{LogFormat::kText};
 
-// The sink is for tests: the mutex is taken only when there is one.
+// The sink is for tests: the mutex is taken only if there is one.
 std::atomic<bool> g_has_sink{false};
 Mutex g_sink_mu;
 LogSink& Sink() {
@@ -171,8 +171,8 @@ std::string DroppedLine(uint64_t count) {
          '\n';
 }
 
-// Made for the first line that goes to standard error; never destroyed, because
-// other threads may log until the process is gone.
+// Created for the first line that goes to standard error; never destroyed,
+// because other threads may log until the process has exited.
 std::atomic<LogWriter*> g_writer{nullptr};
 
 LogWriter& Writer() {
@@ -259,7 +259,8 @@ void FlushLogOnCrash() {
       continue;
     }
     action.sa_handler = OnCrash;
-    // Once, and not blocked meanwhile: what it raises itself ends the process.
+    // The handler runs once and then raises the signal again, which ends the
+    // process.
     action.sa_flags = SA_RESETHAND | SA_NODEFER;
     sigaction(signal, &action, nullptr);
   }
@@ -289,7 +290,7 @@ void WriteLibraryLog(LogLevel level, std::string_view library,
   struct PlaceLimiter : LogLimiter {
     PlaceLimiter() : LogLimiter(std::chrono::seconds(1)) {}
   };
-  // Places that share one are rare, and lose little.
+  // Few places share a limiter, and sharing loses little.
   static std::array<PlaceLimiter, 256> limiters;
   const size_t hash = std::hash<std::string_view>()(file) + line;
   PlaceLimiter& limiter = limiters[hash % limiters.size()];

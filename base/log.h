@@ -6,20 +6,20 @@
 //
 //   2025-01-31T12:00:00.123Z info listening address=127.0.0.1 port=50051
 //
-// Who logs never waits for the reader: lines are written by a thread of the
-// log's own, from a queue of 1 MiB. Lines that do not fit are dropped and
-// counted, and a line says so when the reader is back (log_writer.h). A line is
-// at most kMaxLogLine bytes, which a pipe takes in one piece: lines of
-// different threads and processes never mix. What is queued when the process
-// exits is written within kLogFlushTime, or lost; see FlushLogOnCrash for
-// crashes.
+// Logging never waits for the log's reader: a thread of the log's own writes
+// the lines, from a queue of 1 MiB. Lines that do not fit are dropped and
+// counted, and a line reports them once the reader reads again (log_writer.h).
+// A line has at most kMaxLogLine bytes, which a pipe accepts in one piece, so
+// lines of different threads and processes never mix. Lines that are queued
+// when the process exits are written within kLogFlushTime, or lost; see
+// FlushLogOnCrash for crashes.
 //
 // Control characters, line ends and bytes that are not UTF-8 are escaped
-// (text.h), so a value from outside can neither forge a line nor speak to a
+// (text.h), so a value from outside can neither forge a line nor control a
 // terminal.
 //
-// Secrets are the caller's duty: no lease id, header value, body or query of a
-// URL is ever a field.
+// Callers must not log secrets: no lease id, header value, body or query of a
+// URL may be a field.
 //
 // Thread safety: everything here may be called from any thread.
 #ifndef HOTLINE_BASE_LOG_H_
@@ -42,8 +42,8 @@ namespace hotline {
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 enum class LogFormat : uint8_t { kText, kJson };
 
-// What is longer is cut and marked: a text line ends in "...", a JSON object
-// has "truncated":true.
+// Longer lines are truncated and marked: a text line ends in "...", a JSON
+// object has "truncated":true.
 inline constexpr size_t kMaxLogLine = 4096;
 
 // "debug", "info", "warning", "error".
@@ -60,23 +60,23 @@ LogLevel GetLogLevel();
 // Default: kText.
 void SetLogFormat(LogFormat format);
 
-// How long a process that exits or crashes waits for a reader that does not
-// read.
+// How long a process that exits or crashes waits for a stalled reader of its
+// log.
 inline constexpr Duration kLogFlushTime = std::chrono::seconds(1);
 
-// Waits until the lines logged before have been written or lost, for `bound` at
-// most. False: some still wait. May be called from a signal handler.
+// Waits until all lines logged before have been written or lost, for at most
+// `bound`. False: some are still queued. May be called from a signal handler.
 bool FlushLog(Duration bound);
 
-// Before the process dies of an abort or a fault, what is queued is written, as
-// at an exit. Leaves alone the signals that have a handler already.
+// Makes the process write queued lines, as at an exit, before it dies of an
+// abort or a fault. Does not replace existing signal handlers.
 void FlushLogOnCrash();
 
 // Lines that were dropped or could not be written, since the start.
 uint64_t LogLinesDropped();
 
-// Gets each line, without its line end, instead of standard error; one call at
-// a time. Null: standard error again. The sink must not log.
+// Receives each line, without its line end, instead of standard error; one call
+// at a time. Null: back to standard error. The sink must not log.
 using LogSink = std::function<void(LogLevel level, std::string_view line)>;
 void SetLogSink(LogSink sink);
 
@@ -87,8 +87,9 @@ concept StringLike = requires(const T& t) {
   { t.size() } -> std::convertible_to<size_t>;
 };
 
-// A field's value: text, a number, a truth, or a duration (written in seconds,
-// "0.25s"). A view: text must outlive the statement, as temporaries do.
+// A field's value: text, a number, a boolean, or a duration (written in
+// seconds, "0.25s"). A view: text must live until the end of the statement, as
+// temporaries do.
 class LogValue {
  public:
   enum class Kind : uint8_t { kText, kInt, kUint, kDouble, kBool, kDuration };
@@ -132,7 +133,7 @@ struct LogField {
   LogValue value;
 };
 
-// Use HOTLINE_LOG: this does not look at the level.
+// Use HOTLINE_LOG: this does not check the level.
 void WriteLog(LogLevel level, std::string_view message,
               std::initializer_list<LogField> fields = {});
 
@@ -144,7 +145,7 @@ inline bool LogEnabled(LogLevel level) {
   return level >= log_internal::level.load(std::memory_order_relaxed);
 }
 
-// Lets one line through per interval: for warnings that a fault repeats.
+// Lets one line through per interval, for warnings that recur with a fault.
 //
 //   static LogLimiter limiter(std::chrono::seconds(10));
 //   HOTLINE_LOG_LIMITED(limiter, kWarning, "accept failed",
@@ -154,10 +155,10 @@ class LogLimiter {
  public:
   explicit constexpr LogLimiter(Duration interval) : interval_(interval) {}
 
-  // Whether a line may be written now; counts it when not.
+  // Whether a line may be written now; counts it if not.
   bool Admit(Instant now);
 
-  // How many were not since this was last asked.
+  // The number of suppressed lines since the last call.
   uint64_t TakeSuppressed() { return suppressed_.exchange(0); }
 
  private:
@@ -166,8 +167,8 @@ class LogLimiter {
   std::atomic<uint64_t> suppressed_{0};
 };
 
-// A line that a library wants to be read: `text`, which its source file says on
-// `line`. For the log hooks of libraries. One line a second from each place.
+// Logs `text`, a message of a library from `line` of its source file `file`.
+// For the log hooks of libraries. At most one line a second from each place.
 void WriteLibraryLog(LogLevel level, std::string_view library,
                      std::string_view file, int line, std::string_view text);
 

@@ -13,7 +13,7 @@
 namespace hotline {
 namespace {
 
-// The lines at the front that one write gives to a pipe as a whole.
+// The leading lines that a pipe accepts in one write without splitting them.
 std::string_view FirstWrite(std::string_view lines) {
   if (lines.size() <= PIPE_BUF) return lines;
   const size_t end = lines.rfind('\n', PIPE_BUF - 1);
@@ -52,10 +52,9 @@ void LogWriter::Add(std::string_view line) {
   if (wake) wake_.notify_one();
 }
 
-// Without a thread to spare the lines wait for the next attempt.
+// If no thread can be created, the lines wait for the next attempt.
 void LogWriter::StartThreadLocked() {
-  // No signal may be taken by this thread: the process waits for its own in
-  // another one.
+  // Blocks all signals in this thread: the process handles them in another one.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -124,7 +123,7 @@ uint64_t LogWriter::WriteLines(std::string_view lines) {
 
 std::string_view LogWriter::Write(std::string_view bytes) {
   if (torn_) {
-    // What follows half a line would look like its other half.
+    // Otherwise the next line would look like the rest of the torn one.
     torn_ = false;
     torn_ = !Write("\n").empty();
     if (torn_) return bytes;
@@ -135,11 +134,11 @@ std::string_view LogWriter::Write(std::string_view bytes) {
       torn_ = bytes[size - 1] != '\n';
       bytes.remove_prefix(size);
     } else if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-      // Another process that shares it has made it non-blocking.
+      // Another process that shares the descriptor has made it non-blocking.
       pollfd room{.fd = options_.fd, .events = POLLOUT, .revents = 0};
       poll(&room, 1, -1);
     } else if (size == 0 || errno != EINTR) {
-      break;  // The reader has gone, the disk is full.
+      break;  // The reader is gone, or the disk is full.
     }
   }
   return bytes;

@@ -1,11 +1,11 @@
-// Writes lines to a descriptor from a thread of its own, so that a reader that
-// stands still (a full pipe, a paused terminal, a slow disk) delays nobody who
-// logs. The descriptor is not made non-blocking: that would be seen by every
-// process that shares it.
+// Writes lines to a descriptor from a thread of its own, so that a stalled
+// reader (a full pipe, a paused terminal, a slow disk) does not delay the
+// threads that log. The descriptor is not made non-blocking: that would affect
+// every process that shares it.
 //
-// Lines wait in a queue of bounded size. What does not fit is dropped and
-// counted; when the descriptor takes lines again, a line in the place of those
-// that are missing says how many. The others keep their order.
+// Lines wait in a bounded queue. Lines that do not fit are dropped and counted;
+// once the descriptor accepts lines again, a line in their place reports how
+// many are missing. The others keep their order.
 //
 // Thread safety: everything may be called from any thread.
 #ifndef HOTLINE_BASE_LOG_WRITER_H_
@@ -40,27 +40,27 @@ class LogWriter {
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
 
-  // `line` ends in '\n' and is at most PIPE_BUF bytes long, so that a pipe
-  // takes it as a whole. Starts the thread the first time. Never waits for the
+  // `line` ends in '\n' and has at most PIPE_BUF bytes, so that a pipe accepts
+  // it as a whole. The first call starts the thread. Never waits for the
   // descriptor.
   void Add(std::string_view line);
 
-  // Waits until the lines added before have been written or lost, for `bound`
-  // at most. False: some still wait. May be called from a signal handler.
+  // Waits until all lines added before have been written or lost, for at most
+  // `bound`. False: some are still queued. May be called from a signal handler.
   bool Flush(Duration bound) const;
 
-  // Lines that were dropped for want of room or could not be written.
+  // Lines that did not fit into the queue or could not be written.
   uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }
 
  private:
   void StartThreadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Run();
-  // Sets aside the lines that wait, and how many were dropped after them.
-  // False: the end.
+  // Takes the queued lines, and the number of lines dropped after them. False:
+  // the writer is being destroyed and nothing is queued.
   bool TakeBatch(std::string* batch, uint64_t* missing);
   // Returns how many of the lines could not be written.
   uint64_t WriteLines(std::string_view lines);
-  // Returns what could not be written.
+  // Returns the bytes that could not be written.
   std::string_view Write(std::string_view bytes);
 
   const Options options_;
@@ -74,9 +74,10 @@ class LogWriter {
   bool has_thread_ ABSL_GUARDED_BY(mu_) = false;
   pthread_t thread_{};
 
-  bool torn_ = false;  // Of the thread: the last line was written in part.
+  // Used by the thread only: the last line was written in part.
+  bool torn_ = false;
 
-  // Bytes, since the start: added, and of those written or lost.
+  // Since the start: bytes added; of these, written or lost; lines dropped.
   std::atomic<uint64_t> added_{0};
   std::atomic<uint64_t> settled_{0};
   std::atomic<uint64_t> dropped_{0};

@@ -36,7 +36,7 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;
 
-  // Unlocks until `changed` is notified, or `when` comes; may return early.
+  // Unlock until `changed` is notified, or until `when`; may return early.
   //
   //   while (queue_.empty()) lock.Wait(&changed_);
   void Wait(std::condition_variable* changed) {

@@ -21,8 +21,8 @@ bool Pages::Map(size_t bytes) {
   void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return false;
-  // Of many blocks side by side the kernel would make huge pages, all of them
-  // in memory.
+  // Otherwise the kernel would merge adjacent blocks into huge pages, which are
+  // resident as a whole.
   madvise(data, size, MADV_NOHUGEPAGE);
   Unmap();
   data_ = data;
@@ -36,8 +36,11 @@ void Pages::Unmap() {
   size_ = 0;
 }
 
-void Pages::GiveBack() {
-  if (data_ != nullptr) madvise(data_, size_, MADV_DONTNEED);
+void Pages::GiveBack() { GiveBack(0, size_); }
+
+void Pages::GiveBack(size_t from, size_t bytes) {
+  if (data_ == nullptr) return;
+  madvise(static_cast<char*>(data_) + from, bytes, MADV_DONTNEED);
 }
 
 size_t Pages::resident_bytes() const {

@@ -1,4 +1,4 @@
-// A block of whole pages, of which the system takes back what is not needed.
+// A block of whole pages that can be returned to the system while mapped.
 #ifndef HOTLINE_BASE_PAGES_H_
 #define HOTLINE_BASE_PAGES_H_
 
@@ -6,7 +6,7 @@
 
 namespace hotline {
 
-// Its pages take memory once they are written to. Not thread-safe.
+// Pages use memory only once they are written to. Not thread-safe.
 class Pages {
  public:
   Pages() = default;
@@ -14,8 +14,8 @@ class Pages {
   Pages(const Pages&) = delete;
   Pages& operator=(const Pages&) = delete;
 
-  // At least `bytes`, zeroed. False, and nothing has changed: there are none to
-  // be had.
+  // Maps at least `bytes`, zeroed. False: there is no memory, and nothing has
+  // changed.
   bool Map(size_t bytes);
   void Unmap();
 
@@ -23,10 +23,12 @@ class Pages {
   void* data() const { return data_; }
   size_t size() const { return size_; }
 
-  // What is in it is lost; it is zero when it is read again.
+  // Returns all pages to the system. The contents are lost: they read as zero.
   void GiveBack();
+  // The same of a part, which is made of whole pages.
+  void GiveBack(size_t from, size_t bytes);
 
-  // Of it that are in memory now.
+  // The bytes that are in memory now.
   size_t resident_bytes() const;
 
  private:

@@ -13,7 +13,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t most) {
   std::ifstream file(path, std::ios::binary);
   std::string text(most, '\0');
   if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  // A directory opens, and cannot be read.
+  // A directory can be opened, but not read.
   if (file.bad() || (!file && !file.eof())) {
     return absl::ErrnoToStatus(errno != 0 ? errno : EIO,
                                absl::StrCat(path, " cannot be read"));

@@ -9,11 +9,11 @@
 
 namespace hotline {
 
-// The first `most` bytes of a file, or all of it when it is no longer than
-// that. A caller with a limit asks for one more, and sees that there was one.
+// Reads at most the first `most` bytes of a file. A caller with a limit passes
+// the limit plus one, to detect longer files.
 //
-// Errors: what errno says (NOT_FOUND, PERMISSION_DENIED, …), as "PATH cannot be
-// read: …".
+// Errors: by errno (NOT_FOUND, PERMISSION_DENIED, …), as "PATH cannot be read:
+// …".
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t most);
 
 }  // namespace hotline

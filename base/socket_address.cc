@@ -1,7 +1,5 @@
 #include "base/socket_address.h"
 
-#include <algorithm>
-#include <array>
 #include <charconv>
 
 #include "base/ip_address.h"
@@ -23,20 +21,8 @@ std::optional<int> ParseDecimal(std::string_view text, int most) {
 // An IPv4 range in its own form even where it is written as an IPv6 one
 // (::ffff:10.0.0.0/104).
 std::optional<IpRange> ParseRange(std::string_view text) {
-  constexpr std::array<uint8_t, 12> kMapped = {0, 0, 0, 0, 0,    0,
-                                               0, 0, 0, 0, 0xff, 0xff};
-  auto range = IpRange::Parse(text);
-  if (!range || !range->base.v6 || range->prefix < 96) return range;
-  const auto& bytes = range->base.bytes;
-  if (!std::equal(kMapped.begin(), kMapped.end(), bytes.begin())) return range;
-  return IpRange{IpAddress::V4(bytes[12], bytes[13], bytes[14], bytes[15]),
-                 range->prefix - 96};
-}
-
-bool IsLoopback(std::string_view address) {
-  const auto plain = ParseRange(address);
-  if (!plain->base.v6) return plain->base.bytes[0] == 127;
-  return plain->base == IpAddress::Parse("::1");
+  const auto range = IpRange::Parse(text);
+  return range ? std::optional(range->Unmapped()) : std::nullopt;
 }
 
 }  // namespace
@@ -61,7 +47,7 @@ std::optional<SocketAddress> ParseSocketAddress(std::string_view text,
   }
   const auto address = IpAddress::Parse(out.host);
   if (!address || address->v6 != v6) return std::nullopt;
-  out.loopback = IsLoopback(out.host);
+  out.loopback = address->IsLoopback();
   if (rest.empty()) {
     if (default_port < 0) return std::nullopt;
     out.port = default_port;

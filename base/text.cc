@@ -11,7 +11,7 @@ uint8_t Byte(std::string_view text, size_t i) {
   return static_cast<uint8_t>(text[i]);
 }
 
-// By its first byte; 0: no character begins with it.
+// The length of a character by its first byte; 0: no character begins with it.
 size_t LengthFor(uint8_t first) {
   if (first < 0x80) return 1;
   if ((first & 0xe0) == 0xc0) return 2;
@@ -20,7 +20,7 @@ size_t LengthFor(uint8_t first) {
   return 0;
 }
 
-// The character at the front of `text`, and its length in bytes; 0: it is none.
+// The first character of `text` and its length in bytes; 0: it is invalid.
 struct Character {
   size_t length = 0;
   uint32_t point = 0;
@@ -43,7 +43,7 @@ Character First(std::string_view text) {
   return {length, point};
 }
 
-// How many bytes at the front are ASCII, in whole words: nearly all text is.
+// The number of leading ASCII bytes, in whole words: nearly all text is ASCII.
 size_t AsciiWords(std::string_view text) {
   size_t i = 0;
   for (; i + sizeof(uint64_t) <= text.size(); i += sizeof(uint64_t)) {
@@ -97,7 +97,7 @@ void AppendUnsafe(std::string* out, uint32_t point) {
   }
 }
 
-// Of kLines: what is left as it is although IsUnsafe.
+// Whether kLines leaves it unescaped although it IsUnsafe.
 bool IsLayout(std::string_view text) {
   return text[0] == '\n' || text[0] == '\t' || text.starts_with("\r\n");
 }
@@ -124,7 +124,7 @@ std::string ToUtf8(std::string text) {
 std::string_view CutUtf8(std::string_view text, size_t bytes) {
   if (text.size() <= bytes) return text;
   size_t end = bytes;
-  // A character's other bytes are three at most.
+  // A character has at most three continuation bytes.
   while (end > 0 && bytes - end < 3 && (Byte(text, end) & 0xc0) == 0x80) --end;
   return text.substr(0, end);
 }

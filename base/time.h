@@ -1,5 +1,5 @@
-// Time as a value. Nothing below the event loops reads a clock: the time is an
-// argument, so that tests and the simulation own it.
+// Time as a value. Code below the event loops reads no clock: the time is an
+// argument, so that tests and the simulation control it.
 #ifndef HOTLINE_BASE_TIME_H_
 #define HOTLINE_BASE_TIME_H_
 
@@ -12,7 +12,7 @@ namespace hotline {
 using Duration = std::chrono::nanoseconds;
 
 // A point on the monotonic clock. Instant{} (the clock's zero) is before every
-// real one.
+// real instant.
 using Instant = std::chrono::time_point<std::chrono::steady_clock, Duration>;
 
 // "Never": later than every real instant.
@@ -32,7 +32,7 @@ inline double ToSeconds(Duration length) {
   return std::chrono::duration<double>(length).count();
 }
 
-// Whole ones.
+// Rounded towards zero.
 inline int64_t ToMilliseconds(Duration length) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(length).count();
 }

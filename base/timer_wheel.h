@@ -1,10 +1,11 @@
 // Many timers, few of which ever fire: a hierarchical timer wheel.
 //
 // Eight wheels of 64 slots; a slot of the first is one tick wide (262 us), a
-// slot of each next one as wide as the whole wheel before it. A timer sits in
-// the lowest wheel that can tell it from the present, and moves down when the
-// present comes near. So scheduling, cancelling and firing cost a constant each
-// (a timer moves at most seven times), however many timers there are.
+// slot of each next one as wide as the whole wheel before it. A timer is kept
+// in the lowest wheel in which its slot differs from the current one, and moves
+// to lower wheels as its time approaches. So scheduling, cancelling and firing
+// take constant time (a timer moves at most seven times), however many timers
+// there are.
 //
 // A timer never fires early, and at most one tick late.
 #ifndef HOTLINE_BASE_TIMER_WHEEL_H_
@@ -21,7 +22,7 @@
 
 namespace hotline {
 
-// Base of what can be scheduled. Must not die while scheduled.
+// Base of objects that can be scheduled. Must not be destroyed while scheduled.
 class Timer {
  public:
   Timer() = default;
@@ -55,10 +56,10 @@ class TimerWheel {
   TimerWheel(const TimerWheel&) = delete;
   TimerWheel& operator=(const TimerWheel&) = delete;
 
-  // Timers scheduled.
+  // The number of scheduled timers.
   size_t size() const { return size_; }
 
-  // Moves it when it was scheduled. kNever: cancels it.
+  // Moves the timer if it is scheduled already. kNever: cancels it.
   void Schedule(T* timer, Instant when) {
     Cancel(timer);
     if (when == kNever) return;
@@ -79,14 +80,14 @@ class TimerWheel {
     --size_;
   }
 
-  // When Advance should be called next: never later than a timer is due, at
-  // times earlier. kNever: no timer.
+  // When Advance should be called next: not later than the first timer is due,
+  // possibly earlier. kNever: there is no timer.
   Instant NextDue() const {
     const int64_t tick = NextTick();
     return tick == kNoTick ? kNever : Instant(Duration(tick << kTickBits));
   }
 
-  // When the first timer is due, exactly. Walks all of them: for tests.
+  // When exactly the first timer is due. Visits all timers: for tests.
   Instant Earliest() const {
     int64_t tick = kNoTick;
     for (size_t slot = 0; slot < heads_.size(); ++slot) {
@@ -99,8 +100,8 @@ class TimerWheel {
     return tick == kNoTick ? kNever : Instant(Duration(tick << kTickBits));
   }
 
-  // Takes out each timer that is due and calls fire(T*). `fire` may schedule
-  // and cancel whatever it likes; what it schedules is not fired by this call.
+  // Removes each timer that is due and calls fire(T*). `fire` may schedule and
+  // cancel any timer; timers that it schedules are not fired by this call.
   template <typename Fire>
   void Advance(Instant now, Fire&& fire) {
     const int64_t until = now.time_since_epoch().count() >> kTickBits;
@@ -176,7 +177,7 @@ class TimerWheel {
     return kNoTick;
   }
 
-  // Moves down whatever is in the slots that begin at current_.
+  // Moves the timers in the slots that begin at current_ to lower wheels.
   void Cascade() {
     for (int level = 1; level < kLevels; ++level) {
       if (DigitOf(current_, level - 1) != 0) return;
@@ -195,7 +196,7 @@ class TimerWheel {
   void FireCurrent(Fire&& fire) {
     const int digit = DigitOf(current_, 0);
     if ((occupied_[0] & (uint64_t{1} << digit)) == 0) return;
-    Timer due;  // Off the wheel, so that `fire` may do as it likes.
+    Timer due;  // Off the wheel, so that `fire` may change it.
     due.prev_ = due.next_ = &due;
     Timer& head = heads_[digit];
     while (head.next_ != &head) {

@@ -45,14 +45,10 @@ bool AllAre(std::string_view text, uint8_t bits) {
                      [bits](char c) { return Is(c, bits); });
 }
 
-char ToLower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-}
-
-// Every parser below answers with what is wrong, or null.
+// The parsers below return the fault, or null.
 using Problem = const char*;
 
-// Whether somebody could take a name that ends with this label for an address.
+// Whether a name that ends with this label could be read as an address.
 bool IsNumeric(std::string_view label) {
   if (AllAre(label, kDigit)) return true;
   return label.size() >= 2 && label[0] == '0' && ToLower(label[1]) == 'x' &&
@@ -75,7 +71,7 @@ bool IsDottedQuad(std::string_view text) {
   return true;
 }
 
-// `text` without a dot at its end.
+// `text` has no trailing dot.
 Problem CheckName(std::string_view text) {
   if (text.empty()) return "the host is missing";
   if (text.size() > 253) return "a host has at most 253 characters";
@@ -112,7 +108,7 @@ Problem ParseNamedHost(std::string_view text, std::string* host, bool* rooted) {
   return nullptr;
 }
 
-// `text` without brackets.
+// `text` has no brackets.
 Problem ParseIpv6(std::string_view text, std::string* host) {
   constexpr Problem kBad =
       "what stands in brackets must be an IPv6 address, without a zone";
@@ -152,7 +148,7 @@ constexpr Scheme kSchemes[] = {{"https://", true, false},
                                {"tls://", true, true},
                                {"tcp://", false, true}};
 
-// The one that `text` begins with, or null.
+// The scheme that `text` begins with, or null.
 const Scheme* FindScheme(std::string_view text) {
   for (const Scheme& scheme : kSchemes) {
     if (EqualsIgnoringCase(text.substr(0, scheme.prefix.size()),
@@ -163,8 +159,8 @@ const Scheme* FindScheme(std::string_view text) {
   return nullptr;
 }
 
-// Scheme, host and port; `*rest` is what follows them. `*rooted`: the host is a
-// name with a dot at its end.
+// Parses scheme, host and port; `*rest` is the text after them. `*rooted`: the
+// host is a name with a trailing dot.
 Problem ParseOrigin(std::string_view text, ParsedTarget* target, bool* rooted,
                     std::string_view* rest) {
   *rooted = false;
@@ -309,11 +305,6 @@ std::string WithoutRootDot(std::string_view text) {
 bool IsDnsName(std::string_view text) {
   return CheckName(text) == nullptr &&
          !IsNumeric(text.substr(text.rfind('.') + 1));
-}
-
-bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return ToLower(x) == ToLower(y); });
 }
 
 }  // namespace hotline

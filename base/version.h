@@ -1,4 +1,4 @@
-// The one place where the version stands.
+// The version of all programs.
 #ifndef HOTLINE_BASE_VERSION_H_
 #define HOTLINE_BASE_VERSION_H_
 

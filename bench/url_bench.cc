@@ -1,5 +1,5 @@
 // What checking a caller's URL and headers costs, per call. One thread, no
-// messages: the parts of server/validate that every Execute runs through.
+// messages: the parts of server/broker/validate that every Execute runs.
 #include "base/url.h"
 #include "benchmark/benchmark.h"
 #include "server/broker/http_head.h"

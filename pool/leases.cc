@@ -9,7 +9,8 @@
 
 namespace hotline::pool {
 
-void Leases::ReleaseBusy(Lease* lease, Outcome outcome) {
+void Leases::ReleaseBusy(Lease* lease, Outcome outcome, CallTag* running) {
+  if (running != nullptr) *running = lease->call;
   HostPool* pool = lease->conn->pool;
   lease->released = true;
   if (lease->named != nullptr) {
@@ -27,12 +28,12 @@ LeaseStatus Leases::Reclaim(const LeaseId& id, Instant now, CallTag* running,
   HostPool* pool = lease->conn->pool;
   *target = pool->target();
   ++pool->target()->counters().leases_reclaimed;
-  *running = lease->call;
   if (lease->busy()) {
     // On a multiplexed connection the other streams stay; the caller resets the
     // stream of this call.
     ReleaseBusy(lease,
-                lease->conn->multiplexed ? Outcome::kOk : Outcome::kDiscard);
+                lease->conn->multiplexed ? Outcome::kOk : Outcome::kDiscard,
+                running);
   } else {
     pool->EndLease(lease, Outcome::kOk, now);
   }

@@ -12,7 +12,8 @@ namespace hotline::pool {
 
 // Implements Pool's operations on the leases of one shard. `target`, where it
 // is an out parameter, is the target to settle afterwards; unchanged if there
-// is none.
+// is none. `running` is set to the tag of the call that runs on the lease;
+// unchanged if there is none. May be null.
 //
 // Not thread-safe: guarded by the shard's mutex.
 class Leases {
@@ -42,7 +43,7 @@ class Leases {
   LeaseStatus FindCurrent(const LeaseId& id, Instant now, Lease** lease,
                           Target** target);
   // Releases a lease on which a call runs: the slot stays with the call.
-  void ReleaseBusy(Lease* lease, Outcome outcome);
+  void ReleaseBusy(Lease* lease, Outcome outcome, CallTag* running);
   void Expire(Lease* lease, Instant now, Target** target);
   void SetTimer(Lease* lease);
 

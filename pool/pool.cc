@@ -58,9 +58,7 @@ bool Pool::Cancel(WaiterId waiter, Instant now) {
 
 LeaseStatus Pool::Release(const LeaseId& lease, Outcome outcome, Instant now,
                           CallTag* running) {
-  CallTag call = 0;
-  if (running == nullptr) running = &call;
-  *running = 0;
+  if (running != nullptr) *running = 0;
   Shard* shard = nullptr;
   LeaseStatus status = impl_->Of(lease, &shard);
   if (status != LeaseStatus::kOk) return status;

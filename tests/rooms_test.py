@@ -55,8 +55,8 @@ class Folder:
 
 # The words of a room, which those below it may use too.
 UPSTREAM_WORDS = ("upstream/types.h", "upstream/options.h")
-POOL_FACE = ("pool/pool.h", "pool/types.h", "pool/snapshot.h",
-             "pool/transport.h", "pool/slot_lease.h")
+POOL_FACE = ("pool/pool.h", "pool/slot_lease.h", "pool/types.h",
+             "pool/snapshot.h", "pool/transport.h")
 OBSERVED = ("server/front/front.h", "server/front/certificates.h")
 
 FOLDERS = {
@@ -120,7 +120,8 @@ FOLDERS = {
 # it.
 OPAQUE = re.compile(r"^(upstream/(upstream|types|options)|"
                     r"upstream/codec/(codec|http1|http2)|"
-                    r"net/tls/(tls\w*|server)|upstream/address/egress)\.h$")
+                    r"net/tls/(tls\w*|server)|net/http2/(server|request)_\w+|"
+                    r"upstream/address/egress)\.h$")
 EVERYWHERE = (r"\busing namespace\b", r"\bassert\(false\)",
               r"#\s*pragma\s+once\b")
 

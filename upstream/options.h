@@ -1,6 +1,6 @@
-// Everything about the upstream side that can be configured; filled by config.
+// The options of the upstream side; filled by config.
 //
-// Plain values; Upstream::CheckOptions says whether they can be used.
+// Plain values; Upstream::CheckOptions tells whether they can be used.
 #ifndef HOTLINE_UPSTREAM_OPTIONS_H_
 #define HOTLINE_UPSTREAM_OPTIONS_H_
 
@@ -15,20 +15,20 @@
 
 namespace hotline::upstream {
 
-// Which addresses may be connected to; see egress.h.
+// The addresses that may be connected to; see egress.h.
 struct EgressRules {
-  bool default_public = true;  // False: only what `allow` names.
+  bool default_public = true;  // False: only addresses in `allow`.
   std::vector<std::string> allow;
   std::vector<std::string> deny;
 
   friend bool operator==(const EgressRules&, const EgressRules&) = default;
 };
 
-// A request made to see whether a connection works.
+// A request that checks whether a connection works.
 struct Check {
-  std::string path;  // Empty: no such check.
+  std::string path;  // Empty: no check.
   std::string method = "HEAD";
-  // 0 and 0: any complete answer will do.
+  // 0 and 0: any complete answer passes.
   int min_status = 200;
   int max_status = 399;
 
@@ -37,27 +37,27 @@ struct Check {
 
 // How connections to one target are made and checked.
 struct TargetPolicy {
-  // An HTTP proxy to go through by CONNECT, "http://host:port"; empty: none.
+  // "http://host:port" of an HTTP proxy to connect through; empty: none.
   std::string proxy;
 
-  Check validate;  // Each new one (R10).
+  Check validate;  // Of each new connection.
   Check probe{.path = "/", .min_status = 0, .max_status = 0};
   bool probe_tcp_only = false;
-  // `probe` is somebody's wish: on HTTP/2, too, where a PING would do.
+  // `probe` is configured: it is used on HTTP/2, too, instead of a PING.
   bool probe_is_asked_for = false;
-  // One of them for each new connection, in turn; none: Options::tls_profile.
+  // Taken in turn by new connections; empty: Options::tls_profile.
   std::vector<std::string> tls_profiles;
 
   friend bool operator==(const TargetPolicy&, const TargetPolicy&) = default;
 };
 
 struct AddressBookConfig {
-  // So many failures in a row eject an address, the first time for eject_base,
-  // the n-th time for n times as long, up to eject_max.
+  // This many failures in a row eject an address: the first time for
+  // eject_base, the n-th time for n times as long, up to eject_max.
   int eject_after = 5;
   Duration eject_base = std::chrono::seconds(30);
   Duration eject_max = std::chrono::seconds(300);
-  // How long an address must have been away from DNS before it is drained.
+  // How long an address must be missing from DNS before it is drained.
   Duration grace = std::chrono::seconds(60);
 
   friend bool operator==(const AddressBookConfig&,
@@ -66,33 +66,33 @@ struct AddressBookConfig {
 
 struct Options {
   int loops = 1;
-  // Where a TLS profile names none. Empty: the system's authorities.
+  // For TLS profiles without a ca_file. Empty: the system's authorities.
   std::string ca_file;
-  // Beside the built-in ones; names must differ.
+  // In addition to the built-in ones; names must be unique.
   std::vector<net::TlsProfile> tls_profiles;
-  std::string tls_profile = "default";  // For targets that name none.
-  int64_t max_tls_sessions = 1024;      // Kept to be resumed; 0: none.
+  std::string tls_profile = "default";  // For targets without one.
+  int64_t max_tls_sessions = 1024;      // Kept for resumption; 0: none.
   Duration tls_session_lifetime = std::chrono::hours(2);
   Duration connect_timeout = std::chrono::seconds(30);
   Duration tcp_timeout = std::chrono::seconds(5);
   Duration tls_timeout = std::chrono::seconds(10);
   Duration probe_timeout = std::chrono::seconds(10);
-  // An HTTP/2 peer that owes answers and says nothing for `ping_after` is asked
-  // whether it lives, and given up when `ping_timeout` later it has not said
-  // so.
+  // An HTTP/2 peer that owes answers and is silent for `ping_after` gets a
+  // PING; without an acknowledgement within `ping_timeout` its connection is
+  // closed.
   Duration ping_after = std::chrono::seconds(20);
   Duration ping_timeout = std::chrono::seconds(5);
   int64_t max_header_bytes = 65536;
-  // Between attempts at the addresses of one host, the one before still being
-  // under way.
+  // The delay between connection attempts to the addresses of one host while
+  // the previous attempt is under way.
   Duration attempt_stagger = std::chrono::milliseconds(250);
-  // Local addresses, taken in turn where the caller names none. Empty: the
-  // system's choice.
+  // Local addresses, taken in turn unless the caller sets one. Empty: the
+  // system chooses.
   std::vector<std::string> source_addresses;
   AddressBookConfig addresses;
   std::vector<std::string> dns_servers;
   EgressRules egress;
-  // Asked at each dial and probe. Called from any thread.
+  // Called for each dial and probe, from any thread.
   std::function<TargetPolicy(const std::string& target)> target_policy;
 };
 

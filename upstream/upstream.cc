@@ -3,75 +3,186 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "upstream/address/egress.h"
 #include "upstream/dial/tls_profiles.h"
 #include "upstream/upstream_impl.h"
 
 namespace hotline::upstream {
 namespace {
 
+constexpr int kMaxLoops = 256;
+
 CallResult Gone() {
-  CallResult result;
-  result.error = CallError::kConnectionGone;
-  result.verdict = Verdict::kNotSent;
-  result.message = "the connection is gone";
-  return result;
+  return NeverSent(CallError::kConnectionGone, "the connection is gone");
+}
+
+absl::StatusOr<std::vector<IpAddress>> ParseSources(const Options& options) {
+  std::vector<IpAddress> sources;
+  for (const std::string& text : options.source_addresses) {
+    const auto address = IpAddress::Parse(text);
+    if (!address) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("source address \"", text, "\" is no address"));
+    }
+    sources.push_back(*address);
+  }
+  return sources;
 }
 
 }  // namespace
 
-Upstream::Upstream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Upstream::~Upstream() { Stop(); }
+absl::StatusOr<std::shared_ptr<const Settings>> MakeSettings(
+    Options options, std::shared_ptr<net::TlsSessions> sessions,
+    const Settings* before) {
+  auto egress = EgressPolicy::Create(options.egress);
+  if (!egress.ok()) return egress.status();
+  auto sources = ParseSources(options);
+  if (!sources.ok()) return sources.status();
+  auto tls = TlsProfiles::Create(
+      {.profiles = options.tls_profiles,
+       .ca_file = options.ca_file,
+       .session_lifetime = options.tls_session_lifetime,
+       .sessions = std::move(sessions)},
+      before == nullptr ? nullptr : before->dial->tls.get());
+  if (!tls.ok()) return tls.status();
+  if ((*tls)->Find(options.tls_profile) == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no TLS profile \"", options.tls_profile, "\""));
+  }
+  auto dial = std::make_shared<DialSettings>(
+      DialSettings{.connect_timeout = options.connect_timeout,
+                   .tcp_timeout = options.tcp_timeout,
+                   .tls_timeout = options.tls_timeout,
+                   .stagger = options.attempt_stagger,
+                   .max_header_bytes = options.max_header_bytes,
+                   .ping_after = options.ping_after,
+                   .ping_timeout = options.ping_timeout,
+                   .sources = *std::move(sources),
+                   .egress = *std::move(egress),
+                   .tls = *std::move(tls)});
+  return std::make_shared<const Settings>(
+      Settings{std::move(options), std::move(dial)});
+}
 
 absl::Status Upstream::CheckOptions(Options options) {
-  return MakeLive(std::move(options), net::TlsSessions::Create(0),
-                  /*before=*/nullptr)
+  return MakeSettings(std::move(options), net::TlsSessions::Create(0),
+                      /*before=*/nullptr)
       .status();
 }
 
 absl::StatusOr<std::unique_ptr<Upstream>> Upstream::Create(Options options) {
   auto sessions = net::TlsSessions::Create(options.max_tls_sessions);
-  auto live = MakeLive(std::move(options), sessions, /*before=*/nullptr);
-  if (!live.ok()) return live.status();
-  auto impl = std::make_unique<Impl>(*std::move(live), std::move(sessions));
-  if (absl::Status s = impl->Init(); !s.ok()) return s;
-  return std::unique_ptr<Upstream>(new Upstream(std::move(impl)));
+  auto settings = MakeSettings(std::move(options), sessions,
+                               /*before=*/nullptr);
+  if (!settings.ok()) return settings.status();
+  auto upstream =
+      std::make_unique<UpstreamImpl>(*std::move(settings), std::move(sessions));
+  if (absl::Status s = upstream->Init(); !s.ok()) return s;
+  return upstream;
 }
 
-void Upstream::Start(pool::TransportEvents* events,
-                     std::function<void(int, Instant)> tick) {
-  impl_->Start(events, std::move(tick));
-}
-
-void Upstream::Stop() { impl_->Stop(); }
-
-absl::Status Upstream::Reconfigure(Options options) {
-  auto live =
-      MakeLive(std::move(options), impl_->sessions_, impl_->live().get());
-  if (!live.ok()) return live.status();
-  impl_->sessions_->SetCapacity((*live)->options.max_tls_sessions);
-  impl_->set_live(*std::move(live));
+absl::Status UpstreamImpl::Init() {
+  const auto settings = this->settings();
+  const Options& options = settings->options;
+  const int loops = std::clamp(options.loops, 1, kMaxLoops);
+  for (int i = 0; i < loops; ++i)
+    loops_.push_back(std::make_unique<net::Loop>());
+  dials_.resize(loops_.size());
+  auto resolver = Resolver::Create(loops_[0].get(), options.dns_servers);
+  if (!resolver.ok()) return resolver.status();
+  resolver_ = *std::move(resolver);
+  keeper_ = std::make_unique<AddressKeeper>(
+      loops_[0].get(), resolver_.get(), options.addresses,
+      AddressKeeper::World{
+          .test =
+              [this](std::shared_ptr<const pool::HostPoolKey> key,
+                     const IpAddress& address, AddressKeeper::TestDone done) {
+                TestAddress(std::move(key), address, std::move(done));
+              },
+          .egress =
+              [this](const std::string& host) -> AddressBook::EgressCheck {
+            return [host, dial = this->settings()->dial](
+                       const IpAddress& address) -> std::string {
+              const auto decision = dial->egress.Check(host, address);
+              return decision.allowed ? "" : std::string(decision.rule);
+            };
+          },
+          .drain =
+              [this](const std::string& target, const IpAddress& address) {
+                DrainAddress(target, address);
+              }});
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> Upstream::RefreshTlsFiles() {
-  const auto live = impl_->live();
+void UpstreamImpl::Start(pool::TransportEvents* events,
+                         std::function<void(int, Instant)> tick) {
+  events_ = events;
+  tick_ = std::move(tick);
+  for (const auto& loop : loops_) loop->Start();
+}
+
+void UpstreamImpl::Stop() {
+  // Init may have failed before anything could run.
+  if (stopping_.exchange(true) || keeper_ == nullptr) return;
+  keeper_->Shutdown();
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    loops_[i]->Post([this, i] { StopLoop(i); });
+  }
+  for (const auto& loop : loops_) loop->Join();
+  stopped_ = true;
+}
+
+void UpstreamImpl::StopLoop(size_t i) {
+  net::Loop* const loop = loops_[i].get();
+  std::vector<std::shared_ptr<upstream::Dial>> dials;
+  for (const auto& [id, dial] : dials_[i].running) dials.push_back(dial);
+  for (const auto& [id, dial] : dials_[i].tests) dials.push_back(dial);
+  for (const auto& dial : dials) dial->Abort();
+  if (i == 0) resolver_->Shutdown();
+  for (const auto& connection : table_.All()) {
+    if (&connection->loop() != loop) continue;
+    connection->CloseNow(pool::CloseReason::kShutdown);
+  }
+  loop->Finish();
+}
+
+absl::Status UpstreamImpl::Reconfigure(Options options) {
+  auto fresh = MakeSettings(std::move(options), sessions_, settings().get());
+  if (!fresh.ok()) return fresh.status();
+  sessions_->SetCapacity((*fresh)->options.max_tls_sessions);
+  set_settings(*std::move(fresh));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> UpstreamImpl::RefreshTlsFiles() {
+  const auto settings = this->settings();
   std::string error;
-  auto fresh = live->dial->tls->Refresh(&error);
+  auto fresh = settings->dial->tls->Refresh(&error);
   const bool changed = fresh != nullptr;
   if (changed) {
-    auto dial = std::make_shared<DialSettings>(*live->dial);
+    auto dial = std::make_shared<DialSettings>(*settings->dial);
     dial->tls = std::move(fresh);
-    impl_->set_live(
-        std::make_shared<const Live>(Live{live->options, std::move(dial)}));
+    set_settings(std::make_shared<const Settings>(
+        Settings{settings->options, std::move(dial)}));
   }
   if (!error.empty()) return absl::InvalidArgumentError(error);
   return changed;
 }
 
-CallId Upstream::StartCall(pool::Handle handle, const Request& request,
-                           CallHandler* handler, Instant now) {
-  const auto connection = impl_->table_.Find(handle);
+void UpstreamImpl::set_settings(std::shared_ptr<const Settings> settings) {
+  keeper_->Configure(settings->options.addresses);
+  MutexLock lock(&mu_);
+  settings_.swap(settings);
+  profile_turns_.clear();
+}
+
+// Calls.
+
+CallId UpstreamImpl::StartCall(pool::Handle handle, const Request& request,
+                               CallHandler* handler, Instant now) {
+  const auto connection = table_.Find(handle);
   if (connection != nullptr) {
     return connection->StartCall(request, handler, now);
   }
@@ -79,9 +190,9 @@ CallId Upstream::StartCall(pool::Handle handle, const Request& request,
   return 0;
 }
 
-CallId Upstream::OpenStream(pool::Handle handle, const Request& head, bool end,
-                            StreamHandler* handler, Instant now) {
-  const auto connection = impl_->table_.Find(handle);
+CallId UpstreamImpl::OpenStream(pool::Handle handle, const Request& head,
+                                bool end, StreamHandler* handler, Instant now) {
+  const auto connection = table_.Find(handle);
   if (connection != nullptr) {
     return connection->OpenStream(head, end, handler, now);
   }
@@ -89,95 +200,108 @@ CallId Upstream::OpenStream(pool::Handle handle, const Request& head, bool end,
   return 0;
 }
 
-size_t Upstream::SendBody(pool::Handle handle, CallId call,
-                          std::string_view piece, bool end) {
-  const auto connection = impl_->table_.Find(handle);
+size_t UpstreamImpl::SendBody(pool::Handle handle, CallId call,
+                              std::string_view piece, bool end) {
+  const auto connection = table_.Find(handle);
   return connection == nullptr ? 0 : connection->SendBody(call, piece, end);
 }
 
-void Upstream::Consume(pool::Handle handle, CallId call, size_t bytes) {
-  const auto connection = impl_->table_.Find(handle);
+void UpstreamImpl::Consume(pool::Handle handle, CallId call, size_t bytes) {
+  const auto connection = table_.Find(handle);
   if (connection != nullptr) connection->Consume(call, bytes);
 }
 
-void Upstream::ResumeAnswer(pool::Handle handle, CallId call) {
-  const auto connection = impl_->table_.Find(handle);
+void UpstreamImpl::ResumeAnswer(pool::Handle handle, CallId call) {
+  const auto connection = table_.Find(handle);
   if (connection != nullptr) connection->ResumeAnswer(call);
 }
 
-void Upstream::CancelCall(pool::Handle handle, CallId call, CallError why) {
-  const auto connection = impl_->table_.Find(handle);
+void UpstreamImpl::CancelCall(pool::Handle handle, CallId call, CallError why) {
+  const auto connection = table_.Find(handle);
   if (connection != nullptr) connection->CancelCall(call, why);
 }
 
-std::shared_ptr<const ConnectionFacts> Upstream::Describe(
+void UpstreamImpl::Close(pool::ConnId, pool::Handle handle,
+                         pool::CloseReason reason) {
+  const auto connection = table_.Find(handle);
+  // Gone: the pool has been told.
+  if (connection != nullptr) connection->Close(reason);
+}
+
+std::shared_ptr<const ConnectionFacts> UpstreamImpl::Describe(
     pool::Handle handle) const {
-  const auto connection = impl_->table_.Find(handle);
+  const auto connection = table_.Find(handle);
   return connection == nullptr ? nullptr : connection->facts();
 }
 
-Upstream::Timer Upstream::RunAt(Instant when, absl::AnyInvocable<void()> work) {
-  return impl_->RunAt(when, std::move(work));
-}
-
-void Upstream::CancelTimer(const Timer& timer) {
-  if (timer.sequence == 0) return;
-  impl_->loops_[timer.loop]->Cancel({timer.when, timer.sequence});
-}
-
-std::vector<net::Loop*> Upstream::loops() const {
-  std::vector<net::Loop*> loops;
-  for (const auto& loop : impl_->loops_) loops.push_back(loop.get());
-  return loops;
-}
-
-Duration Upstream::LoopLag() const {
-  const Instant now = MonotonicNow();
-  Duration most{0};
-  for (const auto& loop : impl_->loops_) most = std::max(most, loop->lag(now));
-  return most;
-}
-
-std::vector<std::pair<std::string, Upstream::Counters>>
-Upstream::TargetCounters() const {
-  MutexLock lock(&impl_->mu_);
-  return {impl_->counters_.begin(), impl_->counters_.end()};
-}
-
-std::vector<AddressRow> Upstream::Addresses(const std::string& target) const {
-  return impl_->keeper().Rows(target);
-}
-
-std::optional<IpAddress> Upstream::AddressOf(pool::Handle handle) const {
-  const auto connection = impl_->table_.Find(handle);
+std::optional<IpAddress> UpstreamImpl::AddressOf(pool::Handle handle) const {
+  const auto connection = table_.Find(handle);
   if (connection == nullptr || connection->ticket().epoch == 0) {
     return std::nullopt;
   }
   return connection->ticket().address;
 }
 
-bool Upstream::Cool(const std::string& target, const IpAddress& address,
-                    Instant until, std::string_view why, Instant now) {
-  return impl_->keeper().Cool(target, address, until, why, now);
+std::vector<std::pair<std::string, Upstream::Counters>>
+UpstreamImpl::TargetCounters() const {
+  MutexLock lock(&mu_);
+  return {counters_.begin(), counters_.end()};
 }
 
-void Upstream::Dial(pool::ConnId id,
-                    std::shared_ptr<const pool::HostPoolKey> key) {
-  impl_->Dial(id, std::move(key));
+// Time.
+
+void UpstreamImpl::WakeAt(int shard, Instant when) {
+  if (stopping_ || shard < 0 || shard >= kMaxShards || when == kNever) return;
+  // One loop per shard, so that its ticks do not run into each other.
+  net::Loop* const loop = loops_[shard % loops_.size()].get();
+  net::Loop::Deadline later;
+  {
+    MutexLock lock(&ticks_mu_);
+    net::Loop::Deadline& armed = ticks_[shard];
+    if (armed && armed.when <= when) return;
+    // The earlier one will see to it.
+    later = std::exchange(
+        armed, loop->RunAt(when, [this, shard, when] { Tick(shard, when); }));
+  }
+  loop->Cancel(later);
 }
 
-void Upstream::Probe(pool::ConnId id, pool::Handle handle,
-                     std::shared_ptr<const pool::HostPoolKey> key) {
-  impl_->Probe(id, handle, std::move(key));
+void UpstreamImpl::Tick(int shard, Instant armed) {
+  {
+    MutexLock lock(&ticks_mu_);
+    net::Loop::Deadline& deadline = ticks_[shard];
+    if (deadline.when != armed) return;
+    deadline = {};
+  }
+  tick_(shard, MonotonicNow());
 }
 
-void Upstream::Close(pool::ConnId, pool::Handle handle,
-                     pool::CloseReason reason) {
-  const auto connection = impl_->table_.Find(handle);
-  // Gone: the pool has been told.
-  if (connection != nullptr) connection->Close(reason);
+Upstream::Timer UpstreamImpl::RunAt(Instant when,
+                                    absl::AnyInvocable<void()> work) {
+  if (stopping_ || when == kNever) return {};
+  size_t loop = 0;
+  while (loop < loops_.size() && !loops_[loop]->RunsHere()) ++loop;
+  if (loop == loops_.size()) loop = NextLoop();
+  const auto deadline = loops_[loop]->RunAt(when, std::move(work));
+  return {loop, deadline.when, deadline.sequence};
 }
 
-void Upstream::WakeAt(int shard, Instant when) { impl_->WakeAt(shard, when); }
+void UpstreamImpl::CancelTimer(const Timer& timer) {
+  if (timer.sequence == 0) return;
+  loops_[timer.loop]->Cancel({timer.when, timer.sequence});
+}
+
+std::vector<net::Loop*> UpstreamImpl::loops() const {
+  std::vector<net::Loop*> loops;
+  for (const auto& loop : loops_) loops.push_back(loop.get());
+  return loops;
+}
+
+Duration UpstreamImpl::LoopLag() const {
+  const Instant now = MonotonicNow();
+  Duration most{0};
+  for (const auto& loop : loops_) most = std::max(most, loop->lag(now));
+  return most;
+}
 
 }  // namespace hotline::upstream

@@ -1,19 +1,39 @@
-// Everything that touches the network towards upstreams, behind one door.
+// Everything that touches the network towards upstreams.
 //
 // An Upstream owns the event loops. It carries out what the pool decides (dial,
-// probe, close) and runs calls on connections that were lent. The thread that
-// starts a call writes the request itself, under the connection's own lock; the
-// connection's loop reads the answer and finishes the call. So a call costs one
-// wake-up, the loop's.
+// probe, close: pool::Transport) and runs calls on connections that the pool
+// has lent:
 //
-// Thread safety: every method but Create and Stop may be called from any
-// thread. None blocks.
+//   auto upstream = Upstream::Create(options);
+//   (*upstream)->Start(&pool, [&](int shard, Instant now) {
+//     pool.Tick(shard, now);
+//   });
+//   const CallId call = (*upstream)->StartCall(
+//       handle, {.authority = "example.com", .path = "/"}, &handler, now);
+//
+// The thread that starts a call writes the request itself, under the
+// connection's lock; the connection's loop reads the answer and calls the
+// handler. So a call costs one wake-up, the loop's.
+//
+// Thread safety: any thread, but for Create, Start, Stop and the destructor.
+// Nothing blocks except Stop and what reads files (Create, CheckOptions,
+// Reconfigure, RefreshTlsFiles).
+//
+// Invariants:
+//   1. A handler that was given to StartCall or OpenStream gets OnDone exactly
+//      once, whatever happens to the connection, and at the latest in Stop.
+//   2. A handle names one connection and is never reused. Once that is gone,
+//      methods that take the handle do nothing and say so by their result.
+//   3. The pool learns of a connection's end (TransportEvents::Closed) before
+//      the handlers of the calls that ended with it.
+//   4. No socket is connected to an address that the egress rules deny.
 #ifndef HOTLINE_UPSTREAM_UPSTREAM_H_
 #define HOTLINE_UPSTREAM_UPSTREAM_H_
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,132 +53,118 @@ class Loop;
 
 namespace hotline::upstream {
 
-class Upstream final : public pool::Transport {
+class Upstream : public pool::Transport {
  public:
-  // Errors: an unreadable CA file; a TLS profile with a fault; an egress rule,
-  // source address or DNS server that does not parse (INVALID_ARGUMENT, naming
-  // it).
+  // Errors: an unreadable CA file; a faulty TLS profile; an egress rule, source
+  // address or DNS server that does not parse (INVALID_ARGUMENT, naming it).
   static absl::StatusOr<std::unique_ptr<Upstream>> Create(Options options);
-  // Whether Create would take them: files are read, nothing is kept.
+  // Whether Create would accept them. Reads files, keeps nothing.
   static absl::Status CheckOptions(Options options);
-  ~Upstream() override;
+  // Stops.
+  ~Upstream() override = default;
 
   // Starts the loops. `events` and `tick` (Pool::Tick) must outlive Stop.
-  void Start(pool::TransportEvents* events,
-             std::function<void(int shard, Instant now)> tick);
+  virtual void Start(pool::TransportEvents* events,
+                     std::function<void(int shard, Instant now)> tick) = 0;
 
-  // Closes everything, finishes what runs (kCancelled) and joins the loops.
-  // Nothing is told to anybody afterwards.
-  void Stop();
+  // Closes everything, ends running calls (kCancelled) and joins the loops.
+  // Nothing is called afterwards.
+  virtual void Stop() = 0;
 
-  // Replaces egress rules, TLS profiles, timeouts and limits for what starts
-  // from now on; `loops` and `dns_servers` stay as they are. All or nothing;
-  // errors as for Create.
-  absl::Status Reconfigure(Options options);
+  // Replaces egress rules, TLS profiles, timeouts and limits for whatever
+  // starts from now on; `loops` and `dns_servers` do not change. All or
+  // nothing; errors as for Create.
+  virtual absl::Status Reconfigure(Options options) = 0;
 
-  // Reads the files of TLS profiles that are others now, for dials from now
-  // on. True: there were some. Where they are bad, what was read before stays
-  // in force, and the error (INVALID_ARGUMENT) tells; the next call looks
-  // again. One thread at a time, and none that also calls Reconfigure
-  // meanwhile.
-  absl::StatusOr<bool> RefreshTlsFiles();
+  // Reads the files of TLS profiles that have changed, for dials from now on.
+  // Returns whether there were any. INVALID_ARGUMENT: some are faulty; their
+  // previous contents stay in force, and the next call tries again. Must not
+  // run concurrently with itself or Reconfigure.
+  virtual absl::StatusOr<bool> RefreshTlsFiles() = 0;
 
-  // Runs a request on a connection that was lent to the caller. `handler` is
-  // told exactly once, maybe before this returns. A handle whose connection is
-  // gone ends with kConnectionGone and kNotSent.
-  CallId StartCall(pool::Handle handle, const Request& request,
-                   CallHandler* handler, Instant now);
+  // --- Calls, on a connection that was lent to the caller ---
 
-  // Begins a request whose body follows by SendBody, unless `end` says that
-  // there is none; `head.body` and the limit on the answer do not count. The
-  // answer comes piece by piece, at the pace of Consume. Otherwise as
-  // StartCall.
-  CallId OpenStream(pool::Handle handle, const Request& head, bool end,
-                    StreamHandler* handler, Instant now);
+  // Runs a request. `handler` may be called before this returns. Without the
+  // connection the call ends with kConnectionGone and kNotSent.
+  virtual CallId StartCall(pool::Handle handle, const Request& request,
+                           CallHandler* handler, Instant now) = 0;
+
+  // Begins a request whose body follows by SendBody; `end`: it has none.
+  // `head.body` and `head.max_response_bytes` are ignored. The answer arrives
+  // in pieces, at the pace of Consume. Otherwise as StartCall.
+  virtual CallId OpenStream(pool::Handle handle, const Request& head, bool end,
+                            StreamHandler* handler, Instant now) = 0;
 
   // The next piece of a streamed request's body; `end`: the last one. Returns
   // how many bytes are held in memory because the peer or the socket takes no
-  // more (at most about 512 KiB and the piece, if the caller then waits for
-  // OnSendable). 0: more may be sent at once. Nothing happens (0) when the call
-  // is over. One thread at a time for each call.
-  size_t SendBody(pool::Handle handle, CallId call, std::string_view piece,
-                  bool end);
+  // more: at most about 512 KiB and the piece, if the caller then waits for
+  // OnSendable. 0: more may be sent at once, or the call is over. One thread at
+  // a time per call.
+  virtual size_t SendBody(pool::Handle handle, CallId call,
+                          std::string_view piece, bool end) = 0;
 
-  // So many bytes that OnBody gave are out of the way. What is neither consumed
-  // nor told yet is about 1 MiB at most; then the peer has to wait, on HTTP/2
-  // with this stream alone. Nothing happens when the call is over.
-  void Consume(pool::Handle handle, CallId call, size_t bytes);
+  // Acknowledges that `bytes` of OnBody's were consumed. About 1 MiB may be
+  // unconsumed; then the peer has to wait (on HTTP/2 only with this stream).
+  virtual void Consume(pool::Handle handle, CallId call, size_t bytes) = 0;
 
-  // There is room for the answer by now, as much as its AnswerRoom was asked
-  // for last. Nothing happens when the call is over.
-  void ResumeAnswer(pool::Handle handle, CallId call);
+  // The answer's AnswerRoom has the room that it was last asked for.
+  virtual void ResumeAnswer(pool::Handle handle, CallId call) = 0;
 
-  // Ends a call with `why` (kCancelled, kNoRoom), unless it has ended; the
-  // handler is told either way, once. On HTTP/1.1 the connection is closed, on
-  // HTTP/2 the stream reset.
-  void CancelCall(pool::Handle handle, CallId call,
-                  CallError why = CallError::kCancelled);
+  // Ends a call with `why` (kCancelled, kNoRoom) unless it has ended. Closes
+  // the connection on HTTP/1.1, resets the stream on HTTP/2.
+  virtual void CancelCall(pool::Handle handle, CallId call,
+                          CallError why = CallError::kCancelled) = 0;
 
-  // Null when the connection is gone. Never changes while it lives, so the
-  // answer is shared, not copied.
-  std::shared_ptr<const ConnectionFacts> Describe(pool::Handle handle) const;
+  // Null: the connection is gone. Shared, not copied: it never changes.
+  virtual std::shared_ptr<const ConnectionFacts> Describe(
+      pool::Handle handle) const = 0;
 
-  // Runs `work` on a loop's thread at `when` or soon after. Never after Stop.
-  // Returns its name.
+  // --- Timers ---
+
+  // Names a timer. The default one names none.
   struct Timer {
     size_t loop = 0;
     Instant when = kNever;
-    uint64_t sequence = 0;  // 0: names none.
+    uint64_t sequence = 0;
   };
-  Timer RunAt(Instant when, absl::AnyInvocable<void()> work);
-  // Forgets it, with all that `work` holds. Nothing happens when it has run, or
-  // is about to.
-  void CancelTimer(const Timer& timer);
+  // Runs `work` on a loop's thread at `when` or soon after; never after Stop.
+  virtual Timer RunAt(Instant when, absl::AnyInvocable<void()> work) = 0;
+  // Drops `work`, unless it has run or is about to.
+  virtual void CancelTimer(const Timer& timer) = 0;
 
   // The loops, which run from Start to Stop and live as long as this. Callers'
   // connections live on them, too.
-  std::vector<net::Loop*> loops() const;
+  virtual std::vector<net::Loop*> loops() const = 0;
 
-  // The longest time a loop's thread took to come to a timer that was due, of
-  // late (decays); seconds matter, microseconds do not.
-  Duration LoopLag() const;
+  // How late the latest loop runs its timers; decays. Seconds are a problem,
+  // microseconds are not.
+  virtual Duration LoopLag() const = 0;
 
-  // Counted since the start, per target; sampled by metrics.
+  // --- Counters and addresses ---
+
+  // Since the start, per target.
   struct Counters {
     uint64_t unsolicited_bytes = 0;  // Connections closed for stray bytes.
     std::string evidence;  // The first 16 of the latest ones, in hexadecimal.
-    uint64_t full_handshakes = 0;  // TLS handshakes that were finished.
+    uint64_t full_handshakes = 0;  // TLS handshakes that were completed.
     uint64_t resumed_handshakes = 0;
   };
-  std::vector<std::pair<std::string, Counters>> TargetCounters() const;
+  virtual std::vector<std::pair<std::string, Counters>> TargetCounters()
+      const = 0;
 
-  // The addresses that a target's connections may lead to. Empty: no dial of
-  // late, or none that got that far.
-  std::vector<AddressRow> Addresses(const std::string& target) const;
+  // The addresses of a target. Empty: no recent dial has resolved it.
+  virtual std::vector<AddressRow> Addresses(
+      const std::string& target) const = 0;
 
   // Which of its target's addresses (its proxy's, where it has one) a
-  // connection leads to. None: it is gone, or leads to none of them.
-  std::optional<IpAddress> AddressOf(pool::Handle handle) const;
+  // connection leads to. Nothing: it is gone, or leads to none of them.
+  virtual std::optional<IpAddress> AddressOf(pool::Handle handle) const = 0;
 
-  // Leaves an address of a target alone until `until`, and then until it has
-  // passed a test (see AddressBook::Cool). False: it is no address of it, or
-  // the last one in service.
-  bool Cool(const std::string& target, const IpAddress& address, Instant until,
-            std::string_view why, Instant now);
-
-  // pool::Transport:
-  void Dial(pool::ConnId id,
-            std::shared_ptr<const pool::HostPoolKey> key) override;
-  void Probe(pool::ConnId id, pool::Handle handle,
-             std::shared_ptr<const pool::HostPoolKey> key) override;
-  void Close(pool::ConnId id, pool::Handle handle,
-             pool::CloseReason reason) override;
-  void WakeAt(int shard, Instant when) override;
-
- private:
-  class Impl;
-  explicit Upstream(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  // Takes an address out of service until `until`, and then until it passes a
+  // test (see AddressBook::Cool). False: it is not an address of the target, or
+  // it is the last one in service.
+  virtual bool Cool(const std::string& target, const IpAddress& address,
+                    Instant until, std::string_view why, Instant now) = 0;
 };
 
 }  // namespace hotline::upstream

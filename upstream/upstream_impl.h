@@ -1,4 +1,5 @@
-// The inside of Upstream: what runs on the loops, for upstream.cc alone.
+// The implementation of Upstream, as its .cc files share it: upstream.cc has
+// what its users call, dials.cc what runs for the pool. For no other file.
 #ifndef HOTLINE_UPSTREAM_UPSTREAM_IMPL_H_
 #define HOTLINE_UPSTREAM_UPSTREAM_IMPL_H_
 
@@ -25,35 +26,87 @@
 namespace hotline::upstream {
 
 // What Reconfigure replaces.
-struct Live {
+struct Settings {
   Options options;
   std::shared_ptr<const DialSettings> dial;
+
+  TargetPolicy PolicyOf(const std::string& target) const {
+    return options.target_policy ? options.target_policy(target)
+                                 : TargetPolicy();
+  }
 };
 
-// Takes over what has not changed since `before`, which may be null.
+// Keeps what has not changed since `before`, which may be null.
 //
 // Errors: INVALID_ARGUMENT for options that make no sense.
-absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
+absl::StatusOr<std::shared_ptr<const Settings>> MakeSettings(
     Options options, std::shared_ptr<net::TlsSessions> sessions,
-    const Live* before);
+    const Settings* before);
 
-class Upstream::Impl final : public ConnectionOwner {
+class UpstreamImpl final : public Upstream, private ConnectionOwner {
  public:
-  Impl(std::shared_ptr<const Live> live,
-       std::shared_ptr<net::TlsSessions> sessions)
-      : sessions_(std::move(sessions)), live_(std::move(live)) {}
+  UpstreamImpl(std::shared_ptr<const Settings> settings,
+               std::shared_ptr<net::TlsSessions> sessions)
+      : sessions_(std::move(sessions)), settings_(std::move(settings)) {}
+  ~UpstreamImpl() override { Stop(); }
 
   absl::Status Init();
+
   void Start(pool::TransportEvents* events,
-             std::function<void(int, Instant)> tick);
-  void Stop();
+             std::function<void(int, Instant)> tick) override;
+  void Stop() override;
+  absl::Status Reconfigure(Options options) override;
+  absl::StatusOr<bool> RefreshTlsFiles() override;
 
-  void Dial(pool::ConnId id, std::shared_ptr<const pool::HostPoolKey> key);
+  CallId StartCall(pool::Handle handle, const Request& request,
+                   CallHandler* handler, Instant now) override;
+  CallId OpenStream(pool::Handle handle, const Request& head, bool end,
+                    StreamHandler* handler, Instant now) override;
+  size_t SendBody(pool::Handle handle, CallId call, std::string_view piece,
+                  bool end) override;
+  void Consume(pool::Handle handle, CallId call, size_t bytes) override;
+  void ResumeAnswer(pool::Handle handle, CallId call) override;
+  void CancelCall(pool::Handle handle, CallId call, CallError why) override;
+  std::shared_ptr<const ConnectionFacts> Describe(
+      pool::Handle handle) const override;
+
+  Timer RunAt(Instant when, absl::AnyInvocable<void()> work) override;
+  void CancelTimer(const Timer& timer) override;
+  std::vector<net::Loop*> loops() const override;
+  Duration LoopLag() const override;
+
+  std::vector<std::pair<std::string, Counters>> TargetCounters() const override;
+  std::vector<AddressRow> Addresses(const std::string& target) const override {
+    return keeper_->Rows(target);
+  }
+  std::optional<IpAddress> AddressOf(pool::Handle handle) const override;
+  bool Cool(const std::string& target, const IpAddress& address, Instant until,
+            std::string_view why, Instant now) override {
+    return keeper_->Cool(target, address, until, why, now);
+  }
+
+  // pool::Transport:
+  void Dial(pool::ConnId id,
+            std::shared_ptr<const pool::HostPoolKey> key) override;
   void Probe(pool::ConnId id, pool::Handle handle,
-             std::shared_ptr<const pool::HostPoolKey> key);
-  void WakeAt(int shard, Instant when);
-  Timer RunAt(Instant when, absl::AnyInvocable<void()> work);
+             std::shared_ptr<const pool::HostPoolKey> key) override;
+  void Close(pool::ConnId id, pool::Handle handle,
+             pool::CloseReason reason) override;
+  void WakeAt(int shard, Instant when) override;
 
+ private:
+  static constexpr int kMaxShards = 65536;
+
+  class ProbeCall;
+
+  // On one loop, and touched on it only.
+  struct Dials {
+    absl::flat_hash_map<pool::ConnId, std::shared_ptr<upstream::Dial>> running;
+    // Tests of addresses.
+    absl::flat_hash_map<uint64_t, std::shared_ptr<upstream::Dial>> tests;
+  };
+
+  // ConnectionOwner:
   void OnConnectionClosed(Connection& connection,
                           pool::CloseReason reason) override;
   void OnKeepAlive(Connection& connection, Duration timeout) override {
@@ -76,44 +129,17 @@ class Upstream::Impl final : public ConnectionOwner {
     }
   }
 
-  std::shared_ptr<const Live> live() const {
+  std::shared_ptr<const Settings> settings() const {
     MutexLock lock(&mu_);
-    return live_;
+    return settings_;
   }
-  void set_live(std::shared_ptr<const Live> live) {
-    keeper_->Configure(live->options.addresses);
-    MutexLock lock(&mu_);
-    live_.swap(live);
-    profile_turns_.clear();
-  }
-  AddressKeeper& keeper() { return *keeper_; }
-
-  const std::shared_ptr<net::TlsSessions> sessions_;
-  ConnectionTable table_;
-  std::vector<std::unique_ptr<net::Loop>> loops_;
-  mutable Mutex mu_;
-  std::map<std::string, Counters> counters_ ABSL_GUARDED_BY(mu_);
-
- private:
-  static constexpr int kMaxShards = 65536;
-
-  class ProbeCall;
-
-  // Dials under way on one loop, and tests of addresses; touched on it only.
-  struct Dials {
-    absl::flat_hash_map<pool::ConnId, std::shared_ptr<upstream::Dial>> running;
-    absl::flat_hash_map<uint64_t, std::shared_ptr<upstream::Dial>> tests;
-  };
+  void set_settings(std::shared_ptr<const Settings> settings);
 
   size_t NextLoop() { return next_loop_.fetch_add(1) % loops_.size(); }
   uint64_t Random();
-  upstream::Dial::Request RequestFor(
-      std::shared_ptr<const pool::HostPoolKey> key, const TargetPolicy& policy,
-      const Options& options);
-  TargetPolicy PolicyOf(const Live& live, const std::string& target) const {
-    const auto& ask = live.options.target_policy;
-    return ask ? ask(target) : TargetPolicy();
-  }
+  upstream::Dial::Spec SpecFor(std::shared_ptr<const pool::HostPoolKey> key,
+                               const TargetPolicy& policy,
+                               const Options& options);
   void StartDial(size_t loop, pool::ConnId id,
                  std::shared_ptr<const pool::HostPoolKey> key);
   void TestAddress(std::shared_ptr<const pool::HostPoolKey> key,
@@ -130,26 +156,36 @@ class Upstream::Impl final : public ConnectionOwner {
   void Tick(int shard, Instant armed);
   std::string ProfileFor(const pool::HostPoolKey& key,
                          const TargetPolicy& policy, const Options& options);
-  // REQUIRES: mu_ is held. Those of a target, or of all that have no room.
+  // The target's own counters. If there are too many, the smallest ones are
+  // merged to make room.
   Counters& CountersOf(const std::string& target)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  std::shared_ptr<const Live> live_ ABSL_GUARDED_BY(mu_);
-  // Dials to targets with several TLS profiles; as many as are configured.
+  const std::shared_ptr<net::TlsSessions> sessions_;
+  ConnectionTable table_;
+  std::vector<std::unique_ptr<net::Loop>> loops_;
+
+  mutable Mutex mu_;
+  std::map<std::string, Counters> counters_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<const Settings> settings_ ABSL_GUARDED_BY(mu_);
+  // Of targets with several TLS profiles: dials so far.
   std::map<std::string, size_t> profile_turns_ ABSL_GUARDED_BY(mu_);
+
   std::unique_ptr<Resolver> resolver_;
   std::unique_ptr<AddressKeeper> keeper_;
-  std::vector<Dials> dials_;
+  std::vector<Dials> dials_;  // One per loop.
   std::atomic<uint64_t> random_{std::random_device()()};
   std::atomic<uint64_t> last_test_{0};
   std::atomic<size_t> next_loop_{0};
   pool::TransportEvents* events_ = nullptr;
   std::function<void(int, Instant)> tick_;
-  // Per shard, the work that will tell it the time, if any.
+
+  // The next tick of each shard, if any.
   Mutex ticks_mu_;
   absl::flat_hash_map<int, net::Loop::Deadline> ticks_
       ABSL_GUARDED_BY(ticks_mu_);
-  // Stopping: what is asked is refused. Stopped: nothing is said any more.
+
+  // Stopping: nothing new begins. Stopped: nothing is reported any more.
   std::atomic<bool> stopping_{false};
   std::atomic<bool> stopped_{false};
 };

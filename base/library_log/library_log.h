@@ -1,11 +1,11 @@
-// What gRPC and protobuf would write to standard error themselves comes through
-// our log: in its format, limited, and without waiting for a reader.
+// Redirects the messages of gRPC and protobuf from standard error to our log:
+// in its format, rate-limited, and without waiting for its reader.
 #ifndef HOTLINE_BASE_LIBRARY_LOG_LIBRARY_LOG_H_
 #define HOTLINE_BASE_LIBRARY_LOG_LIBRARY_LOG_H_
 
 namespace hotline {
 
-// Once, before gRPC is used.
+// To be called once, before gRPC is used.
 void TakeLibraryLogs();
 
 }  // namespace hotline

@@ -1,4 +1,4 @@
-// `hotline bench`: load on a broker, and what its answers took.
+// `hotline bench`: puts load on a broker and measures its answers.
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -34,14 +34,14 @@ struct BenchOptions {
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
-// Ctrl-C ends the measuring and not the telling; for as long as this lives.
+// While it exists, Ctrl-C ends the measurement, but not the report.
 class Interruptible {
  public:
   Interruptible() {
     interrupted = false;
     struct sigaction action = {};
     action.sa_handler = [](int) { interrupted = true; };
-    action.sa_flags = SA_RESETHAND;  // A second one ends at once.
+    action.sa_flags = SA_RESETHAND;  // A second one ends the process.
     sigaction(SIGINT, &action, &before_);
   }
   ~Interruptible() { sigaction(SIGINT, &before_, nullptr); }
@@ -98,7 +98,7 @@ int RunBench(const BenchOptions& options, const Run& run) {
       run.io.err << "\r\033[K" << BenchLine(now, before) << std::flush;
       before = now;
     });
-    // Operations that have not ended would find nobody: their ends come now.
+    // Cancels the operations in flight before `load` is destroyed.
     drivers->clear();
   }
   if (run.io.terminal_err) run.io.err << "\r\033[K";

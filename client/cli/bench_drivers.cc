@@ -30,7 +30,7 @@ class Unary final : public BenchDriver {
   Unary(const std::shared_ptr<grpc::Channel>& channel, BenchCallOptions options)
       : options_(std::move(options)), stub_(v1::Broker::NewStub(channel)) {}
 
-  // Cancels what still runs, and waits for its end.
+  // Cancels the running calls, and waits for their end.
   ~Unary() override {
     MutexLock lock(&mu_);
     for (auto& [key, call] : running_) call->context.TryCancel();
@@ -75,8 +75,8 @@ class Unary final : public BenchDriver {
     return call;
   }
 
-  // Before the destructor is told, so that it and not this thread, one of
-  // gRPC's, is the last to let go of the channel.
+  // Frees the call before it wakes the destructor. Otherwise this thread, one
+  // of gRPC's, could drop the last reference to the channel.
   void End(AnyCall* call) {
     MutexLock lock(&mu_);
     running_.erase(call);
@@ -168,7 +168,7 @@ absl::StatusOr<std::unique_ptr<BenchDriver>> UnaryDriver(
   if (absl::Status status = CheckOptions(client); !status.ok()) return status;
   auto channel = MakeChannel(client);
   if (!channel.ok()) return channel.status();
-  // As a client's first call does; what comes of it the calls will tell.
+  // As a client's first call does. A failure shows in the calls.
   (*channel)->WaitForConnected(InFuture(client.connect_wait));
   return std::unique_ptr<BenchDriver>(new Unary(*channel, options));
 }

@@ -1,4 +1,4 @@
-// What `hotline bench` does again and again.
+// The operations that `hotline bench` measures.
 #ifndef HOTLINE_CLIENT_CLI_BENCH_DRIVERS_H_
 #define HOTLINE_CLIENT_CLI_BENCH_DRIVERS_H_
 
@@ -13,20 +13,19 @@
 namespace hotline::client {
 
 enum class BenchWhat {
-  kAcquire,  // Acquire, and Release of what was got.
+  kAcquire,  // Acquire, then Release of the lease.
   kExecute,  // GET; a status of 400 and above is a failure, "HTTP_404".
 };
 
 struct BenchCallOptions {
   BenchWhat what = BenchWhat::kExecute;
-  std::string url;  // Of an acquire: the target.
+  std::string url;  // For acquires the target.
   Duration timeout = std::chrono::seconds(30);
   int max_in_flight = 1024;  // Of a session.
 };
 
-// One connection to the broker each. Both are asynchronous, so that what is
-// compared is the two ways of calling and not two ways of waiting. Nothing is
-// repeated.
+// Each driver has one connection to the broker. Both are asynchronous, so that
+// they differ in how they call, not in how they wait. No call is retried.
 absl::StatusOr<std::unique_ptr<BenchDriver>> UnaryDriver(
     const BrokerClientOptions& client, const BenchCallOptions& options);
 absl::StatusOr<std::unique_ptr<BenchDriver>> SessionDriver(

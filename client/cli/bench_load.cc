@@ -8,7 +8,7 @@
 namespace hotline::client {
 namespace {
 
-// How long operations in flight may take when the time is up.
+// How long operations in flight may take once the time is up.
 constexpr Duration kGrace = std::chrono::seconds(5);
 // How soon an interruption is noticed.
 constexpr Duration kLook = std::chrono::milliseconds(20);
@@ -58,21 +58,21 @@ bool BenchLoad::Next(size_t slot) {
   return true;
 }
 
-// Operations of a slot, one after the other, for as long as they end at once.
+// Starts a slot's operations, one after the other, while they end inside Start.
 void BenchLoad::Drive(size_t slot) {
   Slot& mine = slots_[slot];
   while (Next(slot)) {
     mine.starting = 1;
     mine.driver->Start(
         [this, slot](const absl::Status& status) { OnDone(slot, status); });
-    // It goes on: OnDone will drive.
+    // The operation is in flight: OnDone will drive.
     if (mine.starting.exchange(0) == 1) return;
   }
 }
 
 void BenchLoad::OnDone(size_t slot, const absl::Status& status) {
   Record(slot, status, MonotonicNow());
-  // Drive is still below us, or will look at this when Start has returned.
+  // If Start is still on the stack, here or in another thread, Drive continues.
   int starting = 1;
   if (slots_[slot].starting.compare_exchange_strong(starting, 2)) return;
   Drive(slot);
@@ -91,7 +91,7 @@ Instant BenchLoad::StartDue(Instant now) {
     size_t slot;
     {
       MutexLock lock(&mu_);
-      // A slot that comes free looks itself for what is due.
+      // A slot that becomes free finds the operations that are due by itself.
       if (free_.empty()) return now + kLook;
       if (plan_.requests > 0 && started_ >= plan_.requests) return kNever;
       if (plan_.rate > 0 && DueAt(started_) > now) return DueAt(started_);

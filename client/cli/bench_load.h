@@ -1,4 +1,4 @@
-// The load of `hotline bench`: operations kept in flight, and what they took.
+// The load of `hotline bench`: keeps operations in flight and measures them.
 #ifndef HOTLINE_CLIENT_CLI_BENCH_LOAD_H_
 #define HOTLINE_CLIENT_CLI_BENCH_LOAD_H_
 
@@ -20,8 +20,8 @@
 
 namespace hotline::client {
 
-// Starts one operation, which ends in `done`, once: from any thread, maybe from
-// inside the call.
+// Starts one operation, which calls `done` once: from any thread, possibly
+// before this returns.
 class BenchDriver {
  public:
   virtual ~BenchDriver() = default;
@@ -30,13 +30,13 @@ class BenchDriver {
 
 struct BenchPlan {
   int concurrency = 64;  // Operations in flight, at most.
-  Duration duration{0};  // Zero: no end but `requests`.
-  int64_t requests = 0;  // In all; zero: no end but `duration`.
-  double rate = 0;       // Started per second; zero: as fast as they end.
+  Duration duration{0};  // Zero: limited by `requests` only.
+  int64_t requests = 0;  // In total; zero: limited by `duration` only.
+  double rate = 0;       // Per second; zero: as fast as operations end.
 };
 
 struct BenchResult {
-  LatencyHistogram latency;  // Of those that succeeded.
+  LatencyHistogram latency;  // Of successful operations.
   std::map<std::string, uint64_t> errors;
   absl::Status first_error;
   Duration took{0};
@@ -47,16 +47,16 @@ struct BenchResult {
 };
 
 // Closed loop: each of `concurrency` slots starts its next operation when the
-// last one has ended. Open loop (with a rate): operation k is due at k / rate,
-// and its latency counts from there, however late a slot was free for it; so a
-// stall shows in all the operations it held up.
+// previous one has ended. Open loop (with a rate): operation k is due at k /
+// rate, and its latency counts from then even if no slot was free, so a stall
+// shows in all the operations that it delayed.
 class BenchLoad {
  public:
-  // Drivers take turns over the slots; they must outlive this.
+  // Slots are assigned to the drivers in turn. The drivers must outlive this.
   BenchLoad(const BenchPlan& plan, std::vector<BenchDriver*> drivers);
 
-  // Runs to the end of the plan or until `interrupted` is set. `tick` is called
-  // about once a second with what there is so far.
+  // Runs to the end of the plan or until `interrupted` is set. Calls `tick`
+  // about once a second with the result so far.
   BenchResult Run(const std::atomic<bool>& interrupted,
                   const std::function<void(const BenchResult&)>& tick);
 
@@ -64,8 +64,8 @@ class BenchLoad {
   struct Slot {
     BenchDriver* driver = nullptr;
     Instant due{};
-    // Whether Start is on the stack, and has ended meanwhile: so that ends
-    // from inside it make a loop and not a recursion.
+    // 0: no Start is on the stack; 1: one is; 2: one is, and its operation has
+    // ended. So operations that end inside Start cause a loop, not a recursion.
     std::atomic<int> starting{0};
   };
   struct alignas(64) Stripe {
@@ -77,10 +77,10 @@ class BenchLoad {
 
   void Drive(size_t slot);
   void OnDone(size_t slot, const absl::Status& status);
-  // When the slot's next operation was due, if there is one to start now.
+  // Assigns the next operation to the slot. False: none is due; it is free.
   bool Next(size_t slot);
   void Record(size_t slot, const absl::Status& status, Instant now);
-  // Starts what is due; returns when something will be.
+  // Starts the operations that are due; returns when the next one will be.
   Instant StartDue(Instant now);
   Instant DueAt(int64_t operation) const;
   BenchResult Collect(Instant now);

@@ -18,7 +18,7 @@ double RateOf(uint64_t count, Duration took) {
   return static_cast<double>(count) / std::max(ToSeconds(took), 1e-9);
 }
 
-// Reasons are words of ours or of the broker's; still, nothing breaks out.
+// Escapes a reason, although it is a word of ours or of the broker's.
 std::string Quoted(const std::string& text) {
   std::string out = "\"";
   AppendEscaped(&out, text, Escape::kJson);

@@ -1,4 +1,4 @@
-// What `hotline bench` tells.
+// The output of `hotline bench`.
 #ifndef HOTLINE_CLIENT_CLI_BENCH_REPORT_H_
 #define HOTLINE_CLIENT_CLI_BENCH_REPORT_H_
 
@@ -8,7 +8,7 @@
 
 namespace hotline::client {
 
-// What was measured, in words: "acquire + release over session, …".
+// Describes the measurement: "acquire + release over session, …".
 struct BenchTitle {
   std::string what;  // "acquire", "execute".
   std::string over;  // "unary", "session".
@@ -17,8 +17,8 @@ struct BenchTitle {
   double rate = 0;
 };
 
-// One line without an end: "  3 s  123456/s  p50 99 us  p99 300 us  0 failed".
-// `before` is what had been there a line ago.
+// A line without its end: "  3 s  123456/s  p50 99 us  p99 300 us  0 failed".
+// `before` is the result that the previous line showed.
 std::string BenchLine(const BenchResult& now, const BenchResult& before);
 
 // For people.

@@ -59,8 +59,9 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
       kExitCodesHelp));
 }
 
-// Nothing but UTF-8 can be sent as text, and no broker would say so as well.
-// Paths and bodies may be any bytes.
+// Returns the fault of an option that is not UTF-8 and so cannot be sent as
+// text: the broker's error would be less clear. Paths and bodies may contain
+// any bytes.
 std::string NotUtf8(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string type = option->get_type_name();
@@ -102,7 +103,7 @@ int Run::Fail(const absl::Status& status) const {
 }
 
 int Run::FailUsage(const std::string& message) const {
-  // Arguments may be quoted in it.
+  // The message may quote arguments.
   std::string shown;
   AppendEscaped(&shown, message + "\n", Escape::kLines);
   Report(*this, shown);

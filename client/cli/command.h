@@ -1,4 +1,4 @@
-// What the commands share: the options of every command, and the run itself.
+// Shared by the commands: the options of every command, and the run itself.
 #ifndef HOTLINE_CLIENT_CLI_COMMAND_H_
 #define HOTLINE_CLIENT_CLI_COMMAND_H_
 
@@ -14,8 +14,8 @@
 
 namespace hotline::client {
 
-// One run of the command line. The subcommand that was given leaves its work
-// in `action`, which runs when everything has been parsed.
+// One run of the command line. The subcommand sets `action`, which runs once
+// all arguments have been parsed.
 struct Run {
   Io& io;
   std::string address = "127.0.0.1:50051";
@@ -23,13 +23,12 @@ struct Run {
   std::string max_time = {};
   std::function<int()> action = {};
 
-  // Where the broker is, and how to speak to it.
+  // The address of the broker, and how to connect to it.
   BrokerClientOptions ClientOptions() const;
-  // Nothing can be wrong with the options but the address and the files of
-  // TLS; that is reported.
+  // Errors: a bad address or an unreadable TLS file, already reported.
   absl::StatusOr<std::unique_ptr<BrokerClient>> Connect() const;
 
-  // The timeout of the call: --max-time, or nothing.
+  // The options of a call, with the timeout of --max-time if it is given.
   CallOptions Call() const;
 
   // Reports an error and returns its exit code.
@@ -38,7 +37,7 @@ struct Run {
   int FailUsage(const std::string& message) const;
 };
 
-// Each adds its subcommands.
+// Each function adds its subcommands.
 void AddGet(CLI::App& app, Run& run);
 void AddLeases(CLI::App& app, Run& run);
 void AddStats(CLI::App& app, Run& run);
@@ -47,14 +46,14 @@ void AddTunnel(CLI::App& app, Run& run);
 void AddBench(CLI::App& app, Run& run);
 void AddDocumentation(CLI::App& app, Run& run);
 
-// Refuses what ParseDuration does not understand. An option with it is shown
-// as taking a TIME.
+// Refuses text that ParseDuration does not accept. Shows the option's value as
+// TIME.
 CLI::Validator IsDuration();
 
-// Reads "K: V", "K:" or "K;" (both: an empty value). False: it is none of them.
+// Parses "K: V", or "K:" or "K;" (an empty value). False: other text.
 bool ParseHeader(const std::string& text, v1::Header* header);
 
-// "Examples:" and lines for a subcommand's footer.
+// A subcommand's footer: "Examples:" and the lines.
 std::string Examples(const std::string& lines);
 
 // Runs the command line. Returns the exit code.

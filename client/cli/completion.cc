@@ -11,7 +11,7 @@
 namespace hotline::client {
 namespace {
 
-// Inside single quotes, in all three shells' scripts.
+// Escapes text for single quotes in the scripts of all three shells.
 std::string Quote(const std::string& text) {
   return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
 }
@@ -44,7 +44,7 @@ std::string CommandNames(const CommandDoc& doc) {
                        });
 }
 
-// What may stand after an option that takes a value: cases of bash over
+// The completions of options' values: cases of a bash statement over
 // "command:option". `command` may be "*".
 std::string BashValues(const CommandDoc& doc, const std::string& command) {
   std::string text;
@@ -56,7 +56,7 @@ std::string BashValues(const CommandDoc& doc, const std::string& command) {
       action =
           absl::StrCat("compgen -W '", absl::StrJoin(option.choices, " "), "'");
     }
-    // Anything may follow: nothing to offer.
+    // Any text: there is nothing to complete.
     if (action.empty()) action = ":";
     absl::StrAppend(
         &text, "        ", command, ":",
@@ -215,7 +215,7 @@ std::string RenderFish(const CommandDoc& doc) {
                     command.name, " -d ", QuoteFish(command.description), "\n");
   }
 
-  // Those of every command may stand anywhere.
+  // The options of every command are allowed anywhere.
   for (const OptionDoc& option : doc.options) {
     text += FishOption(option, "true");
   }

@@ -63,7 +63,7 @@ CommandDoc Describe(const CLI::App& app) {
     doc.options.push_back(DescribeOption(*option));
   }
   for (const CLI::App* command : app.get_subcommands(nullptr)) {
-    // A group of "" hides a command from --help, and from here.
+    // A group of "" hides a command from --help, so it is skipped here, too.
     if (!command->get_group().empty())
       doc.commands.push_back(Describe(*command));
   }

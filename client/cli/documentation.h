@@ -1,5 +1,5 @@
-// The command line described as data, and rendered from it: shell completion
-// and the man page cannot say what --help does not.
+// A description of the command line as data. Shell completion and the man page
+// are made from it, so they agree with --help.
 #ifndef HOTLINE_CLIENT_CLI_DOCUMENTATION_H_
 #define HOTLINE_CLIENT_CLI_DOCUMENTATION_H_
 
@@ -11,12 +11,12 @@
 namespace hotline::client {
 
 struct OptionDoc {
-  // "-X" and "--request", either may be empty; both are for a positional.
+  // "-X" and "--request"; one may be empty, both are for a positional.
   std::string short_name;
   std::string long_name;
-  // A positional's name.
+  // The name of a positional.
   std::string positional;
-  // "URL", "TIME"; empty for a flag, and where there are choices.
+  // "URL", "TIME"; empty for a flag and for an option with choices.
   std::string value;
   std::vector<std::string> choices;
   std::string description;

@@ -8,8 +8,8 @@
 namespace hotline::client {
 namespace {
 
-// FAILED_PRECONDITION says both that a lease does not fit and that an upstream
-// did not pass its checks.
+// FAILED_PRECONDITION means a lease that does not fit as well as an upstream
+// that failed its checks.
 ExitCode ForPrecondition(const std::optional<ErrorInfo>& info) {
   if (!info.has_value()) return kExitFailed;
   return info->reason.compare(0, 6, "LEASE_") == 0 ? kExitRefused

@@ -1,4 +1,4 @@
-// What the command line tells scripts.
+// The exit codes of the command line.
 #ifndef HOTLINE_CLIENT_CLI_EXIT_CODE_H_
 #define HOTLINE_CLIENT_CLI_EXIT_CODE_H_
 

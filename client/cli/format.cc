@@ -31,7 +31,7 @@ std::string FormatHolder(const v1::HolderAge& holder) {
   return absl::StrCat(text, " for ", FormatDuration(holder.age()));
 }
 
-// What the broker or another program said, on one line and harmless.
+// Text from the broker or another program, escaped, on one line.
 std::string Text(absl::string_view text) {
   return Printable({text.data(), text.size()});
 }
@@ -42,7 +42,7 @@ std::string Digits(double value, const char* unit) {
   return absl::StrFormat("%.*f %s", decimals, value, unit);
 }
 
-// gRPC's own words about a failed connection are long; the address says more.
+// gRPC's message about a failed connection is long; the address says more.
 std::string LibraryMessage(const absl::Status& status,
                            std::string_view address) {
   const std::string message = Text(status.message());
@@ -61,7 +61,7 @@ std::optional<Duration> ParseDuration(const std::string& text) {
   } else if (!absl::ParseDuration(text, &parsed)) {
     return std::nullopt;
   }
-  // Also false for what is not a number.
+  // Also false for NaN.
   const bool fits =
       parsed >= absl::ZeroDuration() && parsed <= absl::FromChrono(kLongest);
   if (!fits) return std::nullopt;
@@ -93,8 +93,8 @@ std::string FormatJson(const google::protobuf::Message& message) {
       google::protobuf::util::MessageToJsonString(message, &json, options);
   if (!status.ok()) return "{}\n";
   if (json.empty() || json.back() != '\n') json += '\n';
-  // Protobuf escapes control characters, but not all that turns text around;
-  // our escapes for those are JSON's.
+  // Protobuf escapes control characters, but not all bidirectional marks. Our
+  // escapes for these are valid JSON.
   std::string shown;
   AppendEscaped(&shown, json, Escape::kLines);
   return shown;

@@ -1,4 +1,4 @@
-// Figures and messages as people read them.
+// Formats figures and messages for people.
 #ifndef HOTLINE_CLIENT_CLI_FORMAT_H_
 #define HOTLINE_CLIENT_CLI_FORMAT_H_
 
@@ -14,29 +14,29 @@
 
 namespace hotline::client {
 
-// "1.5s", "200ms", "2m", or a bare number of seconds: "0.5". Nothing for what
-// is not a length of time, is negative or above 24 h.
+// Parses "1.5s", "200ms", "2m", or a bare number of seconds: "0.5". Returns
+// nothing for other text, and for durations that are negative or above 24 h.
 std::optional<Duration> ParseDuration(const std::string& text);
 
 // Three digits and a unit: "850 us", "1.23 ms", "12.3 s", "3 m 20 s".
 std::string FormatDuration(Duration duration);
 std::string FormatDuration(const google::protobuf::Duration& duration);
 
-// As JSON with the names of the .proto files, fields with default values
-// included; ends with a new line.
+// JSON with the field names of the .proto files, fields with default values
+// included; ends with a newline.
 std::string FormatJson(const google::protobuf::Message& message);
 
 // "waited for target_connections (limit 10), place 3, …"
 std::string FormatWait(const v1::WaitExplanation& wait);
 
-// One line: "REASON: message"; a second one when the wait is explained.
-// `address` is where the broker was looked for.
+// One line: "REASON: message"; a second one if the error explains a wait.
+// `address` is the broker's.
 std::string FormatError(const absl::Status& status, std::string_view address);
 
 // "#17 http/1.1 to 127.0.0.1:8443 (TLSv1.3 …), reused, 41 calls before"
 std::string FormatConnection(const v1::ConnectionInfo& connection);
 
-// Where the time went, one phase a line.
+// The durations of the phases, one a line.
 std::string FormatTimings(const v1::Timings& timings);
 
 // The receipt of a call: connection, timings, attempts, wait.

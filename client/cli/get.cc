@@ -1,4 +1,4 @@
-// `hotline get`: one HTTP request, with curl's manners.
+// `hotline get`: one HTTP request, with curl's conventions.
 #include "client/cli/get.h"
 
 #include <memory>
@@ -13,7 +13,7 @@
 namespace hotline::client {
 namespace {
 
-// An answer that the broker cuts is no longer than one message.
+// For --max-bytes: the truncated answer fits in one message.
 int RunCut(const GetOptions& get, const v1::ExecuteRequest& request,
            BrokerClient& client, const Run& run) {
   const auto answer = client.Execute(request, run.Call());
@@ -40,7 +40,7 @@ int RunStreamed(const GetOptions& get, v1::ExecuteRequest request,
   auto source = SourceOf(get, &request, run.io);
   if (!source.ok())
     return run.FailUsage(std::string(source.status().message()));
-  // Without a body nothing is said of its length.
+  // Without a body no length is sent.
   const std::optional<uint64_t> length = (*source)->length();
   if (length && (*length > 0 || !get.upload.empty() || !get.data.empty())) {
     head.set_content_length(static_cast<int64_t>(*length));

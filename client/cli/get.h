@@ -1,5 +1,5 @@
-// `hotline get` in parts: what was asked for, the request made of it, and where
-// the answer goes.
+// The parts of `hotline get`: its options, the request made from them, and the
+// output of the answer.
 #ifndef HOTLINE_CLIENT_CLI_GET_H_
 #define HOTLINE_CLIENT_CLI_GET_H_
 
@@ -18,7 +18,7 @@
 
 namespace hotline::client {
 
-// Of -d, which is held in memory, and of a body that is cut by --max-bytes.
+// The limit of -d, which is held in memory, and of --max-bytes.
 inline constexpr size_t kMaxBodyBytes = 3 << 20;
 
 struct GetOptions {
@@ -44,31 +44,31 @@ struct GetOptions {
   bool fail = false;
 };
 
-// The request, with the body of -d; INVALID_ARGUMENT for what cannot be one.
+// The request, with the body of -d. Errors: INVALID_ARGUMENT.
 absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
                                                std::istream& in);
 
-// The head of the same request, for bodies in pieces.
+// The head of the same request, for a streamed body.
 v1::ExecuteStreamHead HeadOf(const v1::ExecuteRequest& request);
 
-// Takes an answer piece by piece to where it belongs: head, body, the rest.
+// Writes an answer to its output, piece by piece.
 class AnswerWriter {
  public:
   AnswerWriter(const GetOptions& get, const Run& run);
 
-  // False: what comes next is of no use any more.
+  // False: the rest of the answer is not wanted; see Failure.
   bool OnHead(int status,
               const google::protobuf::RepeatedPtrField<v1::Header>& headers);
   bool OnBody(std::string_view piece);
-  // It is all there. Returns the exit code.
+  // The answer is complete. Returns the exit code.
   int Finish(const v1::Receipt& receipt, bool truncated);
-  // What was told to be false here, as an exit code; kExitOk: nothing was.
+  // The exit code after OnHead or OnBody returned false; else kExitOk.
   int Failure() const;
 
  private:
   bool to_stdout() const { return get_.output.empty() || get_.output == "-"; }
   std::ostream& out();
-  // The next piece of the body, on a terminal; `last`: nothing follows.
+  // Shows the next piece of the body on a terminal; `last`: the final one.
   void Show(std::string_view piece, bool last);
 
   const GetOptions& get_;
@@ -77,10 +77,10 @@ class AnswerWriter {
   std::ofstream file_;
   int status_ = 0;
   uint64_t size_ = 0;
-  const bool escaped_;    // The body: it is shown to a person.
-  std::string unshown_;   // The end of it that depends on what follows.
+  const bool escaped_;    // The body is shown on a terminal.
+  std::string unshown_;   // Its end, which depends on the next piece.
   bool refused_ = false;  // --fail.
-  bool broken_ = false;   // It cannot be written.
+  bool broken_ = false;   // The output cannot be written.
 };
 
 }  // namespace hotline::client

@@ -1,4 +1,4 @@
-// Where the answer of `hotline get` goes.
+// The output of the answer of `hotline get`.
 #include <charconv>
 #include <optional>
 
@@ -26,7 +26,7 @@ std::optional<uint64_t> LengthOf(
 
 }  // namespace
 
-// A bar in the middle of the answer's own lines would spoil both.
+// No progress bar if the answer itself goes to the terminal.
 AnswerWriter::AnswerWriter(const GetOptions& get, const Run& run)
     : get_(get),
       run_(run),
@@ -43,7 +43,7 @@ bool AnswerWriter::OnHead(
   refused_ = get_.fail && status >= 400;
   if (refused_) {
     run_.io.err << "hotline: the upstream answered " << status << "\n";
-    return true;  // For its receipt.
+    return true;  // The receipt follows.
   }
   progress_.Start(LengthOf(headers), MonotonicNow());
   if (!to_stdout()) {

@@ -1,4 +1,4 @@
-// The request that `hotline get` was asked for.
+// The request of `hotline get`.
 #include <fstream>
 #include <optional>
 
@@ -9,7 +9,7 @@
 namespace hotline::client {
 namespace {
 
-// At most kMaxBodyBytes and one, which is too much.
+// Reads at most kMaxBodyBytes + 1 bytes: one more than allowed.
 std::string ReadLimited(std::istream& in) {
   std::string bytes(kMaxBodyBytes + 1, '\0');
   in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
@@ -17,7 +17,8 @@ std::string ReadLimited(std::istream& in) {
   return bytes;
 }
 
-// One -d: itself, @FILE's bytes as they are, or @- for standard input.
+// The value of one -d: the text itself, the bytes of @FILE, or @- for standard
+// input.
 std::optional<std::string> ReadData(const std::string& data, std::istream& in) {
   if (data.empty() || data[0] != '@') return data;
   if (data == "@-") return ReadLimited(in);
@@ -42,8 +43,8 @@ std::string MethodOf(const GetOptions& get) {
   return get.data.empty() ? "GET" : "POST";
 }
 
-// Several -d are joined with "&", and sent as a form unless a header says
-// otherwise, as curl does.
+// Several -d are joined with "&" and sent as a form, unless a header sets the
+// Content-Type, as with curl.
 absl::Status FillBody(const GetOptions& get, std::istream& in,
                       v1::ExecuteRequest* request) {
   for (size_t i = 0; i < get.data.size(); ++i) {

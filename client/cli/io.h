@@ -1,4 +1,4 @@
-// What a command talks to, so that tests can listen.
+// The streams of a command, which tests replace.
 #ifndef HOTLINE_CLIENT_CLI_IO_H_
 #define HOTLINE_CLIENT_CLI_IO_H_
 
@@ -11,12 +11,12 @@ struct Io {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
-  // Their descriptors, for commands that pass bytes on; -1: `in` has none.
+  // Their descriptors, for commands that forward bytes; -1: `in` has none.
   int in_fd = -1;
   int out_fd = 1;
   bool terminal_out = false;
   bool terminal_err = false;
-  // Colour where the stream is a terminal and NO_COLOR is not set.
+  // Colour if the stream is a terminal and NO_COLOR is not set.
   bool color_out = false;
   bool color_err = false;
 };

@@ -43,7 +43,8 @@ struct LeaseOptions {
   std::string ttl;
 };
 
-// Whose request_id it is has to be told from another user's.
+// With a request_id the client id includes user and host, because the same
+// request_id of another user must be a different one.
 std::string ClientId(const AcquireOptions& acquire) {
   constexpr char kName[] = "hotline-cli";
   if (acquire.request_id.empty()) return kName;
@@ -97,7 +98,7 @@ int RunAcquire(const AcquireOptions& acquire, const Run& run) {
     run.io.out << Printable(lease->id()) << "\n";
   }
   run.io.out.flush();
-  // A lease whose id nobody could read is given back by the destructor.
+  // The id could not be written: the destructor releases the lease.
   if (!run.io.out.good()) return kExitFailed;
   if (acquire.receipt) {
     run.io.err << "connection "
@@ -111,7 +112,7 @@ int RunAcquire(const AcquireOptions& acquire, const Run& run) {
   return kExitOk;
 }
 
-// "-" stands for a line of standard input, which keeps the id out of `ps`.
+// "-" reads a line of standard input, which keeps the id out of `ps`.
 std::string LeaseId(const LeaseOptions& options, std::istream& in) {
   if (options.lease_id != "-") return options.lease_id;
   std::string line;

@@ -9,7 +9,7 @@
 #include "client/cli/command.h"
 
 int main(int argc, char** argv) {
-  // A reader that went away shows as a failed write, not as a signal.
+  // A closed pipe shows as a failed write, not as a signal.
   std::signal(SIGPIPE, SIG_IGN);
   hotline::FlushLogOnCrash();
   hotline::TakeLibraryLogs();

@@ -9,8 +9,8 @@
 namespace hotline::client {
 namespace {
 
-// Text as it is meant: no request at the start of a line, no hyphenation sign
-// where a minus was typed.
+// Escapes text for troff: a line must not start with a request, and a minus
+// must not become a hyphen.
 std::string Escape(const std::string& text) {
   std::string escaped = absl::StrReplaceAll(
       text,
@@ -67,7 +67,7 @@ std::string Synopsis(const CommandDoc& command) {
   return text;
 }
 
-// Lines as they stand.
+// Preformatted lines.
 std::string Verbatim(const std::string& lines) {
   return absl::StrCat(".nf\n", Escape(lines), ".fi\n");
 }

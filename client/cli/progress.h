@@ -1,4 +1,4 @@
-// A line on a terminal that tells how far a transfer has got.
+// A line on a terminal that shows the progress of a transfer.
 #ifndef HOTLINE_CLIENT_CLI_PROGRESS_H_
 #define HOTLINE_CLIENT_CLI_PROGRESS_H_
 
@@ -14,12 +14,12 @@ namespace hotline::client {
 // "12.3 MiB".
 std::string FormatBytes(double bytes);
 
-// The line: with a bar where the whole is known. `width` columns at most, 20 at
-// least.
+// The line, with a bar if the total is known. At most `width` columns, at least
+// 20.
 std::string FormatProgress(uint64_t done, std::optional<uint64_t> whole,
                            Duration since, int width);
 
-// Draws it anew ten times a second at most, and removes it in the end.
+// Redraws the line at most ten times a second, and finally removes it.
 class Progress {
  public:
   // Null: draws nothing.

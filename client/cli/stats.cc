@@ -13,8 +13,8 @@
 namespace hotline::client {
 namespace {
 
-// Rows asked for at a time, the most the broker gives; and the most pages, in
-// case rows appear faster than they are read.
+// Rows per page, the broker's maximum; and the maximum of pages, in case rows
+// appear faster than they are read.
 constexpr int kPageSize = 1000;
 constexpr int kMaxPages = 1000;
 
@@ -31,7 +31,7 @@ v1::StatsView ViewOf(const std::string& name) {
   return v1::STATS_VIEW_TARGETS;
 }
 
-// All pages in one: the totals of the first, the rows of all; within one
+// Merges all pages: the totals of the first, the rows of all, within one
 // timeout.
 absl::StatusOr<v1::StatsResponse> ReadAll(BrokerClient& client,
                                           v1::StatsRequest request,

@@ -56,7 +56,7 @@ Duration Length(const google::protobuf::Duration& in) {
          std::chrono::nanoseconds(in.nanos());
 }
 
-// Below the histogram's first bound nothing is known but that.
+// Values below the histogram's first bound are only known to be below it.
 std::string Quantile(const v1::Quantiles& all,
                      const google::protobuf::Duration& quantile) {
   if (all.count() == 0) return "-";
@@ -97,7 +97,7 @@ Table Targets(const v1::StatsResponse& stats) {
   return table;
 }
 
-// Of targets that have several addresses, or one that is not as it should be.
+// For targets that have several addresses, or one that is not ACTIVE.
 Table Addresses(const v1::StatsResponse& stats, Duration now) {
   Table table({{"TARGET", kLeft},
                {"ADDRESS", kLeft},

@@ -9,8 +9,8 @@
 
 namespace hotline::client {
 
-// The totals in a few lines, then a table of the rows the view asked for.
-// `now` is the wall clock's time since the epoch.
+// The totals in a few lines, then a table of the rows of the view. `now` is the
+// wall clock's time since the epoch.
 std::string FormatStats(const v1::StatsResponse& stats, v1::StatsView view,
                         Duration now, bool color);
 

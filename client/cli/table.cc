@@ -9,7 +9,7 @@
 namespace hotline::client {
 namespace {
 
-// Characters of UTF-8: every byte that does not continue one.
+// The number of UTF-8 characters: of bytes that are no continuation bytes.
 size_t Width(const std::string& text) {
   return static_cast<size_t>(std::count_if(
       text.begin(), text.end(),

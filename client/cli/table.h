@@ -17,13 +17,13 @@ class Table {
 
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
-  // Cells may come from anywhere: they are shown as Printable (base/text.h).
+  // Cells may contain any bytes: they are shown as Printable (base/text.h).
   // REQUIRES: one cell per column.
   void Add(std::vector<std::string> cells);
 
-  // A line of titles, then one per row; two spaces between columns, none at
-  // the end of a line. Widths count characters, not bytes. With `color` the
-  // titles are bold.
+  // A line of titles, then one per row; two spaces between columns, none at the
+  // end of a line. Widths are in characters, not bytes. With `color` titles are
+  // bold.
   std::string Render(bool color) const;
 
   bool empty() const { return rows_.empty(); }

@@ -1,4 +1,4 @@
-// `hotline tunnel`: standard input and output, joined with an upstream.
+// `hotline tunnel`: connects standard input and output with an upstream.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -35,8 +35,8 @@ struct TunnelOptions {
   bool receipt = false;
 };
 
-// Copies from a descriptor into a tunnel, in a thread of its own, which ends
-// with the input, the tunnel, or this object.
+// Copies from a descriptor into a tunnel, in a thread of its own, until the
+// input or the tunnel ends or this object is destroyed.
 class Feeder {
  public:
   Feeder(int fd, Tunnel* tunnel)
@@ -61,7 +61,7 @@ class Feeder {
       if (ready[1].revents == 0) continue;
       const ssize_t size = read(fd_, buffer.data(), buffer.size());
       if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-      // What cannot be read has ended, too.
+      // A read error counts as the end.
       if (size <= 0) return tunnel_->CloseWrite();
       if (!tunnel_->Write({buffer.data(), static_cast<size_t>(size)})) return;
     }
@@ -88,10 +88,10 @@ bool WriteAll(int fd, std::string_view bytes) {
   return true;
 }
 
-// Whoever reads our output sees its end. The number stays taken, so that
-// nothing else is ever written there.
+// Signals end of file to the reader of our output. The descriptor's number
+// stays in use, so that no other file gets it.
 void EndOutput(int fd) {
-  shutdown(fd, SHUT_WR);  // Where it is a socket that is also the input.
+  shutdown(fd, SHUT_WR);  // For a socket that is also the input.
   const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (nowhere < 0) return;
   dup2(nowhere, fd);
@@ -123,7 +123,7 @@ absl::StatusOr<v1::TunnelOpen> MakeOpen(const TunnelOptions& tunnel) {
   return open;
 }
 
-// Until the upstream has ended its side. False: the output takes no more.
+// Copies until the upstream has ended its side. False: the output failed.
 bool Drain(Tunnel* tunnel, int out_fd) {
   while (const std::optional<std::string> data = tunnel->Read()) {
     if (!WriteAll(out_fd, *data)) return false;

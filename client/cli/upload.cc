@@ -18,7 +18,7 @@ namespace hotline::client {
 namespace {
 
 constexpr size_t kPiece = 256 << 10;
-// How often a source that has nothing is asked whether it is still wanted.
+// How often a Read that waits for bytes checks `stop`.
 constexpr int kLookMs = 100;
 
 class DescriptorSource final : public BodySource {

@@ -1,5 +1,5 @@
-// The body of a request on its way: read here, sent there, in a thread of its
-// own, so that the answer may come meanwhile.
+// Sends the body of a request from a thread of its own, so that the answer may
+// arrive meanwhile.
 #ifndef HOTLINE_CLIENT_CLI_UPLOAD_H_
 #define HOTLINE_CLIENT_CLI_UPLOAD_H_
 
@@ -17,29 +17,29 @@
 
 namespace hotline::client {
 
-// Where a body comes from. Not thread-safe.
+// The source of a body. Not thread-safe.
 class BodySource {
  public:
   virtual ~BodySource() = default;
 
-  // NOT_FOUND when the file cannot be read. Of a plain file the length is
-  // known. `stop`, where there is one, ends a Read that waits for bytes.
+  // Errors: NOT_FOUND if the file cannot be read. The length is known only for
+  // a regular file.
   static absl::StatusOr<std::unique_ptr<BodySource>> OpenFile(
       const std::string& path);
-  // `fd` is left open.
+  // Does not close `fd`.
   static std::unique_ptr<BodySource> FromDescriptor(int fd);
   static std::unique_ptr<BodySource> FromStream(std::istream* in);
   static std::unique_ptr<BodySource> FromString(std::string body);
 
   virtual std::optional<uint64_t> length() const { return std::nullopt; }
-  // What comes next: how many bytes, 0 at the end, -1 on an error. Comes back
-  // without any, as with an error, soon after `stop` is true.
+  // Reads the next bytes. Returns their number, 0 at the end, -1 on an error
+  // and soon after `stop` has become true.
   virtual int64_t Read(char* buffer, size_t size,
                        const std::atomic<bool>& stop) = 0;
 };
 
-// Sends all of `source` and ends the body. What cannot be read cancels the
-// stream, so that half a body never looks like a whole one.
+// Sends all of `source` and ends the body. A read error cancels the stream, so
+// that a partial body never looks complete.
 class Upload {
  public:
   Upload(std::unique_ptr<BodySource> source, ExecuteStream* stream);

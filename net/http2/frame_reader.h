@@ -1,5 +1,5 @@
-// Follows HTTP/2's framing in bytes that arrive in pieces, ahead of nghttp2,
-// which does not report the frames that it ignores.
+// Follows HTTP/2's framing in bytes that arrive in pieces, before nghttp2 sees
+// them: nghttp2 does not report the frames that it ignores. For either role.
 #ifndef HOTLINE_NET_HTTP2_FRAME_READER_H_
 #define HOTLINE_NET_HTTP2_FRAME_READER_H_
 
@@ -18,11 +18,10 @@ struct FrameHead {
   int32_t stream = 0;
 };
 
-// Not thread-safe.
 class FrameReader {
  public:
-  // Moves over `bytes`, at most to the end of one frame's header or payload,
-  // and returns by how many. `*begun`: a header is complete, see head().
+  // Consumes `bytes` up to the end of one frame's header or payload. Returns
+  // how many it consumed. `*begun`: a header was completed; see head().
   size_t Next(std::string_view bytes, bool* begun) {
     *begun = false;
     if (payload_left_ > 0) {
@@ -52,7 +51,13 @@ class FrameReader {
   }
 
   const FrameHead& head() const { return head_; }
-  // The first four bytes of the payload, without the highest bit.
+  // The same as received.
+  std::string_view raw_head() const {
+    return {reinterpret_cast<const char*>(raw_), kHeadBytes};
+  }
+  // How much has arrived of an incomplete header.
+  size_t pending_head() const { return have_; }
+  // A complete payload of four bytes as a number, without its highest bit.
   uint32_t number() const {
     return (number_[0] & 0x7fu) << 24 | number_[1] << 16 | number_[2] << 8 |
            number_[3];
@@ -65,9 +70,9 @@ class FrameReader {
   static constexpr size_t kNumberBytes = 4;
 
   uint8_t raw_[kHeadBytes] = {};
-  uint8_t number_[kNumberBytes] = {};
-  size_t have_ = 0;  // Of raw_.
+  size_t have_ = 0;
   size_t payload_left_ = 0;
+  uint8_t number_[kNumberBytes] = {};  // The payload's beginning.
   FrameHead head_;
 };
 

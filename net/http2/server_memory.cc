@@ -1,5 +1,6 @@
 #include "net/http2/server_memory.h"
 
+#include <cstdint>
 #include <utility>
 
 namespace hotline::net {
@@ -11,6 +12,8 @@ constexpr size_t kSpareReaders = 16;
 constexpr size_t kSpareOutputs = 16;
 constexpr size_t kSpareOutputBytes = 128 << 10;
 constexpr size_t kSpareBodyBytes = 1024;
+// Mapped at a time.
+constexpr size_t kTables = 256;
 
 template <typename T>
 std::unique_ptr<T> TakeFrom(std::vector<std::unique_ptr<T>>* spare) {
@@ -21,6 +24,34 @@ std::unique_ptr<T> TakeFrom(std::vector<std::unique_ptr<T>>* spare) {
 }
 
 }  // namespace
+
+void* ServerMemory::TakeTable() {
+  if (free_tables_.empty()) {
+    auto pages = std::make_unique<Pages>();
+    if (!pages->Map(kTables * kTableBytes)) return nullptr;
+    for (size_t i = 0; i < kTables; ++i) {
+      free_tables_.push_back(static_cast<char*>(pages->data()) +
+                             i * kTableBytes);
+    }
+    tables_.push_back(std::move(pages));
+  }
+  void* const table = free_tables_.back();
+  free_tables_.pop_back();
+  return table;
+}
+
+void ServerMemory::GiveTable(void* table) {
+  TrimTable(table);
+  free_tables_.push_back(table);
+}
+
+void ServerMemory::TrimTable(void* table) {
+  for (const std::unique_ptr<Pages>& pages : tables_) {
+    const auto begin = reinterpret_cast<uintptr_t>(pages->data());
+    const uintptr_t from = reinterpret_cast<uintptr_t>(table) - begin;
+    if (from < pages->size()) return pages->GiveBack(from, kTableBytes);
+  }
+}
 
 std::unique_ptr<ServerStream> ServerMemory::TakeStream() {
   return TakeFrom(&streams_);

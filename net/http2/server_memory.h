@@ -5,6 +5,10 @@
 // writing. Here all sessions of a loop write into the same one: a session has
 // no use for its contents between two calls of nghttp2_session_mem_send, since
 // ServerSession copies what it gets at once.
+//
+// The table in which a session finds its streams has 4 KiB, all zero while
+// there is no stream. It is a page of its own, which goes back to the system
+// when the session has been idle.
 #ifndef HOTLINE_NET_HTTP2_SERVER_MEMORY_H_
 #define HOTLINE_NET_HTTP2_SERVER_MEMORY_H_
 
@@ -12,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/pages.h"
 #include "net/http2/output_buffer.h"
 #include "net/http2/request_head.h"
 #include "net/http2/server_stream.h"
@@ -30,6 +35,13 @@ class ServerMemory {
   static constexpr size_t kFrameBytes = 17 << 10;
   void* frame() { return frame_.get(); }
 
+  static constexpr size_t kTableBytes = 4096;
+  // Zeroed. Null: there is no memory.
+  void* TakeTable();
+  void GiveTable(void* table);
+  // REQUIRES: all of it is zero, or not used any more.
+  void TrimTable(void* table);
+
   std::unique_ptr<ServerStream> TakeStream();
   void Give(std::unique_ptr<ServerStream> stream);
 
@@ -42,6 +54,8 @@ class ServerMemory {
 
  private:
   const std::unique_ptr<char[]> frame_;
+  std::vector<std::unique_ptr<Pages>> tables_;
+  std::vector<void*> free_tables_;
   std::vector<std::unique_ptr<ServerStream>> streams_;
   std::vector<std::unique_ptr<RequestHeadReader>> readers_;
   std::vector<OutputBuffer> outputs_;

@@ -470,7 +470,10 @@ void ServerSession::FinishDrain() {
 
 // Time.
 
-void ServerSession::SendPing() {
+void ServerSession::PingSilentPeer() {
+  // A stream that is to be reset is in nghttp2's table until that is sent.
+  const bool idle = open_streams_ == 0 && allocator_.table != nullptr &&
+                    nghttp2_session_want_write(session_) == 0;
   uint8_t payload[kPingBytes] = {'a', 'l', 'i', 'v'};
   ++ping_number_;
   std::memcpy(payload + sizeof ping_number_, &ping_number_,
@@ -478,6 +481,8 @@ void ServerSession::SendPing() {
   MustWork(nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, payload));
   ping_sent_ = now_;
   ping_unacknowledged_ = true;
+  // nghttp2 has looked into the table for the last time.
+  if (idle) memory_->TrimTable(allocator_.table);
 }
 
 void ServerSession::OnPingAck(const uint8_t* payload) {
@@ -520,7 +525,7 @@ void ServerSession::OnTimer(Instant now) {
   } else if (ready_ && ping_sent_ == kNever &&
              options_->keepalive_interval > Duration::zero() &&
              due(last_received_, options_->keepalive_interval)) {
-    SendPing();
+    PingSilentPeer();
   }
   if (due(drain_sent_, options_->keepalive_timeout)) {
     drain_sent_ = kNever;

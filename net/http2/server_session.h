@@ -209,6 +209,7 @@ class ServerSession {
   struct Allocator {
     ServerMemory* memory;
     bool has_frame = false;
+    void* table = nullptr;
   };
   // What a frame amounts to, collected inside nghttp2 and told outside.
   struct Pending {
@@ -272,7 +273,8 @@ class ServerSession {
   void Pump();
   bool PumpFrame();
   void FinishDrain();
-  void SendPing();
+  // Also gives memory back, if nothing is going on.
+  void PingSilentPeer();
   void SubmitFields(ServerStream* stream, absl::Span<const HeaderField> fields,
                     bool trailers, bool with_body);
   void SubmitDueTrailers(ServerStream* stream);

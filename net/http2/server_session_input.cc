@@ -145,7 +145,8 @@ struct ServerCallbacks {
     return all;
   }
 
-  // The buffer that all sessions share; everything else comes from malloc.
+  // The buffer that all sessions share, and the table of streams, which has a
+  // page; everything else comes from malloc.
   static void* Allocate(size_t bytes, void* user) {
     auto* const allocator = static_cast<ServerSession::Allocator*>(user);
     if (!allocator->has_frame && bytes >= ServerMemory::kLeastFrameBytes &&
@@ -157,12 +158,22 @@ struct ServerCallbacks {
   }
   static void Free(void* memory, void* user) {
     auto* const allocator = static_cast<ServerSession::Allocator*>(user);
-    if (memory == nullptr || memory != allocator->memory->frame()) {
-      return std::free(memory);
+    if (memory == nullptr) return;
+    if (memory == allocator->memory->frame()) {
+      allocator->has_frame = false;
+    } else if (memory == allocator->table) {
+      allocator->memory->GiveTable(std::exchange(allocator->table, nullptr));
+    } else {
+      std::free(memory);
     }
-    allocator->has_frame = false;
   }
-  static void* Zeroed(size_t count, size_t bytes, void*) {
+  static void* Zeroed(size_t count, size_t bytes, void* user) {
+    auto* const allocator = static_cast<ServerSession::Allocator*>(user);
+    if (allocator->table == nullptr && count > 1 &&
+        count * bytes == ServerMemory::kTableBytes) {
+      allocator->table = allocator->memory->TakeTable();
+      if (allocator->table != nullptr) return allocator->table;
+    }
     return std::calloc(count, bytes);
   }
   static void* Reallocate(void* old, size_t bytes, void* user) {

@@ -64,9 +64,9 @@ ErrorPtr Gatekeeper::Check(const Policy& policy, RpcMethod rpc,
     const bool anonymous = who == nullptr;
     Audit(anonymous ? Denial::kNoIdentity : Denial::kNotAuthorized, rpc, who,
           to);
-    return MakeError(anonymous ? Reason("NO_IDENTITY")
-                               : Reason("NOT_AUTHORIZED"),
-                     Described(name, rpc, to));
+    return MakeError(
+        anonymous ? Reason("NO_IDENTITY") : Reason("NOT_AUTHORIZED"),
+        Described(name, rpc, to));
   }
   *quota = decision.quota;
   // Release is never limited.

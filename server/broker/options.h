@@ -1,7 +1,7 @@
-// Everything about the use cases that can be configured; filled by config.
+// The options of the use cases; filled by config.
 //
-// Plain values. The checks are of single words of a policy, for whoever reads
-// one; what they accept, Policy takes.
+// Plain values, and checks of the words of a policy, so that config can refuse
+// a rule that Policy would not understand.
 #ifndef HOTLINE_SERVER_BROKER_OPTIONS_H_
 #define HOTLINE_SERVER_BROKER_OPTIONS_H_
 
@@ -19,7 +19,7 @@ namespace hotline::server {
 
 class Policy;
 
-// Of one caller, over all that it does. 0: no limit.
+// The limits of one caller, over all its calls. 0: no limit.
 struct Quota {
   int max_leases = 0;   // Held, or waited for by Acquire.
   int max_waiters = 0;  // Calls in line for a connection.
@@ -29,22 +29,22 @@ struct Quota {
 };
 
 struct PolicyRule {
-  // Each the whole name of an identity, "*" in it for any characters.
-  // "anonymous" is who has none, and the only word for it.
+  // Patterns of whole names of identities; "*" matches any characters. Only
+  // "anonymous" matches callers without an identity.
   std::vector<std::string> identities;
-  // Targets; in the host "*" stands for any characters, as a port for any, as a
-  // scheme for any. Empty: all. What a call sets in the place of the target's
-  // host (an SNI, an address) must be one of them as well, unless the next two
-  // have it.
+  // Patterns of targets: "*" in the host matches any characters, as a port or
+  // scheme any. Empty: all targets. An SNI or address that a call sets instead
+  // of the target's host must match as well, unless it matches `snis` or
+  // `remote_ips`.
   std::vector<std::string> targets;
-  // Server names, "*" in them for any characters.
+  // Patterns of server names; "*" matches any characters.
   std::vector<std::string> snis;
   // CIDRs and addresses.
   std::vector<std::string> remote_ips;
   // Names of RPCs. Empty: all.
   std::vector<std::string> rpcs;
   Quota quota;
-  bool all_leases = false;  // Sees everybody's in Stats.
+  bool all_leases = false;  // Stats shows all callers' leases.
 
   friend bool operator==(const PolicyRule&, const PolicyRule&) = default;
 };
@@ -56,35 +56,35 @@ struct PolicyRules {
   friend bool operator==(const PolicyRules&, const PolicyRules&) = default;
 };
 
-// What is wrong with a rule's words; empty when nothing is.
+// The fault of a word of a rule; empty if it is valid.
 std::string CheckIdentityPattern(const std::string& text);
 std::string CheckTargetPattern(const std::string& text);
 std::string CheckSniPattern(const std::string& text);
 std::string CheckRpcName(const std::string& text);
 
-// Null if `rules` allow everything to every caller. REQUIRES: their patterns
-// pass the checks above.
+// Returns null if `rules` allow everything to every caller. REQUIRES: their
+// patterns pass the checks above.
 std::shared_ptr<const Policy> CompilePolicy(const PolicyRules& rules);
 
 struct OverloadLimits {
   int64_t max_memory_bytes = 0;  // Of the process; 0: no limit.
-  int max_calls = 10'000;        // Waiting or running, at once.
+  int max_calls = 10'000;        // Waiting and running.
 };
 
-// When an upstream's answer makes us leave its address alone.
+// Which answers take the address that gave them out of service for a while.
 struct CoolDownSettings {
-  // Answers after which the address that gave them is left alone; empty: none.
+  // Statuses that make an address cool down; empty: none.
   std::vector<int> statuses;
-  // What a 429 or 503 says in `Retry-After` counts, whatever `statuses` has.
+  // Obey `Retry-After` of a 429 or 503, whatever `statuses` contains.
   bool retry_after = false;
-  Duration length{0};      // Where nothing is said.
-  Duration max_length{0};  // Whatever is said.
+  Duration length{0};      // Without a Retry-After.
+  Duration max_length{0};  // Limits any Retry-After.
 
   friend bool operator==(const CoolDownSettings&,
                          const CoolDownSettings&) = default;
 };
 
-// Of each session; see config.proto.
+// The limits of each session; see config.proto.
 struct SessionLimits {
   int max_items_per_message = 1024;
   int max_items_in_flight = 1024;
@@ -94,7 +94,7 @@ struct SessionLimits {
   friend bool operator==(const SessionLimits&, const SessionLimits&) = default;
 };
 
-// What can change while the process runs.
+// The settings of a Broker. They can change while the process runs.
 struct BrokerSettings {
   Duration default_deadline = std::chrono::seconds(30);
   int64_t max_body_bytes = 3 << 20;
@@ -105,16 +105,16 @@ struct BrokerSettings {
   Duration max_lease_ttl = std::chrono::minutes(10);
   Duration tunnel_idle_timeout = std::chrono::minutes(5);
   SessionLimits session;
-  // Names that callers may ask for.
+  // Names of the profiles that callers may ask for.
   std::set<std::string, std::less<>> tls_profiles;
-  // Null: everybody may do everything.
+  // Null: every caller is allowed everything.
   std::shared_ptr<const Policy> policy;
   OverloadLimits overload;
   // See AnswerMemory; 0: its default.
   int64_t max_answer_bytes = 0;
-  // Those that the configuration names; canonical.
+  // The targets named in the configuration; canonical.
   std::set<std::string, std::less<>> targets;
-  // By canonical target; of those that have any.
+  // By canonical target; targets without an entry never cool down.
   std::map<std::string, CoolDownSettings, std::less<>> cool_down;
 };
 

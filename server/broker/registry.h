@@ -40,9 +40,6 @@ class Registry {
   bool empty() const;
   std::vector<std::shared_ptr<Call>> All() const;
   // The call with this tag if it is under way, else null.
-  std::shared_ptr<Call> Find(pool::CallTag tag);
-
-  // The call with this tag if it is under way, else null.
   std::shared_ptr<Call> Find(pool::CallTag tag) const;
 
   // Calls that All and Find have returned since the start.

@@ -2,8 +2,7 @@
 //
 //   auto session = Session::Start(&broker, context, &transport);
 //   // The transport answers each Read, Write and Yield by OnRead, OnWritten
-//   and
-//   // OnTurn, until it is asked to Finish.
+//   // and OnTurn, until it is asked to Finish.
 //
 // A message is worked on in turns of bounded work. Items that can be answered
 // at once (a lease of an idle connection, a release) are, without an object of

@@ -19,10 +19,10 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-// A century: whatever is longer was not meant, and a sum of two still fits.
+// A century: a longer duration is a mistake, and the sum of two still fits.
 constexpr int64_t kMaxSeconds = int64_t{100} * 365 * 24 * 3600;
 
-// How far two words are apart, in single changes.
+// The edit distance of two words.
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -53,7 +53,7 @@ std::string UnknownKey(std::string_view key, const Descriptor& type) {
   return absl::StrCat("unknown key (did you mean ", std::string(guess), "?)");
 }
 
-// A value, for a message: short, in one line.
+// A value for a message: short, on one line.
 std::string Shown(const YamlNode& node) {
   switch (node.kind) {
     case YamlNode::Kind::kNull:
@@ -83,7 +83,7 @@ std::optional<int64_t> ParseInteger(const std::string& text) {
   return value;
 }
 
-// Protobuf's JSON form: "45s", "0.5s".
+// Reads protobuf's JSON form: "45s", "0.5s".
 std::optional<Duration> ParseDuration(std::string_view text) {
   const bool negative = text.starts_with('-');
   if (negative) text.remove_prefix(1);
@@ -115,7 +115,7 @@ class Filler {
 
   void FillMessage(const YamlNode& node, const std::string& path,
                    Message* message) {
-    if (node.kind == YamlNode::Kind::kNull) return;  // All of it left out.
+    if (node.kind == YamlNode::Kind::kNull) return;  // An empty section.
     if (node.kind != YamlNode::Kind::kMap) {
       return Expected(node, path, "a mapping (key: value)");
     }
@@ -260,7 +260,7 @@ class Filler {
   ConfigFaults* const faults_;
 };
 
-// `items`: of a list; what they leave out of their own lists is left out.
+// `items`: the message is an item of a list, so its empty lists are omitted.
 void PrintMessage(const Message& message, const std::string& indent, bool items,
                   std::string* out);
 

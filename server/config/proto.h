@@ -1,5 +1,5 @@
-// A YAML tree into config.proto's messages and back, along their descriptors.
-// Part of config.
+// Converts a YAML tree into config.proto's messages and back, guided by their
+// descriptors. Part of config.
 #ifndef HOTLINE_SERVER_CONFIG_PROTO_H_
 #define HOTLINE_SERVER_CONFIG_PROTO_H_
 
@@ -17,20 +17,20 @@ namespace hotline::server {
 // The line of each key, by path: "pool.max_connections", "targets[2].warm".
 using ConfigLines = std::map<std::string, int, std::less<>>;
 
-// Fills `message` from `root`: keys must be its fields' names, each once,
-// values of the fields' types. What is wrong is added to `faults`, the rest
-// filled.
+// Fills `message` from `root`: keys must be names of its fields, each at most
+// once, and values of the fields' types. Faults are added to `faults`; the
+// other fields are filled nevertheless.
 void FillFromYaml(const YamlNode& root, google::protobuf::Message* message,
                   ConfigLines* lines, ConfigFaults* faults);
 
-// Every set field, and those that cannot be unset, as YAML that FillFromYaml
+// Prints every field that is set or has no presence, as YAML that FillFromYaml
 // reads back.
 std::string ToYaml(const google::protobuf::Message& message);
 
 // "45s", "0.5s".
 std::string FormatDuration(Duration length);
 
-// Of a field that holds a google.protobuf.Duration.
+// For fields of type google.protobuf.Duration.
 bool IsDuration(const google::protobuf::FieldDescriptor& field);
 Duration GetDuration(const google::protobuf::Message& message,
                      const google::protobuf::FieldDescriptor& field);

@@ -29,7 +29,7 @@ struct NumberRule {
   const char* path;
   int64_t least;
   int64_t most;
-  std::optional<int64_t> otherwise;  // None: stays unset.
+  std::optional<int64_t> otherwise;  // None: remains unset.
 };
 
 constexpr NumberRule kNumbers[] = {
@@ -87,7 +87,7 @@ struct DurationRule {
   const char* path;
   Duration least;
   Duration most;
-  std::optional<Duration> otherwise;  // None: stays unset.
+  std::optional<Duration> otherwise;  // None: remains unset.
 };
 
 constexpr DurationRule kDurations[] = {
@@ -178,7 +178,7 @@ class Applier {
       } else if (IsDuration(field)) {
         ApplyDuration(message, field, mine, rule);
       } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-        // Sections are always there; what a target has of its own is not.
+        // Sections always exist; those of a target only if the file has them.
         if (path.empty() || reflection.HasField(*message, &field)) {
           Apply(reflection.MutableMessage(message, &field), mine, rule);
         }

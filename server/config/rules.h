@@ -1,4 +1,4 @@
-// The default and the bounds of every key. Part of config.
+// Defaults and bounds of all keys. Part of config.
 #ifndef HOTLINE_SERVER_CONFIG_RULES_H_
 #define HOTLINE_SERVER_CONFIG_RULES_H_
 
@@ -10,16 +10,16 @@
 
 namespace hotline::server {
 
-// Checks each value on its own, and gives what was left out its default. After
-// it every section is there, and every key that has a default.
+// Checks each value by itself, and sets omitted keys to their defaults.
+// Afterwards every section exists, and every key that has a default is set.
 void ApplyRules(v1::Config* config, const ConfigLines& lines,
                 ConfigFaults* faults);
 
-// Whether a number, a duration or a choice has a rule; `path` without indices
-// ("targets.warm"). For tests.
+// Whether the number, duration or choice at `path` has a rule; `path` has no
+// indices ("targets.warm"). For tests.
 bool HasRule(std::string_view path);
 
-// The line of `path`, or of the nearest thing around it that is in the file.
+// The line of `path`, or of the innermost key around it that is in the file.
 int LineOf(const ConfigLines& lines, std::string_view path);
 
 }  // namespace hotline::server

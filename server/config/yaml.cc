@@ -14,13 +14,14 @@ constexpr size_t kMaxBytes = 1 << 20;
 constexpr size_t kMaxDepth = 16;
 constexpr size_t kMaxNodes = 100'000;
 
-// Leaves the parser; never leaves this file.
+// Thrown out of yaml-cpp's parser, and caught in this file.
 struct Stop {
   int line;
   std::string text;
 };
 
-// Builds the tree, and stops at what could grow beyond the file's own size.
+// Builds the tree. Stops at constructs that could expand beyond the file's
+// size.
 class Builder : public YAML::EventHandler {
  public:
   explicit Builder(YamlNode* root) : root_(root) {}
@@ -96,7 +97,7 @@ class Builder : public YAML::EventHandler {
     return node;
   }
 
-  // `node` stays where it is: its parent gets no other child before it closes.
+  // `node` does not move: its parent gets no other child before it is closed.
   void Open(YamlNode* node) {
     if (open_.size() >= kMaxDepth) {
       throw Stop{node->line,
@@ -107,11 +108,11 @@ class Builder : public YAML::EventHandler {
 
   YamlNode* const root_;
   std::vector<YamlNode*> open_;
-  bool has_key_ = false;  // The innermost map waits for a value.
+  bool has_key_ = false;  // The innermost map expects a value.
   size_t nodes_ = 0;
 };
 
-// One more document than there may be.
+// Refuses a second document.
 class NoMore : public Builder {
  public:
   NoMore() : Builder(nullptr) {}

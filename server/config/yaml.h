@@ -1,4 +1,4 @@
-// YAML as a small tree with line numbers, within bounds. Part of config.
+// Parses YAML into a small tree with line numbers. Part of config.
 #ifndef HOTLINE_SERVER_CONFIG_YAML_H_
 #define HOTLINE_SERVER_CONFIG_YAML_H_
 
@@ -11,34 +11,35 @@
 
 namespace hotline::server {
 
-// A value. Scalars keep their text and whether they were quoted: what an
-// unquoted one means is for whoever knows the type that is wanted.
+// A value. Scalars keep their text and whether they were quoted: the meaning of
+// an unquoted one depends on the type that its reader expects.
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
 
   Kind kind = Kind::kNull;
   int line = 1;         // From 1.
-  bool quoted = false;  // kScalar: in quotes, or a block of text.
+  bool quoted = false;  // kScalar: in quotes, or a block scalar.
   std::string text;     // kScalar.
-  // kList: in order, with empty keys. kMap: in order, doubles included.
+  // kList: in order, without keys. kMap: in order, duplicates included.
   std::vector<std::string> keys;
   std::vector<int> key_lines;
   std::vector<YamlNode> values;
 };
 
-// What is wrong with a file, by line.
+// The faults of a file, by line.
 class ConfigFaults {
  public:
   static constexpr size_t kMost = 20;
 
   explicit ConfigFaults(std::string_view file) : file_(file) {}
 
-  // `path` may be empty: the fault is the file's.
+  // An empty `path`: a fault of the file as a whole.
   void Add(int line, std::string_view path, std::string_view text);
 
   bool empty() const { return faults_.empty(); }
 
-  // "FILE:LINE: path: text", sorted by line; past kMost, how many more.
+  // "FILE:LINE: path: text", sorted by line; at most kMost, then the number of
+  // the others.
   std::vector<std::string> Lines() const;
 
  private:
@@ -46,12 +47,12 @@ class ConfigFaults {
   std::multimap<int, std::string> faults_;
 };
 
-// Reads one document. Nothing but a comment gives a kNull. False: `faults` says
-// why.
+// Parses one document. An empty one gives a kNull. False: a fault was added to
+// `faults`.
 bool ParseYaml(std::string_view text, YamlNode* root, ConfigFaults* faults);
 
-// `text` for a message or as a YAML value: in double quotes, with everything
-// unprintable escaped.
+// `text` in double quotes, with unprintable characters escaped, for a message
+// or as a YAML value.
 std::string Quoted(std::string_view text);
 
 }  // namespace hotline::server

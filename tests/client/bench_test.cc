@@ -84,7 +84,7 @@ class InlineDriver : public BenchDriver {
   int64_t started = 0;
 };
 
-TEST(BenchLoadTest, MakesAsManyAsAskedFor) {
+TEST(BenchLoadTest, MakesTheRequestedNumberOfCalls) {
   InlineDriver driver;
   BenchLoad load({.concurrency = 1, .requests = 100'000}, {&driver});
   const BenchResult result = load.Run(kNotInterrupted, kNoTick);
@@ -96,7 +96,7 @@ TEST(BenchLoadTest, MakesAsManyAsAskedFor) {
   EXPECT_FALSE(result.interrupted);
 }
 
-TEST(BenchLoadTest, KeepsSoManyInFlightAndNoMore) {
+TEST(BenchLoadTest, ConcurrencyBoundsTheCallsInFlight) {
   SerialDriver a(milliseconds(1));
   SerialDriver b(milliseconds(1));
   BenchLoad load({.concurrency = 6, .requests = 100}, {&a, &b});
@@ -105,7 +105,7 @@ TEST(BenchLoadTest, KeepsSoManyInFlightAndNoMore) {
   EXPECT_EQ(b.most(), 3u);
 }
 
-TEST(BenchLoadTest, EndsInTime) {
+TEST(BenchLoadTest, EndsAfterItsDuration) {
   SerialDriver driver(milliseconds(1));
   BenchLoad load({.concurrency = 2, .duration = milliseconds(1500)}, {&driver});
   int ticks = 0;
@@ -117,7 +117,7 @@ TEST(BenchLoadTest, EndsInTime) {
   EXPECT_GT(result.ok(), 10u);
 }
 
-TEST(BenchLoadTest, AnInterruptionTellsWhatThereIs) {
+TEST(BenchLoadTest, AnInterruptedRunReportsItsResult) {
   SerialDriver driver(milliseconds(1));
   std::atomic<bool> interrupted{false};
   BenchLoad load({.concurrency = 2, .duration = std::chrono::minutes(10)},
@@ -128,7 +128,7 @@ TEST(BenchLoadTest, AnInterruptionTellsWhatThereIs) {
   EXPECT_GT(result.ok(), 0u);
 }
 
-TEST(BenchLoadTest, WithARateAStallShowsInAllThatItHeldUp) {
+TEST(BenchLoadTest, WithARateAStallDelaysEveryOperationThatWasDue) {
   // One slot, one stall of 300 ms among operations of 1 ms: closed, one slow
   // operation; at 200 a second, some sixty that were due meanwhile.
   SerialDriver closed(milliseconds(1), milliseconds(300));
@@ -154,7 +154,7 @@ BenchResult Measured() {
   return result;
 }
 
-TEST(BenchReportTest, IsATableForPeople) {
+TEST(BenchReportTest, TheDefaultReportIsATable) {
   const std::string text =
       BenchTable({"acquire", "session", 64, 1, 0}, Measured());
   EXPECT_THAT(text, HasSubstr("acquire + release over session, 64 at once, 1 "
@@ -165,7 +165,7 @@ TEST(BenchReportTest, IsATableForPeople) {
   EXPECT_THAT(BenchLine(Measured(), {}), HasSubstr("2 s  500/s"));
 }
 
-TEST(BenchReportTest, IsJsonForScripts) {
+TEST(BenchReportTest, TheJsonReportParses) {
   BenchResult result = Measured();
   result.errors["a\"b\n"] = 1;
   google::protobuf::Struct json;
@@ -230,13 +230,13 @@ TEST_F(BenchCommandTest, AnHttpErrorIsAFailure) {
   EXPECT_THAT(out_.str(), HasSubstr("\"errors\": {\"HTTP_503\": 5}"));
 }
 
-TEST_F(BenchCommandTest, WithoutABrokerItSaysSo) {
+TEST_F(BenchCommandTest, WithoutABrokerItExitsAsUnreachable) {
   broker_.Stop();
   EXPECT_EQ(Bench({"execute", "https://a.test/", "-n", "3"}), kExitUnreachable);
   EXPECT_THAT(out_.str(), HasSubstr("failed     3"));
 }
 
-TEST_F(BenchCommandTest, NonsenseIsWrongUsage) {
+TEST_F(BenchCommandTest, InvalidArgumentsAreAUsageError) {
   EXPECT_EQ(Bench({"fly", "https://a.test/"}), kExitUsage);
   EXPECT_EQ(Bench({"execute"}), kExitUsage);
   EXPECT_EQ(Bench({"execute", "u", "-c", "0"}), kExitUsage);
@@ -244,7 +244,7 @@ TEST_F(BenchCommandTest, NonsenseIsWrongUsage) {
   EXPECT_EQ(Bench({"execute", "u", "-d", "soon"}), kExitUsage);
 }
 
-TEST_F(BenchCommandTest, CtrlCEndsItAndTellsWhatThereIs) {
+TEST_F(BenchCommandTest, CtrlCEndsTheRunAndPrintsItsResult) {
   broker_.execute.Answer([](const auto&, auto* response, int call) {
     response->set_status(200);
     if (call == 20) std::raise(SIGINT);

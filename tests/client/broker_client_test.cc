@@ -64,7 +64,7 @@ class BrokerClientTest : public testing::Test {
   std::unique_ptr<BrokerClient> client_;
 };
 
-TEST_F(BrokerClientTest, RefusesAddressesAndNumbersThatCannotBeMeant) {
+TEST_F(BrokerClientTest, RefusesInvalidAddressesAndNumbers) {
   for (const char* address :
        {"", "localhost", ":50051", "host:", "host:0", "host:65536", "host:12x",
         "http://host:1", "unix:relative", "unix:///"}) {

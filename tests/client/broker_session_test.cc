@@ -195,7 +195,7 @@ TEST_F(BrokerSessionTest, ALoneCallersItemsGoAtOnceAndThoseOfManyTogether) {
   EXPECT_LT(messages, 1000);
 }
 
-TEST_F(BrokerSessionTest, WhatWasSentWhenTheStreamIsLostIsNeverSentAgain) {
+TEST_F(BrokerSessionTest, ItemsSentBeforeTheStreamWasLostAreNeverSentAgain) {
   std::atomic<int> posts{0};
   broker_.OnSession([&](Stream* stream, int number) {
     if (number > 1) return AnswerAll(stream, number);
@@ -213,7 +213,7 @@ TEST_F(BrokerSessionTest, WhatWasSentWhenTheStreamIsLostIsNeverSentAgain) {
   EXPECT_TRUE(session().Execute(Post()).ok()) << "there is a new one";
 }
 
-TEST_F(BrokerSessionTest, WhatWasNotSentGoesOutOnTheNextStream) {
+TEST_F(BrokerSessionTest, UnsentItemsGoOutOnTheNextStream) {
   std::atomic<int> streams{0};
   broker_.OnSession([&](Stream* stream, int number) {
     streams = number;
@@ -225,7 +225,7 @@ TEST_F(BrokerSessionTest, WhatWasNotSentGoesOutOnTheNextStream) {
   EXPECT_EQ(streams, 2);
 }
 
-TEST_F(BrokerSessionTest, WithoutABrokerCallsEndSoonAndSayThatNothingWasSent) {
+TEST_F(BrokerSessionTest, WithoutABrokerCallsFailSoonAsNotSent) {
   broker_.Stop();
   options_.client.default_timeout = std::chrono::minutes(5);
   const auto answer = session().Execute(Post());
@@ -234,14 +234,14 @@ TEST_F(BrokerSessionTest, WithoutABrokerCallsEndSoonAndSayThatNothingWasSent) {
   EXPECT_EQ(Written(answer.status()), "false");
 }
 
-TEST_F(BrokerSessionTest, ABrokerWithoutSessionsIsNotAskedAgainAndAgain) {
+TEST_F(BrokerSessionTest, ABrokerWithoutSessionsIsNotRetriedForEachCall) {
   broker_.OnSession(nullptr);
   const auto answer = session().Execute(Post());
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(Written(answer.status()), "false");
 }
 
-TEST_F(BrokerSessionTest, LeasesOfALostStreamSaySo) {
+TEST_F(BrokerSessionTest, LeasesOfALostStreamAreLost) {
   std::atomic<bool> cut{false};
   broker_.OnSession([&](Stream* stream, int number) {
     if (number > 1) return AnswerAll(stream, number);
@@ -269,7 +269,7 @@ TEST_F(BrokerSessionTest, LeasesOfALostStreamSaySo) {
   }
 }
 
-TEST_F(BrokerSessionTest, WhatADrainingBrokerDidNotLookAtIsSentAgain) {
+TEST_F(BrokerSessionTest, ItemsThatADrainingBrokerDidNotReadAreSentAgain) {
   std::atomic<int> seen{0};
   broker_.OnSession([&](Stream* stream, int number) {
     if (number > 1) return AnswerAll(stream, number);
@@ -316,7 +316,7 @@ TEST_F(BrokerSessionTest, ADeadlineEndsTheCallAndALateLeaseGoesBack) {
   EXPECT_TRUE(Eventually([&] { return released.load(); }));
 }
 
-TEST_F(BrokerSessionTest, TheBrokerIsToldHowLongACallMayTake) {
+TEST_F(BrokerSessionTest, TheBrokerGetsTheCallsTimeout) {
   std::atomic<int64_t> timeout_ms{0};
   std::atomic<int64_t> wait_ms{-1};
   const auto ms = [](const google::protobuf::Duration& d) {
@@ -349,7 +349,7 @@ TEST_F(BrokerSessionTest, TheBrokerIsToldHowLongACallMayTake) {
   EXPECT_EQ(wait_ms, 0);
 }
 
-TEST_F(BrokerSessionTest, LimitsBoundWhatIsInFlightAndWhatWaits) {
+TEST_F(BrokerSessionTest, LimitsBoundItemsInFlightAndQueued) {
   options_.max_in_flight = 2;
   options_.max_queued = 3;
   std::atomic<int> read{0};
@@ -386,7 +386,7 @@ TEST_F(BrokerSessionTest, LimitsBoundWhatIsInFlightAndWhatWaits) {
   EXPECT_TRUE(Eventually([&] { return ok + full == 10; }));
 }
 
-TEST_F(BrokerSessionTest, ItsEndEndsTheCalls) {
+TEST_F(BrokerSessionTest, DestroyingTheSessionEndsItsCalls) {
   broker_.OnSession([](Stream* stream, int) {
     stream->SendInitialMetadata();
     v1::SessionRequest request;
@@ -407,7 +407,7 @@ TEST_F(BrokerSessionTest, ItsEndEndsTheCalls) {
 // Nobody else in this process holds a channel then, so what gRPC's threads run
 // for ends with the session: on the thread that ends it, not on one of gRPC's,
 // which could not wait for itself.
-TEST_F(BrokerSessionTest, GrpcsOwnThreadIsNeverTheLastToLetGoOfTheChannel) {
+TEST_F(BrokerSessionTest, AGrpcThreadNeverReleasesTheChannelLast) {
   for (int round = 0; round < 300; ++round) {
     auto made = BrokerSession::Create(options_);
     ASSERT_TRUE(made.ok()) << made.status();
@@ -415,7 +415,7 @@ TEST_F(BrokerSessionTest, GrpcsOwnThreadIsNeverTheLastToLetGoOfTheChannel) {
   }
 }
 
-TEST_F(BrokerSessionTest, NonsenseIsRefused) {
+TEST_F(BrokerSessionTest, InvalidOptionsAreRefused) {
   BrokerSessionOptions options;
   options.max_in_flight = 0;
   EXPECT_FALSE(BrokerSession::Create(options).ok());

@@ -147,7 +147,7 @@ class RestartedBrokerTest
   Caller caller_;
 };
 
-TEST_P(RestartedBrokerTest, ACallWaitsForABrokerThatStartsALittleLater) {
+TEST_P(RestartedBrokerTest, ACallWaitsForABrokerThatStartsLater) {
   Connect(seconds(10));
   std::unique_ptr<FakeBroker> broker;
   std::thread starter([&] {
@@ -160,7 +160,7 @@ TEST_P(RestartedBrokerTest, ACallWaitsForABrokerThatStartsALittleLater) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-TEST_P(RestartedBrokerTest, OneThatWasAwayForLongIsFoundSoon) {
+TEST_P(RestartedBrokerTest, ABrokerThatWasAbsentForLongIsFoundSoon) {
   Connect(milliseconds(500));
   Serve(address_)->Stop();
   for (int i = 0; i < 2; ++i) EXPECT_FALSE(Call().ok());
@@ -168,7 +168,7 @@ TEST_P(RestartedBrokerTest, OneThatWasAwayForLongIsFoundSoon) {
   EXPECT_LT(TimeToServed(), kSoon);
 }
 
-TEST_P(RestartedBrokerTest, NoCallIsSentToTheOneBefore) {
+TEST_P(RestartedBrokerTest, NoCallIsSentToTheBrokerBeforeTheRestart) {
   Connect(seconds(10));
   auto broker = Serve(address_);
   ASSERT_TRUE(Call().ok());
@@ -190,7 +190,7 @@ INSTANTIATE_TEST_SUITE_P(All, RestartedBrokerTest,
                                   std::get<1>(info.param);
                          });
 
-TEST(AbsentBrokerTest, ACallFailsWithinConnectWaitAndSaysWhy) {
+TEST(AbsentBrokerTest, ACallFailsAfterConnectWaitAsUnavailable) {
   BrokerClientOptions options;
   options.address = FakeBroker().address();
   options.connect_wait = milliseconds(200);
@@ -212,7 +212,7 @@ TEST(AbsentBrokerTest, HalfOfAShortTimeoutIsLeftForTheError) {
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
 }
 
-TEST(AbsentBrokerTest, AConnectWaitThatCannotBeMeantIsRefused) {
+TEST(AbsentBrokerTest, AnInvalidConnectWaitIsRefused) {
   BrokerClientOptions options;
   options.connect_wait = milliseconds(-1);
   EXPECT_FALSE(BrokerClient::Create(options).ok());

@@ -76,7 +76,7 @@ class MemoryTest(harness.EndToEnd):
         self.tell("16 calls with 1 MiB at once", server)
         self.assertLess(resident(server.process, "VmHWM"), limit)
 
-    def test_a_nodes_broker_does_with_ten_times_as_much(self):
+    def test_a_nodes_broker_keeps_within_ten_times_as_much(self):
         request, limit = self.limits("daemonset", "DaemonSet", "containers")
         server, target = self.start(1000)
         self.execute(server, 256, 20000, url=target + "/")

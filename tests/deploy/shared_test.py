@@ -1,4 +1,4 @@
-"""A broker with the configuration of overlays/shared, but for its addresses: who
+"""A broker configured by overlays/shared, except for its addresses: who
 gets in, and what they may do: shared_test.py KUBECTL."""
 
 import os
@@ -73,7 +73,7 @@ class SharedTest(harness.EndToEnd):
         self.assert_code(caught.exception, grpc.StatusCode.PERMISSION_DENIED,
                          "NOT_AUTHORIZED")
 
-    def test_a_stranger_may_nothing(self):
+    def test_an_unknown_caller_may_do_nothing(self):
         other = self.caller("other", CHECKOUT + "2")
         with self.assertRaises(grpc.RpcError) as caught:
             self.execute(other, self.target + "/")

@@ -1,4 +1,4 @@
-"""A client in another language: the whole cycle, and what surrounds it."""
+"""A client in another language: acquire, execute, release, health, drain."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ import harness
 import hotlined
 import wait
 
-# Acquires, tells the lease, and waits to be killed.
+# Acquires a lease, prints it and waits to be killed.
 _HOLDER = """
 import signal, sys
 import grpc

@@ -1,6 +1,6 @@
 """End-to-end tests: Python against the real hotlined and a real nginx."""
 
-def e2e_test(name, size = "medium", tags = [], data = [], **kwargs):
+def e2e_test(name, size = "medium", tags = [], data = [], exclusive = True, **kwargs):
     """Runs NAME.py with the library, the stubs and the binaries at hand."""
     native.sh_test(
         name = name,
@@ -13,9 +13,9 @@ def e2e_test(name, size = "medium", tags = [], data = [], **kwargs):
             "//tests/e2e:python",
         ] + data,
         size = size,
-        # They start servers; the sanitizers' runs leave them out. Each runs
-        # alone: they count what happens under load, and hold deadlines to some
-        # ten milliseconds.
-        tags = ["e2e", "exclusive"] + tags,
+        # They start servers; the sanitizers' runs leave them out. An exclusive
+        # one runs alone: it counts events under load, or bounds a deadline to
+        # tens of milliseconds.
+        tags = ["e2e"] + (["exclusive"] if exclusive else []) + tags,
         **kwargs
     )

@@ -134,7 +134,7 @@ class DisturbanceTest(harness.EndToEnd):
             self.assertEqual(served - answered, set())
             first += 2000
 
-    def test_100_reloads_of_good_and_bad_files_disturb_nobody(self):
+    def test_100_reloads_of_good_and_bad_files_disturb_no_call(self):
         upstream, server, target = self.start_both()
         reloads = [0]
 

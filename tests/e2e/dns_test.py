@@ -1,4 +1,4 @@
-"""Names that change, fail, lie or are slow: against a real DNS server."""
+"""Names that change, fail, rebind or are slow, with a real DNS server."""
 
 import threading
 import time
@@ -62,7 +62,7 @@ class DnsTest(harness.EndToEnd):
         self.assert_code(caught.exception, code, reason)
 
     def fill(self, name, count=8):
-        """That many connections, and nobody on them."""
+        """Makes this many idle connections."""
         leases = [self.server.broker.Acquire(
             pb.AcquireRequest(target=self.target(name)), timeout=20)
             for _ in range(count)]
@@ -87,17 +87,16 @@ class DnsTest(harness.EndToEnd):
         self.fill("rotating")
         before = self.connections("rotating")
         self.assertEqual(sorted(before), ["127.0.0.1", "127.0.0.2"])
-        for turn in range(4):
-            away = ["127.0.0.3", "127.0.0.4"], ["127.0.0.1", "127.0.0.2"]
-            self.dns.set(rotating=away[turn % 2])
-            gone = away[1 - turn % 2][0]
-            wait.until(lambda g=gone: self.states("rotating").get(g)
+        pairs = ["127.0.0.1", "127.0.0.2"], ["127.0.0.3", "127.0.0.4"]
+        for gone, now in (pairs, reversed(pairs)):
+            self.dns.set(rotating=now)
+            wait.until(lambda g=gone[0]: self.states("rotating").get(g)
                        in ("SUSPECT", None), "the next answer is there", 30)
             self.assertEqual(self.get("rotating").status, 200)
         self.assertEqual(self.connections("rotating"), before)
         self.assertEqual(self.row("rotating").counters.closed, 0)
 
-    def test_a_migration_moves_everything_and_fails_nobody(self):
+    def test_a_migration_moves_all_connections_and_fails_no_call(self):
         self.dns.set(moving=["127.0.0.1", "127.0.0.2"])
         self.start()
         wait.until(lambda: self.get("moving").status == 200, "it answers")
@@ -131,7 +130,7 @@ class DnsTest(harness.EndToEnd):
         self.assertIn("event=drained", self.server.log())
         self.server.check_nothing_held()
 
-    def test_what_has_no_address_is_told_at_once(self):
+    def test_a_name_without_addresses_fails_at_once(self):
         self.start()
         for name in ("nowhere", "fail", "empty"):
             with self.subTest(name):
@@ -140,7 +139,7 @@ class DnsTest(harness.EndToEnd):
                 self.assertLess(time.monotonic() - begin, 15)
         self.assertGreater(self.failing.questions, 0)
 
-    def test_failing_dns_leaves_what_is_known_in_use(self):
+    def test_known_addresses_stay_in_use_while_dns_fails(self):
         self.dns.set(vanishing=["127.0.0.1"])
         self.start()
         wait.until(lambda: self.get("vanishing").status == 200, "it answers")
@@ -170,7 +169,7 @@ class DnsTest(harness.EndToEnd):
         wait.until(refused, "nobody listens there", 60)
         self.assertEqual(len(self.row("many").addresses), 64)
 
-    def test_a_slow_name_slows_nobody_else(self):
+    def test_a_slow_name_delays_no_other_target(self):
         self.dns.set(quick=["127.0.0.1"])
         self.start()
         wait.until(lambda: self.get("quick").status == 200, "it answers")
@@ -187,7 +186,7 @@ class DnsTest(harness.EndToEnd):
         self.assertGreaterEqual(time.monotonic() - begin, 0.7)
         self.assertGreater(served, 10)
 
-    def test_rebinding_reaches_nobody(self):
+    def test_rebinding_reaches_no_denied_address(self):
         egress = {"allow": ["127.0.0.2/32", "127.0.0.3/32"]}
         self.dns.set(rebind=["127.0.0.2"], metadata=["169.254.169.254"],
                      inside=["127.0.0.1"])

@@ -143,7 +143,7 @@ class Http2Test(harness.EndToEnd):
             re.search(r"(\d+) succeeded, (\d+) failed", done.stdout).groups(),
             (str(requests), "0"), done.stdout)
 
-    def test_goaway_every_100_streams_fails_nobody(self):
+    def test_goaway_every_100_streams_fails_no_call(self):
         upstream, server, target = self.start_both(
             extra="keepalive_requests 100;", http2=True)
         self.load(server, target, "/", MANY)
@@ -159,7 +159,7 @@ class Http2Test(harness.EndToEnd):
               % (MANY, upstream.accepted_connections(), retries))
         server.check_nothing_held()
 
-    def test_reload_of_nginx_under_load_fails_nobody(self):
+    def test_reload_of_nginx_under_load_fails_no_call(self):
         upstream, server, target = self.start_both(http2=True)
         load = threading.Thread(
             target=self.load, args=(server, target, "/", MANY))

@@ -122,7 +122,7 @@ class AcquireLoadTest(harness.EndToEnd):
         server.check_nothing_held()
         server.check_descriptors(descriptors)
 
-    def test_who_waits_in_vain_hears_why_and_in_time(self):
+    def test_a_wait_that_times_out_explains_itself_in_time(self):
         _, server, target = self.start_both(self.CONFIG)
         server.stats()
         descriptors = server.descriptors()
@@ -176,7 +176,7 @@ class AcquireLoadTest(harness.EndToEnd):
         self.release(server, waiting[0].result())
         server.check_nothing_held()
 
-    def test_waiters_are_served_in_the_order_in_which_they_came(self):
+    def test_waiters_are_served_in_order_of_arrival(self):
         _, server, target = self.start_both(self.CONFIG)
         calls = []
         for number in range(1000):

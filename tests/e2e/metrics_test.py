@@ -1,4 +1,4 @@
-"""What Prometheus scrapes, against what was done."""
+"""The metrics page agrees with the calls that were made."""
 
 import subprocess
 import unittest

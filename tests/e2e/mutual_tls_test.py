@@ -1,4 +1,4 @@
-"""Listeners that others can reach: mutual TLS, and who a caller is."""
+"""Public listeners: mutual TLS and the caller's identity."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ class MutualTlsTest(harness.EndToEnd):
     def caller(self, name, san):
         return self.authority.issue(name, san=san)
 
-    def test_who_has_no_certificate_of_ours_does_not_get_in(self):
+    def test_a_caller_without_a_trusted_certificate_is_refused(self):
         server = self.start()
         good = self.stub(server, self.caller("c", "DNS:c.test"))
         self.assertEqual(good.Execute(

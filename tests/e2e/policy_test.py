@@ -1,4 +1,4 @@
-"""The policy, end to end: who may do what, how much of it, and what is said."""
+"""The policy, end to end: permissions, quotas and their errors."""
 
 import os
 import threading

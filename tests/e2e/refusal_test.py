@@ -1,4 +1,4 @@
-"""Upstreams that must not be talked to."""
+"""Upstreams to which no request may be sent."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""What a start and a reload find, before callers do.
+"""Faults that a start or a reload finds before a caller does.
 
 --check-config once said yes to a file with which hotlined did not start: it had
 not looked at the listener's certificates, at addresses, or at a socket's
@@ -99,7 +99,7 @@ class StartTest(harness.EndToEnd):
                           "/no/such/cert.pem"):
                 self.assertIn(named, errors)
 
-    def test_what_is_probably_not_meant_is_a_warning(self):
+    def test_a_probable_mistake_is_a_warning(self):
         expired = self.authority.issue("expired", days=-1)
         config = self.with_tls(expired.cert, expired.key, self.authority.cert)
         config["upstream"]["source_addresses"] = ["192.0.2.7"]
@@ -150,7 +150,7 @@ class ReloadTest(harness.EndToEnd):
         self.reload(server, "configuration reloaded")
         self.assertEqual(server.metrics()[needed], 0)
 
-    def test_a_start_that_would_fail_is_told_at_the_reload(self):
+    def test_a_start_that_would_fail_is_reported_at_the_reload(self):
         server = self.start_hotlined()
         server.config["listen"]["tls"] = {
             "cert_file": "/no/such/cert.pem", "key_file": "/no/such/key.pem",

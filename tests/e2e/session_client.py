@@ -1,4 +1,4 @@
-"""Callers to be killed: each takes leases in a Session and holds them.
+"""Callers for tests to kill: each takes leases in a Session and holds them.
 
 session_client.py ADDRESS TARGET LEASES [busy]
 

@@ -218,7 +218,7 @@ class DeathTest(harness.EndToEnd):
             {"pool": {"max_connections": 64, "max_connections_per_target": 24}})
         dice = random.Random(7)
         callers = self.callers(server, upstream.target, 8, "busy")
-        # More than there is room for: some wait when they are killed's turn.
+        # More than there is room for: some are queued when they are killed.
         for _ in range(4):
             callers.start()
         for _ in range(KILLS):

@@ -148,7 +148,7 @@ class StreamTest(harness.EndToEnd):
                 print("%s: %.1f MiB before, %.1f MiB after" % (
                     alpn, before / MIB, now / MIB))
 
-    def test_a_slow_reader_costs_memory_of_no_length(self):
+    def test_a_slow_reader_costs_bounded_memory(self):
         _, server, target = self.serve(
             {"pool": {"max_connections_per_target": 1}})
         wanted = self.file("large", SLOW)
@@ -276,7 +276,7 @@ class StreamTest(harness.EndToEnd):
         self.assertEqual([r.status for r in upstream.requests("good")
                           if r.uri == "/up" and r.status == "204"], [])
 
-    def test_an_upstream_that_dies_is_told_with_its_verdict(self):
+    def test_a_dead_upstream_is_reported_with_its_verdict(self):
         upstream, server, target = self.serve()
         self.file("large", MIB)
         for alpn in ("http/1.1", "h2"):

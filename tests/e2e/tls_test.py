@@ -1,4 +1,4 @@
-"""TLS profiles against a real nginx: what it sees of them."""
+"""TLS profiles, as a real nginx sees them."""
 
 import os
 import socket
@@ -139,7 +139,7 @@ class ProfileTest(TlsTest):
                          grpc.StatusCode.FAILED_PRECONDITION,
                          "TLS_VERIFY_FAILED")
 
-    def test_faults_are_told_with_their_lines_before_anything_starts(self):
+    def test_faults_are_reported_with_their_lines_before_anything_starts(self):
         path = os.path.join(self.directory, "bad.yaml")
         with open(path, "w", encoding="ascii") as out:
             out.write("""tls_profiles:
@@ -212,7 +212,7 @@ class ClientCertificateTest(TlsTest):
     def who(self):
         return self.execute("/who", tls_profile="me").body.decode().strip()
 
-    def test_who_has_one_is_known_and_who_has_none_is_refused(self):
+    def test_an_upstream_knows_its_client_by_the_certificate(self):
         self.start(extra=_WHO % ("on", self.authority.cert),
                    tls_profiles=[self.profile])
         self.assertEqual(self.who(), "SUCCESS CN=alice")

@@ -1,4 +1,4 @@
-"""What callers get wrong, over every RPC: a typed error, and no effect."""
+"""Invalid input to every RPC: a typed error and no effect."""
 
 import collections
 import unittest
@@ -14,8 +14,8 @@ import peers
 import sessions
 import wait
 
-# What is sent, and what must come back. `field` is BadRequest's; "" where the
-# error is not about one.
+# A request and the error that must come back. `field` is BadRequest's; "" for
+# an error that is not about one.
 Row = collections.namedtuple("Row", "rpc request code reason field")
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -325,7 +325,7 @@ class BadInputTest(harness.EndToEnd):
             timeout=10).already_released)
         self.server.check_nothing_held()
 
-    def test_what_is_no_message_is_refused_and_changes_nothing(self):
+    def test_malformed_messages_are_refused_without_effect(self):
         before = self.picture()
         # The last is a string that is not UTF-8, also as Stats' second field.
         garbage = [b"\xff" * 10, b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x05ab",
@@ -351,7 +351,7 @@ class BadInputTest(harness.EndToEnd):
 
 class TraceTest(harness.EndToEnd):
 
-    def test_no_metadata_is_a_request(self):
+    def test_metadata_never_becomes_a_request(self):
         seen = []
 
         def script(connection):

@@ -1,4 +1,4 @@
-"""Where no connection may go, with somebody there who would answer.
+"""Denied destinations, each with a server that would answer.
 
 The addresses are real ones (the clouds' metadata services), so all of it runs
 in a network of the test's own, where each of them is this machine.
@@ -96,7 +96,7 @@ class EgressTest(Destinations):
                 (self.assertEqual if denied else self.assertGreater)(
                     peer.accepted, 0)
 
-    def test_an_allowed_name_opens_no_address_of_the_callers_choice(self):
+    def test_an_allowed_name_does_not_allow_other_addresses(self):
         peer = self.peer("127.0.0.1")
         server = self.start_hotlined(
             {"egress": {"default": "none", "allow": ["api.example.test"]}})
@@ -111,7 +111,7 @@ class PolicyTest(Destinations):
     def test_a_policy_sees_sni_and_address_for_every_rpc(self):
         peer = self.peer("127.0.0.1")
         port = peer.port
-        # Over TCP we are nobody: the rule is for whoever that is.
+        # Over TCP the caller is anonymous, and so is the rule.
         server = self.start_hotlined({"policy": {
             "default": "deny",
             "rules": [{"identities": ["anonymous"],

@@ -1,5 +1,5 @@
-"""Upstreams that flood: ten thousand frames of each kind that costs more than
-it gives, through the whole broker, with a neighbour who must not notice."""
+"""Upstreams that flood the broker: ten thousand frames of each kind that costs
+more than it gives, beside a second target that must not be affected."""
 
 import ssl
 import unittest
@@ -90,7 +90,7 @@ class FloodTest(harness.EndToEnd):
                   'reason="error"}' % peer.target)
         self.assertEqual(self.server.metrics()[closed], 1)
 
-    def test_each_is_cut_off_and_the_neighbour_notices_nothing(self):
+    def test_each_flood_is_cut_off_and_its_neighbour_is_unaffected(self):
         _, self.server, neighbour = self.start_both(http2=True)
         load = callers.Load(2, lambda number: self.server.broker.Execute(
             pb.ExecuteRequest(url=neighbour + "/"), timeout=30).status)

@@ -1,4 +1,4 @@
-"""Callers that come in numbers, say nothing, or are not wanted."""
+"""Callers that are too many, silent or not allowed."""
 
 import os
 import select
@@ -65,7 +65,7 @@ class CrowdTest(harness.EndToEnd):
             before="ulimit -n 64")
         connections = connect(server.address, 200)
         try:
-            # Not one is left hanging but those who are inside.
+            # Only accepted callers are left open.
             refused = closed_by_peer(connections, 3)
             self.assertGreater(refused, 140)
             self.assertLessEqual(server.descriptors(), 64)
@@ -123,7 +123,7 @@ class SocketTest(harness.EndToEnd):
             return broker_pb2_grpc.BrokerStub(channel).Stats(
                 pb.StatsRequest(), timeout=5)
 
-    def test_who_is_not_allowed_does_not_get_in(self):
+    def test_a_user_that_is_not_allowed_is_refused(self):
         server = self.start_hotlined(
             {"listen": {"allowed_uids": [os.getuid() + 1]}})
         with self.assertRaises(grpc.RpcError) as caught:

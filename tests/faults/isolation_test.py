@@ -1,4 +1,4 @@
-"""Targets that never answer, and those that have nothing to do with them."""
+"""Targets that never answer must not affect other targets."""
 
 import statistics
 import subprocess
@@ -153,8 +153,8 @@ class CapTest(IsolationTest):
         self.assertLess(statistics.median(waits), 1000)
         self.server.check_nothing_held()
 
-    def test_what_rests_at_one_is_given_to_those_who_wait(self):
-        # Two of the twenty rest at the eleventh; the ten want them all.
+    def test_idle_connections_make_room_for_waiters_elsewhere(self):
+        # Two of the twenty are idle at the eleventh; the ten need them all.
         leases = [self.server.broker.Acquire(pb.AcquireRequest(
             target=self.url[:-1]), timeout=10) for _ in range(2)]
         for lease in leases:
@@ -185,7 +185,7 @@ while sys.stdin.readline():
 
 
 class BelowTheCapTest(IsolationTest):
-    """There is room: then nobody notices the hung ones at all."""
+    """With room to spare the hung targets have no effect at all."""
 
     ROUNDS = 9
     CALLS = 500

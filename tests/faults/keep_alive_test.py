@@ -1,7 +1,7 @@
 """Idle connections are retired before their upstream closes them.
 
-With HOTLINE_CALLS=20000 in the environment the second test makes so many calls
-(by hand: it takes some ten minutes).
+With HOTLINE_CALLS=20000 the second test makes that many calls, in about ten
+minutes; run that by hand.
 """
 
 import os
@@ -19,7 +19,7 @@ import wait
 
 class SaidTest(harness.EndToEnd):
 
-    def test_what_the_upstream_says_is_kept(self):
+    def test_a_keep_alive_header_is_obeyed(self):
         answer = (b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1, max=100\r\n"
                   b"Content-Length: 0\r\n\r\n")
         peer = peers.Peer(peers.always(answer))
@@ -30,7 +30,7 @@ class SaidTest(harness.EndToEnd):
         said = server.stats(target=peer.target).targets[0].keep_alive
         self.assertEqual(said.said.seconds, 1)
         self.assertEqual(said.idle_for.nanos, 500_000_000)
-        # The peer itself would wait for ever.
+        # The peer itself never closes it.
         wait.until(lambda: peer.open == 0, "it is retired", 30)
         closed = 'hotline_connections_closed_total{target="%s",reason="idle"}'
         self.assertEqual(server.metrics()[closed % peer.target], 1)
@@ -56,8 +56,8 @@ class LearnedTest(harness.EndToEnd):
             {"pool": {"max_connections": 300,
                       "max_connections_per_target": 300}},
             extra="keepalive_timeout %ds;" % limit)
-        # Two that nginx closes are lesson enough, where the machine is not too
-        # busy for them to look alike.
+        # nginx closing two is enough to learn from, unless a busy machine makes
+        # them differ.
         for _ in range(10):
             self.call(server, target)
             wait.until(lambda: server.stats().totals.connections.idle == 0,
@@ -73,7 +73,7 @@ class LearnedTest(harness.EndToEnd):
         stop = threading.Event()  # At the first failure.
 
         def work(number, seed):
-            # Each has a connection of its own, which rests as it does.
+            # Each has a connection of its own, idle while its caller waits.
             dice = random.Random(seed)
             for _ in range(number):
                 if stop.wait(limit * dice.uniform(0.2, 1.3)):

@@ -1,4 +1,4 @@
-"""Ends and new beginnings under load: SIGTERM, reloads, clients that die."""
+"""SIGTERM, reloads and killed clients, under load."""
 
 import collections
 import os
@@ -47,7 +47,7 @@ class SigtermTest(harness.EndToEnd):
                 return
 
     def check(self, outcomes):
-        """Nothing that reached the upstream is lost, and no answer strays."""
+        """No request that reached the upstream is lost or answered wrongly."""
         seen = collections.Counter(self.seen)
         tally = collections.Counter()
         for number, outcome in outcomes.items():
@@ -110,16 +110,16 @@ class SigtermTest(harness.EndToEnd):
         self.assertGreater(tally["OK"], 50)
         return tally, {n: outcomes[n] for n in held}
 
-    def test_ten_times_what_runs_ends_well(self):
+    def test_running_calls_complete_within_the_grace(self):
         for _ in range(10):
             tally, held = self.terminate("20s", let_go=True)
             for outcome in held.values():
                 self.assertEqual(outcome.status, 200)
-            # With time enough nothing is torn.
+            # With enough time no call is broken off.
             self.assertEqual([k for k in tally if k[0] == "ABORTED"], [])
         print("the last one:", dict(tally))
 
-    def test_ten_times_grace_runs_out_and_what_was_sent_says_so(self):
+    def test_calls_cut_off_by_the_grace_report_their_verdict(self):
         for _ in range(10):
             tally, held = self.terminate("0.3s", let_go=False)
             for outcome in held.values():
@@ -190,7 +190,7 @@ class ReloadTest(harness.EndToEnd):
     def limit(self):
         return self.server.stats(target=self.target).targets[0].max_connections
 
-    def test_a_hundred_good_and_bad_ones_leak_nothing(self):
+    def test_100_good_and_bad_reloads_leak_nothing(self):
         url = self.target + "/echo"
         load = callers.Load(4, lambda number: self.server.broker.Execute(
             callers.request(url, number), timeout=20))
@@ -200,7 +200,7 @@ class ReloadTest(harness.EndToEnd):
             limit = 10
             for i in range(100):
                 if i % 2:
-                    # Whatever is wrong: the one before stays in force.
+                    # Whatever is wrong, the previous file stays in force.
                     self.reload(self.BAD[i // 2 % len(self.BAD)], ok=0)
                 else:
                     limit = 3 + i // 2 % 5
@@ -224,7 +224,7 @@ class ReloadTest(harness.EndToEnd):
         self.assertLessEqual(threads_of(self.server.process), threads)
         print("%d calls over 100 reloads" % len(outcomes))
 
-    def test_a_lowered_cap_drains_and_cuts_nobody_off(self):
+    def test_a_lowered_limit_drains_without_breaking_leases(self):
         leases = [self.server.broker.Acquire(
             pb.AcquireRequest(target=self.target), timeout=10).lease.lease_id
                   for _ in range(8)]
@@ -260,7 +260,7 @@ class ReloadTest(harness.EndToEnd):
         self.assertEqual(execute().status, 200)
         stranger = certs.Authority(self.directory, "stranger")
         self.reload({"upstream": {"ca_file": stranger.cert}}, ok=1)
-        # What was verified by the old one goes on; what is dialled is not.
+        # Connections verified by the old authority stay; new dials fail.
         lease = self.server.broker.Acquire(
             pb.AcquireRequest(target=self.target), timeout=10)
         self.assertTrue(lease.connection.reused)
@@ -297,7 +297,7 @@ sys.stdin.read()
 
 class KilledClientTest(harness.EndToEnd):
 
-    def test_what_it_held_comes_back_and_its_answers_reach_nobody(self):
+    def test_a_killed_clients_leases_return_and_its_answers_are_dropped(self):
         held = threading.Event()
 
         def script(connection):
@@ -330,8 +330,8 @@ class KilledClientTest(harness.EndToEnd):
                 pb.ExecuteRequest(url=peer.target + "/%d/%d" % (round_, i)),
                 timeout=30) for i in range(20)]
             wait.end(victim, signal.SIGKILL)
-            # Its line is gone at once, its running call ends with its
-            # connection, its other lease by TTL. Nobody releases anything.
+            # Its waiters are dropped at once, its running call ends with its
+            # connection, its other lease by TTL. Nothing is released.
             for i, call in enumerate(others):
                 self.assertEqual(call.result().body,
                                  b"/%d/%d" % (round_, i))

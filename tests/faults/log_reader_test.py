@@ -1,4 +1,4 @@
-"""A reader of the log that stands still: nothing waits for it."""
+"""A log reader that stops reading: nothing blocks on it."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ F_SETPIPE_SZ = 1031  # Of the fcntl module since Python 3.10.
 
 # A target that is no text, as no conforming caller can write it.
 MALFORMED = b"\x0a\x04\xff\xfe\xfd\xfc"
-# Never looked up: nothing is dialled for whoever takes only an idle one.
+# Never resolved: a call that takes only idle connections dials none.
 LONG_TARGET = "http://" + ".".join(["a" * 60] * 4)
 
 

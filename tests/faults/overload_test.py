@@ -1,4 +1,4 @@
-"""More than there is room for: what is refused, and that nothing breaks."""
+"""Overload: the right calls are refused, and nothing breaks."""
 
 import os
 import threading
@@ -45,7 +45,7 @@ class ResetTest(harness.EndToEnd):
         server = self.start_hotlined({"overload": {"max_memory_bytes": limit}})
         self.p99(server, 0.5)  # Warms up.
         quiet = self.p99(server, 2)
-        # Made before: whoever is busy making them would slow the other caller.
+        # Made in advance: making them would slow down the other caller.
         resets = http2.resets(20_000, message=message)
         for _ in range(3):
             connection = http2.connect(address_of(server))
@@ -83,7 +83,7 @@ class ResetTest(harness.EndToEnd):
     def test_the_same_over_a_unix_socket(self):
         self.storm(lambda server: "unix://" + server.socket, b"")
 
-    def test_who_cancels_now_and_then_stays(self):
+    def test_a_caller_that_cancels_now_and_then_stays_connected(self):
         server = self.start_hotlined()
         connection = http2.connect(server.address)
         resets = http2.resets(500)

@@ -1,4 +1,4 @@
-"""Probes while strangers hold the operators' listener."""
+"""Liveness probes while other clients occupy the operators' listener."""
 
 import http.client
 import socket

@@ -1,4 +1,4 @@
-"""What does not answer is left alone, and taken back when it does."""
+"""The breaker opens for an upstream that does not answer, and closes again."""
 
 import socket
 import threading
@@ -119,7 +119,7 @@ class BreakerTest(harness.EndToEnd):
 
 class DesyncTest(harness.EndToEnd):
 
-    def test_who_sends_what_nobody_asked_for_is_not_reused_for_a_while(self):
+    def test_after_unsolicited_bytes_nothing_is_reused_for_a_while(self):
         def script(connection):
             while connection.read_request():
                 # The first three say more than they were asked.

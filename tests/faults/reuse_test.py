@@ -1,4 +1,4 @@
-"""Connections that the upstream ends at the moment they are used again."""
+"""Connections that the upstream closes just as they are reused."""
 
 import collections
 import threading
@@ -166,7 +166,7 @@ class CutTest(ReuseTest):
         return self.start_hotlined(
             {"pool": {"max_connections_per_target": 16}, "execute": execute})
 
-    def test_gets_are_made_again_within_the_budget(self):
+    def test_gets_are_retried_within_the_budget(self):
         peer, seen = self.cut_peer(every=10)
         server = self.start()
         calls = self.execute(server, peer.target + "/", "GET", 3000)
@@ -180,7 +180,7 @@ class CutTest(ReuseTest):
         self.tell("cut, GET", calls, server)
         server.check_nothing_held()
 
-    def test_the_budget_bounds_what_is_made_again(self):
+    def test_the_budget_bounds_retries(self):
         # Every second request is cut: repeating each would be half as many
         # again and more. What is over the budget says so.
         peer, seen = self.cut_peer(every=2)
@@ -196,12 +196,12 @@ class CutTest(ReuseTest):
         self.assertLessEqual(len(seen), 2000 * 1.1 + 30)
         server.check_nothing_held()
 
-    def test_posts_are_sent_once_and_each_cut_is_told(self):
+    def test_posts_are_sent_once_and_each_cut_is_reported(self):
         peer, seen = self.cut_peer(every=10)
         server = self.start()
         calls = self.execute(server, peer.target + "/", "POST", 3000)
         ambiguous = self.check_posts(calls, seen)
-        # Each one that was cut was told, and no other.
+        # Each call that was cut off was told, and no other.
         self.assertEqual(len(seen), 3000)
         self.assertGreater(ambiguous, 200)
         for number, call in enumerate(calls):

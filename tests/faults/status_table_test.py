@@ -1,7 +1,6 @@
-"""Each status and reason of the contract, made to happen once over gRPC.
+"""Each status and reason of the contract, provoked once over gRPC.
 
-What broker.proto names is what must be here: a reason that is added there and
-not here fails the last test.
+A reason that broker.proto names and no test here provokes fails the last test.
 """
 
 import re
@@ -29,7 +28,7 @@ Code = grpc.StatusCode
 _NOW = duration_pb2.Duration()
 _ME = pb.Holder(client_id="me")
 
-# Shown by the tests below, as (code, reason).
+# Provoked by the tests below, as (code, reason).
 _SHOWN = set()
 
 
@@ -135,7 +134,7 @@ class InputTest(StatusTable):
 
 class LeaseTest(StatusTable):
 
-    def test_what_a_lease_can_be(self):
+    def test_lease_errors(self):
         server = self.start_hotlined()
         answer = threading.Event()
 
@@ -164,7 +163,7 @@ class LeaseTest(StatusTable):
         self.release(server, lease)
         self.expect(Code.NOT_FOUND, "LEASE_EXPIRED",
                     lambda: self.execute(server, url, lease_id=lease))
-        # Over the socket we are our user, over TCP nobody in particular.
+        # Over the socket the caller is its user, over TCP it is anonymous.
         with grpc.insecure_channel("unix://" + server.socket) as channel:
             local = broker_pb2_grpc.BrokerStub(channel)
             lease = local.Acquire(pb.AcquireRequest(target=peer.target),
@@ -176,7 +175,7 @@ class LeaseTest(StatusTable):
 
 class LineTest(StatusTable):
 
-    def test_what_waiting_can_come_to(self):
+    def test_wait_errors(self):
         server = self.start_hotlined(
             {"pool": {"max_connections_per_target": 1,
                       "max_waiters_per_target": 1, "max_targets": 2,
@@ -249,7 +248,7 @@ class LineTest(StatusTable):
 
 class DialTest(StatusTable):
 
-    def test_what_a_dial_can_come_to(self):
+    def test_dial_errors(self):
         names = NoNames()
         self.addCleanup(names.stop)
         foreign = certs.self_signed(self.directory)
@@ -283,13 +282,13 @@ class DialTest(StatusTable):
                     acquire("http://169.254.169.254"))
         server.check_nothing_held()
 
-    def test_what_does_not_answer_is_left_alone_for_a_while(self):
+    def test_an_open_circuit_refuses_calls(self):
         server = self.start_hotlined(
             {"pool": {"breaker_failures": 1, "breaker_open_for": "60s"}})
         acquire = lambda: self.acquire(server, "http://127.0.0.1:1")
-        # Whose own dial it was hears of that, …
+        # The caller whose dial failed gets that error, …
         self.expect(Code.UNAVAILABLE, "CONNECT_FAILED", acquire, "RetryInfo")
-        # … and who comes later, of the breaker.
+        # … a later one the breaker's.
         waited = self.expect(Code.UNAVAILABLE, "CIRCUIT_OPEN", acquire,
                              "RetryInfo", "WaitExplanation")
         self.assertEqual(waited["WaitExplanation"].limit, "circuit_open")
@@ -326,7 +325,7 @@ class CallTest(StatusTable):
                 connection.send(answer)
         return self.peer(script).target + "/"
 
-    def test_what_a_call_can_come_to(self):
+    def test_call_errors(self):
         server = self.start_hotlined({"execute": {"max_body_bytes": 1000}})
         self.expect(Code.INTERNAL, "PROTOCOL_ERROR", lambda: self.execute(
             server, self.answering(b"SSH-2.0-OpenSSH_9.2\r\n"),
@@ -368,7 +367,7 @@ class CallTest(StatusTable):
 
 class TunnelTest(StatusTable):
 
-    def test_what_a_tunnel_can_come_to(self):
+    def test_tunnel_errors(self):
         server = self.start_hotlined()
         peer = self.peer(peers.silent)
         target = peer.target.replace("http:", "tcp:")
@@ -415,7 +414,7 @@ class TunnelTest(StatusTable):
 
 class SessionTest(StatusTable):
 
-    def test_items_that_cannot_be_begun(self):
+    def test_session_item_errors(self):
         server = self.start_hotlined()
         silent = self.peer(peers.silent).target
         session = sessions.Session(server)
@@ -485,7 +484,7 @@ class TheWholeTable(unittest.TestCase):
         self.assertEqual(_SHOWN - named, set(), "not in the contract")
 
 
-# In this order: the table is looked at when all the rest has run.
+# In this order: the table is checked when all others have run.
 def load_tests(loader, _tests, _pattern):
     suite = unittest.TestSuite()
     for case in (InputTest, LeaseTest, LineTest, DialTest, CallTest,

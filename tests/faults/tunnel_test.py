@@ -1,4 +1,4 @@
-"""Tunnels, and what can happen to them."""
+"""Tunnels: bytes both ways, and every kind of end."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ class TunnelTest(harness.EndToEnd):
                                      timeout=20).lease.lease_id
 
     def check_over(self, server):
-        """No lease, no connection, nothing is left of any tunnel."""
+        """No lease and no connection is left of any tunnel."""
         server.check_nothing_held()
         wait.until(lambda: server.stats().totals.connections
                    == pb.ConnectionCounts(), "no connection is left", 20)
@@ -145,7 +145,7 @@ class BothWaysTest(TunnelTest):
                 self.assertEqual(tunnel.finish().bytes_sent, 1000)
         self.check_over(server)
 
-    def test_the_upstreams_end_leaves_the_caller_to_go_on(self):
+    def test_the_caller_may_send_after_the_upstreams_end(self):
         got = []
 
         def end_first(connection):
@@ -166,7 +166,7 @@ class BothWaysTest(TunnelTest):
         self.assertEqual(got, [b"y" * 10000])
         self.check_over(server)
 
-    def test_under_tls_the_upstreams_end_is_heard(self):
+    def test_under_tls_the_upstreams_end_is_passed_on(self):
         server = self.start_hotlined()
 
         def end_first(connection):
@@ -229,7 +229,7 @@ class BothWaysTest(TunnelTest):
 
 class EndTest(TunnelTest):
 
-    def test_cancelled_it_never_looks_complete(self):
+    def test_a_cancelled_tunnel_never_looks_complete(self):
         seen = []
 
         def script(connection):
@@ -251,7 +251,7 @@ class EndTest(TunnelTest):
                 self.assertTrue(seen[0][1], seen)
         self.check_over(server)
 
-    def test_a_caller_that_dies_is_no_end_either(self):
+    def test_a_killed_callers_tunnel_never_looks_complete(self):
         seen = []
 
         def script(connection):
@@ -270,7 +270,7 @@ class EndTest(TunnelTest):
         self.assertEqual(seen, [(b"", True)])
         self.check_over(server)
 
-    def test_reset_it_says_so_after_what_came_before(self):
+    def test_a_reset_is_reported_after_the_bytes_before_it(self):
         def script(connection):
             connection.read_some()
             connection.send(b"last words")
@@ -289,7 +289,7 @@ class EndTest(TunnelTest):
             "verdict"], "RESPONSE_STARTED")
         self.check_over(server)
 
-    def test_under_tls_a_bare_fin_is_no_end(self):
+    def test_under_tls_a_fin_without_close_notify_is_a_reset(self):
         def script(connection):
             connection.send(b"cut off he")
             connection.hang_up()
@@ -301,7 +301,7 @@ class EndTest(TunnelTest):
         self.assert_code(tunnel.failure(), Code.ABORTED, "UPSTREAM_RESET")
         self.check_over(server)
 
-    def test_a_deadline_holds_for_all_of_it(self):
+    def test_the_deadline_covers_the_whole_tunnel(self):
         server = self.start_hotlined()
         _, target = self.peer(echo)
         tunnel = tunnels.Tunnel(server, timeout=1, target=target)
@@ -309,7 +309,7 @@ class EndTest(TunnelTest):
                          "UPSTREAM_TIMEOUT")
         self.check_over(server)
 
-    def test_without_one_it_ends_when_nothing_passes(self):
+    def test_without_a_deadline_the_idle_timeout_ends_it(self):
         def slow_echo(connection):
             while data := connection.read_some():
                 connection.pause(0.1)
@@ -332,7 +332,7 @@ class EndTest(TunnelTest):
                          "IDLE_TIMEOUT")
         self.check_over(server)
 
-    def test_draining_lets_it_end_and_ends_it_at_last(self):
+    def test_a_drain_waits_for_a_tunnel_until_the_grace_ends(self):
         for patient in (True, False):
             with self.subTest(patient=patient):
                 server = self.start_hotlined(
@@ -359,7 +359,7 @@ class EndTest(TunnelTest):
 
 class LeaseTest(TunnelTest):
 
-    def test_on_a_lease_whose_clock_stands_still_meanwhile(self):
+    def test_a_lease_does_not_expire_while_its_tunnel_is_open(self):
         server = self.start_hotlined()
         _, target = self.peer(echo)
         ttl = duration_pb2.Duration(seconds=1)
@@ -375,7 +375,7 @@ class LeaseTest(TunnelTest):
         self.assertEqual(tunnel.read(1), b"x")
         tunnel.end()
         tunnel.finish()
-        # It is still a lease, but there is nothing to run on any more.
+        # The lease still holds, but its connection is used up.
         found = self.expect(Code.UNAVAILABLE, "UPSTREAM_RESET", server,
                             lease_id=lease)
         self.assertEqual(found["ErrorInfo"].metadata["verdict"], "NOT_SENT")
@@ -383,7 +383,7 @@ class LeaseTest(TunnelTest):
         self.expect(Code.NOT_FOUND, "LEASE_EXPIRED", server, lease_id=lease)
         self.check_over(server)
 
-    def test_released_as_broken_it_ends(self):
+    def test_releasing_its_lease_as_broken_ends_a_tunnel(self):
         server = self.start_hotlined()
         _, target = self.peer(echo)
         lease = self.exclusive(server, target)
@@ -427,7 +427,7 @@ class LeaseTest(TunnelTest):
             with self.subTest(reason=reason, opening=opening):
                 found = self.expect(bad, reason, server, **opening)
                 self.assertTrue(found["BadRequest"].field_violations[0].field)
-        # Execute has no use for them, nor has a shared lease.
+        # Execute and shared leases refuse raw targets.
         with self.assertRaises(grpc.RpcError) as caught:
             server.broker.Execute(pb.ExecuteRequest(url=target), timeout=10)
         self.assert_code(caught.exception, bad, "BAD_URL")
@@ -442,7 +442,7 @@ class LeaseTest(TunnelTest):
         self.expect(Code.PERMISSION_DENIED, "EGRESS_DENIED", server,
                     target="tcp://169.254.169.254:80")
 
-    def test_who_waits_in_vain_hears_why(self):
+    def test_a_wait_that_times_out_explains_itself(self):
         server = self.start_hotlined(
             {"pool": {"max_connections_per_target": 1}})
         _, target = self.peer(echo)
@@ -454,7 +454,7 @@ class LeaseTest(TunnelTest):
         first.finish()
         self.check_over(server)
 
-    def test_idle_ones_are_checked_by_their_silence_and_used_once(self):
+    def test_idle_raw_connections_are_probed_by_silence_and_used_once(self):
         server = self.start_hotlined(
             {"pool": {"check_interval": "0.2s"}})
         peer, target = self.peer(echo)

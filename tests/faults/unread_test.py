@@ -1,4 +1,4 @@
-"""Answers that their caller does not read: what they cost, and nobody else.
+"""Answers that their caller does not read: memory is bounded, others served.
 
 A caller that opened no window for its answers, or stopped reading a Session,
 made the broker keep all of them: 300 calls of 3 MB took 1.7 GiB, a Session
@@ -69,8 +69,8 @@ class Unread(harness.EndToEnd):
                 self.assertEqual((answer.status, len(answer.body)), (200, size))
 
     def attack(self, server, innocents, rpc, message, count, end=True):
-        """Calls whose answers nobody reads, and an innocent caller meanwhile
-        and afterwards. Prints and returns the most memory it took."""
+        """Makes calls whose answers are not read, with an innocent caller
+        meanwhile and afterwards. Prints and returns the peak memory."""
         before = resident(server)[0]
         connection = http2.connect(server.address, window=0)
         with connection:

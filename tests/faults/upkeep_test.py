@@ -1,4 +1,4 @@
-"""What is done to connections that nobody is using, and what is told of it."""
+"""Upkeep of idle connections, and what metrics and log say of it."""
 
 import threading
 import unittest
@@ -34,7 +34,7 @@ class UpkeepTest(harness.EndToEnd):
 
 class WarmTest(UpkeepTest):
 
-    def test_a_floor_is_made_before_anybody_asks_and_kept(self):
+    def test_the_warm_floor_is_filled_before_the_first_call_and_kept(self):
         connections, requests = [], []
 
         def script(connection):
@@ -57,7 +57,7 @@ class WarmTest(UpkeepTest):
         self.assertFalse(answer.receipt.connection.reused)
         self.assertFalse(answer.receipt.HasField("wait"))
         self.assertFalse(answer.receipt.timings.HasField("connect"))
-        # What is more than the floor goes after the idle timeout, …
+        # Connections above the floor close after the idle timeout, …
         leases = [server.broker.Acquire(
             pb.AcquireRequest(target=peer.target), timeout=10).lease.lease_id
                   for _ in range(5)]
@@ -117,7 +117,7 @@ class EndTest(UpkeepTest):
 
 class ProbeTest(UpkeepTest):
 
-    def test_what_has_rested_is_checked_in_the_background(self):
+    def test_idle_connections_are_probed_in_the_background(self):
         heads = []
 
         def script(connection):
@@ -138,10 +138,10 @@ class ProbeTest(UpkeepTest):
                                       result="passed") >= 3, "counted")
         self.assertTrue(self.get(server, peer.target).receipt.connection.reused)
         self.assertEqual(peer.accepted, 1)
-        # Checks are no calls of anybody's.
+        # Probes are not counted as calls.
         self.assertEqual(server.stats().totals.counters.executes, 2)
 
-    def test_what_fails_its_check_is_replaced_and_nobody_waits_for_it(self):
+    def test_a_failed_probe_replaces_a_connection_and_delays_no_call(self):
         bad = b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n"
 
         def script(connection):
@@ -181,7 +181,7 @@ class ProbeTest(UpkeepTest):
         self.get(server, peer.target)
         wait.until(lambda: server.stats().totals.connections.probing == 1,
                    "it is being checked")
-        # Whoever comes now gets another one at once.
+        # A caller that comes now gets another one at once.
         answer = self.get(server, peer.target)
         self.assertFalse(answer.receipt.connection.reused)
         wait.until(lambda: self.total(
@@ -191,7 +191,7 @@ class ProbeTest(UpkeepTest):
 
 class DiagnosisTest(UpkeepTest):
 
-    def test_a_suspected_leak_is_told_once(self):
+    def test_a_suspected_leak_is_reported_once(self):
         peer = self.peer(peers.always())
         server = self.start_hotlined({"pool": {"leak_after": "0.3s"}})
         lease = server.broker.Acquire(pb.AcquireRequest(
@@ -240,7 +240,7 @@ class DiagnosisTest(UpkeepTest):
                                       timeout=10)
         for failure, target in bad.items():
             with self.subTest(failure):
-                # What is refused gets no series of its own.
+                # A refused target gets no series of its own.
                 label_of = ("other" if failure == "policy" else target)
                 for name, label in (("errors_total", "class"),
                                     ("dials_total", "result")):

@@ -1,4 +1,4 @@
-"""What was warm is warm again after a restart, before anybody calls."""
+"""Warm targets are warm again after a restart, before the first call."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Restart(harness.EndToEnd):
         return {e["target"]: e["connections"] for e in entries}
 
     def heat(self, server, target, connections):
-        """So many connections are idle."""
+        """Waits until this many connections are idle."""
         leases = [server.broker.Acquire(
             pb.AcquireRequest(target=target), timeout=20).lease.lease_id
                   for _ in range(connections)]
@@ -71,7 +71,7 @@ class WarmSetTest(Restart):
         self.assertEqual((busy.accepted, calm.accepted), (6, 4))
         self.assertIn("the warm set has been made", server.log())
 
-    def test_a_drain_writes_it_too(self):
+    def test_a_drain_writes_the_warm_set_too(self):
         peer = self.peer()
         server = self.start_hotlined(
             {"rewarm": {"file": self.file, "interval": "3600s"}})
@@ -80,7 +80,7 @@ class WarmSetTest(Restart):
         self.assertEqual(self.written(), {peer.target: 2})
         self.assertEqual(os.listdir(self.directory).count("warm.json.tmp"), 0)
 
-    def test_what_is_not_a_warm_set_is_left_and_told(self):
+    def test_a_file_that_is_no_warm_set_is_kept_and_reported(self):
         peer = self.peer()
         for text in ("{", '{"kind": "something else"}', "\x00\xff" * 100, ""):
             with open(self.file, "w", encoding="latin-1") as file:
@@ -107,7 +107,7 @@ class WarmSetTest(Restart):
         except ValueError:
             return None
 
-    def test_an_upstream_that_is_away_keeps_nobody_waiting_for_long(self):
+    def test_an_absent_upstream_does_not_delay_callers_for_long(self):
         gone = "http://127.0.0.1:%d" % wait.free_port()
         with open(self.file, "w", encoding="utf-8") as file:
             json.dump({"kind": "hotline.v1.WarmSet", "entries": [

@@ -45,7 +45,7 @@ void FuzzHeader(std::string_view input) {
   ParsedUrl url;
   HOTLINE_PROMISE(!ParseUrl("https://example.com/", &url).has_value());
   const std::string lower = Lower(name);
-  if (const auto fault = CheckHeader(name, value, url)) {
+  if (const auto fault = server::CheckHeader(name, value, url)) {
     HOTLINE_PROMISE(fault->message != nullptr);
   } else {
     HOTLINE_PROMISE(std::find(std::begin(kOwned), std::end(kOwned), lower) ==

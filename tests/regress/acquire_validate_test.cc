@@ -90,7 +90,7 @@ TEST_F(AcquireValidateTest, NewConnectionIsCheckedOnceAndSharedByEqualChecks) {
   EXPECT_EQ(peer.accepted(), 1);
 }
 
-TEST_F(AcquireValidateTest, OthersHaveConnectionsOfTheirOwn) {
+TEST_F(AcquireValidateTest, DifferentChecksUseSeparateConnections) {
   ScriptedPeer peer(Serve());
   const uint64_t checked = GiveBack(Checked(peer, "/ok").get());
   EXPECT_NE(GiveBack(Checked(peer, "/ok", "GET").get()), checked);

@@ -93,7 +93,7 @@ class AddressFamiliesTest : public ::testing::Test {
   Told told_;
 };
 
-TEST_F(AddressFamiliesTest, OneThatNeverComesCostsNoMore) {
+TEST_F(AddressFamiliesTest, AFamilyThatNeverAnswersDelaysNoDialFurther) {
   Set(Manner::kAnswer, Manner::kSilent);
   Ask();
   const Result result = told_.Await(1);
@@ -103,13 +103,13 @@ TEST_F(AddressFamiliesTest, OneThatNeverComesCostsNoMore) {
   EXPECT_FALSE(result->known.v6);
 }
 
-TEST_F(AddressFamiliesTest, TheOtherWayRoundAsWell) {
+TEST_F(AddressFamiliesTest, ASilentIpv4DelaysNoDialFurther) {
   Set(Manner::kSilent, Manner::kAnswer);
   Ask();
   EXPECT_EQ(Text(told_.Await(1)), "2001:db8::1 ");
 }
 
-TEST_F(AddressFamiliesTest, LateOneIsAdded) {
+TEST_F(AddressFamiliesTest, ALateFamilyIsAdded) {
   Set(Manner::kAnswer, Manner::kHeld);
   Ask();
   EXPECT_EQ(Text(told_.Await(1)), "192.0.2.1 ");
@@ -123,7 +123,7 @@ TEST_F(AddressFamiliesTest, LateOneIsAdded) {
   EXPECT_EQ(dns_.questions("a.test"), 1);
 }
 
-TEST_F(AddressFamiliesTest, TheTtlOfALateOneCounts) {
+TEST_F(AddressFamiliesTest, TheTtlOfALateFamilyCounts) {
   Set(Manner::kAnswer, Manner::kHeld);
   Ask();
   const Result first = told_.Await(1);
@@ -159,7 +159,7 @@ TEST_F(AddressFamiliesTest, NoSuchNameEndsTheWaitForTheOther) {
   EXPECT_EQ(absl::StatusCode::kUnavailable, told_.Await(1).status().code());
 }
 
-TEST_F(AddressFamiliesTest, BothAreOneAnswerWhereBothCome) {
+TEST_F(AddressFamiliesTest, TwoPromptFamiliesAreOneAnswer) {
   Set(Manner::kAnswer, Manner::kAnswer);
   Ask();
   const Result result = told_.Await(1);
@@ -167,7 +167,7 @@ TEST_F(AddressFamiliesTest, BothAreOneAnswerWhereBothCome) {
 }
 
 // A family that was not answered for is no family without addresses.
-TEST(AddressFamilies, WhatIsNotKnownIsNotGone) {
+TEST(AddressFamilies, AnUnansweredFamilyKeepsItsAddresses) {
   AddressBook book{AddressBookConfig()};
   const auto any = [](const IpAddress&) { return std::string(); };
   const IpAddress v4 = *IpAddress::Parse("192.0.2.1");

@@ -42,7 +42,7 @@ TEST_F(BrokenReturnTest, TheNextInLineGetsANewConnection) {
   EXPECT_EQ(fourth->Wait(), "OK");
 }
 
-TEST_F(BrokenReturnTest, OneThatDiedInItsBorrowersHandsIsNotLentAgain) {
+TEST_F(BrokenReturnTest, AConnectionThatDiedOnLeaseIsNotLentAgain) {
   std::atomic<bool> hang_up{false};
   ScriptedPeer peer([&](PeerConnection& connection) {
     if (connection.index() == 0) {

@@ -49,21 +49,21 @@ void BeginToAnswer(PeerConnection& connection) {
   connection.AwaitClose();
 }
 
-TEST_F(CloseReasonTest, ADeadlineIsNoError) {
+TEST_F(CloseReasonTest, ADeadlineIsNotCountedAsAnError) {
   ScriptedPeer peer(ReadAndSayNothing);
   EXPECT_EQ(Execute(peer, "POST", std::chrono::seconds(2))->Wait(),
             "UPSTREAM_TIMEOUT");
   EXPECT_TRUE(ClosedFor(CloseReason::kDeadline));
 }
 
-TEST_F(CloseReasonTest, ADeadlineWithinTheAnswerIsNoError) {
+TEST_F(CloseReasonTest, ADeadlineWithinTheAnswerIsNotCountedAsAnError) {
   ScriptedPeer peer(BeginToAnswer);
   EXPECT_EQ(Execute(peer, "POST", std::chrono::seconds(2))->Wait(),
             "UPSTREAM_TIMEOUT");
   EXPECT_TRUE(ClosedFor(CloseReason::kDeadline));
 }
 
-TEST_F(CloseReasonTest, ACallerThatLeavesIsNoError) {
+TEST_F(CloseReasonTest, ACancelledCallIsNotCountedAsAnError) {
   ScriptedPeer peer(ReadAndSayNothing);
   auto call = Execute(peer);
   ASSERT_TRUE(Running());
@@ -72,7 +72,7 @@ TEST_F(CloseReasonTest, ACallerThatLeavesIsNoError) {
   EXPECT_TRUE(ClosedFor(CloseReason::kCancelled));
 }
 
-TEST_F(CloseReasonTest, AnUpstreamThatBreaksOffIsAnError) {
+TEST_F(CloseReasonTest, ABrokenOffAnswerIsCountedAsAnError) {
   ScriptedPeer peer([](PeerConnection& connection) {
     connection.ReadRequest();
     connection.Reset();

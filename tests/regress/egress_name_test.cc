@@ -18,7 +18,6 @@
 namespace hotline::server {
 namespace {
 
-using IpAddress;
 using testing::AlwaysAnswer;
 using testing::OkResponse;
 using testing::ScriptedPeer;

@@ -153,8 +153,7 @@ TEST_F(ForeignBytesTest, AnswersThatAreNoHttpLeaveTheirErrorsReadable) {
 }
 
 TEST(ForeignBytesInErrorsTest, EveryPartOfAnErrorIsMadeReadable) {
-  ErrorPtr error =
-      MakeError(absl::StatusCode::kAborted, "R" + kBytes, "m" + kBytes);
+  ErrorPtr error = MakeError("UPSTREAM_RESET", "m" + kBytes);
   error->field = "f" + kBytes;
   error->metadata.emplace_back("k" + kBytes, "v" + kBytes);
   EXPECT_TRUE(CanBeRead(*error));

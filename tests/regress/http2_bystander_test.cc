@@ -115,7 +115,7 @@ class BystanderTest : public BrokerTest {
   std::atomic<int> posts_{0};
 };
 
-TEST_F(BystanderTest, OnlyTheCallWhoseFrameItWasIsToldOfAProtocolError) {
+TEST_F(BystanderTest, OnlyTheCallOfTheBadFrameFailsWithProtocolError) {
   const CertFiles cert(ca_.Issue("localhost", "DNS:localhost"));
   for (const Mishap& mishap : kMishaps) {
     SCOPED_TRACE(mishap.name);

@@ -21,7 +21,7 @@ using testing::ScriptedPeer;
 
 class LateCallTest : public BrokerTest {};
 
-TEST_F(LateCallTest, OnALeaseEndsAsTheOthersDid) {
+TEST_F(LateCallTest, ALateCallOnALeaseEndsAsTheOthersDid) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   TestAcquire acquire;
   acquire.request.set_target(peer.target());
@@ -38,7 +38,7 @@ TEST_F(LateCallTest, OnALeaseEndsAsTheOthersDid) {
   EXPECT_EQ(Release(acquire.response.lease().lease_id()), "OK");
 }
 
-TEST_F(LateCallTest, WithoutALeaseEndsAsTheOthersDid) {
+TEST_F(LateCallTest, ALateCallWithoutALeaseEndsAsTheOthersDid) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   broker_->StartDrain(MonotonicNow());
   broker_->AbortCalls();

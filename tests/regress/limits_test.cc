@@ -60,7 +60,7 @@ class LimitsTest : public BrokerTest {
   }
 };
 
-TEST_F(LimitsTest, ATargetNeverHasMoreConnectionsThanItMay) {
+TEST_F(LimitsTest, ATargetNeverExceedsItsConnectionLimit) {
   Gauge gauge;
   std::vector<std::unique_ptr<ScriptedPeer>> peers;
   peers.push_back(std::make_unique<ScriptedPeer>(
@@ -70,7 +70,7 @@ TEST_F(LimitsTest, ATargetNeverHasMoreConnectionsThanItMay) {
   EXPECT_EQ(peers[0]->accepted(), 3);
 }
 
-TEST_F(LimitsTest, AllTargetsTogetherNeverHaveMoreThanTheyMay) {
+TEST_F(LimitsTest, AllTargetsTogetherNeverExceedTheTotalLimit) {
   Gauge gauge;
   std::vector<std::unique_ptr<ScriptedPeer>> peers;
   for (int i = 0; i < 4; ++i) {
@@ -85,7 +85,7 @@ TEST_F(LimitsTest, AllTargetsTogetherNeverHaveMoreThanTheyMay) {
   EXPECT_LE(Look().connections_reserved, 5);
 }
 
-TEST_F(LimitsTest, TheLineIsNoLongerThanItMayBe) {
+TEST_F(LimitsTest, TheQueueNeverExceedsItsLimit) {
   ScriptedPeer peer([](PeerConnection& connection) {
     connection.ReadRequest();
     connection.AwaitClose();
@@ -104,7 +104,7 @@ TEST_F(LimitsTest, TheLineIsNoLongerThanItMayBe) {
   for (const auto& call : calls) EXPECT_EQ(call->Wait(), "CANCELLED");
 }
 
-TEST_F(LimitsTest, NoMoreDialsAreUnderWayThanMayBe) {
+TEST_F(LimitsTest, ConcurrentDialsNeverExceedTheirLimit) {
   static const auto* const ca = new testing::TestCa("limits");
   ScriptedPeer::Options options;
   options.tls = ca->Issue("limits", "DNS:localhost");
@@ -122,7 +122,7 @@ TEST_F(LimitsTest, NoMoreDialsAreUnderWayThanMayBe) {
   EXPECT_EQ(peer.accepted(), 2);
 }
 
-TEST_F(LimitsTest, ALoweredLimitIsReachedWithoutCuttingAnybodyOff) {
+TEST_F(LimitsTest, ALoweredLimitIsReachedWithoutBreakingLeases) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   std::vector<std::string> held;
   for (int i = 0; i < 3; ++i) {

@@ -93,7 +93,7 @@ TEST(PolicyDestinationTest, ARuleForEveryTargetAllowsEverySniAndAddress) {
   Expect({.identities = {"*"}}, {{{kPublic, "secret.test", "10.0.0.1"}, true}});
 }
 
-TEST(PolicyDestinationTest, NoTwoRulesMakeOne) {
+TEST(PolicyDestinationTest, TwoRulesDoNotCombine) {
   PolicyRules rules;
   rules.rules = {{.identities = {"*"}, .targets = {kPublic}},
                  {.identities = {"*"}, .targets = {"https://secret.test"}}};

@@ -65,7 +65,7 @@ constexpr Mishap kMishaps[] = {
 
 using PostOnceTest = BrokerTest;
 
-TEST_F(PostOnceTest, WhateverHappensToItItIsSentOnceAndTheVerdictSaysHowFar) {
+TEST_F(PostOnceTest, APostIsSentOnceAndItsVerdictSaysHowFarItGot) {
   for (const Mishap& mishap : kMishaps) {
     SCOPED_TRACE(mishap.name);
     std::atomic<int> posts{0};
@@ -93,7 +93,7 @@ TEST_F(PostOnceTest, WhateverHappensToItItIsSentOnceAndTheVerdictSaysHowFar) {
 }
 
 // Not even part of it: a body of which some was read may have been acted on.
-TEST_F(PostOnceTest, ABodyOfWhichOnlyPartLeftIsNotSentAgain) {
+TEST_F(PostOnceTest, APartlySentBodyIsNotSentAgain) {
   std::atomic<int> posts{0};
   ScriptedPeer peer([&](PeerConnection& connection) {
     const std::string some = connection.ReadSome();
@@ -113,7 +113,7 @@ TEST_F(PostOnceTest, ABodyOfWhichOnlyPartLeftIsNotSentAgain) {
 }
 
 // The opposite mistake would be to give up what is safe.
-TEST_F(PostOnceTest, WhatWasNeverSentIsSentElsewhere) {
+TEST_F(PostOnceTest, AnUnsentPostIsRetried) {
   std::atomic<int> posts{0};
   std::atomic<bool> up{false};
   ScriptedPeer peer([&](PeerConnection& connection) {

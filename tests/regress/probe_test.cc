@@ -41,7 +41,7 @@ bool IsProbe(const std::string& request) {
 
 constexpr char kHeadAnswer[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
 
-TEST_F(ProbeTest, WhatIsBeingCheckedIsLentToNobody) {
+TEST_F(ProbeTest, AConnectionUnderProbeIsNotLent) {
   std::atomic<bool> answer_probes{false};
   std::atomic<int> probes{0};
   ScriptedPeer peer([&](PeerConnection& connection) {
@@ -75,7 +75,7 @@ TEST_F(ProbeTest, WhatIsBeingCheckedIsLentToNobody) {
   EXPECT_EQ(Release(lease->response.lease().lease_id()), "OK");
 }
 
-TEST_F(ProbeTest, WhatIsLentIsNotChecked) {
+TEST_F(ProbeTest, ALeasedConnectionIsNotProbed) {
   std::atomic<int> probes{0};
   ScriptedPeer peer([&](PeerConnection& connection) {
     for (;;) {
@@ -104,7 +104,7 @@ TEST_F(ProbeTest, WhatIsLentIsNotChecked) {
 
 // Thousands of checks among thousands of calls: everybody gets their own
 // answer, and a check's answer gets to nobody.
-TEST_F(ProbeTest, ChecksAndCallsNeverMixTheirAnswers) {
+TEST_F(ProbeTest, ProbesAndCallsNeverMixTheirAnswers) {
   target_config_.check_interval = std::chrono::microseconds(100);
   std::atomic<int> probes{0};
   ScriptedPeer peer([&](PeerConnection& connection) {

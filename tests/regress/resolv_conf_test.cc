@@ -110,7 +110,7 @@ TEST_F(ResolvConfTest, QuestionsToAServerThatIsGoneAreAskedAgain) {
   EXPECT_EQ(Text(stuck.get()), "192.0.2.2");
 }
 
-TEST_F(ResolvConfTest, SoAreThoseThatNobodyFollows) {
+TEST_F(ResolvConfTest, QuestionsWithoutAFollowerAreAskedAgainToo) {
   WriteFile(path_, "nameserver 127.0.0.1\n");
   Start();
   auto stuck = Ask("stuck.test.");

@@ -123,7 +123,7 @@ TEST_F(StatisticsTest, EveryCounterCounts) {
   EXPECT_EQ(counters.execute_failures(), 2);
 }
 
-TEST_F(StatisticsTest, WhatIsGoingOnIsSeenWhileItGoesOn) {
+TEST_F(StatisticsTest, GaugesShowWorkInProgress) {
   Server server;
   ScriptedPeer peer([&](PeerConnection& c) { server(c); });
   TestExecute slow;

@@ -89,7 +89,7 @@ class Churn {
   pool::Snapshot snapshot_;
 };
 
-TEST(StatsListingTest, WhatLivesThroughTheListingIsListedOnce) {
+TEST(StatsListingTest, ARowThatOutlivesTheListingIsListedOnce) {
   constexpr size_t kRows = 60;
   for (const v1::StatsView view :
        {v1::STATS_VIEW_TARGETS, v1::STATS_VIEW_CONNECTIONS,
@@ -210,7 +210,7 @@ TEST_F(StatsOfBrokerTest, ATargetThatIsNotKnownIsAnErrorInEveryView) {
   }
 }
 
-TEST_F(StatsOfBrokerTest, ATargetAtRestIsKnown) {
+TEST_F(StatsOfBrokerTest, AnIdleTargetIsKnown) {
   ScriptedPeer peer(testing::AlwaysAnswer(testing::OkResponse("x")));
   ASSERT_EQ(Execute(peer)->Wait(), "OK");
   v1::StatsRequest request;

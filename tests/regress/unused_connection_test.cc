@@ -37,7 +37,8 @@ class UnusedConnectionTest : public BrokerTest {
   }
 };
 
-TEST_F(UnusedConnectionTest, WhateverComesFirstIsACloseAndReuseGoesOn) {
+TEST_F(UnusedConnectionTest,
+       FirstBytesOnAnUnusedConnectionCloseItAndReuseGoesOn) {
   for (const std::string& said :
        {std::string("HTTP/1.1 408 Request Time-out\r\nContent-length: 110\r\n"
                     "Cache-Control: no-cache\r\nConnection: close\r\n\r\n"),

@@ -73,14 +73,14 @@ TEST_F(UploadUpdatesTest, AServerMayReadInPartsOfAnySize) {
   EXPECT_EQ(recorder_.Text(bystander_), "200 body=[] complete");
 }
 
-TEST_F(UploadUpdatesTest, ASmallWindowIsNoOther) {
+TEST_F(UploadUpdatesTest, ASmallWindowIsHandledAlike) {
   Connect(65535);
   const StreamId id = Post(1 << 20);
   Read(id, 1 << 20, 512);
   EXPECT_EQ(codec_->VerdictOf(id), Verdict::kSentUnknown);
 }
 
-TEST_F(UploadUpdatesTest, StreamedUploadsAreNoOther) {
+TEST_F(UploadUpdatesTest, StreamedUploadsAreHandledAlike) {
   const StreamId id = codec_->OpenStream({.method = "POST", .authority = "h"},
                                          /*end=*/false);
   const std::string piece(64 << 10, 'x');

@@ -38,7 +38,7 @@ class WaitTimeoutTest : public BrokerTest {
   }
 };
 
-TEST_F(WaitTimeoutTest, AReturnAfterTheTimeoutFindsNobodyAndHarmsNobody) {
+TEST_F(WaitTimeoutTest, AReturnAfterTheTimeoutIsHarmless) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   auto held = Acquire(peer.target());
   ASSERT_EQ(held->Wait(), "OK");
@@ -56,7 +56,7 @@ TEST_F(WaitTimeoutTest, AReturnAfterTheTimeoutFindsNobodyAndHarmsNobody) {
             held->response.connection().connection_id());
 }
 
-TEST_F(WaitTimeoutTest, AManyHundredTimeoutsMeetAsManyReturns) {
+TEST_F(WaitTimeoutTest, HundredsOfTimeoutsRaceWithReturns) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   std::atomic<int> served{0};
   std::atomic<int> timed_out{0};

@@ -92,7 +92,7 @@ TEST_F(WeakCertificateTest, AWeakIntermediateIsRefused) {
   EXPECT_EQ("TLS_VERIFY_FAILED", Get(last.Issue("a", kName)));
 }
 
-TEST_F(WeakCertificateTest, WhatIsStrongIsAccepted) {
+TEST_F(WeakCertificateTest, AStrongChainIsAccepted) {
   EXPECT_EQ("OK", Get(Rsa().Issue("rsa", kName, {.key = "rsa:2048"})));
   EXPECT_EQ("OK", Get(Rsa().Issue("pss", kName, {.pss = true}))) << message_;
   EXPECT_EQ("OK", Get(Rsa().Issue("384", kName, {.digest = "sha384"})));
@@ -100,7 +100,7 @@ TEST_F(WeakCertificateTest, WhatIsStrongIsAccepted) {
   EXPECT_EQ("OK", Get(below.Issue("a", kName))) << message_;
 }
 
-TEST_F(WeakCertificateTest, APssSignatureOfSha1IsNoWayAround) {
+TEST_F(WeakCertificateTest, APssSignatureWithSha1IsRefused) {
   EXPECT_EQ("TLS_VERIFY_FAILED",
             Get(Rsa().Issue("pss1", kName, {.digest = "sha1", .pss = true})));
 }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/http_chars.h"
 
 namespace hotline::upstream {
 namespace {
@@ -96,12 +97,6 @@ IpAddress V4At(const IpAddress& address, int at, uint8_t mask = 0) {
                        bytes[at + 2] ^ mask, bytes[at + 3] ^ mask);
 }
 
-// ::ffff:a.b.c.d is connected to by IPv4: to the kernel both are one.
-IpAddress Unmap(const IpAddress& address) {
-  static const IpRange mapped = *IpRange::Parse("::ffff:0:0/96");
-  return mapped.Contains(address) ? V4At(address, 12) : address;
-}
-
 // The IPv4 addresses that a gateway may find inside an IPv6 one.
 std::vector<IpAddress> Inside(const IpAddress& address) {
   static const auto* const at_end = new std::vector<IpRange>(Ranges({
@@ -153,15 +148,9 @@ bool LooksLikeAddress(std::string_view name) {
   return name.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = absl::ascii_tolower(c);
-  return lower;
-}
-
 // Lower case, without the root's dot.
 std::string Canonical(std::string_view host) {
-  std::string name = Lower(host);
+  std::string name = LowerCase(host);
   if (name.ends_with('.')) name.pop_back();
   return name;
 }
@@ -170,16 +159,11 @@ std::string Canonical(std::string_view host) {
 
 absl::Status EgressPolicy::RuleSet::Add(const std::string& rule) {
   if (const auto range = IpRange::Parse(rule)) {
-    const IpAddress unmapped = Unmap(range->base);
-    if (unmapped.v6 == range->base.v6 || range->prefix < 96) {
-      ranges.push_back(*range);
-    } else {
-      ranges.push_back({unmapped, range->prefix - 96});
-    }
+    ranges.push_back(range->Unmapped());
     return absl::OkStatus();
   }
   const bool below = rule.starts_with("*.");
-  const std::string name = Lower(below ? rule.substr(2) : rule);
+  const std::string name = LowerCase(below ? rule.substr(2) : rule);
   if (!IsHostName(name) || LooksLikeAddress(name)) {
     return absl::InvalidArgumentError(
         absl::StrCat("egress rule \"", rule.c_str(),
@@ -239,7 +223,7 @@ bool EgressPolicy::DeniesName(std::string_view name) const {
 EgressPolicy::Decision EgressPolicy::Decide(std::string_view host,
                                             const IpAddress& raw,
                                             bool vouched) const {
-  const IpAddress address = Unmap(raw);
+  const IpAddress address = raw.Unmapped();
   std::vector<IpAddress> seen = Inside(address);
   seen.push_back(address);
   const auto any = [&](auto&& matches) {

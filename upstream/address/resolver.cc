@@ -5,8 +5,8 @@
 #include <charconv>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/http_chars.h"
 #include "upstream/address/resolver_channel.h"
 
 namespace hotline::upstream {
@@ -15,13 +15,9 @@ namespace {
 using Family = ResolverChannel::Family;
 using Answer = ResolverChannel::Answer;
 
-std::string Lower(std::string_view host) {
-  return absl::AsciiStrToLower(absl::string_view(host.data(), host.size()));
-}
-
 // Lower case, without the root's dot.
 std::string WithoutDot(std::string_view host) {
-  std::string name = Lower(host);
+  std::string name = LowerCase(host);
   if (name.size() > 1 && name.back() == '.') name.pop_back();
   return name;
 }
@@ -229,14 +225,14 @@ std::optional<Resolver::Result> Resolver::Lookup(const std::string& host,
     return absl::UnavailableError(absl::StrCat("no address for ", host));
   }
   MutexLock lock(&mu_);
-  const auto it = known_.find(Lower(host));
+  const auto it = known_.find(LowerCase(host));
   if (it == known_.end() || it->second.until <= now) return std::nullopt;
   return it->second.result;
 }
 
 void Resolver::Resolve(const std::string& host, Callback callback) {
   loop_->Post(
-      [this, host = Lower(host), callback = std::move(callback)]() mutable {
+      [this, host = LowerCase(host), callback = std::move(callback)]() mutable {
         Start(host, std::move(callback));
       });
 }

@@ -130,12 +130,6 @@ struct ResolverChannel::Watched {
   bool writing = false;
 };
 
-bool ResolverChannel::Version::operator==(const Version& other) const {
-  return device == other.device && inode == other.inode && size == other.size &&
-         changed.tv_sec == other.changed.tv_sec &&
-         changed.tv_nsec == other.changed.tv_nsec;
-}
-
 ResolverChannel::ResolverChannel(asio::io_context* io,
                                  std::vector<std::string> servers,
                                  ResolvConf system,
@@ -166,16 +160,10 @@ absl::Status ResolverChannel::Init() {
     return absl::InternalError(
         absl::StrCat("c-ares does not start: ", ares_strerror(result)));
   }
-  version_ = VersionNow();
+  version_ = FileStamp::Of(system_.path);
   const auto channel = Open();
   if (channel.ok()) Adopt(*channel);
   return channel.status();
-}
-
-ResolverChannel::Version ResolverChannel::VersionNow() const {
-  struct stat file {};
-  if (stat(system_.path.c_str(), &file) != 0) return {};
-  return {file.st_dev, file.st_ino, file.st_size, file.st_mtim};
 }
 
 absl::StatusOr<ares_channeldata*> ResolverChannel::Open() const {
@@ -224,7 +212,7 @@ void ResolverChannel::Adopt(ares_channeldata* channel) {
 }
 
 bool ResolverChannel::Refresh() {
-  const Version now = VersionNow();
+  const FileStamp now = FileStamp::Of(system_.path);
   if (now == version_) return false;
   version_ = now;
   const auto channel = Open();

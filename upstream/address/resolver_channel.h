@@ -3,8 +3,6 @@
 #ifndef HOTLINE_UPSTREAM_ADDRESS_RESOLVER_CHANNEL_H_
 #define HOTLINE_UPSTREAM_ADDRESS_RESOLVER_CHANNEL_H_
 
-#include <sys/stat.h>
-
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
@@ -16,6 +14,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/file_stamp.h"
 #include "base/time.h"
 #include "upstream/address/resolver.h"
 
@@ -73,18 +72,8 @@ class ResolverChannel {
  private:
   struct Watched;
 
-  // What tells one version of a file from another.
-  struct Version {
-    dev_t device = 0;
-    ino_t inode = 0;
-    off_t size = 0;
-    timespec changed{};
-    bool operator==(const Version& other) const;
-  };
-
   absl::StatusOr<ares_channeldata*> Open() const;
   void Adopt(ares_channeldata* channel);
-  Version VersionNow() const;
 
   static void OnSocketState(void* self, int fd, int read, int write);
   void Watch(int fd, bool read, bool write);
@@ -101,7 +90,7 @@ class ResolverChannel {
   ares_channeldata* channel_ = nullptr;
   ares_channeldata* hosts_ = nullptr;  // Looks into the file, and nowhere else.
   // Of the system's configuration.
-  Version version_;
+  FileStamp version_;
   std::vector<std::string> domains_;
   int ndots_ = 1;
   bool hosts_count_ = true;

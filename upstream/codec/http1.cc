@@ -11,12 +11,10 @@
 #include "upstream/codec/http1_parser.h"
 #include "upstream/codec/http1_request.h"
 #include "upstream/codec/http_text.h"
+#include "upstream/codec/stream_output.h"
 
 namespace hotline::upstream {
 namespace {
-
-// Of a streamed request: from there on its sender is asked to wait.
-constexpr size_t kEnoughOutput = 256 << 10;
 
 class Http1Codec final : public Codec {
  public:
@@ -39,7 +37,7 @@ class Http1Codec final : public Codec {
   Verdict VerdictOf(StreamId) const override { return VerdictNow(); }
   StreamId TakeUpgrade(std::string* surplus) override;
   bool WantsRead() const override { return unconsumed_ < window_; }
-  bool WantsWrite() const override { return !output_.empty(); }
+  bool WantsWrite() const override { return !output_.bytes.empty(); }
   bool CanSubmit() const override {
     return phase_ == Phase::kIdle && !closing_ && next_stream_ != 0;
   }
@@ -100,14 +98,13 @@ class Http1Codec final : public Codec {
   Error error_;
 
   // The request.
-  std::string output_;
+  StreamOutput output_;
   size_t request_bytes_ = 0;
   size_t written_ = 0;  // Of those.
   bool to_head_ = false;
   std::string upgrade_;                  // Asked for; empty: nothing.
   bool streamed_ = false;                // Begun with OpenStream.
   bool ended_ = true;                    // Its end is in the output, or was.
-  bool owes_sendable_ = false;           // Send said more than 0.
   std::optional<uint64_t> length_left_;  // Of its body; none: in chunks.
 
   // The answer.
@@ -127,12 +124,10 @@ StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
   request_bytes_ = request_bytes;
   written_ = 0;
   to_head_ = request.method == "HEAD";
-  upgrade_.resize(request.upgrade.size());
-  std::transform(request.upgrade.begin(), request.upgrade.end(),
-                 upgrade_.begin(), ToLower);
+  upgrade_ = LowerCase(request.upgrade);
   streamed_ = false;
   ended_ = true;
-  owes_sendable_ = false;
+  output_.owes_sendable = false;
   unconsumed_ = 0;
   window_ = request.room == nullptr ? max_unconsumed_
                                     : std::min(kFirstWindow, max_unconsumed_);
@@ -146,29 +141,29 @@ StreamId Http1Codec::Begin(const Request& request, size_t request_bytes) {
 
 StreamId Http1Codec::Submit(const Request& request) {
   assert(CanSubmit());
-  const size_t before = output_.size();
-  AppendRequestHead(request, &output_);
+  const size_t before = output_.bytes.size();
+  AppendRequestHead(request, &output_.bytes);
   if (!request.body.empty() || MeantToHaveBody(request.method)) {
-    AppendContentLength(request.body.size(), &output_);
+    AppendContentLength(request.body.size(), &output_.bytes);
   }
-  output_.append("\r\n").append(request.body);
-  return Begin(request, output_.size() - before);
+  output_.bytes.append("\r\n").append(request.body);
+  return Begin(request, output_.bytes.size() - before);
 }
 
 StreamId Http1Codec::OpenStream(const Request& head, bool end) {
   assert(CanSubmit());
-  const size_t before = output_.size();
+  const size_t before = output_.bytes.size();
   length_left_ = LengthAmong(head);
-  AppendRequestHead(head, &output_);
+  AppendRequestHead(head, &output_.bytes);
   if (!length_left_.has_value()) {
     if (!end) {
-      output_.append("Transfer-Encoding: chunked\r\n");
+      output_.bytes.append("Transfer-Encoding: chunked\r\n");
     } else if (MeantToHaveBody(head.method)) {
-      AppendContentLength(0, &output_);
+      AppendContentLength(0, &output_.bytes);
     }
   }
-  output_.append("\r\n");
-  Begin(head, output_.size() - before);
+  output_.bytes.append("\r\n");
+  Begin(head, output_.bytes.size() - before);
   streamed_ = true;
   ended_ = end && length_left_.value_or(0) == 0;
   return stream_;
@@ -176,24 +171,22 @@ StreamId Http1Codec::OpenStream(const Request& head, bool end) {
 
 size_t Http1Codec::Send(StreamId stream, std::string_view piece, bool end) {
   if (stream == 0 || stream != stream_ || ended_) return 0;
-  const size_t before = output_.size();
+  const size_t before = output_.bytes.size();
   if (length_left_.has_value()) {
     // What is past the length would be taken for the next request: it is not
     // sent, and somebody who counts like that gets no other.
     closing_ = closing_ || piece.size() > *length_left_;
     piece = piece.substr(0, *length_left_);
     *length_left_ -= piece.size();
-    output_.append(piece);
+    output_.bytes.append(piece);
     ended_ = end && *length_left_ == 0;
   } else {
-    AppendChunk(piece, &output_);
-    if (end) output_.append("0\r\n\r\n");
+    AppendChunk(piece, &output_.bytes);
+    if (end) output_.bytes.append("0\r\n\r\n");
     ended_ = end;
   }
-  request_bytes_ += output_.size() - before;
-  if (output_.size() < kEnoughOutput) return 0;
-  owes_sendable_ = true;
-  return output_.size();
+  request_bytes_ += output_.bytes.size() - before;
+  return output_.Held();
 }
 
 void Http1Codec::ExpectHead() {
@@ -202,15 +195,7 @@ void Http1Codec::ExpectHead() {
 }
 
 void Http1Codec::TakeOutput(std::string* out) {
-  if (out->empty()) {
-    out->swap(output_);
-  } else {
-    out->append(output_);
-    output_.clear();
-  }
-  if (stream_ != 0 && std::exchange(owes_sendable_, false)) {
-    events_->OnSendable(stream_);
-  }
+  if (output_.TakeTo(out) && stream_ != 0) events_->OnSendable(stream_);
 }
 
 Verdict Http1Codec::VerdictNow() const {
@@ -409,7 +394,7 @@ void Http1Codec::Complete(size_t left) {
   phase_ = Phase::kIdle;
   closing_ = closing_ || left > 0 || written_ < request_bytes_ || !ended_ ||
              !parser_->reusable();
-  if (closing_) output_.clear();
+  if (closing_) output_.bytes.clear();
   events_->OnComplete(stream);
 }
 
@@ -465,7 +450,7 @@ void Http1Codec::Fail(CallError error, Verdict verdict, std::string message) {
 void Http1Codec::Close(std::string message) {
   phase_ = Phase::kClosed;
   closing_ = true;
-  output_.clear();
+  output_.bytes.clear();
   if (error_.message.empty()) error_.message = std::move(message);
 }
 

@@ -128,10 +128,8 @@ class AnswerParser final : public boost::beast::http::basic_parser<false> {
       default:
         break;
     }
-    Header& header = fields_.emplace_back();
-    header.name.resize(name.size());
-    std::transform(name.begin(), name.end(), header.name.begin(), ToLower);
-    header.value.assign(value.data(), value.size());
+    fields_.push_back({LowerCase({name.data(), name.size()}),
+                       std::string(value.data(), value.size())});
   }
 
   void on_header_impl(ErrorCode&) override {}

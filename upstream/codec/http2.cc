@@ -32,7 +32,9 @@ Http2Codec::Http2Codec(CodecEvents* events, Http2Events* connection_events,
       scheme_(scheme),
       limits_(limits),
       session_(NewHttp2Session(this, limits, &memory_)),
-      account_(limits.max_useless_frames) {
+      account_({.max_useless_frames = limits.max_useless_frames,
+                .max_continuations = MaxContinuations(limits),
+                .max_stray_bytes = limits.connection_window_bytes}) {
   const nghttp2_settings_entry settings[] = {
       {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
@@ -93,7 +95,7 @@ Http2Stream* Http2Codec::Open(const Request& request, bool with_body,
   }
   if (!with_body) stream->end = produced_;
   fields_.clear();
-  Earn(kEarnedByHead);
+  account_.Earn(kEarnedByHead);
   return stream;
 }
 
@@ -221,10 +223,7 @@ bool Http2Codec::WantsWrite() const {
 
 void Http2Codec::OnWritten(size_t bytes) {
   written_ += bytes;
-  if (written_ >= replies_mark_) {
-    unwritten_replies_ = 0;
-    replies_mark_ = produced_;
-  }
+  account_.OnWritten(written_, produced_);
 }
 
 void Http2Codec::TellSendable() {
@@ -270,10 +269,7 @@ void Http2Codec::Complete(Http2Stream* stream) {
 void Http2Codec::Reset(Http2Stream* stream, uint32_t code) {
   MustWork(
       nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream->id, code));
-  // What the peer may send before it knows.
-  stray_allowance_ =
-      std::min<int64_t>(stray_allowance_ + limits_.stream_window_bytes,
-                        limits_.connection_window_bytes);
+  account_.AllowStray(limits_.stream_window_bytes);
 }
 
 void Http2Codec::Fail(Http2Stream* stream, CallError error, Verdict verdict,
@@ -295,6 +291,10 @@ int Http2Codec::Break(std::string problem, uint32_t code) {
   problem_ = std::move(problem);
   problem_code_ = code;
   return NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+void Http2Codec::BreakFlood(const char* problem) {
+  if (problem != nullptr) Break(problem, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
 void Http2Codec::Close(std::string message, StreamId culprit) {

@@ -1,8 +1,6 @@
-// Whether the parts of an answer fit together (RFC 9113, 8.1 to 8.3).
+// Whether the parts of an answer are a message (RFC 9113, 8.1 to 8.3).
 #ifndef HOTLINE_UPSTREAM_CODEC_HTTP2_ANSWER_H_
 #define HOTLINE_UPSTREAM_CODEC_HTTP2_ANSWER_H_
-
-#include <nghttp2/nghttp2.h>
 
 #include <charconv>
 #include <cstddef>
@@ -11,51 +9,30 @@
 #include <string_view>
 #include <utility>
 
-#include "upstream/codec/http_text.h"
+#include "net/http2/field_check.h"
 
 namespace hotline::upstream {
 
-// Stands in for nghttp2's own check, which refuses answers that are allowed: a
-// Content-Length with a status that has no content says nothing about framing.
+// Replaces nghttp2's own check, which refuses answers that are allowed: with a
+// status that has no content, Content-Length says nothing about framing.
 //
-// Each function is told of the next part and returns what is wrong with it, or
-// null. What is malformed stays so: nothing is to be told after that.
+// Each function takes the next part and returns what is wrong with it, or null.
+// After a fault there must be no further call.
 class Http2Answer {
  public:
-  // `to_head`: to a request with the method HEAD.
+  // `to_head`: the request's method is HEAD.
   explicit Http2Answer(bool to_head) : no_content_(to_head) {}
 
   // A field of a head or of the trailers.
   const char* OnField(std::string_view name, std::string_view value) {
-    if (nghttp2_check_header_name(Bytes(name), name.size()) == 0 ||
-        nghttp2_check_header_value_rfc9113(Bytes(value), value.size()) == 0) {
-      return kBadField;
-    }
+    if (!net::IsHttp2Field(name, value)) return kBadField;
     if (name[0] == ':') return TakeStatus(name, value);
     regular_seen_ = true;
-    switch (name.size()) {
-      case 2:
-        return name == "te" && !EqualsIgnoringCase(value, "trailers")
-                   ? kBadField
-                   : nullptr;
-      case 7:
-        return name == "upgrade" ? kBadField : nullptr;
-      case 10:
-        return name == "connection" || name == "keep-alive" ? kBadField
-                                                            : nullptr;
-      case 14:
-        return name == "content-length" ? TakeLength(value) : nullptr;
-      case 16:
-        return name == "proxy-connection" ? kBadField : nullptr;
-      case 17:
-        return name == "transfer-encoding" ? kBadField : nullptr;
-      default:
-        return nullptr;
-    }
+    return name == "content-length" ? TakeLength(value) : nullptr;
   }
 
-  // The fields told so far are a head, interim or final, or the trailers.
-  // `last`: nothing follows.
+  // The fields since the last time are a head, interim or final, or the
+  // trailers. `last`: nothing follows.
   const char* OnFieldsEnd(bool last) {
     regular_seen_ = false;
     if (final_) return last ? OnEnd() : kMisfit;
@@ -70,7 +47,7 @@ class Http2Answer {
     return last ? OnEnd() : nullptr;
   }
 
-  // The next bytes of the body; not of padding.
+  // The next bytes of the body, without padding.
   const char* OnData(size_t bytes) {
     if (!final_ || no_content_) return kMisfit;
     received_ += bytes;
@@ -81,21 +58,17 @@ class Http2Answer {
   const char* OnEnd() const {
     if (!final_) return kMisfit;
     if (no_content_ || !length_.has_value()) return nullptr;
-    // A 205 has no content either, but one that has it is understood.
+    // A 205 has no content either; one that does have it is accepted.
     if (status_ == 205 && received_ == 0) return nullptr;
     return received_ == *length_ ? nullptr : kMisfit;
   }
 
-  // Of the last head that was told whole.
+  // Of the last complete head.
   int status() const { return status_; }
 
  private:
   static constexpr const char* kBadField = "a malformed header";
   static constexpr const char* kMisfit = "its parts do not fit together";
-
-  static const uint8_t* Bytes(std::string_view text) {
-    return reinterpret_cast<const uint8_t*>(text.data());
-  }
 
   static bool Parse(std::string_view digits, uint64_t* number) {
     const char* const end = digits.data() + digits.size();
@@ -105,7 +78,7 @@ class Http2Answer {
 
   const char* TakeStatus(std::string_view name, std::string_view value) {
     uint64_t status = 0;
-    // 101 is HTTP/1.1's alone.
+    // 101 exists in HTTP/1.1 only.
     if (name != ":status" || final_ || regular_seen_ || status_read_ != 0 ||
         value.size() != 3 || !Parse(value, &status) || status == 101) {
       return kBadField;
@@ -123,8 +96,8 @@ class Http2Answer {
   }
 
   bool no_content_;
-  bool final_ = false;         // The final head is whole.
-  bool regular_seen_ = false;  // In this block: no pseudo-header after that.
+  bool final_ = false;         // The final head is complete.
+  bool regular_seen_ = false;  // In this block; no pseudo-header may follow.
   int status_read_ = 0;        // In this block.
   int status_ = 0;
   std::optional<uint64_t> length_;  // As the final head says.

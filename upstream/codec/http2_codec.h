@@ -13,10 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include "net/http2/flood_account.h"
+#include "net/http2/frame_reader.h"
 #include "net/http2/memory.h"
 #include "upstream/codec/codec.h"
 #include "upstream/codec/http2.h"
-#include "upstream/codec/http2_frames.h"
 #include "upstream/codec/http2_stream.h"
 
 namespace hotline::upstream {
@@ -86,14 +87,10 @@ class Http2Codec final : public Codec {
   // How many of `bytes` belong to one frame; pays for it.
   size_t Measure(std::string_view bytes);
   // A frame has begun, of which nghttp2 knows nothing yet.
-  void OnFrameBegun(const Http2FrameHead& frame);
-  void PayFor(const Http2FrameHead& frame);
+  void OnFrameBegun(const net::FrameHead& frame);
   void OnWindowUpdate(StreamId id, uint32_t increment);
   // Gives nghttp2 the bytes of one frame, `held` of whose header came before.
   void Receive(size_t held, std::string_view bytes);
-  // Something of use came or went: so many frames more are all right.
-  void Earn(int frames);
-  void CheckAccounts();
 
   // Takes the stream off the list; it is not found any more.
   std::unique_ptr<Http2Stream> Remove(Http2Stream* stream);
@@ -105,6 +102,8 @@ class Http2Codec final : public Codec {
   void FailMalformed(Http2Stream* stream, std::string_view problem,
                      uint32_t code = NGHTTP2_PROTOCOL_ERROR);
   int Break(std::string problem, uint32_t code);
+  // The same for what an account has found: null is nothing.
+  void BreakFlood(const char* problem);
   // Says goodbye, if that is still possible, and fails all streams: `culprit`
   // with kProtocol, the others as if the peer had closed the connection.
   void Close(std::string message, StreamId culprit);
@@ -137,21 +136,13 @@ class Http2Codec final : public Codec {
   bool idling_ = false;  // What was written last is not for a stream.
 
   // Input.
-  Http2FrameReader frames_;
+  net::FrameReader frames_;
+  net::Http2FloodAccount account_;
   std::string first_bytes_;  // Until there are enough to know HTTP/1.
   bool block_open_ = false;  // CONTINUATION has to follow.
   bool in_block_ = false;    // It should have been CONTINUATION.
   bool skipping_ = false;    // The frame is not for nghttp2.
   bool data_came_ = false;   // In the DATA frame that is being received.
-  int continuations_ = 0;    // Of the head that is being received.
-  int account_ = 0;          // Useless frames that are still all right.
-  // Bytes of bodies that were sent and that no update of a window has made up
-  // for: of the connection's, and of streams' in all.
-  uint64_t connection_debt_ = 0;
-  uint64_t streams_debt_ = 0;
-  int64_t stray_allowance_ = 0;  // Bytes that resets may have crossed.
-  int unwritten_replies_ = 0;
-  uint64_t replies_mark_ = 0;  // Once written_ is there, they are written.
 };
 
 // CONTINUATION frames of one head: as many as the largest that is allowed

@@ -165,7 +165,7 @@ int Http2Codec::OnFrame(const nghttp2_frame& frame) {
       }
       break;
     case NGHTTP2_DATA:
-      if (std::exchange(data_came_, false)) Earn(2);
+      if (std::exchange(data_came_, false)) account_.Earn(2);
       if (Http2Stream* const stream = Find(id); stream && last) {
         const char* const problem = stream->answer.OnEnd();
         problem == nullptr ? Complete(stream) : FailMalformed(stream, problem);
@@ -186,7 +186,7 @@ int Http2Codec::OnFrame(const nghttp2_frame& frame) {
       if ((frame.hd.flags & NGHTTP2_FLAG_ACK) != 0 && ping_open_ &&
           std::memcmp(frame.ping.opaque_data, &pings_, sizeof pings_) == 0) {
         ping_open_ = false;
-        Earn(1);
+        account_.Earn(1);
         connection_events_->OnPingAck();
       }
       break;
@@ -210,11 +210,11 @@ void Http2Codec::OnHeadWhole(Http2Stream* stream, bool last) {
   if (stream->answer.status() < 200) {
     // It counts towards header_bytes, which limits how many there can be.
     stream->headers.clear();
-    return Earn(1);
+    return account_.Earn(1);
   }
   stream->head_given = true;
   stream->header_bytes = 0;
-  Earn(2);
+  account_.Earn(2);
   events_->OnHead(stream->id, stream->answer.status(),
                   std::exchange(stream->headers, {}));
 }
@@ -328,8 +328,7 @@ int Http2Codec::SendBody(StreamId id, const uint8_t* frame_head, size_t size) {
   output_.append(reinterpret_cast<const char*>(frame_head), kHead);
   stream->body.Take(size, &output_);
   produced_ += kHead + size;
-  connection_debt_ += size;
-  streams_debt_ += size;
+  account_.OnDataSent(size);
   if (stream->body.size() == 0 && std::exchange(stream->owes_sendable, false)) {
     sendable_.push_back(stream->id);
   }
@@ -345,7 +344,7 @@ int Http2Codec::OnFrameSent(const nghttp2_frame& frame) {
       }
       break;
     case NGHTTP2_DATA:
-      Earn(4);
+      account_.Earn(4);
       if (Http2Stream* const stream = Find(frame.hd.stream_id);
           stream && last) {
         stream->end = produced_;
@@ -360,7 +359,7 @@ int Http2Codec::OnFrameSent(const nghttp2_frame& frame) {
       }
       break;
     default:
-      ++unwritten_replies_;
+      account_.OnReply();
       break;
   }
   return 0;

@@ -25,7 +25,7 @@ bool Http2Codec::Feed(std::string_view bytes) {
     // Resets are told as they go out; and if nghttp2 has given the connection
     // up, it says so only by the GOAWAY that it sends.
     Pump();
-    if (frames_.at_end()) CheckAccounts();
+    if (frames_.at_end() && problem_.empty()) BreakFlood(account_.Check());
     bytes.remove_prefix(size);
     culprit = frames_.head().stream;
   }
@@ -72,7 +72,7 @@ size_t Http2Codec::Measure(std::string_view bytes) {
     size += frames_.Next(bytes.substr(size), &begun);
     if (begun) OnFrameBegun(frames_.head());
   } while (size < bytes.size() && !frames_.at_end());
-  const Http2FrameHead& head = frames_.head();
+  const net::FrameHead& head = frames_.head();
   if (frames_.at_end() && head.type == NGHTTP2_WINDOW_UPDATE &&
       head.length == sizeof(uint32_t)) {
     OnWindowUpdate(head.stream, frames_.number());
@@ -82,17 +82,18 @@ size_t Http2Codec::Measure(std::string_view bytes) {
 
 // Some mistakes are one stream's to RFC 9113, and the connection's to nghttp2.
 // Such a stream is reset before nghttp2 sees the frame.
-void Http2Codec::OnFrameBegun(const Http2FrameHead& frame) {
+void Http2Codec::OnFrameBegun(const net::FrameHead& frame) {
   constexpr size_t kMostBytes = 16384;
   constexpr size_t kPriorityBytes = 5;
-  PayFor(frame);
+  Http2Stream* const stream = Find(frame.stream);
+  BreakFlood(
+      account_.Charge(frame, frame.type == NGHTTP2_DATA && stream == nullptr));
   const bool block =
       frame.type == NGHTTP2_HEADERS || frame.type == NGHTTP2_CONTINUATION;
   in_block_ = std::exchange(
       block_open_, block && (frame.flags & NGHTTP2_FLAG_END_HEADERS) == 0);
   skipping_ = false;
   if (in_block_ || !ready_ || frame.length > kMostBytes) return;
-  Http2Stream* const stream = Find(frame.stream);
   const bool sent = stream != nullptr && written_ > stream->begin;
   if (frame.type == NGHTTP2_DATA && sent && !stream->answered) {
     FailMalformed(stream, "a body before its head");
@@ -106,46 +107,12 @@ void Http2Codec::OnFrameBegun(const Http2FrameHead& frame) {
 }
 
 void Http2Codec::OnWindowUpdate(StreamId id, uint32_t increment) {
-  uint64_t& debt = id == 0 ? connection_debt_ : streams_debt_;
-  // Bytes that were sent pay for their updates, in however small parts these
-  // come; what opens a window further is paid for like other frames.
-  if (increment > 0 && increment <= debt) Earn(1);
-  debt -= std::min<uint64_t>(increment, debt);
+  account_.OnWindowUpdate(static_cast<int32_t>(id), increment);
   if (increment > 0 || id == 0 || in_block_) return;
   Http2Stream* const stream = Find(id);
   if (stream == nullptr || written_ <= stream->begin) return;
   FailMalformed(stream, "an update of its window by nothing");
   Pump();  // To nghttp2, too, the stream is over now.
-}
-
-void Http2Codec::PayFor(const Http2FrameHead& frame) {
-  if (frame.type == NGHTTP2_DATA && frame.length > 0 &&
-      Find(frame.stream) == nullptr) {
-    // It may have crossed our reset.
-    const auto length = static_cast<int64_t>(frame.length);
-    if (stray_allowance_ >= length) {
-      stray_allowance_ -= length;
-      return;
-    }
-  }
-  --account_;
-  continuations_ = frame.type == NGHTTP2_CONTINUATION ? continuations_ + 1 : 0;
-  if (continuations_ > MaxContinuations(limits_)) {
-    Break("a head in too many parts", NGHTTP2_ENHANCE_YOUR_CALM);
-  }
-}
-
-void Http2Codec::Earn(int frames) {
-  account_ = std::min(account_ + frames, limits_.max_useless_frames);
-}
-
-void Http2Codec::CheckAccounts() {
-  if (!problem_.empty()) return;
-  if (account_ < 0) {
-    Break("too many frames of no use", NGHTTP2_ENHANCE_YOUR_CALM);
-  } else if (unwritten_replies_ > limits_.max_useless_frames) {
-    Break("it does not read what it asks for", NGHTTP2_ENHANCE_YOUR_CALM);
-  }
 }
 
 }  // namespace hotline::upstream

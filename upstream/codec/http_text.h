@@ -1,4 +1,4 @@
-// Small questions about HTTP's words. Case is ASCII's, whatever the locale.
+// Small functions on the text of HTTP messages.
 #ifndef HOTLINE_UPSTREAM_CODEC_HTTP_TEXT_H_
 #define HOTLINE_UPSTREAM_CODEC_HTTP_TEXT_H_
 
@@ -7,27 +7,19 @@
 #include <chrono>
 #include <string_view>
 
+#include "base/http_chars.h"
 #include "base/text.h"
 #include "base/time.h"
 
 namespace hotline::upstream {
 
-inline char ToLower(char c) {
-  return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-}
-
-inline bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
-  return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
-                    [](char a, char b) { return ToLower(a) == b; });
-}
-
-// Whether a request says how long its body is even when there is none.
+// Whether a request has a Content-Length even without a body.
 inline bool MeantToHaveBody(std::string_view method) {
   return method == "POST" || method == "PUT" || method == "PATCH";
 }
 
-// The "timeout=N" of a Keep-Alive header's value, a day at most; zero: it has
-// none that makes sense.
+// The "timeout=N" of a Keep-Alive header's value, at most a day. Zero: it has
+// no valid one.
 inline Duration KeepAliveTimeout(std::string_view value) {
   constexpr std::string_view kName = "timeout=";
   while (!value.empty()) {

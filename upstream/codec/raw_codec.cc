@@ -5,11 +5,11 @@
 #include <string>
 #include <utility>
 
+#include "upstream/codec/stream_output.h"
+
 namespace hotline::upstream {
 namespace {
 
-// From there on the sender is asked to wait.
-constexpr size_t kEnoughOutput = 256 << 10;
 // As if every tunnel had been asked for with an Upgrade.
 constexpr int kOpened = 101;
 
@@ -45,10 +45,10 @@ class RawCodec final : public Codec {
   void Cancel(StreamId stream) override;
   bool WantsRead() const override { return unconsumed_ < max_unconsumed_; }
   void TakeOutput(std::string* out) override;
-  bool WantsWrite() const override { return !output_.empty(); }
+  bool WantsWrite() const override { return !output_.bytes.empty(); }
   void OnWritten(size_t bytes) override { written_ += bytes; }
   bool WantsEnd() const override {
-    return stream_ != 0 && ended_ && output_.empty() && !end_written_;
+    return stream_ != 0 && ended_ && output_.bytes.empty() && !end_written_;
   }
   void OnEndWritten() override;
   bool OutlivesEof() const override { return stream_ != 0; }
@@ -74,12 +74,11 @@ class RawCodec final : public Codec {
   Error error_;
 
   // Outwards.
-  std::string output_;
-  uint64_t sent_ = 0;           // Given to Send.
-  uint64_t written_ = 0;        // Of those.
-  bool ended_ = false;          // Nothing more will be sent.
-  bool end_written_ = false;    // The peer has been told so.
-  bool owes_sendable_ = false;  // Send said more than 0.
+  StreamOutput output_;
+  uint64_t sent_ = 0;         // Given to Send.
+  uint64_t written_ = 0;      // Of those.
+  bool ended_ = false;        // Nothing more will be sent.
+  bool end_written_ = false;  // The peer has been told so.
 
   // Inwards.
   std::string early_;      // What came before the stream.
@@ -99,24 +98,14 @@ StreamId RawCodec::OpenStream(const Request&, bool end) {
 
 size_t RawCodec::Send(StreamId stream, std::string_view piece, bool end) {
   if (stream == 0 || stream != stream_ || ended_) return 0;
-  output_.append(piece);
+  output_.bytes.append(piece);
   sent_ += piece.size();
   ended_ = end;
-  if (output_.size() < kEnoughOutput) return 0;
-  owes_sendable_ = true;
-  return output_.size();
+  return output_.Held();
 }
 
 void RawCodec::TakeOutput(std::string* out) {
-  if (out->empty()) {
-    out->swap(output_);
-  } else {
-    out->append(output_);
-    output_.clear();
-  }
-  if (stream_ != 0 && std::exchange(owes_sendable_, false)) {
-    events_->OnSendable(stream_);
-  }
+  if (output_.TakeTo(out) && stream_ != 0) events_->OnSendable(stream_);
 }
 
 Verdict RawCodec::VerdictOf(StreamId) const {
@@ -184,7 +173,7 @@ void RawCodec::Cancel(StreamId stream) {
 
 void RawCodec::Close(std::string message) {
   phase_ = Phase::kClosed;
-  output_.clear();
+  output_.bytes.clear();
   if (error_.message.empty()) error_.message = std::move(message);
 }
 

@@ -32,10 +32,10 @@ Task<void> DialImpl::Connect() {
   if (!FindRoute()) co_return;
   if (parts_.tls && !ChooseProfile()) co_return;
   std::vector<IpAddress> order;
-  if (request_.test) {
-    order = {*request_.test};
-  } else if (request_.remote && !proxied_) {
-    order = {*request_.remote};
+  if (spec_.test) {
+    order = {*spec_.test};
+  } else if (spec_.remote && !proxied_) {
+    order = {*spec_.remote};
   } else {
     const bool known = co_await Resolve();
     if (!known) co_return;
@@ -46,7 +46,7 @@ Task<void> DialImpl::Connect() {
     if (!connected || aborted_) break;
     const bool made = co_await Try();
     if (made) {
-      keeper_->Established(request_.target, result_.ticket, MonotonicNow());
+      keeper_->Established(spec_.target, result_.ticket, MonotonicNow());
       co_return;
     }
     GiveUp();
@@ -59,39 +59,39 @@ Task<void> DialImpl::Connect() {
 }
 
 bool DialImpl::FindRoute() {
-  const auto parts = TargetParts::Parse(request_.target);
+  const auto parts = TargetParts::Parse(spec_.target);
   if (!parts) {
     return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
-                absl::StrCat("\"", request_.target, "\" is not a target"));
+                absl::StrCat("\"", spec_.target, "\" is not a target"));
   }
   parts_ = *parts;
   host_ = parts_.lookup;
   port_ = parts_.port;
   const EgressPolicy& egress = settings_->egress;
-  if (!request_.sni.empty() && egress.DeniesName(request_.sni)) {
-    return FailDenied(request_.sni, "egress.deny");
+  if (!spec_.sni.empty() && egress.DeniesName(spec_.sni)) {
+    return FailDenied(spec_.sni, "egress.deny");
   }
-  if (request_.proxy.empty()) return true;
-  const auto proxy = ProxyAddress::Parse(request_.proxy);
+  if (spec_.proxy.empty()) return true;
+  const auto proxy = ProxyAddress::Parse(spec_.proxy);
   if (!proxy) {
     return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
-                absl::StrCat("\"", request_.proxy, "\" is not a proxy"));
+                absl::StrCat("\"", spec_.proxy, "\" is not a proxy"));
   }
   proxied_ = true;
   host_ = proxy->host;
   port_ = proxy->port;
-  const auto decision = egress.CheckBehindProxy(parts_.host, request_.remote);
+  const auto decision = egress.CheckBehindProxy(parts_.host, spec_.remote);
   if (decision.allowed) return true;
   const std::string behind =
-      request_.remote
-          ? absl::StrCat(parts_.host, " (", request_.remote->ToString(), ")")
+      spec_.remote
+          ? absl::StrCat(parts_.host, " (", spec_.remote->ToString(), ")")
           : parts_.host;
   return FailDenied(behind, decision.rule);
 }
 
 std::string DialImpl::Forbidden(const IpAddress& address) const {
   const EgressPolicy& egress = settings_->egress;
-  const auto decision = request_.remote && !proxied_
+  const auto decision = spec_.remote && !proxied_
                             ? egress.CheckChosen(host_, address)
                             : egress.Check(host_, address);
   return decision.allowed ? "" : std::string(decision.rule);
@@ -109,9 +109,9 @@ bool DialImpl::FailDenied(const std::string& where, std::string_view rule) {
 
 Task<bool> DialImpl::Resolve() {
   const Instant start = MonotonicNow();
-  resolved_ = keeper_->Know(request_.key, host_, start);
+  resolved_ = keeper_->Know(spec_.key, host_, start);
   if (!resolved_) {
-    keeper_->Await(request_.key, host_,
+    keeper_->Await(spec_.key, host_,
                    [weak = weak_from_this(), loop = loop_](absl::Status told) {
                      loop->Post([weak, told = std::move(told)] {
                        const auto self = weak.lock();
@@ -139,7 +139,7 @@ Task<bool> DialImpl::Resolve() {
 
 std::vector<IpAddress> DialImpl::Plan() {
   AddressBook::Plan plan = keeper_->Choose(
-      request_.target, request_.random, MonotonicNow(),
+      spec_.target, spec_.random, MonotonicNow(),
       [this](const IpAddress& address) { return Forbidden(address); });
   denied_ += plan.denied;
   if (plan.forbidden && plan.order.empty()) {
@@ -152,21 +152,21 @@ std::vector<IpAddress> DialImpl::Plan() {
 Task<bool> DialImpl::Race(std::vector<IpAddress>* order) {
   const Instant start = MonotonicNow();
   ConnectRace::Options options{
-      .target = request_.target,
+      .target = spec_.target,
       .order = std::move(*order),
       .port = port_,
       .stagger = settings_->stagger,
       .attempt_timeout = settings_->tcp_timeout,
       .deadline = deadline_,
-      .source = request_.source,
+      .source = spec_.source,
       .forbidden = [this](const IpAddress& at) { return Forbidden(at); }};
   const auto& sources = settings_->sources;
   if (!options.source && !sources.empty()) {
-    options.source = sources[request_.random % sources.size()];
+    options.source = sources[spec_.random % sources.size()];
   }
   raced_.reset();
   race_ =
-      ConnectRace::Make(loop_, request_.test ? nullptr : keeper_,
+      ConnectRace::Make(loop_, spec_.test ? nullptr : keeper_,
                         std::move(options), [this](ConnectRace::Result result) {
                           raced_ = std::move(result);
                           timer_.cancel();
@@ -216,17 +216,17 @@ void DialImpl::GiveUp() {
   if (!aborted_ && !std::exchange(local_failure_, false) &&
       std::string_view(worst_->reason) != "PROXY_REFUSED" &&
       !worst_->callers_check) {
-    keeper_->Broke(request_.target, ticket, worst_->message, MonotonicNow());
+    keeper_->Broke(spec_.target, ticket, worst_->message, MonotonicNow());
   }
-  keeper_->Closed(request_.target, ticket);
+  keeper_->Closed(spec_.target, ticket);
 }
 
 Task<bool> DialImpl::OpenTunnel() {
   const bool brackets = parts_.host.find(':') != std::string::npos;
   const std::string where =
-      request_.remote ? request_.remote->WithPort(parts_.port)
-                      : absl::StrCat(brackets ? "[" : "", parts_.host,
-                                     brackets ? "]:" : ":", parts_.port);
+      spec_.remote ? spec_.remote->WithPort(parts_.port)
+                   : absl::StrCat(brackets ? "[" : "", parts_.host,
+                                  brackets ? "]:" : ":", parts_.port);
   if (!IsVisibleAscii(where)) {
     co_return Fail(FailureClass::kNetwork, "CONNECT_FAILED",
                    "the target's host cannot be written as HTTP");

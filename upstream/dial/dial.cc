@@ -80,23 +80,22 @@ void DialImpl::Finish() {
 
 bool DialImpl::ChooseProfile() {
   where_ = parts_.host;
-  tls_ = settings_->tls->Find(request_.tls_profile);
+  tls_ = settings_->tls->Find(spec_.tls_profile);
   if (tls_ == nullptr) {
     // Taken out of the configuration after the request had been looked at.
     return Fail(FailureClass::kTls, "TLS_FAILED",
                 TlsEnd(absl::StrCat("there is no TLS profile \"",
-                                    request_.tls_profile, "\" any more")));
+                                    spec_.tls_profile, "\" any more")));
   }
   // What is spoken there without HTTP is not the profile's to say.
   const auto& offered = tls_->profile().alpn;
-  if (parts_.raw || request_.alpn.empty() ||
-      std::find(offered.begin(), offered.end(), request_.alpn) !=
-          offered.end()) {
+  if (parts_.raw || spec_.alpn.empty() ||
+      std::find(offered.begin(), offered.end(), spec_.alpn) != offered.end()) {
     return true;
   }
   return Fail(FailureClass::kTls, "ALPN_MISMATCH",
-              TlsEnd(absl::StrCat("the TLS profile \"", request_.tls_profile,
-                                  "\" does not offer ", request_.alpn)));
+              TlsEnd(absl::StrCat("the TLS profile \"", spec_.tls_profile,
+                                  "\" does not offer ", spec_.alpn)));
 }
 
 Task<bool> DialImpl::Try() {
@@ -129,7 +128,7 @@ Task<bool> DialImpl::Try() {
     result_.timings.tls = MonotonicNow() - start;
     if (!ready) co_return false;
   }
-  if (request_.validate.path.empty() || parts_.raw) co_return true;
+  if (spec_.validate.path.empty() || parts_.raw) co_return true;
   start = MonotonicNow();
   const bool valid = co_await Validate();
   result_.timings.validate = MonotonicNow() - start;
@@ -160,8 +159,8 @@ bool DialImpl::FailHandshake(net::TlsResult result, const std::string& name) {
 }
 
 Task<bool> DialImpl::ShakeHands() {
-  const std::string& name = request_.sni.empty() ? parts_.host : request_.sni;
-  engine_ = net::TlsEngine::Create(tls_, name, Offer(), request_.tls_scope);
+  const std::string& name = spec_.sni.empty() ? parts_.host : spec_.sni;
+  engine_ = net::TlsEngine::Create(tls_, name, Offer(), spec_.tls_scope);
   if (engine_ == nullptr) {
     co_return Fail(FailureClass::kTls, "TLS_FAILED",
                    TlsEnd("\"" + name + "\" is not a server's name"));
@@ -184,13 +183,13 @@ Task<bool> DialImpl::ShakeHands() {
   if (!TakeProtocol()) co_return false;
   // Before anything else: what came with the handshake's end is in a buffer
   // that belongs to the loop.
-  if (!Settle()) co_return false;
+  if (!TakeEarlyBytes()) co_return false;
   const bool sent = co_await SendAll(&out);
   co_return sent;
 }
 
 std::vector<std::string> DialImpl::Offer() const {
-  if (!request_.alpn.empty()) return {request_.alpn};
+  if (!spec_.alpn.empty()) return {spec_.alpn};
   if (parts_.raw) return {};
   return tls_->profile().alpn;
 }
@@ -201,7 +200,7 @@ void DialImpl::TakeFacts() {
   chosen_ = tls.alpn;
   facts_.tls_version = tls.version;
   facts_.tls_cipher = tls.cipher;
-  facts_.tls_profile = request_.tls_profile;
+  facts_.tls_profile = spec_.tls_profile;
   facts_.tls_resumed = tls.resumed;
   facts_.certificate_not_after = tls.not_after;
 }
@@ -282,7 +281,7 @@ Task<bool> DialImpl::Exchange(std::string* out) {
 // Takes in what the peer sent after its part of the handshake: tickets, and on
 // HTTP/2 its settings; behind tls:// whatever it likes. On HTTP/1.1 no data,
 // for nothing was asked yet.
-bool DialImpl::Settle() {
+bool DialImpl::TakeEarlyBytes() {
   for (;;) {
     size_t size = 0;
     std::string out;
@@ -310,7 +309,7 @@ bool DialImpl::MakeConnection() {
                             : facts_.protocol == kHttp2 ? Protocol::kHttp2
                                                         : Protocol::kHttp1;
   Connection::Options options{
-      .target = request_.target,
+      .target = spec_.target,
       .facts = std::make_shared<const ConnectionFacts>(std::move(facts_)),
       .ticket = result_.ticket,
       .protocol = protocol,
@@ -354,14 +353,14 @@ Task<bool> DialImpl::AwaitSettings() {
 }
 
 Task<bool> DialImpl::Validate() {
-  const Check& check = request_.validate;
+  const Check& check = spec_.validate;
   const HeaderView user_agent{"user-agent", "hotline"};
-  const upstream::Request request{.method = check.method,
-                                  .authority = parts_.authority,
-                                  .path = check.path,
-                                  .headers = {&user_agent, 1},
-                                  .max_response_bytes = kMostValidationBytes,
-                                  .deadline = deadline_};
+  const Request request{.method = check.method,
+                        .authority = parts_.authority,
+                        .path = check.path,
+                        .headers = {&user_agent, 1},
+                        .max_response_bytes = kMostValidationBytes,
+                        .deadline = deadline_};
   connection_->StartCall(request, this, MonotonicNow());
   timer_.expires_at(asio::steady_timer::time_point::max());
   while (!answer_) co_await timer_.async_wait(kAwait);
@@ -379,7 +378,7 @@ Task<bool> DialImpl::Validate() {
            ? absl::StrCat(what, " was answered with ", answer.response.status,
                           ", not ", check.min_status, "-", check.max_status)
            : absl::StrCat(what, ": ", answer.message));
-  worst_->callers_check = request_.callers_check;
+  worst_->callers_check = spec_.callers_check;
   co_return false;
 }
 
@@ -414,9 +413,9 @@ bool Passes(const Check& check, const CallResult& result) {
 
 std::shared_ptr<Dial> Dial::Make(net::Loop* loop, AddressKeeper* keeper,
                                  std::shared_ptr<const DialSettings> settings,
-                                 Request request, Done done) {
+                                 Spec spec, Done done) {
   return std::make_shared<DialImpl>(loop, keeper, std::move(settings),
-                                    std::move(request), std::move(done));
+                                    std::move(spec), std::move(done));
 }
 
 }  // namespace hotline::upstream

@@ -52,7 +52,7 @@ class Dial {
  public:
   using Done = absl::AnyInvocable<void(DialResult)>;
 
-  struct Request {
+  struct Spec {
     std::string target;
     std::string sni;   // Empty: the target's host.
     std::string alpn;  // What alone will do; empty: what the profile offers.
@@ -75,7 +75,7 @@ class Dial {
   // `done` is told once, on the loop, maybe from inside Begin or Abort.
   static std::shared_ptr<Dial> Make(
       net::Loop* loop, AddressKeeper* keeper,
-      std::shared_ptr<const DialSettings> settings, Request request, Done done);
+      std::shared_ptr<const DialSettings> settings, Spec spec, Done done);
 
   virtual ~Dial() = default;
 

@@ -1,5 +1,5 @@
-// A dial, as its .cc files share it: dialer.cc makes a connection out of a
-// socket, dial_connect.cc finds the socket. For no other file.
+// The implementation of Dial, as its .cc files share it: connect.cc finds the
+// socket, dial.cc makes a connection out of it. For no other file.
 #ifndef HOTLINE_UPSTREAM_DIAL_DIAL_IMPL_H_
 #define HOTLINE_UPSTREAM_DIAL_DIAL_IMPL_H_
 
@@ -34,12 +34,11 @@ class DialImpl final : public Dial,
                        public std::enable_shared_from_this<DialImpl> {
  public:
   DialImpl(net::Loop* loop, AddressKeeper* keeper,
-           std::shared_ptr<const DialSettings> settings, Request request,
-           Done done)
+           std::shared_ptr<const DialSettings> settings, Spec spec, Done done)
       : loop_(loop),
         keeper_(keeper),
         settings_(std::move(settings)),
-        request_(std::move(request)),
+        spec_(std::move(spec)),
         done_(std::move(done)),
         deadline_(MonotonicNow() + settings_->connect_timeout),
         timer_(loop->io()) {}
@@ -76,7 +75,7 @@ class DialImpl final : public Dial,
   bool FailLate();
   Task<bool> AwaitSettings();
   Task<bool> Validate();
-  bool Settle();
+  bool TakeEarlyBytes();
   void TakeFacts();
   bool TakeProtocol();
   std::vector<std::string> Offer() const;
@@ -108,7 +107,7 @@ class DialImpl final : public Dial,
   net::Loop* const loop_;
   AddressKeeper* const keeper_;
   const std::shared_ptr<const DialSettings> settings_;
-  const Request request_;
+  const Spec spec_;
   Done done_;
   const Instant deadline_;
 

@@ -1,7 +1,5 @@
 #include "upstream/dial/tls_profiles.h"
 
-#include <sys/stat.h>
-
 #include <set>
 #include <utility>
 
@@ -18,13 +16,6 @@ std::string Describe(const net::TlsProfile& profile,
 }
 
 }  // namespace
-
-FileStamp FileStamp::Of(const std::string& path) {
-  struct stat info;
-  if (path.empty() || stat(path.c_str(), &info) != 0) return {};
-  return {info.st_dev, info.st_ino, info.st_size,
-          info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec};
-}
 
 absl::StatusOr<std::shared_ptr<const TlsProfiles>> TlsProfiles::Create(
     Options options, const TlsProfiles* before) {

@@ -11,21 +11,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/file_stamp.h"
 #include "base/time.h"
 #include "net/tls/tls.h"
 
 namespace hotline::upstream {
-
-// Which file it is, and when it was last changed. Nothing where there is none.
-struct FileStamp {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  int64_t size = 0;
-  int64_t mtime_ns = 0;
-
-  static FileStamp Of(const std::string& path);
-  friend bool operator==(const FileStamp&, const FileStamp&) = default;
-};
 
 // Immutable, thread-safe.
 class TlsProfiles {

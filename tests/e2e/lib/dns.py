@@ -1,4 +1,4 @@
-"""A real DNS server on loopback, dnsmasq, and what it forwards to."""
+"""dnsmasq on loopback, and scripted servers for it to forward to."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ class Dnsmasq:
         os.replace(self._hosts + ".new", self._hosts)
 
     def set(self, **names):
-        """From now on (soon) `name`.test has these addresses."""
+        """Soon `name`.test will have these addresses."""
         for name, addresses in names.items():
             self._names[name + ".test"] = addresses
         self._write()

@@ -136,7 +136,7 @@ class Hotlined:
 
     @staticmethod
     def stats_of(stub, **fields):
-        """What the caller behind `stub` is shown."""
+        """Stats as the caller behind `stub` sees them."""
         return stub.Stats(pb.StatsRequest(**fields), timeout=10)
 
     def descriptors(self):
@@ -161,7 +161,7 @@ class Hotlined:
                    "descriptors back at %d" % before, seconds)
 
     def health(self, service=""):
-        """What grpc.health.v1 says of it: "SERVING", … or a status code."""
+        """Its grpc.health.v1 status ("SERVING", …), or the call's status code."""
         call = self.channel.unary_unary("/grpc.health.v1.Health/Check")
         # A request whose only field, number 1, is the service's name.
         name = service.encode()
@@ -187,7 +187,7 @@ class Hotlined:
             self._log.close()
 
     def abandon(self):
-        """Ends it without waiting for whoever still holds something."""
+        """Ends it without waiting for leases that are still held."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.stop()

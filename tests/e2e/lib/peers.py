@@ -1,4 +1,4 @@
-"""Upstreams that do what a test tells them to, each connection in a thread."""
+"""Scripted upstreams, each connection in a thread of its own."""
 
 import collections
 import select
@@ -24,12 +24,12 @@ class Connection:
         self._sock = sock
         self._stopping = stopping
         self._data = b""
-        self.broken = False  # It ended with a reset, or such.
+        self.broken = False  # It ended with an error, such as a reset.
 
     def _read(self):
         """More bytes; b"" at the end, or when the peer is stopped."""
         while True:
-            # What TLS has read already, select does not see.
+            # select does not see bytes that TLS has already read.
             if getattr(self._sock, "pending", int)():
                 break
             ready, _, _ = select.select([self._sock, self._stopping], [], [])
@@ -138,7 +138,7 @@ class Peer:
         self._lock = threading.Lock()
         self.accepted = 0
         self.open = 0
-        # Readable from stop() on, for everybody.
+        # Readable from stop() on.
         self._stopping, self._stop = socket.socketpair()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family,
@@ -170,7 +170,7 @@ class Peer:
         try:
             if self._context:
                 sock.settimeout(10)
-                # An end without a word, in TLS, is none.
+                # Without close_notify TLS has not ended cleanly.
                 sock = self._context.wrap_socket(
                     sock, server_side=True, suppress_ragged_eofs=False)
                 sock.settimeout(None)
@@ -200,5 +200,5 @@ def always(answer=ok()):
 
 
 def silent(connection):
-    """A script: reads, and never says anything."""
+    """A script: reads and never answers."""
     connection.await_close()

@@ -53,7 +53,7 @@ class Tunnel:
         return True
 
     def read(self, size):
-        """So many bytes; fewer when the upstream has ended."""
+        """Up to `size` bytes; fewer only when the upstream has ended."""
         while len(self._data) < size and not self.ended and self._next():
             pass
         data = bytes(self._data[:size])
@@ -61,7 +61,7 @@ class Tunnel:
         return data
 
     def read_to_end(self):
-        """What the upstream sends before it ends."""
+        """All that the upstream sends before it ends."""
         while not self.ended and self._next():
             pass
         data = bytes(self._data)
@@ -88,7 +88,7 @@ class Tunnel:
 
 
 class Listener:
-    """Connects whoever comes to 127.0.0.1:port through `hotline tunnel`."""
+    """Connects clients of 127.0.0.1:port through `hotline tunnel`."""
 
     def __init__(self, server, *words):
         self._words = ("client/hotline", "tunnel") + words

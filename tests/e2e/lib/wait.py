@@ -20,14 +20,14 @@ def until(condition, what, seconds=10):
 
 
 def free_port():
-    """A TCP port on 127.0.0.1 that nobody listens on at the moment."""
+    """A TCP port on 127.0.0.1 without a listener at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def accepts(port):
-    """Whether somebody listens on 127.0.0.1:port."""
+    """Whether 127.0.0.1:port accepts connections."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -4,6 +4,8 @@
 
 #include <malloc.h>
 
+#include <algorithm>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,6 +48,17 @@ std::string Text(const std::vector<OutFrame>& frames) {
     }
   }
   return text;
+}
+
+// Of this process's memory, what is neither a file's nor zeros never written.
+size_t AnonymousBytes() {
+  std::ifstream file("/proc/self/smaps_rollup");
+  constexpr size_t kKibi = 1024;
+  for (std::string word; file >> word;) {
+    size_t size = 0;
+    if (word == "Anonymous:" && file >> size) return size * kKibi;
+  }
+  return 0;
 }
 
 class ServerSessionTest : public ::testing::Test {
@@ -722,7 +735,41 @@ TEST_F(ServerSessionTest, AnIdleSessionIsSmall) {
   }
   const size_t used = (mallinfo2().uordblks - before) / kSessions;
   RecordProperty("bytes", static_cast<int>(used));
-  EXPECT_LT(used, 9000u);
+  EXPECT_LT(used, 6'500u);
+  // The tables of streams, beside the heap.
+  const size_t anonymous = AnonymousBytes();
+  for (const auto& session : sessions) session->OnTimer(now + seconds(30));
+  EXPECT_GT(anonymous, AnonymousBytes() + kSessions * 3000);
+}
+
+TEST_F(ServerSessionTest, ASessionWorksOnAfterItsMemoryWasGivenBack) {
+  Connect();
+  uint32_t id = 1;
+  for (int round = 0; round < 20; ++round) {
+    // More streams each time, until the table grows.
+    const uint32_t first = id;
+    for (int i = 0; i < 1 + 20 * round; ++i, id += 2) {
+      client_->Send(Post(id, kEndStream));
+    }
+    for (uint32_t open = first; open < id; open += 2) Answer(open, "x");
+    client_->Read();
+    EXPECT_EQ(session().open_streams(), 0u);
+    client_->now += seconds(30);
+    session().OnTimer(client_->now);
+    const std::vector<OutFrame> frames = client_->Read();
+    ASSERT_EQ(Text(frames), "PING 0");
+    client_->Send(Ping(frames[0].payload, kAck));
+  }
+  // Not while a stream is open, or is still to be reset.
+  client_->Send(Post(id));
+  client_->now += seconds(30);
+  session().OnTimer(client_->now);
+  client_->Stall();
+  session().Reset(stream(id), NGHTTP2_CANCEL);
+  client_->Send(Ping("whatever", kAck));
+  client_->now += seconds(30);
+  session().OnTimer(client_->now);
+  EXPECT_THAT(Text(client_->Read()), HasSubstr("RST " + std::to_string(id)));
 }
 
 TEST_F(ServerSessionTest, SessionsThatShareMemoryDoNotMixTheirFrames) {

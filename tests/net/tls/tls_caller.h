@@ -19,9 +19,9 @@ namespace hotline::net {
 struct CallerOptions {
   uint16_t min = TLS1_2_VERSION;
   uint16_t max = TLS1_3_VERSION;
-  std::string alpn = "\x02h2";  // As on the wire; empty: no such extension.
-  testing::CertFiles cert = {};   // Empty: none.
-  std::string ciphers = {};       // Of TLS 1.2; empty: the library's.
+  std::string alpn = "\x02h2";   // As on the wire; empty: no such extension.
+  testing::CertFiles cert = {};  // Empty: none.
+  std::string ciphers = {};      // Of TLS 1.2; empty: the library's.
   SSL_SESSION* session = nullptr;
 };
 
@@ -73,8 +73,8 @@ class TlsCaller {
 
   std::string Write(std::string_view plain) {
     while (!plain.empty()) {
-      const int size = SSL_write(ssl_.get(), plain.data(),
-                                 static_cast<int>(plain.size()));
+      const int size =
+          SSL_write(ssl_.get(), plain.data(), static_cast<int>(plain.size()));
       if (size <= 0) break;
       plain.remove_prefix(static_cast<size_t>(size));
     }

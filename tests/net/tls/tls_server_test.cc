@@ -1,7 +1,5 @@
 // The server's role in memory: against raw BoringSSL clients, Hotline's own
 // client, and hand-made bytes.
-#include "net/tls/server.h"
-
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <openssl/evp.h>
@@ -20,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "net/tls/server.h"
 #include "net/tls/tls.h"
 #include "tests/fakes/test_certs.h"
 #include "tests/net/tls/tls_caller.h"
@@ -154,8 +153,8 @@ CertFiles Changed(const CertFiles& files, const std::string& name,
   size_t size = 0;
   BIO_mem_contents(out.get(), &data, &size);
   const CertFiles changed{TestDirectory() + "/" + name + ".pem", files.key};
-  WriteFile(changed.cert, std::string(reinterpret_cast<const char*>(data),
-                                      size));
+  WriteFile(changed.cert,
+            std::string(reinterpret_cast<const char*>(data), size));
   return changed;
 }
 
@@ -268,8 +267,7 @@ TEST(TlsServerContextTest, DatesAreReportedButNotChecked) {
 class TlsServerTest : public ::testing::TestWithParam<uint16_t> {};
 
 INSTANTIATE_TEST_SUITE_P(Versions, TlsServerTest,
-                         ::testing::ValuesIn(kVersions),
-                         [](const auto& info) {
+                         ::testing::ValuesIn(kVersions), [](const auto& info) {
                            return info.param == TLS1_3_VERSION ? "Tls13"
                                                                : "Tls12";
                          });
@@ -494,7 +492,7 @@ struct Refusal {
   TlsFailure failure;
   TlsResult result;
   int alert12;
-  int alert13;  // 0: does not apply to TLS 1.3.
+  int alert13;        // 0: does not apply to TLS 1.3.
   std::string error;  // Empty: any.
 };
 
@@ -526,8 +524,7 @@ std::vector<Refusal> Refusals() {
       {"NoCertificate", shows([] { return CertFiles(); }), F::kNoCertificate,
        R::kVerifyFailed, SSL_AD_HANDSHAKE_FAILURE, SSL_AD_CERTIFICATE_REQUIRED,
        "the caller sent no certificate"},
-      {"Expired",
-       shows([] { return Ca().IssueExpired("expired", "DNS:x"); }),
+      {"Expired", shows([] { return Ca().IssueExpired("expired", "DNS:x"); }),
        F::kExpired, R::kVerifyFailed, SSL_AD_CERTIFICATE_EXPIRED,
        SSL_AD_CERTIFICATE_EXPIRED, because("certificate has expired")},
       {"NotYetValid",
@@ -537,8 +534,7 @@ std::vector<Refusal> Refusals() {
                }),
        F::kNotYetValid, R::kVerifyFailed, SSL_AD_CERTIFICATE_EXPIRED,
        SSL_AD_CERTIFICATE_EXPIRED, because("certificate is not yet valid")},
-      {"Foreign",
-       shows([] { return TestCa("stranger").Issue("x", "DNS:x"); }),
+      {"Foreign", shows([] { return TestCa("stranger").Issue("x", "DNS:x"); }),
        F::kUnknownCa, R::kVerifyFailed, SSL_AD_UNKNOWN_CA, SSL_AD_UNKNOWN_CA,
        because("unable to get local issuer certificate")},
       {"SelfSigned", shows([] { return Ca().SelfSigned("self", "DNS:x"); }),
@@ -551,23 +547,20 @@ std::vector<Refusal> Refusals() {
                }),
        F::kBadCertificate, R::kVerifyFailed, SSL_AD_BAD_CERTIFICATE,
        SSL_AD_BAD_CERTIFICATE, because("unsupported certificate purpose")},
-      {"Sha1",
-       shows([=] {
+      {"Sha1", shows([=] {
          return Ca().Issue("sha1", "DNS:x", strength(p256, "sha1"));
        }),
        F::kBadCertificate, R::kVerifyFailed, SSL_AD_INSUFFICIENT_SECURITY,
        SSL_AD_INSUFFICIENT_SECURITY,
        because("the certificate is signed with a broken digest (SHA-1 or "
                "older)")},
-      {"ShortRsa",
-       shows([=] {
+      {"ShortRsa", shows([=] {
          return Ca().Issue("short", "DNS:x", strength("rsa:1024", "sha256"));
        }),
        F::kBadCertificate, R::kVerifyFailed, SSL_AD_INSUFFICIENT_SECURITY,
        SSL_AD_INSUFFICIENT_SECURITY,
        because("the certificate's RSA key is shorter than 2048 bits")},
-      {"WeakIntermediate",
-       shows([=] {
+      {"WeakIntermediate", shows([=] {
          return Ca()
              .Intermediate("weak", strength("rsa:1024", "sha256"))
              .Issue("x", "DNS:x");
@@ -576,8 +569,7 @@ std::vector<Refusal> Refusals() {
        SSL_AD_INSUFFICIENT_SECURITY,
        because("an intermediate certificate's RSA key is shorter than 2048 "
                "bits")},
-      {"IssuedByALeaf",
-       shows([] {
+      {"IssuedByALeaf", shows([] {
          // Signed with the key of a certificate that is not a CA.
          const auto leaf = LoadCertificate(CallerCert().cert);
          const CertFiles files = Changed(
@@ -618,8 +610,7 @@ std::vector<Refusal> Refusals() {
       {"OtherProtocols",
        [](CallerOptions* options) { options->alpn = "\x08http/1.1\x06spdy/1"; },
        F::kNoH2, R::kNoProtocol, SSL_AD_NO_APPLICATION_PROTOCOL,
-       SSL_AD_NO_APPLICATION_PROTOCOL,
-       "the caller does not offer h2 by ALPN"},
+       SSL_AD_NO_APPLICATION_PROTOCOL, "the caller does not offer h2 by ALPN"},
       {"NoProtocols", [](CallerOptions* options) { options->alpn = ""; },
        F::kNoH2, R::kNoProtocol, SSL_AD_NO_APPLICATION_PROTOCOL,
        SSL_AD_NO_APPLICATION_PROTOCOL,
@@ -654,8 +645,7 @@ TEST_P(TlsRefusalTest, HasItsCauseAndAlert) {
       EXPECT_EQ(server->error(), refusal.error);
     }
     EXPECT_NE(server->error(), "");
-    EXPECT_EQ(caller.alert(),
-              new_version ? refusal.alert13 : refusal.alert12);
+    EXPECT_EQ(caller.alert(), new_version ? refusal.alert13 : refusal.alert12);
     // The result does not change afterwards.
     std::string out;
     EXPECT_EQ(server->Handshake(&out), refusal.result);
@@ -675,8 +665,8 @@ TEST_P(TlsServerTest, ExpiredIntermediateIsReportedWithItsDepth) {
   const std::string own = ReadFile(good.cert);
   const std::string end = "-----END CERTIFICATE-----\n";
   const std::string path = TestDirectory() + "/over-chain.pem";
-  WriteFile(path, own.substr(0, own.find(end) + end.size()) +
-                      ReadFile(expired.cert));
+  WriteFile(path,
+            own.substr(0, own.find(end) + end.size()) + ReadFile(expired.cert));
   CallerOptions options = Caller(GetParam());
   options.cert = {path, good.key};
   TlsCaller caller(options);
@@ -736,10 +726,10 @@ TEST_P(TlsServerTest, AlertDuringHandshakeIsNamed) {
   TlsProfile profile;
   profile.max_version = GetParam() == TLS1_3_VERSION ? "1.3" : "1.2";
   std::vector<TlsFault> faults;
-  const auto client = TlsEngine::Create(
-      TlsContext::Create(profile, TlsAuthorities::Nobody(), nullptr, 0,
-                         &faults),
-      "a.example", {"h2"});
+  const auto client =
+      TlsEngine::Create(TlsContext::Create(profile, TlsAuthorities::Nobody(),
+                                           nullptr, 0, &faults),
+                        "a.example", {"h2"});
   const auto server = MakeServer();
   std::string to_server;
   std::string to_client;
@@ -815,9 +805,9 @@ TEST(TlsServerBytesTest, CloseDuringHandshakeIsNoSuccess) {
     ASSERT_EQ(Give(server.get(), caller.Step(""), &answer),
               TlsResult::kWantInput);
     // close_notify in plain text.
-    const TlsResult result = Give(
-        server.get(), std::string_view("\x15\x03\x03\x00\x02\x01\x00", 7),
-        &answer);
+    const TlsResult result =
+        Give(server.get(), std::string_view("\x15\x03\x03\x00\x02\x01\x00", 7),
+             &answer);
     EXPECT_TRUE(result == TlsResult::kClosed || result == TlsResult::kFailed)
         << static_cast<int>(result);
   }
@@ -968,9 +958,9 @@ TEST_P(TlsServerTest, OpenConnectionsKeepTheirContext) {
   EXPECT_EQ(Give(halfway_server.get(), halfway.Step(answer), &second),
             TlsResult::kOk);
   std::string plain;
-  EXPECT_EQ(ReadAll(open_server.get(), open.Write("still here"), &plain,
-                    &answer),
-            TlsResult::kWantInput);
+  EXPECT_EQ(
+      ReadAll(open_server.get(), open.Write("still here"), &plain, &answer),
+      TlsResult::kWantInput);
   EXPECT_EQ(plain, "still here");
 
   // New connections get the new certificate and the new client CA.

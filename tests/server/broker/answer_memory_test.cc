@@ -23,17 +23,17 @@ class TestWaiter : public AnswerWaiter {
   std::atomic<int> refusals{0};
 };
 
-// A memory of 1000 bytes; the test is its timer.
+// A memory of 1000 bytes; the test fires its timer.
 class AnswerMemoryTest : public testing::Test {
  protected:
   std::unique_ptr<Hold> HoldOf(const AnswerMemory::CallerPtr& caller) {
     return std::make_unique<Hold>(&memory_, caller);
   }
-  // True: granted at once.
+  // True: there was room at once.
   bool Grow(Hold* hold, int64_t bytes) {
     return hold->Grow(bytes, waiter_, MonotonicNow());
   }
-  // The timer fires, `later` than now.
+  // Fires the timer.
   void Fire() {
     auto due = std::exchange(due_, {});
     for (auto& work : due) work();
@@ -171,8 +171,8 @@ TEST_F(AnswerMemoryTest, ARaisedLimitServesWaitingAnswers) {
   EXPECT_EQ(waiter_->rooms, 1);
 }
 
-// Many threads with random answers: in the end nothing is held, nobody waits,
-// and everybody was answered once.
+// Many threads with random answers: finally nothing is held, no answer waits,
+// and every wait has ended once.
 TEST(AnswerMemoryStressTest, EveryWaitEndsOnceAndNothingRemains) {
   std::mutex mu;
   std::vector<absl::AnyInvocable<void()>> due;
@@ -196,7 +196,7 @@ TEST(AnswerMemoryStressTest, EveryWaitEndsOnceAndNothingRemains) {
         ++waits;
         if (random() % 4 == 0) {
           ++ends;
-          continue;  // It gives up.
+          continue;  // The hold is destroyed while it waits.
         }
         while (waiter->rooms + waiter->refusals == 0) {
           other.Offer(random() % 100);

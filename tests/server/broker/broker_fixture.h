@@ -18,7 +18,7 @@
 
 namespace hotline::server {
 
-// One call: starts on request, and can be waited for.
+// A call that a test can wait for.
 template <typename Request, typename Response>
 class TestCall : public Completion {
  public:
@@ -29,7 +29,7 @@ class TestCall : public Completion {
     cv_.notify_all();
   }
 
-  // "OK", or the error's reason; "STUCK" when nothing came in a long time.
+  // "OK", or the error's reason; "STUCK" if the call does not end in time.
   std::string Wait() {
     std::unique_lock lock(mu_);
     if (!cv_.wait_for(lock, std::chrono::seconds(30), [this] { return done_; }))
@@ -86,7 +86,7 @@ class BrokerTest : public ::testing::Test {
                                        pool_.get(), upstream_.get(), &metrics_);
   }
 
-  // Whatever a test did: nothing is left in anybody's hands.
+  // After every test no lease is held and no caller waits.
   void TearDown() override {
     for (const pool::TargetRow& row : Look().targets) {
       EXPECT_EQ(row.leases, leases_kept_) << row.target;
@@ -113,7 +113,7 @@ class BrokerTest : public ::testing::Test {
     return call;
   }
 
-  // A GET of the peer's "/", begun.
+  // Starts a call for the peer's "/".
   std::unique_ptr<TestExecute> Execute(
       const testing::ScriptedPeer& peer, const std::string& method = "GET",
       Duration deadline = std::chrono::seconds(20)) {
@@ -132,7 +132,7 @@ class BrokerTest : public ::testing::Test {
     return call;
   }
 
-  // "OK", "ALREADY", or the error's reason.
+  // Returns "OK", "ALREADY", or the error's reason.
   std::string Release(const std::string& lease_id,
                       v1::Outcome outcome = v1::OUTCOME_OK) {
     v1::ReleaseRequest request;
@@ -148,18 +148,18 @@ class BrokerTest : public ::testing::Test {
 
   pool::Snapshot Look() { return pool_->TakeSnapshot({}, MonotonicNow()); }
 
-  // Waits until the pool looks as `wanted` says.
+  // Waits until `wanted` returns true for a snapshot of the pool.
   template <typename Wanted>
   bool Eventually(Wanted wanted) {
     return hotline::Eventually([&] { return wanted(Look()); });
   }
 
-  // What Build takes; a test's own class sets them in its constructor.
+  // The input of Build; subclasses set it in their constructors.
   upstream::Options upstream_options_;
   pool::PoolConfig pool_config_;
   BrokerSettings settings_;
   pool::TargetConfig target_config_;
-  int leases_kept_ = 0;  // What the test means to leave behind.
+  int leases_kept_ = 0;  // Leases that the test leaves behind.
   CallMetrics metrics_{100};
   std::unique_ptr<upstream::Upstream> upstream_;
   std::unique_ptr<pool::Pool> pool_;

@@ -1,4 +1,4 @@
-// Which answers ask for a rest, and for how long.
+// Which answers make an address cool down, and for how long.
 #include "server/broker/cool_down.h"
 
 #include "gtest/gtest.h"

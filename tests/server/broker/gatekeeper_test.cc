@@ -22,7 +22,7 @@ class GatekeeperTest : public ::testing::Test {
   }
   ~GatekeeperTest() override { SetLogSink(nullptr); }
 
-  // "OK", or the error's reason.
+  // Returns "OK", or the error's reason.
   std::string Check(const Policy& policy, const IdentityPtr& who,
                     RpcMethod rpc = kExecute) {
     last_ = gatekeeper_.Check(policy, rpc, who, kTarget, now_, &quota_);
@@ -62,7 +62,7 @@ TEST_F(GatekeeperTest, WhoHasANameIsForbiddenAndWhoHasNoneIsAskedForIt) {
 
 TEST_F(GatekeeperTest, DenialsAreCountedAndLoggedAtALimitedRate) {
   const Policy policy = Denying();
-  // An earlier test may have had the limiter's last line.
+  // An earlier test may have used up the limiter's current interval.
   uint64_t denied = 0;
   for (; denied < 1000 || (lines_.empty() && denied < 1'000'000'000);
        ++denied) {
@@ -88,10 +88,10 @@ TEST_F(GatekeeperTest, ARateLetsASecondsWorthGoAndThenItsShare) {
   EXPECT_EQ(last_->code, absl::StatusCode::kResourceExhausted);
   ASSERT_TRUE(last_->retry_after.has_value());
   EXPECT_EQ(*last_->retry_after, std::chrono::milliseconds(100));
-  // Another caller's is its own; nobody's is shared by all who are nobody.
+  // Each caller has a quota of its own; callers without an identity share one.
   EXPECT_EQ(Check(policy, b), "OK");
   EXPECT_EQ(Check(policy, nullptr), "OK");
-  // Giving back is never too much.
+  // Releases are never limited.
   EXPECT_EQ(Check(policy, a, RpcMethod::kRelease), "OK");
   now_ += std::chrono::milliseconds(100);
   EXPECT_EQ(Check(policy, a), "OK");

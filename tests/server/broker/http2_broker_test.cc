@@ -1,5 +1,5 @@
-// Executes over HTTP/2, with all rooms but gRPC: what the peer does to its
-// connections must not show.
+// Executes over HTTP/2, with all rooms but gRPC: callers do not notice what the
+// peer does to its connections.
 #include <atomic>
 #include <list>
 #include <set>
@@ -96,7 +96,7 @@ TEST_F(Http2BrokerTest, GoAwayEvery10StreamsFailsNobody) {
   const auto peer =
       Serve([&](Http2Peer& p, StreamId id, const Http2Peer::Asked& request) {
         constexpr StreamId kLast = 2 * 10 - 1;
-        if (id > kLast) return;  // As is said below.
+        if (id > kLast) return;  // Refused by the GOAWAY below.
         ++served;
         Echo(p, id, request);
         if (id == kLast) p.GoAway(kLast, NGHTTP2_NO_ERROR);
@@ -117,7 +117,7 @@ TEST_F(Http2BrokerTest, GoAwayEvery10StreamsFailsNobody) {
 
 class LimitTest : public Http2BrokerTest {
  protected:
-  // There is no way out.
+  // No call can use another connection.
   LimitTest() { target_config_.max_connections = 1; }
 };
 
@@ -132,8 +132,8 @@ TEST_F(LimitTest, LoweredInFlightFailsNobody) {
     for (;;) {
       const std::string input = c.ReadSome();
       if (input.empty() || !h2.Feed(input)) return;
-      // The new limit goes out while the streams are open; they are
-      // answered when it was acknowledged or the next ones came.
+      // Sends the new limit while streams are open; these are answered once it
+      // is acknowledged or further requests have arrived.
       if (step < limits.size() && !held.empty()) {
         h2.SetMaxStreams(limits[step++]);
         c.Write(h2.TakeOutput());
@@ -161,7 +161,7 @@ TEST_F(LimitTest, CallerWhoWantsAnUnusedConnectionIsServedUnderLoad) {
   std::vector<std::thread> load;
   for (int i = 0; i < 2; ++i) {
     load.emplace_back([&] {
-      // Each begins before the one before has ended.
+      // Each call begins before the previous one has ended.
       auto before = Execute(*peer);
       while (!stop) {
         auto next = Execute(*peer);

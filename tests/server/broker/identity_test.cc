@@ -79,7 +79,7 @@ TEST(IdentityTest, NamesThatCouldImitateOthersAreRejected) {
   EXPECT_EQ(NameOfCertificate({}, {"\xff.test"}, ""), "");
   EXPECT_EQ(NameOfCertificate({}, {}, "a\x1b[2J"), "");
   EXPECT_EQ(NameOfCertificate({}, {}, "a\r\nb"), "");
-  // A prefix belongs to its source: nobody gets a uid by being called so.
+  // A certificate cannot claim a uid by its common name.
   EXPECT_EQ(NameOfCertificate({}, {}, "uid:0"), "cn:uid:0");
 }
 
@@ -92,7 +92,7 @@ TEST(IdentityTest, OneObjectPerNameAndNoOwnerNumberTwice) {
   EXPECT_NE(a->owner, 0u);
   const uint64_t before = table.Get("cn:gone")->owner;
   for (int i = 0; i < 5000; ++i) table.Get("cn:" + std::to_string(i));
-  // Whoever nobody spoke of has left, whoever somebody holds has stayed.
+  // Identities that are not in use were dropped, those in use were kept.
   EXPECT_LE(table.size(), 2048u);
   EXPECT_EQ(a, table.Get("cn:a"));
   EXPECT_NE(before, table.Get("cn:gone")->owner);

@@ -12,7 +12,7 @@ constexpr int64_t kMiB = 1 << 20;
 
 class OverloadTest : public ::testing::Test {
  protected:
-  // "OK", or the error's reason and limit.
+  // Returns "OK", or the error's reason and limit.
   std::string Enter(Overload* overload, int64_t bytes = 0) {
     const ErrorPtr error = overload->Enter(bytes, now_);
     if (error == nullptr) return "OK";
@@ -64,7 +64,7 @@ TEST_F(OverloadTest, ManyBytesAreSampledSooner) {
   // Three MiB are more than a 64th of the limit.
   memory_ = 65 * kMiB;
   EXPECT_EQ(Enter(&overload, 3 * kMiB), "OVERLOADED memory");
-  EXPECT_EQ(looks_, 3);  // And once more when the allocator has given back.
+  EXPECT_EQ(looks_, 3);  // Again after the allocator has returned memory.
 }
 
 TEST_F(OverloadTest, AFewCallsMayAlwaysRun) {

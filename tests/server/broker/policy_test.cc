@@ -15,7 +15,7 @@ constexpr RpcMethod kRelease = RpcMethod::kRelease;
 constexpr RpcMethod kRenew = RpcMethod::kRenew;
 constexpr RpcMethod kStats = RpcMethod::kStats;
 
-// Three teams, one guest, and everybody else.
+// Rules for three teams, for one guest, and for all others.
 PolicyRules Rules(bool allow_by_default) {
   PolicyRules rules;
   rules.allow_by_default = allow_by_default;
@@ -43,7 +43,7 @@ struct Row {
 
 // identity x target x RPC, with "allow" as default.
 constexpr Row kMatrix[] = {
-    // What the first rule allows, and its edges.
+    // The first rule, and targets just outside of it.
     {"spiffe://prod/pay/web", kAcquire, "https://bank.test:443", true},
     {"spiffe://prod/pay/web", kExecute, "https://bank.test:443", true},
     {"spiffe://prod/pay/web", kExecute, "https://eu.bank.test:8443", true},
@@ -56,20 +56,20 @@ constexpr Row kMatrix[] = {
     {"spiffe://prod/pay/web", kStats, "", false},
     {"spiffe://prod/pay/web", kRenew, "", true},    // With Acquire.
     {"spiffe://prod/pay/web", kRelease, "", true},  // Always.
-    // Two rules add up, and do not mix.
+    // Two rules add up, but their parts do not mix.
     {"spiffe://prod/pay/batch", kExecute, "https://files.test:443", true},
     {"spiffe://prod/pay/batch", kExecute, "https://bank.test:443", true},
     {"spiffe://prod/pay/batch", kAcquire, "https://files.test:443", false},
-    // Everything.
+    // A rule that allows everything.
     {"dns:ops.test", kStats, "", true},
     {"dns:ops.test", kAcquire, "http://10.0.0.1:80", true},
     {"uid:0", kExecute, "https://bank.test:443", true},
-    // Nobody in particular.
+    // Callers without an identity.
     {"", kStats, "", true},
     {"", kRelease, "", true},
     {"", kExecute, "https://bank.test:443", false},
     {"", kAcquire, "https://bank.test:443", false},
-    // Not a rule's word but nearly.
+    // Names that almost match a pattern.
     {"spiffe://prod/payx", kExecute, "https://files.test:443", true},
     {"uid:00", kExecute, "https://files.test:443", true},
     {"dns:ops.test.evil", kStats, "", true},
@@ -138,7 +138,7 @@ TEST(PolicyTest, AStarMatchesAnyCharacters) {
   EXPECT_FALSE(MatchesPattern("a*b*c", "axcxb"));
   EXPECT_FALSE(MatchesPattern("abc", "abcd"));
   EXPECT_FALSE(MatchesPattern("a.c", "abc"));
-  // No pattern takes long.
+  // No pattern takes long to match.
   std::string pattern;
   for (int i = 0; i < 500; ++i) pattern += "*a";
   EXPECT_FALSE(MatchesPattern(pattern + "b", std::string(2000, 'a')));

@@ -37,7 +37,7 @@ std::vector<std::string> FindAll(const std::string& text, const char* pattern) {
   return found;
 }
 
-// The reasons that a line of a list names, after its code if it has one.
+// The reasons in a line of a list, after its code if it has one.
 std::vector<std::string> Names(const std::string& text) {
   std::vector<std::string> names = FindAll(text, "\\b([A-Z][A-Z_]{4,})\\b");
   std::erase_if(names, [](const std::string& name) {
@@ -46,7 +46,7 @@ std::vector<std::string> Names(const std::string& text) {
   return names;
 }
 
-// The lists of errors in broker.proto, by RPC; "*": of every RPC.
+// The lists of errors in broker.proto, by RPC; "*": for every RPC.
 class Contract {
  public:
   Contract() {
@@ -56,7 +56,7 @@ class Contract {
   }
 
   const Listed& Of(const std::string& rpc) { return lists_[rpc]; }
-  // Those with RetryInfo in the list of every RPC.
+  // The reasons with RetryInfo in the list for every RPC.
   const std::set<std::string>& retried() const { return retried_; }
 
  private:
@@ -118,8 +118,7 @@ class Contract {
   Listed list_;
 };
 
-// What the table has for `rpcs`, as the contract lists it: that a caller
-// cancels is not listed.
+// The table's errors for `rpcs`, as the contract lists them: without CANCELLED.
 Listed TableFor(RpcSet rpcs) {
   Listed out;
   for (const ReasonRow& row : kReasons) {

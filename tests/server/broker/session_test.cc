@@ -1,4 +1,4 @@
-// Sessions over a transport that the test plays; below it a real pool.
+// Sessions over a transport that the test implements, and a real pool.
 #include "server/broker/session.h"
 
 #include <atomic>
@@ -67,8 +67,8 @@ class TestStream : public SessionTransport {
     return info.reason();
   }
 
-  // --- What the caller does ---
-  // Sends a message when the session reads. False: it does not.
+  // --- The caller's actions --- Sends a message once the session reads. False:
+  // it does not read.
   bool Send(const v1::SessionRequest& message) {
     {
       std::unique_lock lock(mu_);
@@ -89,7 +89,7 @@ class TestStream : public SessionTransport {
     }
     session->OnRead(false, MonotonicNow());
   }
-  // Reads no results from now on; until Resume.
+  // Reads no results until Resume.
   void Stall() {
     std::lock_guard lock(mu_);
     slow_ = true;
@@ -114,8 +114,8 @@ class TestStream : public SessionTransport {
     return true;
   }
 
-  // --- What the caller sees ---
-  // "OK", the error's reason; "NOTHING" when there is no result in a long time.
+  // --- The caller's observations --- "OK", or the error's reason; "NOTHING" if
+  // there is no result in time.
   std::string Result(uint64_t id, v1::SessionResult* out = nullptr) {
     std::unique_lock lock(mu_);
     if (!Await(lock, [&] { return results_.count(id) > 0; })) return "NOTHING";
@@ -160,7 +160,7 @@ class TestStream : public SessionTransport {
   std::condition_variable cv_;
   v1::SessionRequest* into_ = nullptr;
   std::map<uint64_t, v1::SessionResult> results_;
-  std::vector<int> messages_;  // How many results each had.
+  std::vector<int> messages_;  // The number of results in each.
   int reads_ = 0;
   int yields_ = 0;
   int turns_ = 0;
@@ -170,7 +170,7 @@ class TestStream : public SessionTransport {
   std::string outcome_ = "OPEN";
 };
 
-// A message under construction.
+// Builds a message.
 class Message {
  public:
   // NOLINTNEXTLINE(google-explicit-constructor): it stands for one.
@@ -214,7 +214,7 @@ class SessionTest : public BrokerTest {
  protected:
   SessionTest() { target_config_.max_connections = 100; }
 
-  // Whatever a test leaves open is cut off, as by a caller that was killed.
+  // Sessions that a test leaves open end as if their callers were killed.
   void TearDown() override {
     for (auto& stream : streams_) {
       stream.session->OnCancel();
@@ -287,7 +287,7 @@ TEST_F(SessionTest, AcquiresExecutesAndReleases) {
   ASSERT_EQ(stream.Result(4, &result), "OK");
   EXPECT_TRUE(result.release().already_released());
   EXPECT_EQ(stream.Result(5), "LEASE_EXPIRED");
-  // Answered at once now, in one message with what follows it.
+  // An acquire that is answered at once, and an execute in the same message.
   Message both;
   both.Acquire(6, peer.target()).Execute(7, peer);
   ASSERT_TRUE(stream.Send(both));
@@ -405,7 +405,7 @@ TEST_F(SessionTest, TheLeasesOfAKilledCallerAreFreeAtOnce) {
   EXPECT_EQ(Held(), 0);
   EXPECT_EQ(Reclaimed(), 100u);
   EXPECT_EQ(stream.Outcome(), "CANCELLED");
-  // They are whole, and serve others.
+  // The connections are intact and serve other callers.
   EXPECT_EQ(Look().targets[0].idle, 100);
 }
 
@@ -442,7 +442,7 @@ TEST_F(SessionTest, LimitsApplyItemByItem) {
   ScriptedPeer silent(NeverAnswer);
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
   TestStream& stream = Open();
-  // In flight.
+  // Items in flight.
   Message three;
   three.Execute(1, silent).Execute(2, silent).Execute(3, silent);
   ASSERT_TRUE(stream.Send(three));
@@ -450,12 +450,12 @@ TEST_F(SessionTest, LimitsApplyItemByItem) {
   ASSERT_TRUE(stream.Send(Message().Cancel(4, 1).Cancel(5, 2)));
   EXPECT_EQ(stream.Result(1), "CANCELLED");
   EXPECT_EQ(stream.Result(2), "CANCELLED");
-  // Leases: also those that are being acquired.
+  // Leases, including those being acquired.
   for (int i = 10; i < 13; ++i) Lease(stream, i, peer.target());
   ASSERT_TRUE(stream.Send(Message().Acquire(13, peer.target())));
   EXPECT_EQ(stream.Result(13), "QUOTA");
   EXPECT_EQ(Held(), 3);
-  // Items of a message.
+  // Items per message.
   Message five;
   for (int i = 20; i < 25; ++i) five.Cancel(i, 99);
   ASSERT_TRUE(stream.Send(five));
@@ -474,7 +474,7 @@ TEST_F(SessionTest, ExpiredLeasesMakeRoom) {
   ASSERT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
     return snapshot.targets[0].leases == 0;
   }));
-  // The search for them is made now and then only.
+  // The session looks for expired leases only now and then.
   uint64_t id = 2;
   do {
     ASSERT_TRUE(stream.Send(Message().Acquire(++id, peer.target())));
@@ -489,7 +489,7 @@ TEST_F(SessionTest, ALongMessageIsWorkedOnInTurns) {
   Message message;
   for (int i = 1; i <= 1000; ++i) message.Cancel(i, 5000);
   ASSERT_TRUE(flood.Send(message));
-  // The first turn is over, its results are out, and the rest waits.
+  // The first turn is over, its results were sent, and the rest waits.
   EXPECT_EQ(flood.yields(), 1);
   EXPECT_EQ(flood.results(), 256u);
   EXPECT_FALSE(flood.reading());
@@ -534,7 +534,7 @@ TEST_F(SessionTest, UnreadResultsStopTheReading) {
   TestStream& stream = Open();
   stream.Stall();
   uint64_t sent = 0;
-  // The peer's answers come when they come; in the end there are too many.
+  // The answers arrive at any time; finally too many are unread.
   while (sent < 20) {
     if (!stream.reading()) break;
     ASSERT_TRUE(stream.Send(Message().Execute(++sent, peer)));
@@ -641,7 +641,7 @@ TEST_F(SessionTest, StatsNameTheSessionOfALease) {
   EXPECT_EQ(after.totals().sessions(), 0);
 }
 
-// Threads that cut sessions at any moment of their work.
+// Threads that cancel sessions at any moment.
 TEST_F(SessionTest, ASessionCutAtAnyMomentLeavesNothing) {
   target_config_.max_connections = 4;
   Build();

@@ -122,7 +122,7 @@ TEST(StatsViewTest, ARowThatVanishesBetweenPagesShiftsNoOther) {
   v1::StatsResponse first;
   pool::Snapshot snapshot = Targets(20);
   ASSERT_EQ(FillStats(request, "", snapshot, {}, &first), nullptr);
-  // The last row of the first page is gone when the second one is asked for.
+  // The last row of the first page is gone before the second one is requested.
   std::erase_if(snapshot.targets, [&first](const pool::TargetRow& row) {
     return row.target == first.targets(9).target();
   });

@@ -1,4 +1,4 @@
-// ExecuteStream with all rooms but gRPC: what is passed on, what is made again,
+// ExecuteStream with all rooms but gRPC: what is forwarded, what is repeated,
 // and how it ends at every stage.
 #include <atomic>
 #include <deque>
@@ -25,14 +25,14 @@ using upstream::StreamId;
 
 constexpr auto kPatience = seconds(30);
 
-// The caller's end: sends what it was given whenever it is asked, takes the
-// answer as it comes or one message at a time.
+// The caller's end: sends its messages whenever the call reads, and accepts the
+// answer as it arrives or one message at a time.
 class TestStream final : public StreamPeer {
  public:
-  bool takes = true;        // Else Take() does.
-  bool breaks_off = false;  // Its side ends without its having ended it.
+  bool takes = true;        // False: messages wait for Take().
+  bool breaks_off = false;  // Breaks off instead of ending its side.
 
-  // The caller's verbs.
+  // --- The caller's actions ---
   void SendHead(const v1::ExecuteStreamHead& head) {
     v1::ExecuteStreamRequest message;
     *message.mutable_head() = head;
@@ -47,7 +47,7 @@ class TestStream final : public StreamPeer {
     Push(std::make_unique<v1::ExecuteStreamRequest>(std::move(message)));
   }
   void End() { Push(nullptr); }
-  // One message of the answer is out of the way.
+  // Accepts one message of the answer.
   void Take() {
     Await([this] { return writing_; });
     {
@@ -57,7 +57,7 @@ class TestStream final : public StreamPeer {
     call->OnWritten();
   }
 
-  // "OK", or the error's reason; "STUCK" when nothing came in a long time.
+  // "OK", or the error's reason; "STUCK" if the call does not end in time.
   std::string Wait() {
     std::unique_lock lock(mu_);
     if (!cv_.wait_for(lock, kPatience, [this] { return done_; })) {
@@ -76,7 +76,7 @@ class TestStream final : public StreamPeer {
   void AwaitBody(size_t size) {
     Await([&] { return body_.size() >= size || done_; });
   }
-  // Everything it was given has been asked for, and more.
+  // Waits until the call has read all messages and reads again.
   void AwaitAsked() {
     Await([this] { return asked_ || done_; });
   }
@@ -217,7 +217,7 @@ class StreamBrokerTest : public BrokerTest {
   }
 };
 
-// Answers with what it was asked, word for word.
+// Answers with the request itself.
 ScriptedPeer::Script Repeat() {
   return [](PeerConnection& c) {
     for (;;) {
@@ -269,7 +269,7 @@ TEST_F(StreamBrokerTest, TheMessageAfterTheHeadDecidesTheFraming) {
   head.set_content_length(5);
   auto known = Open(head);
   known->SendBody("hel");
-  known->SendBody("lo");  // That is the end of it.
+  known->SendBody("lo");  // The length is reached.
   ASSERT_EQ("OK", known->Wait());
   EXPECT_NE(known->body().find("content-length: 5\r\n\r\nhello"),
             std::string::npos)
@@ -290,7 +290,7 @@ TEST_F(StreamBrokerTest, AnEmptyPieceSendsTheHeadByItself) {
   auto stream = Open(Head(peer));
   stream->AwaitAsked();
   EXPECT_FALSE(head);
-  EXPECT_EQ(0, peer.accepted());  // Nothing is borrowed before that.
+  EXPECT_EQ(0, peer.accepted());  // No connection is borrowed before that.
   stream->SendBody("");
   stream->AwaitBody(1);
   stream->SendBody("x");
@@ -439,13 +439,13 @@ TEST_F(StreamBrokerTest, ARequestThatIsNoLongerHeldIsNotSentAgain) {
   auto stream = Open(Head(*peer, "PUT"));
   for (int i = 0; i < 4; ++i) stream->SendBody(std::string(100'000, 'x'));
   EXPECT_EQ("UPSTREAM_RESET", stream->Wait());
-  // Nothing was processed: the caller, who has it all, may repeat it.
+  // Nothing was processed: the caller, which has the whole body, may repeat it.
   EXPECT_EQ(absl::StatusCode::kUnavailable, stream->error().code);
   EXPECT_EQ("REFUSED_BY_PEER", stream->verdict());
 }
 
 TEST_F(StreamBrokerTest, AConnectionThatDiesIsReplacedWhereTheContractAllows) {
-  // Each connection serves one request, and dies of the second.
+  // Each connection serves one request and closes at the second.
   const ScriptedPeer peer([](PeerConnection& c) {
     if (c.ReadRequest().empty()) return;
     c.Write(OkResponse("first"));
@@ -515,7 +515,7 @@ class StageTest : public StreamBrokerTest,
                   public ::testing::WithParamInterface<bool> {
  protected:
   StageTest() { target_config_.max_connections = 1; }
-  // What its caller does, or the end of the process.
+  // Cancels as the caller, or aborts as the process does at its end.
   void End(TestStream& stream) {
     GetParam() ? stream.call->AsCall()->Cancel() : broker_->AbortCalls();
   }
@@ -631,7 +631,7 @@ TEST_F(StreamBrokerTest, OnALeaseItRunsAlone) {
   EXPECT_EQ(lease->response.connection().connection_id(),
             stream->receipt().connection().connection_id());
 
-  // Given back as broken, it takes the running call with it.
+  // Released as broken, the lease ends the running call.
   auto broken = Open(head);
   broken->SendBody("x");
   broken->AwaitAsked();
@@ -664,7 +664,7 @@ TEST_F(StreamBrokerTest, ReleaseAsOkLetsTheStreamEndFirst) {
 
 TEST_F(StreamBrokerTest, ACallerThatDoesNotReadStopsTheUpstream) {
   constexpr size_t kTotal = 128 << 20;
-  // What sockets take, and the broker: far from all.
+  // More than sockets and the broker hold, and far less than all.
   constexpr size_t kMost = 32 << 20;
   std::atomic<size_t> written{0};
   const ScriptedPeer peer([&](PeerConnection& c) {
@@ -694,7 +694,7 @@ TEST_F(StreamBrokerTest, AnUpstreamThatDoesNotReadStopsTheCaller) {
   for (size_t i = 0; i < kPieces; ++i) {
     stream->SendBody(std::string(100'000, 'x'));
   }
-  // With all of the window used, the next piece is all that is asked for.
+  // Once the window is used up, only the next piece is read.
   const auto quick = Serve2(Echo);
   auto other = Open(Head(*quick));
   other->End();

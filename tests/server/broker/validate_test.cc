@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kMaxBody = 3 << 20;
 
-// "reason field", or "" when nothing is wrong.
+// "reason field", or "" if the input is valid.
 std::string Text(const std::optional<InputError>& error) {
   if (!error.has_value()) return "";
   EXPECT_NE(error->message, "") << error->reason << " " << error->field;
@@ -28,8 +28,8 @@ std::string Name(size_t size) {
   return name;
 }
 
-// Host, port and scheme, wherever they stand; and what they come to, or "" when
-// they are refused.
+// Scheme, host and port as text, and their canonical form; "" if they are
+// refused.
 struct OriginRow {
   std::string text;
   std::string canonical;
@@ -49,7 +49,7 @@ std::vector<OriginRow> GoodOrigins() {
        "example.com:65535"},
       {"HTTPS://EXAMPLE.Com", "https://example.com:443", "example.com"},
       {"hTtP://x", "http://x:80", "x"},
-      // Another target: see trailing_dot_test.
+      // A target of its own: see trailing_dot_test.
       {"https://example.com.", "https://example.com.:443", "example.com"},
       {"https://example.com.:8443", "https://example.com.:8443",
        "example.com:8443"},
@@ -201,7 +201,7 @@ TEST(TargetTest, ValidTargetsHaveOneCanonicalForm) {
     EXPECT_EQ(":" + std::to_string(target.port),
               row.canonical.substr(row.canonical.rfind(':')));
 
-    // The canonical form is its own.
+    // The canonical form is stable.
     ParsedTarget again;
     EXPECT_EQ(Text(ParseTarget(target.canonical, &again)), "");
     EXPECT_EQ(again.canonical, target.canonical);
@@ -373,7 +373,7 @@ TEST(UrlTest, AParsedUrlCanBeFilledAnew) {
   EXPECT_EQ(url.path, "/");
 }
 
-// A message that is fine, but for what `change` does to it.
+// A valid message, modified by `change`.
 template <typename Message>
 struct Row {
   const char* name;
@@ -643,7 +643,7 @@ TEST(ValidateExecuteTest, FaultsAreNamedWithTheirField) {
 }
 
 TEST(ValidateExecuteTest, FaultyHeadersAreNamedWithTheirPlace) {
-  // As the second of two.
+  // The faulty header is the second of two.
   const auto header = [](std::string name, std::string value) {
     return [=](Execute* r) {
       r->add_headers()->set_name("accept");

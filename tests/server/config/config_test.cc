@@ -181,15 +181,15 @@ TEST(ConfigTest, TlsThatServesNobodyIsPointedOut) {
             "a Unix socket, which are served without TLS");
 }
 
-// A key, a file that sets it to something else than the default, and where that
-// must arrive.
+// A key, a file that sets it to another value than the default, and a check
+// that the value has arrived.
 struct Row {
   const char* path;
   const char* yaml;
   std::function<bool(const Settings&)> arrived;
 };
 
-// The first one; an empty one where there is none.
+// The first rule, or an empty one.
 PolicyRule Rule(const Settings& s) {
   return s.policy.rules.empty() ? PolicyRule() : s.policy.rules[0];
 }
@@ -703,7 +703,7 @@ TEST(ConfigTest, EveryNumberAndDurationHasBounds) {
   }
 }
 
-// Everything but the functions and what is compiled.
+// All options but functions and compiled ones.
 auto Values(const upstream::Options& options) {
   const auto& [loops, ca_file, tls_profiles, tls_profile, max_tls_sessions,
                tls_session_lifetime, connect_timeout, tcp_timeout, tls_timeout,
@@ -1132,7 +1132,7 @@ TEST(ConfigTest, WhatWouldExplodeIsRefusedAtOnce) {
   EXPECT_EQ(Fault(many + "]"), "t.yaml:1: more than 100000 values");
 }
 
-// Files with a few bytes changed, cut, doubled or put together from others.
+// Changes, removes, doubles or inserts a few bytes of a file.
 std::string Mutate(std::string text, const std::string& other,
                    std::minstd_rand& random) {
   constexpr std::string_view kBytes = "{}[]:,-#&*!|>'\"%@` \n\t09asx\\\xff";
@@ -1182,7 +1182,7 @@ TEST(ConfigTest, AnyFileIsRefusedWithItsLineOrMeansWhatItsEffectiveFormMeans) {
     EXPECT_EQ(again->effective_yaml, settings->effective_yaml) << text;
     EXPECT_EQ(again->targets, settings->targets) << text;
   }
-  // Neither side is the whole of it.
+  // The mutations produce accepted and refused files.
   EXPECT_GT(accepted, 100);
   EXPECT_LT(accepted, 19'000);
 }

@@ -1,4 +1,4 @@
-// The warm set: written, read back, made again.
+// The warm set: written, read, and dialled again.
 #include "server/daemon/warm_set.h"
 
 #include <cstdlib>
@@ -106,7 +106,7 @@ TEST(WarmSetTest, AFileIsReplacedWholeOrNotAtAll) {
   EXPECT_EQ(*set, (std::vector<WarmEntry>{Entry(kB, 1, 1)}));
   EXPECT_FALSE(std::ifstream(path + ".tmp").good()) << "nothing is left";
   EXPECT_FALSE(ReplaceFile(directory + "/none/warm", "x").ok());
-  // A directory is in its place: nothing beside it is left, either.
+  // The path is a directory: no temporary file is left beside it, either.
   EXPECT_FALSE(ReplaceFile(directory, "x").ok());
   EXPECT_FALSE(std::ifstream(directory + ".tmp").good());
 }

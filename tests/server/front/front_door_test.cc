@@ -24,7 +24,7 @@
 namespace hotline::server {
 namespace {
 
-// A directory of this process's whose name is short enough for sockets.
+// A directory of this process with a name short enough for sockets.
 const std::string& ShortDirectory() {
   struct Directory {
     Directory() {
@@ -80,7 +80,7 @@ class Caller {
               static_cast<ssize_t>(bytes.size()));
   }
 
-  // Whether the other side has closed, within 20 s.
+  // Whether the door closes the connection within 20 s.
   bool IsCutOff() const {
     timeval limit{.tv_sec = 20, .tv_usec = 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -88,7 +88,7 @@ class Caller {
     const ssize_t size = recv(fd_, &byte, 1, 0);
     return size == 0 || (size < 0 && errno == ECONNRESET);
   }
-  // Whether it greets, as ours does.
+  // Whether the test's greeting arrives.
   bool IsServed() const {
     timeval limit{.tv_sec = 20, .tv_usec = 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -261,7 +261,7 @@ TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   rlimit tight = before;
   const int next = dup(0);
   close(next);
-  tight.rlim_cur = next;  // Not one more.
+  tight.rlim_cur = next;  // No further descriptor.
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
   int refused = 0;
   for (const auto& caller : callers) {
@@ -300,7 +300,7 @@ TEST(ListenerTest, ASocketIsBornForItsGroupAndLeavesWithItsListener) {
     EXPECT_EQ(info.st_mode & 0777, 0660u);
     const auto second = Listener::Bind("unix://" + path);
     EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
-    // And it has done no harm.
+    // The second one has not removed the socket of the first.
     EXPECT_TRUE(Caller("unix://" + path).connected());
   }
   EXPECT_NE(access(path.c_str(), F_OK), 0);
@@ -318,7 +318,7 @@ TEST(ListenerTest, OnlyASocketThatNobodyListensOnIsReplaced) {
   path.copy(address.sun_path, sizeof address.sun_path - 1);
   ASSERT_EQ(bind(left, reinterpret_cast<sockaddr*>(&address), sizeof address),
             0);
-  close(left);  // As after a crash: the file stays.
+  close(left);  // The file remains, as after a crash.
   EXPECT_TRUE(Listener::Bind("unix://" + path).ok());
 }
 

@@ -43,7 +43,7 @@ class Client {
     (void)!send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   }
 
-  // Everything until the server closes; "(timeout)" when it does not.
+  // Reads until the server closes; "(timeout)" if it does not.
   std::string ReadAll() {
     std::string all;
     char buffer[65536];
@@ -55,13 +55,13 @@ class Client {
     }
   }
 
-  // Waits for the end of the connection, and reads nothing.
+  // Waits for the end of the connection without reading.
   void AwaitHangUp() {
     pollfd end{.fd = fd_, .events = POLLRDHUP, .revents = 0};
     EXPECT_EQ(poll(&end, 1, 20'000), 1);
   }
 
-  // One answer with a Content-Length; its head and body.
+  // Reads one answer with a Content-Length: head and body.
   std::string ReadAnswer(bool head_only = false) {
     std::string all;
     char c;
@@ -97,7 +97,7 @@ class AdminHttpTest : public ::testing::Test {
     http_ = *std::move(http);
   }
 
-  // The whole answer to one request on a connection of its own.
+  // Sends one request on a new connection and returns the whole answer.
   std::string Ask(const std::string& line, const std::string& headers = "") {
     Client client(http_->port());
     client.Send(absl::StrCat(line, " HTTP/1.1\r\nHost: localhost\r\n", headers,
@@ -256,7 +256,7 @@ TEST_F(AdminHttpTest, AReaderThatDoesNotReadIsCutOff) {
   Start();
   Client client(http_->port());
   client.Send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
-  // Others are served meanwhile.
+  // Other clients are served meanwhile.
   EXPECT_TRUE(absl::EndsWith(Ask("GET /healthz"), "ok\n"));
   client.AwaitHangUp();
   EXPECT_LT(client.ReadAll().size(), metrics_.size());

@@ -23,7 +23,7 @@ constexpr char kA[] = "https://a.example:443";
 constexpr char kB[] = "https://b.example:443";
 constexpr char kC[] = "http://c.example:80";
 
-// A pool and a broker that say what the test wants, and the page they make.
+// The page for a pool and a broker whose figures the test sets.
 class MetricsTest : public ::testing::Test {
  protected:
   void Show(int max_targets, std::vector<std::string> known = {}) {
@@ -43,7 +43,7 @@ class MetricsTest : public ::testing::Test {
         std::move(sources));
   }
 
-  // The pool knows `target`; its row, to be filled.
+  // Makes `target` known to the pool and returns its row, to be filled.
   pool::TargetRow& Row(const std::string& target) {
     for (auto& row : snapshot_.targets) {
       if (row.target == target) return row;
@@ -52,7 +52,7 @@ class MetricsTest : public ::testing::Test {
     return snapshot_.targets.back();
   }
 
-  // The pool forgets `target`, and keeps its grants in `forgotten`.
+  // Makes the pool forget `target`; its grants are kept in `forgotten`.
   void Forget(const std::string& target) {
     snapshot_.forgotten.granted += Row(target).counters.granted;
     std::erase_if(snapshot_.targets,
@@ -73,7 +73,7 @@ class MetricsTest : public ::testing::Test {
     }
   }
 
-  // -1: no such series.
+  // -1: there is no such series.
   double Value(const std::string& series) const {
     const auto found = values_.find(series);
     return found == values_.end() ? -1 : found->second;
@@ -316,7 +316,7 @@ TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
 TEST_F(MetricsTest, TargetsPastTheLimitFold) {
   Show(2, {kA});
   Row(kB).counters.granted = 5;
-  Row(kC).counters.granted = 9;  // Busier: it gets the free place.
+  Row(kC).counters.granted = 9;  // Busier: it gets the free series.
   Row(kB).waiters = 3;
   executes_.RecordExecute(kB, "", milliseconds(1));
   Scrape();
@@ -329,7 +329,7 @@ TEST_F(MetricsTest, TargetsPastTheLimitFold) {
   EXPECT_EQ(Value("hotline_targets"), 2);
   EXPECT_EQ(Value("hotline_folded_targets"), 1);
 
-  Row(kB).counters.granted = 15;  // As busy as the other one, about.
+  Row(kB).counters.granted = 15;  // About as busy as the other one.
   Scrape();
   EXPECT_EQ(Granted(kB), -1);
   EXPECT_EQ(Granted("other"), 15);
@@ -349,7 +349,7 @@ TEST_F(MetricsTest, AHundredThousandTargetsAreNoLongerAPageThanAThousand) {
   const size_t before = metrics_->Render().size();
   add_up_to(100'000);
   const size_t after = metrics_->Render().size();
-  // Longer numbers, no more series.
+  // The numbers are longer, but there are no more series.
   EXPECT_LT(after, before + before / 50);
   Scrape();
   EXPECT_EQ(Value("hotline_targets"), 100'000);
@@ -372,14 +372,14 @@ TEST_F(MetricsTest, CountersOnlyGrowWhenTargetsAreForgottenAndComeBack) {
   EXPECT_EQ(Granted("other"), 7);
   EXPECT_EQ(Value("hotline_targets"), 0);
 
-  Row(kA).counters.granted = 2;  // A new life.
+  Row(kA).counters.granted = 2;  // Counts from zero again.
   Row(kB).counters.granted = 1;
   Scrape();
   EXPECT_EQ(Granted(kA), 12);
   EXPECT_EQ(Granted("other"), 8);
 
   Row(kA).counters.granted = 20;
-  Forget(kA);  // Unseen since 2: the other 18 can only go to "other".
+  Forget(kA);  // Last scraped at 2: the other 18 count for "other".
   Scrape();
   EXPECT_EQ(Granted(kA), 12);
   EXPECT_EQ(Granted("other"), 26);

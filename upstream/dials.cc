@@ -1,36 +1,21 @@
-#include "upstream/upstream_impl.h"
-
+// What an Upstream runs for the pool and for its address books: dials, tests of
+// addresses, probes. And what becomes of connections.
 #include <algorithm>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
-#include "upstream/address/egress.h"
-#include "upstream/dial/tls_profiles.h"
+#include "upstream/upstream_impl.h"
 
 namespace hotline::upstream {
 namespace {
 
-constexpr int kMaxLoops = 256;
 // Targets with counters of their own, about; the rest share one line.
 constexpr size_t kMaxCountedTargets = 4096;
 constexpr char kOtherTargets[] = "other";
 // Of unsolicited bytes per target: so many, and then one in so many.
 constexpr uint64_t kMostLogged = 10;
 constexpr int64_t kMostProbeBytes = 1 << 20;
-
-absl::StatusOr<std::vector<IpAddress>> ParseSources(const Options& options) {
-  std::vector<IpAddress> sources;
-  for (const std::string& text : options.source_addresses) {
-    const auto address = IpAddress::Parse(text);
-    if (!address) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("source address \"", text, "\" is no address"));
-    }
-    sources.push_back(*address);
-  }
-  return sources;
-}
 
 // What makes a target's counters worth their place; those of the rest have it
 // for good.
@@ -49,152 +34,55 @@ uint64_t Mix(uint64_t number) {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Live>> MakeLive(
-    Options options, std::shared_ptr<net::TlsSessions> sessions,
-    const Live* before) {
-  auto egress = EgressPolicy::Create(options.egress);
-  if (!egress.ok()) return egress.status();
-  auto sources = ParseSources(options);
-  if (!sources.ok()) return sources.status();
-  auto tls = TlsProfiles::Create(
-      {.profiles = options.tls_profiles,
-       .ca_file = options.ca_file,
-       .session_lifetime = options.tls_session_lifetime,
-       .sessions = std::move(sessions)},
-      before == nullptr ? nullptr : before->dial->tls.get());
-  if (!tls.ok()) return tls.status();
-  if ((*tls)->Find(options.tls_profile) == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("there is no TLS profile \"", options.tls_profile, "\""));
-  }
-  auto dial = std::make_shared<DialSettings>(
-      DialSettings{.connect_timeout = options.connect_timeout,
-                   .tcp_timeout = options.tcp_timeout,
-                   .tls_timeout = options.tls_timeout,
-                   .stagger = options.attempt_stagger,
-                   .max_header_bytes = options.max_header_bytes,
-                   .ping_after = options.ping_after,
-                   .ping_timeout = options.ping_timeout,
-                   .sources = *std::move(sources),
-                   .egress = *std::move(egress),
-                   .tls = *std::move(tls)});
-  return std::make_shared<const Live>(
-      Live{std::move(options), std::move(dial)});
-}
-
-absl::Status Upstream::Impl::Init() {
-  const auto live = this->live();
-  const Options& options = live->options;
-  const int loops = std::clamp(options.loops, 1, kMaxLoops);
-  for (int i = 0; i < loops; ++i)
-    loops_.push_back(std::make_unique<net::Loop>());
-  dials_.resize(loops_.size());
-  auto resolver = Resolver::Create(loops_[0].get(), options.dns_servers);
-  if (!resolver.ok()) return resolver.status();
-  resolver_ = *std::move(resolver);
-  keeper_ = std::make_unique<AddressKeeper>(
-      loops_[0].get(), resolver_.get(), options.addresses,
-      AddressKeeper::World{
-          .test =
-              [this](std::shared_ptr<const pool::HostPoolKey> key,
-                     const IpAddress& address, AddressKeeper::TestDone done) {
-                TestAddress(std::move(key), address, std::move(done));
-              },
-          .egress =
-              [this](const std::string& host) -> AddressBook::EgressCheck {
-            return [host, dial = this->live()->dial](
-                       const IpAddress& address) -> std::string {
-              const auto decision = dial->egress.Check(host, address);
-              return decision.allowed ? "" : std::string(decision.rule);
-            };
-          },
-          .drain =
-              [this](const std::string& target, const IpAddress& address) {
-                DrainAddress(target, address);
-              }});
-  return absl::OkStatus();
-}
-
-void Upstream::Impl::Start(pool::TransportEvents* events,
-                           std::function<void(int, Instant)> tick) {
-  events_ = events;
-  tick_ = std::move(tick);
-  for (const auto& loop : loops_) loop->Start();
-}
-
-void Upstream::Impl::Stop() {
-  if (stopping_.exchange(true)) return;
-  keeper_->Shutdown();
-  for (size_t i = 0; i < loops_.size(); ++i) {
-    loops_[i]->Post([this, i] { StopLoop(i); });
-  }
-  for (const auto& loop : loops_) loop->Join();
-  stopped_ = true;
-}
-
-void Upstream::Impl::StopLoop(size_t i) {
-  net::Loop* const loop = loops_[i].get();
-  std::vector<std::shared_ptr<upstream::Dial>> dials;
-  for (const auto& [id, dial] : dials_[i].running) dials.push_back(dial);
-  for (const auto& [id, dial] : dials_[i].tests) dials.push_back(dial);
-  for (const auto& dial : dials) dial->Abort();
-  if (i == 0) resolver_->Shutdown();
-  for (const auto& connection : table_.All()) {
-    if (&connection->loop() != loop) continue;
-    connection->CloseNow(pool::CloseReason::kShutdown);
-  }
-  loop->Finish();
-}
-
 // Dials.
 
-void Upstream::Impl::Dial(pool::ConnId id,
-                          std::shared_ptr<const pool::HostPoolKey> key) {
+void UpstreamImpl::Dial(pool::ConnId id,
+                        std::shared_ptr<const pool::HostPoolKey> key) {
   if (stopping_) return FailDial(id, "shutting down");
   const size_t loop = NextLoop();
   loops_[loop]->Post(
       [this, loop, id, key = std::move(key)] { StartDial(loop, id, key); });
 }
 
-uint64_t Upstream::Impl::Random() {
+uint64_t UpstreamImpl::Random() {
   return Mix(random_.fetch_add(0x9e3779b97f4a7c15u));
 }
 
-upstream::Dial::Request Upstream::Impl::RequestFor(
+upstream::Dial::Spec UpstreamImpl::SpecFor(
     std::shared_ptr<const pool::HostPoolKey> key, const TargetPolicy& policy,
     const Options& options) {
-  upstream::Dial::Request request;
-  request.target = key->target;
-  request.sni = key->options.sni;
-  request.alpn = key->options.alpn;
-  request.tls_profile = ProfileFor(*key, policy, options);
-  request.tls_scope = absl::StrCat(key->target, "|", key->options.pool_group);
-  request.proxy = policy.proxy;
-  request.remote = IpAddress::Parse(key->options.remote_ip);
-  request.source = IpAddress::Parse(key->options.source_ip);
-  request.random = Random();
-  request.validate = policy.validate;
+  upstream::Dial::Spec spec;
+  spec.target = key->target;
+  spec.sni = key->options.sni;
+  spec.alpn = key->options.alpn;
+  spec.tls_profile = ProfileFor(*key, policy, options);
+  spec.tls_scope = absl::StrCat(key->target, "|", key->options.pool_group);
+  spec.proxy = policy.proxy;
+  spec.remote = IpAddress::Parse(key->options.remote_ip);
+  spec.source = IpAddress::Parse(key->options.source_ip);
+  spec.random = Random();
+  spec.validate = policy.validate;
   if (!key->options.validate.empty()) {
     auto check = pool::CheckOfText(key->options.validate);
-    request.validate = {.path = std::move(check.path),
-                        .method = std::move(check.method),
-                        .min_status = check.min_status,
-                        .max_status = check.max_status};
-    request.callers_check = true;
+    spec.validate = {.path = std::move(check.path),
+                     .method = std::move(check.method),
+                     .min_status = check.min_status,
+                     .max_status = check.max_status};
+    spec.callers_check = true;
   }
-  request.key = std::move(key);
-  return request;
+  spec.key = std::move(key);
+  return spec;
 }
 
-void Upstream::Impl::StartDial(size_t loop, pool::ConnId id,
-                               std::shared_ptr<const pool::HostPoolKey> key) {
+void UpstreamImpl::StartDial(size_t loop, pool::ConnId id,
+                             std::shared_ptr<const pool::HostPoolKey> key) {
   if (stopping_) return FailDial(id, "shutting down");
-  const auto now = live();
-  const TargetPolicy policy = PolicyOf(*now, key->target);
+  const auto settings = this->settings();
+  const TargetPolicy policy = settings->PolicyOf(key->target);
   const std::string target = key->target;
   auto dial =
-      upstream::Dial::Make(loops_[loop].get(), keeper_.get(), now->dial,
-                           RequestFor(std::move(key), policy, now->options),
+      upstream::Dial::Make(loops_[loop].get(), keeper_.get(), settings->dial,
+                           SpecFor(std::move(key), policy, settings->options),
                            [this, loop, id, target](DialResult result) {
                              FinishDial(loop, id, target, std::move(result));
                            });
@@ -202,9 +90,9 @@ void Upstream::Impl::StartDial(size_t loop, pool::ConnId id,
   dial->Begin();
 }
 
-std::string Upstream::Impl::ProfileFor(const pool::HostPoolKey& key,
-                                       const TargetPolicy& policy,
-                                       const Options& options) {
+std::string UpstreamImpl::ProfileFor(const pool::HostPoolKey& key,
+                                     const TargetPolicy& policy,
+                                     const Options& options) {
   if (!key.options.tls_profile.empty()) return key.options.tls_profile;
   const auto& profiles = policy.tls_profiles;
   if (profiles.empty()) return options.tls_profile;
@@ -213,7 +101,7 @@ std::string Upstream::Impl::ProfileFor(const pool::HostPoolKey& key,
   return profiles[profile_turns_[key.target]++ % profiles.size()];
 }
 
-Upstream::Counters& Upstream::Impl::CountersOf(const std::string& target) {
+Upstream::Counters& UpstreamImpl::CountersOf(const std::string& target) {
   const bool room =
       counters_.size() < kMaxCountedTargets || counters_.contains(target);
   if (!room) {
@@ -232,8 +120,8 @@ Upstream::Counters& Upstream::Impl::CountersOf(const std::string& target) {
   return counters_[target];
 }
 
-void Upstream::Impl::CountHandshakes(const std::string& target,
-                                     const DialResult& result) {
+void UpstreamImpl::CountHandshakes(const std::string& target,
+                                   const DialResult& result) {
   if (result.full_handshakes + result.resumed_handshakes == 0) return;
   MutexLock lock(&mu_);
   Counters& counters = CountersOf(target);
@@ -241,8 +129,8 @@ void Upstream::Impl::CountHandshakes(const std::string& target,
   counters.resumed_handshakes += result.resumed_handshakes;
 }
 
-void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
-                                const std::string& target, DialResult result) {
+void UpstreamImpl::FinishDial(size_t loop, pool::ConnId id,
+                              const std::string& target, DialResult result) {
   dials_[loop].running.erase(id);
   CountHandshakes(target, result);
   if (stopped_) return;
@@ -275,14 +163,14 @@ void Upstream::Impl::FinishDial(size_t loop, pool::ConnId id,
   events_->DialFailed(id, result.error, MonotonicNow());
 }
 
-void Upstream::Impl::FailDial(pool::ConnId id, const char* message) {
+void UpstreamImpl::FailDial(pool::ConnId id, const char* message) {
   if (stopped_) return;
   events_->DialFailed(id,
                       {pool::FailureClass::kNetwork, "CONNECT_FAILED", message},
                       MonotonicNow());
 }
 
-void Upstream::Impl::NoteUnsolicited(Connection& connection) {
+void UpstreamImpl::NoteUnsolicited(Connection& connection) {
   const std::string evidence = absl::BytesToHexString(connection.Evidence());
   uint64_t count = 0;
   {
@@ -301,8 +189,8 @@ void Upstream::Impl::NoteUnsolicited(Connection& connection) {
                {"times", count}});
 }
 
-void Upstream::Impl::OnConnectionClosed(Connection& connection,
-                                        pool::CloseReason reason) {
+void UpstreamImpl::OnConnectionClosed(Connection& connection,
+                                      pool::CloseReason reason) {
   if (reason == pool::CloseReason::kUnsolicited) NoteUnsolicited(connection);
   const Instant now = MonotonicNow();
   if (connection.broke_early()) {
@@ -322,9 +210,9 @@ void Upstream::Impl::OnConnectionClosed(Connection& connection,
 
 // Addresses.
 
-void Upstream::Impl::TestAddress(std::shared_ptr<const pool::HostPoolKey> key,
-                                 const IpAddress& address,
-                                 AddressKeeper::TestDone done) {
+void UpstreamImpl::TestAddress(std::shared_ptr<const pool::HostPoolKey> key,
+                               const IpAddress& address,
+                               AddressKeeper::TestDone done) {
   const size_t loop = NextLoop();
   loops_[loop]->Post([this, loop, key = std::move(key), address,
                       done = std::move(done)]() mutable {
@@ -334,15 +222,15 @@ void Upstream::Impl::TestAddress(std::shared_ptr<const pool::HostPoolKey> key,
 
 // A dial like any other, with a request on it where the target's policy knows
 // one. The pool hears nothing of it: it is closed at once.
-void Upstream::Impl::StartTest(size_t loop,
-                               std::shared_ptr<const pool::HostPoolKey> key,
-                               const IpAddress& address,
-                               AddressKeeper::TestDone done) {
+void UpstreamImpl::StartTest(size_t loop,
+                             std::shared_ptr<const pool::HostPoolKey> key,
+                             const IpAddress& address,
+                             AddressKeeper::TestDone done) {
   if (stopping_) return done(false, "shutting down", Duration(0));
-  const auto now = live();
-  const TargetPolicy policy = PolicyOf(*now, key->target);
+  const auto settings = this->settings();
+  const TargetPolicy policy = settings->PolicyOf(key->target);
   const std::string target = key->target;
-  auto request = RequestFor(std::move(key), policy, now->options);
+  auto request = SpecFor(std::move(key), policy, settings->options);
   request.test = address;
   // What one caller wants to see says nothing about the address.
   request.validate = policy.validate;
@@ -352,7 +240,7 @@ void Upstream::Impl::StartTest(size_t loop,
   }
   const uint64_t test = ++last_test_;
   auto dial = upstream::Dial::Make(
-      loops_[loop].get(), keeper_.get(), now->dial, std::move(request),
+      loops_[loop].get(), keeper_.get(), settings->dial, std::move(request),
       [this, loop, test, target,
        done = std::move(done)](DialResult result) mutable {
         dials_[loop].tests.erase(test);
@@ -370,8 +258,8 @@ void Upstream::Impl::StartTest(size_t loop,
   dial->Begin();
 }
 
-void Upstream::Impl::DrainAddress(const std::string& target,
-                                  const IpAddress& address) {
+void UpstreamImpl::DrainAddress(const std::string& target,
+                                const IpAddress& address) {
   if (stopped_) return;
   for (const auto& connection : table_.All()) {
     const AddressTicket& ticket = connection->ticket();
@@ -382,9 +270,9 @@ void Upstream::Impl::DrainAddress(const std::string& target,
 
 // Probes.
 
-class Upstream::Impl::ProbeCall final : public CallHandler {
+class UpstreamImpl::ProbeCall final : public CallHandler {
  public:
-  ProbeCall(Impl* impl, pool::ConnId id, Check check)
+  ProbeCall(UpstreamImpl* impl, pool::ConnId id, Check check)
       : impl_(impl), id_(id), check_(std::move(check)) {}
 
   void OnDone(CallResult result) override {
@@ -396,20 +284,20 @@ class Upstream::Impl::ProbeCall final : public CallHandler {
   const Check& check() const { return check_; }
 
  private:
-  Impl* const impl_;
+  UpstreamImpl* const impl_;
   const pool::ConnId id_;
   const Check check_;
 };
 
-void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
-                           std::shared_ptr<const pool::HostPoolKey> key) {
+void UpstreamImpl::Probe(pool::ConnId id, pool::Handle handle,
+                         std::shared_ptr<const pool::HostPoolKey> key) {
   if (stopped_) return;
   const auto connection = table_.Find(handle);
   if (connection == nullptr) {
     return events_->Probed(id, false, MonotonicNow());
   }
-  const auto settings = live();
-  TargetPolicy policy = PolicyOf(*settings, key->target);
+  const auto settings = this->settings();
+  TargetPolicy policy = settings->PolicyOf(key->target);
   const auto parts = TargetParts::Parse(key->target);
   if (policy.probe_tcp_only || policy.probe.path.empty() || !parts ||
       parts->raw) {
@@ -432,44 +320,6 @@ void Upstream::Impl::Probe(pool::ConnId id, pool::Handle handle,
        .max_response_bytes = kMostProbeBytes,
        .deadline = SaturatingAdd(now, settings->options.probe_timeout)},
       call, now);
-}
-
-// Time.
-
-void Upstream::Impl::WakeAt(int shard, Instant when) {
-  if (stopping_ || shard < 0 || shard >= kMaxShards || when == kNever) return;
-  // One loop per shard, so that its ticks do not run into each other.
-  net::Loop* const loop = loops_[shard % loops_.size()].get();
-  net::Loop::Deadline later;
-  {
-    MutexLock lock(&ticks_mu_);
-    net::Loop::Deadline& armed = ticks_[shard];
-    if (armed && armed.when <= when) return;
-    // The earlier one will see to it.
-    later = std::exchange(
-        armed, loop->RunAt(when, [this, shard, when] { Tick(shard, when); }));
-  }
-  loop->Cancel(later);
-}
-
-void Upstream::Impl::Tick(int shard, Instant armed) {
-  {
-    MutexLock lock(&ticks_mu_);
-    net::Loop::Deadline& deadline = ticks_[shard];
-    if (deadline.when != armed) return;
-    deadline = {};
-  }
-  tick_(shard, MonotonicNow());
-}
-
-Upstream::Timer Upstream::Impl::RunAt(Instant when,
-                                      absl::AnyInvocable<void()> work) {
-  if (stopping_ || when == kNever) return {};
-  size_t loop = 0;
-  while (loop < loops_.size() && !loops_[loop]->RunsHere()) ++loop;
-  if (loop == loops_.size()) loop = NextLoop();
-  const auto deadline = loops_[loop]->RunAt(when, std::move(work));
-  return {loop, deadline.when, deadline.sequence};
 }
 
 }  // namespace hotline::upstream
