@@ -239,7 +239,8 @@ void CallerConnection::Flush(Instant now) {
     return;
   }
   const std::string_view out = NextOutput();
-  if (!out.empty()) {
+  const bool any = !out.empty();
+  if (any) {
     const ssize_t sent =
         send(fd_, out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno != EAGAIN && errno != EINTR) return Close();
@@ -250,7 +251,8 @@ void CallerConnection::Flush(Instant now) {
   if (!UpdateInterest()) return Close();
   NoticeEnd();
   if (blocked_) return;
-  if (has_output() && !tls_failed_) return Touch();
+  // More than one write's worth has its turn in the next one.
+  if (any && has_output() && !tls_failed_) return Touch();
   if (tls_failed_ || session_->finished()) Linger();
 }
 
