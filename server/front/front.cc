@@ -13,6 +13,9 @@ namespace {
 constexpr char kBroker[] = "hotline.v1.Broker";
 constexpr char kHealth[] = "grpc.health.v1.Health";
 
+// How long callers without a call may take to acknowledge the drain: some do
+// not look at their connection until they need it.
+constexpr Duration kGoodbyeTime = std::chrono::milliseconds(200);
 // How long calls that were cancelled may take to end.
 constexpr Duration kCancelTime = std::chrono::seconds(5);
 
@@ -100,16 +103,19 @@ void Front::TellWatchers() {
 
 bool Front::AwaitIdle(Duration most) const {
   constexpr Duration kStep = std::chrono::milliseconds(5);
-  const Instant end = SaturatingAdd(MonotonicNow(), most);
-  const auto idle = [this] {
-    return std::all_of(loops_.begin(), loops_.end(),
-                       [](const auto& loop) { return loop->idle(); });
-  };
-  while (!idle()) {
-    if (MonotonicNow() >= end) return false;
+  const Instant start = MonotonicNow();
+  for (;;) {
+    bool idle = true;
+    bool calls = false;
+    for (const auto& loop : loops_) {
+      idle = idle && loop->idle();
+      calls = calls || loop->has_calls();
+    }
+    if (idle) return true;
+    const Duration waited = MonotonicNow() - start;
+    if (waited >= most || (!calls && waited >= kGoodbyeTime)) return false;
     std::this_thread::sleep_for(kStep);
   }
-  return true;
 }
 
 void Front::Stop(Duration grace) {

@@ -71,8 +71,8 @@ class Front {
   void SetHealth(std::string_view service, bool serving);
 
   // Takes no more connections, tells callers to make no more calls, and waits
-  // until those under way have been answered, `grace` at most; then cuts them
-  // off. Idempotent.
+  // until those under way have been answered, `grace` at most; then cuts off
+  // what is left. Idempotent.
   void Stop(Duration grace);
 
  private:
@@ -81,7 +81,7 @@ class Front {
 
   void Deliver(int fd, const Visitor& visitor);
   void TellWatchers();
-  // False: it took longer.
+  // False: it took longer, or only connections without calls are left.
   bool AwaitIdle(Duration most) const;
 
   const std::unique_ptr<FrontDoor> door_;

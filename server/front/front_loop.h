@@ -7,8 +7,8 @@
 // collect answers (AtTurnEnd) have their say, and then each dirty connection
 // writes once.
 //
-// Thread safety: Deliver, StartDrain, CutOff, OnHealthChanged, connections and
-// idle from any thread, everything else on the loop.
+// Thread safety: Deliver, StartDrain, CutOff, OnHealthChanged, connections,
+// has_calls and idle from any thread, everything else on the loop.
 #ifndef HOTLINE_SERVER_FRONT_FRONT_LOOP_H_
 #define HOTLINE_SERVER_FRONT_FRONT_LOOP_H_
 
@@ -70,10 +70,9 @@ class FrontLoop {
   int connections() const {
     return connection_count_.load(std::memory_order_relaxed);
   }
+  bool has_calls() const { return calls_.load(std::memory_order_acquire) > 0; }
   // No connection is open, and no call runs.
-  bool idle() const {
-    return connections() == 0 && calls_.load(std::memory_order_acquire) == 0;
-  }
+  bool idle() const { return connections() == 0 && !has_calls(); }
 
   // --- For connections and calls, on the loop ---
   net::Loop& loop() { return *loop_; }
