@@ -126,7 +126,7 @@ void Front::Stop(Duration grace) {
   if (AwaitIdle(grace)) return;
   for (const auto& loop : loops_) loop->CutOff();
   if (AwaitIdle(kCancelTime)) return;
-  HOTLINE_LOG(kError, "calls do not end", {});
+  HOTLINE_LOG(kError, "connections or calls do not end", {});
 }
 
 }  // namespace hotline::server
