@@ -53,6 +53,7 @@ inline Lease* HostPool::Lend(ConnRecord* conn, Duration ttl, uint64_t secret,
   lease->granted = now;
   lease->call = 0;
   lease->released = false;
+  lease->used = false;
   lease->uses_before = conn->uses;
   lease->has_end = ttl > Duration(0);
   lease->expires = lease->leak_at = kNever;

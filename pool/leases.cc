@@ -40,6 +40,18 @@ LeaseStatus Leases::Reclaim(const LeaseId& id, Instant now, CallTag* running,
   return LeaseStatus::kOk;
 }
 
+bool Leases::ReleaseIfUnused(const LeaseId& id, Instant now, Target** target) {
+  Lease* lease = nullptr;
+  if (FindCurrent(id, now, &lease, target) != LeaseStatus::kOk || lease->used) {
+    return false;
+  }
+  HostPool* pool = lease->conn->pool;
+  *target = pool->target();
+  ++pool->target()->counters().leases_reclaimed;
+  pool->EndLease(lease, Outcome::kOk, now);
+  return true;
+}
+
 LeaseStatus Leases::StatusOf(const LeaseId& id, Instant now, Target** target) {
   Lease* lease = nullptr;
   return FindCurrent(id, now, &lease, target);
@@ -57,6 +69,7 @@ CallStart Leases::BeginCall(const LeaseId& id, CallTag call, Instant now,
     return start;
   }
   lease->call = call;
+  lease->used = true;
   if (lease->has_end) lease->left = lease->expires - now;
   lease->expires = kNever;
   const ConnRecord& conn = *lease->conn;
@@ -89,6 +102,7 @@ RenewResult Leases::Renew(const LeaseId& id, Duration ttl, Instant now,
   Lease* lease = nullptr;
   result.status = FindCurrent(id, now, &lease, target);
   if (result.status != LeaseStatus::kOk) return result;
+  lease->used = true;
   const Instant end = SaturatingAdd(now, ttl);
   if (!lease->has_end) {
     lease->has_end = true;

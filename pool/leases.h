@@ -26,6 +26,7 @@ class Leases {
                       CallTag* running, Target** target);
   LeaseStatus Reclaim(const LeaseId& id, Instant now, CallTag* running,
                       Target** target);
+  bool ReleaseIfUnused(const LeaseId& id, Instant now, Target** target);
   LeaseStatus StatusOf(const LeaseId& id, Instant now, Target** target);
   CallStart BeginCall(const LeaseId& id, CallTag call, Instant now,
                       Target** target);

@@ -78,6 +78,14 @@ LeaseStatus Pool::Reclaim(const LeaseId& lease, Instant now, CallTag* running) {
   return status;
 }
 
+bool Pool::ReleaseIfUnused(const LeaseId& lease, Instant now) {
+  Shard* shard = nullptr;
+  if (impl_->Of(lease, &shard) != LeaseStatus::kOk) return false;
+  const bool released = shard->ReleaseIfUnused(lease, now);
+  impl_->FollowUp(now);
+  return released;
+}
+
 LeaseStatus Pool::StatusOf(const LeaseId& lease, Instant now) {
   Shard* shard = nullptr;
   LeaseStatus status = impl_->Of(lease, &shard);

@@ -223,6 +223,11 @@ class Pool final : public TransportEvents {
   // slot ends, with its call. `running`: as above.
   LeaseStatus Reclaim(const LeaseId& lease, Instant now, CallTag* running);
 
+  // Ends and counts a lease as Reclaim does, unless it was used: a call began
+  // on it, it was renewed, or a repeated Acquire was answered with it. For an
+  // answer that its caller never took. Returns whether it was ended.
+  bool ReleaseIfUnused(const LeaseId& lease, Instant now);
+
   // Returns kOk if the lease has not ended.
   LeaseStatus StatusOf(const LeaseId& lease, Instant now);
 

@@ -87,6 +87,7 @@ struct Lease : SlabEntry, Link<InTarget> {
   CallTag call = 0;          // The call that runs on it; 0: none.
   bool has_end = false;      // It has a time to live.
   bool released = false;     // Released during a call; ends with the call.
+  bool used = false;         // See Pool::ReleaseIfUnused.
   uint64_t uses_before = 0;  // Of its connection.
   std::shared_ptr<const Holder> holder;
   NamedAcquire* named = nullptr;

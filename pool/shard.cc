@@ -291,6 +291,14 @@ LeaseStatus Shard::Reclaim(const LeaseId& id, Instant now, CallTag* running) {
   return status;
 }
 
+bool Shard::ReleaseIfUnused(const LeaseId& id, Instant now) {
+  EventScope scope(this, now);
+  Target* target = nullptr;
+  const bool released = leases_.ReleaseIfUnused(id, now, &target);
+  if (target != nullptr) FinishEventLocked(target, now);
+  return released;
+}
+
 LeaseStatus Shard::StatusOf(const LeaseId& id, Instant now) {
   EventScope scope(this, now);
   Target* target = nullptr;

@@ -51,6 +51,7 @@ class alignas(128) Shard {
                       CallTag* running, bool* quiet);
 
   LeaseStatus Reclaim(const LeaseId& id, Instant now, CallTag* running);
+  bool ReleaseIfUnused(const LeaseId& id, Instant now);
   LeaseStatus StatusOf(const LeaseId& id, Instant now);
   bool Cancel(WaiterId waiter, Instant now);
   CallStart BeginCall(const LeaseId& id, CallTag call, Instant now);

@@ -137,7 +137,8 @@ bool Target::AnswerRepeated(HostPool* pool, const AcquireRequest& request,
       named.ttl != request.lease_ttl) {
     Refuse(RejectReason::kIdConflict, *pool, now, result);
   } else if (named.lease != nullptr) {
-    const Lease& lease = *named.lease;
+    Lease& lease = *named.lease;
+    lease.used = true;  // Two callers know it.
     result->kind = AcquireResult::kGranted;
     pool->FillGrant(lease, &result->grant);
     if (lease.busy() && lease.has_end) {

@@ -57,7 +57,7 @@ class Folder:
 UPSTREAM_WORDS = ("upstream/types.h", "upstream/options.h")
 POOL_FACE = ("pool/pool.h", "pool/slot_lease.h", "pool/types.h",
              "pool/snapshot.h", "pool/transport.h")
-OBSERVED = ("server/front/grpc_server.h", "server/front/certificates.h")
+OBSERVED = ("server/front/front.h", "server/front/certificates.h")
 
 FOLDERS = {
     "base/": Folder(libraries=("boost/asio/ip/",)),
@@ -95,7 +95,7 @@ FOLDERS = {
         PROTOBUF),
     "server/front/": Folder(("base/", "net/", "net/http2/", "net/tls/server.h",
                               "net/tls/tls.h", "server/broker/") + PROTO,
-                            GRPC + PROTOBUF + OPENSSL),
+                            PROTOBUF),
     "server/config/": Folder(
         ("base/", "pool/types.h", "net/tls/tls_profile.h",
          "upstream/options.h", "server/broker/options.h",

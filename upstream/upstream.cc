@@ -291,6 +291,12 @@ void UpstreamImpl::CancelTimer(const Timer& timer) {
   loops_[timer.loop]->Cancel({timer.when, timer.sequence});
 }
 
+std::vector<net::Loop*> UpstreamImpl::loops() const {
+  std::vector<net::Loop*> loops;
+  for (const auto& loop : loops_) loops.push_back(loop.get());
+  return loops;
+}
+
 Duration UpstreamImpl::LoopLag() const {
   const Instant now = MonotonicNow();
   Duration most{0};

@@ -47,6 +47,10 @@
 #include "upstream/options.h"
 #include "upstream/types.h"
 
+namespace hotline::net {
+class Loop;
+}  // namespace hotline::net
+
 namespace hotline::upstream {
 
 class Upstream : public pool::Transport {
@@ -127,6 +131,10 @@ class Upstream : public pool::Transport {
   virtual Timer RunAt(Instant when, absl::AnyInvocable<void()> work) = 0;
   // Drops `work`, unless it has run or is about to.
   virtual void CancelTimer(const Timer& timer) = 0;
+
+  // The loops, which run from Start to Stop and live as long as this. Callers'
+  // connections live on them, too.
+  virtual std::vector<net::Loop*> loops() const = 0;
 
   // How late the latest loop runs its timers; decays. Seconds are a problem,
   // microseconds are not.

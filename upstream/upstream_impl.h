@@ -72,6 +72,7 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
 
   Timer RunAt(Instant when, absl::AnyInvocable<void()> work) override;
   void CancelTimer(const Timer& timer) override;
+  std::vector<net::Loop*> loops() const override;
   Duration LoopLag() const override;
 
   std::vector<std::pair<std::string, Counters>> TargetCounters() const override;

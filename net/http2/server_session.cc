@@ -121,6 +121,16 @@ size_t ServerSession::SubmitData(ServerStream* stream, std::string_view head,
   return SendLive(live);
 }
 
+size_t ServerSession::SubmitData(ServerStream* stream, size_t size,
+                                 absl::FunctionRef<void(char*)> fill) {
+  if (stream->closed_ || size == 0) return 0;
+  Live live;
+  live.stream = stream;
+  live.fill = &fill;
+  live.fill_size = size;
+  return SendLive(live);
+}
+
 void ServerSession::SubmitTrailers(ServerStream* stream,
                                    absl::Span<const HeaderField> fields) {
   if (stream->closed_) return;

@@ -169,6 +169,9 @@ class ServerSession {
   // REQUIRES: SubmitHeaders without `end`; no SubmitTrailers.
   size_t SubmitData(ServerStream* stream, std::string_view head,
                     std::string_view body = {});
+  // The same with `fill`, as Respond has it.
+  size_t SubmitData(ServerStream* stream, size_t size,
+                    absl::FunctionRef<void(char*)> fill);
   // Ends the answer after what waits.
   void SubmitTrailers(ServerStream* stream,
                       absl::Span<const HeaderField> fields);

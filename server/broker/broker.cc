@@ -281,6 +281,10 @@ void Broker::EndCallOn(const LeaseId& lease, pool::CallTag running) {
   if (const auto call = registry().Find(running)) call->OnLeaseGone(lease);
 }
 
+void Broker::ReleaseIfUnused(const LeaseId& lease, Instant now) {
+  parts_->pool->ReleaseIfUnused(lease, now);
+}
+
 bool Broker::IsHeld(const LeaseId& lease, Instant now) {
   return parts_->pool->StatusOf(lease, now) == pool::LeaseStatus::kOk;
 }

@@ -89,6 +89,9 @@ class Broker {
                    LeaseId* lease);
   // Ends leases whose session is gone, and the calls that run on them.
   void Reclaim(const std::vector<LeaseId>& leases, Instant now);
+  // Ends a lease whose Acquire was answered, but not to its caller any more
+  // (the stream was reset), unless something has used it.
+  void ReleaseIfUnused(const LeaseId& lease, Instant now);
   // Whether the lease has not ended.
   bool IsHeld(const LeaseId& lease, Instant now);
   // Between Add and Remove a session counts, and is called on a drain. Add

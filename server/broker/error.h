@@ -1,5 +1,5 @@
-// An error that Hotline answers with, before it becomes a gRPC status (see
-// server/front/status.h). Its reason is one of the table in reasons.h:
+// An error that Hotline answers with, before it becomes a gRPC status. Its
+// reason is one of the table in reasons.h:
 //
 //   ErrorPtr error = MakeError("QUOTA", "the policy's max_leases is 3");
 //   error->retry_after = std::chrono::seconds(1);

@@ -69,7 +69,7 @@ struct RewarmSettings {
 // that config.proto derives from the machine is still 0 here: server/daemon
 // fills it in.
 struct Settings {
-  GrpcServerOptions front;
+  FrontOptions front;
   // "127.0.0.1:9464"; empty: no HTTP.
   std::string http_listen;
   BrokerSettings broker;

@@ -107,7 +107,7 @@ void ResolveTls(const v1::Listen& in, bool any_reachable,
 
 void ResolveListen(v1::Listen* listen, const ConfigReport& report,
                    Settings* out) {
-  GrpcServerOptions& front = out->front;
+  FrontOptions& front = out->front;
   const v1::Listen& in = *listen;
   const bool any_reachable =
       ResolveAddresses(listen, report, &front.door.addresses);

@@ -98,10 +98,10 @@ absl::Status Daemon::Start() {
       std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
                                pool_.get(), upstream_.get(), &call_metrics_);
   if (absl::Status status = StartHttp(*settings); !status.ok()) return status;
-  if (absl::Status status = StartGrpc(*settings); !status.ok()) return status;
+  if (absl::Status status = StartFront(*settings); !status.ok()) return status;
 
   warm_->StartHealth();
-  for (const std::string& address : grpc_->addresses()) {
+  for (const std::string& address : front_->addresses()) {
     HOTLINE_LOG(kInfo, "listening",
                 {{"protocol", "grpc"}, {"address", address}});
   }
@@ -133,7 +133,7 @@ void Daemon::StartWarming(const Settings& settings) {
           },
       .set_health =
           [this](const std::string& service, bool serving) {
-            if (grpc_ != nullptr) grpc_->SetHealth(service, serving);
+            if (front_ != nullptr) front_->SetHealth(service, serving);
           }});
   warm_->Configure(settings);
   WarmTargets(settings);
@@ -146,20 +146,22 @@ void Daemon::WarmTargets(const Settings& settings) {
   }
 }
 
-absl::Status Daemon::StartGrpc(const Settings& settings) {
-  const GrpcServerOptions options = FrontOptionsFor(settings);
+absl::Status Daemon::StartFront(const Settings& settings) {
+  const FrontOptions options = FrontOptionsFor(settings);
   if (!options.tls.cert_file.empty()) {
     auto certificates = Certificates::Load(options.tls);
     if (!certificates.ok()) return certificates.status();
     certificates_ = *std::move(certificates);
   }
-  service_ = std::make_unique<BrokerService>(
-      broker_.get(), &rpc_metrics_,
-      GrpcServer::HasIdentities(options) ? &identities_ : nullptr);
-  auto grpc = GrpcServer::Start(options, certificates_.get(), service_.get());
-  if (!grpc.ok()) return grpc.status();
-  grpc_ = *std::move(grpc);
-  grpc_now_ = grpc_.get();
+  Front::Parts parts;
+  parts.broker = broker_.get();
+  parts.metrics = &rpc_metrics_;
+  parts.identities = Front::HasIdentities(options) ? &identities_ : nullptr;
+  parts.certificates = certificates_.get();
+  auto front = Front::Start(options, parts, upstream_->loops());
+  if (!front.ok()) return front.status();
+  front_ = *std::move(front);
+  front_now_ = front_.get();
   return absl::OkStatus();
 }
 
@@ -172,8 +174,8 @@ std::unique_ptr<Metrics> Daemon::MakeMetrics(const Settings& settings) {
   sources.loop_lag = [this] { return upstream_->LoopLag(); };
   sources.front = [this] {
     // /metrics is served before the gRPC listeners are.
-    const GrpcServer* const grpc = grpc_now_.load();
-    return FiguresOf(*broker_, grpc, grpc ? certificates_.get() : nullptr);
+    const Front* const front = front_now_.load();
+    return FiguresOf(*broker_, front, front ? certificates_.get() : nullptr);
   };
   sources.config_ok = [this] { return config_ok_.load(); };
   sources.restart_needed = [this] { return restart_needed_.load(); };
@@ -220,7 +222,7 @@ void Daemon::WritePorts() const {
                          http_->port());
   const std::string temporary = absl::StrCat(path, ".tmp");
   std::ofstream out(temporary);
-  out << "{\"grpc\": [\"" << absl::StrJoin(grpc_->addresses(), "\", \"")
+  out << "{\"grpc\": [\"" << absl::StrJoin(front_->addresses(), "\", \"")
       << "\"], \"http\": \"" << http << "\"}\n";
   out.close();
   if (!out || std::rename(temporary.c_str(), path) != 0) {
@@ -247,7 +249,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
 
 void Daemon::Drain(const sigset_t& signals) {
   draining_ = true;
-  grpc_->SetServing(false);
+  front_->SetServing(false);
   warm_->StartDrain();
   warm_->Save(MonotonicNow(), /*at_once=*/true);
   broker_->StartDrain(MonotonicNow());
@@ -262,14 +264,14 @@ void Daemon::Drain(const sigset_t& signals) {
   }
   broker_->AbortCalls();
   // Time for the responses of the aborted calls to be sent.
-  grpc_->Stop(std::chrono::seconds(2));
+  front_->Stop(std::chrono::seconds(2));
   HOTLINE_LOG(kInfo, "stopped");
 }
 
 // Listeners first: their callbacks use the rooms below.
 void Daemon::Stop() {
   if (warm_ != nullptr) warm_->StartDrain();
-  if (grpc_ != nullptr) grpc_->Stop(Duration(0));
+  if (front_ != nullptr) front_->Stop(Duration(0));
   http_ = nullptr;
   if (upstream_ != nullptr) upstream_->Stop();
 }

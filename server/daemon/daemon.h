@@ -29,8 +29,7 @@
 #include "server/config/config.h"
 #include "server/daemon/warm_keeper.h"
 #include "server/front/certificates.h"
-#include "server/front/grpc_server.h"
-#include "server/front/grpc_service.h"
+#include "server/front/front.h"
 #include "server/observe/admin_http.h"
 #include "server/observe/metrics.h"
 #include "upstream/upstream.h"
@@ -82,7 +81,7 @@ class Daemon {
   void StartWarming(const Settings& settings);
   // Dials the warm floors of the targets in the file.
   void WarmTargets(const Settings& settings);
-  absl::Status StartGrpc(const Settings& settings);
+  absl::Status StartFront(const Settings& settings);
   absl::Status StartHttp(const Settings& settings);
   std::unique_ptr<Metrics> MakeMetrics(const Settings& settings);
   void WritePorts() const;
@@ -117,12 +116,11 @@ class Daemon {
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<WarmKeeper> warm_;
   std::unique_ptr<Broker> broker_;
-  std::unique_ptr<BrokerService> service_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<AdminHttp> http_;
-  std::unique_ptr<GrpcServer> grpc_;
-  // grpc_, for the HTTP listener's thread; null until it is made.
-  std::atomic<const GrpcServer*> grpc_now_{nullptr};
+  std::unique_ptr<Front> front_;
+  // front_, for the HTTP listener's thread; null until it is made.
+  std::atomic<const Front*> front_now_{nullptr};
 };
 
 }  // namespace hotline::server

@@ -16,14 +16,14 @@ int64_t MemoryLimit(const Settings& settings) {
   return configured > 0 ? configured : CgroupMemoryLimit() / 4 * 3;
 }
 
-// Two descriptors per caller's connection, of those that are left over.
+// A descriptor for each caller's connection, of those that are left over.
 int MaxCallers(const Settings& settings) {
   constexpr int kReserved = 64;  // Listeners, loops, files.
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1;
   const int64_t left = static_cast<int64_t>(limit.rlim_cur) -
                        settings.pool.max_connections - kReserved;
-  return static_cast<int>(std::clamp<int64_t>(left / 2, 8, 1'000'000));
+  return static_cast<int>(std::clamp<int64_t>(left, 8, 1'000'000));
 }
 
 }  // namespace
@@ -39,12 +39,12 @@ BrokerSettings BrokerSettingsFor(const Settings& settings) {
   return out;
 }
 
-GrpcServerOptions FrontOptionsFor(const Settings& settings) {
-  GrpcServerOptions out = settings.front;
+FrontOptions FrontOptionsFor(const Settings& settings) {
+  FrontOptions out = settings.front;
   if (out.door.max_connections == 0) {
     out.door.max_connections = MaxCallers(settings);
   }
-  out.max_buffer_bytes = MemoryLimit(settings) / 4;
+  out.max_message_bytes = MemoryLimit(settings) / 4;
   return out;
 }
 

@@ -12,8 +12,8 @@ namespace hotline::server {
 BrokerSettings BrokerSettingsFor(const Settings& settings);
 
 // settings.front with door.max_connections (from the limit on descriptors) and
-// max_buffer_bytes (a quarter of max_memory_bytes).
-GrpcServerOptions FrontOptionsFor(const Settings& settings);
+// max_message_bytes (a quarter of max_memory_bytes).
+FrontOptions FrontOptionsFor(const Settings& settings);
 
 }  // namespace hotline::server
 

@@ -19,11 +19,10 @@
 namespace hotline::server {
 namespace {
 
-// Ids of epoll events: the wake-up, then the listeners, then the connections.
+// Ids of epoll events: the wake-up, then the listeners.
 constexpr uint64_t kWake = 0;
 constexpr uint64_t kFirstListener = 1;
 
-constexpr int kTickMs = 100;
 // Connections accepted at one listener before the next has its turn.
 constexpr int kTurn = 64;
 // The pause in accepting after accept has failed even with the spare.
@@ -72,13 +71,6 @@ bool Has(const Values& values, Value value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-// Reads and discards the rest of a connection that is shut down.
-void Discard(int fd) {
-  char scrap[16 << 10];
-  while (recv(fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0) {
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(
@@ -88,7 +80,6 @@ absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(
     auto listener = Listener::Bind(address);
     if (!listener.ok()) return listener.status();
     door->addresses_.push_back(listener->address());
-    door->kinds_.push_back(listener->kind());
     door->listeners_.push_back(*std::move(listener));
   }
   door->epoll_ = epoll_create1(EPOLL_CLOEXEC);
@@ -104,12 +95,10 @@ absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(
     event = {.events = 0, .data = {.u64 = kFirstListener + i}};
     epoll_ctl(door->epoll_, EPOLL_CTL_ADD, door->listeners_[i].fd(), &event);
   }
-  door->next_id_ = kFirstListener + door->listeners_.size();
   return door;
 }
 
-FrontDoor::FrontDoor(FrontDoorOptions options)
-    : options_(std::move(options)), next_id_(kFirstListener) {}
+FrontDoor::FrontDoor(FrontDoorOptions options) : options_(std::move(options)) {}
 
 void FrontDoor::Stop() {
   stopping_ = true;
@@ -119,15 +108,13 @@ void FrontDoor::Stop() {
 
 FrontDoor::~FrontDoor() {
   Stop();
-  for (const auto& [unused, connection] : connections_) close(connection.fd);
   for (const int fd : {epoll_, wake_, spare_}) {
     if (fd >= 0) close(fd);
   }
 }
 
-void FrontDoor::Open(Deliver deliver, OnTick on_tick) {
+void FrontDoor::Open(Deliver deliver) {
   deliver_ = std::move(deliver);
-  on_tick_ = std::move(on_tick);
   SetListening(true);
   thread_ = std::thread([this] { Run(); });
 }
@@ -139,11 +126,12 @@ void FrontDoor::Close() {
   if (wake_ >= 0) (void)!write(wake_, &one, sizeof one);
 }
 
-bool FrontDoor::has(Listener::Kind kind) const { return Has(kinds_, kind); }
-
 FrontDoorCounts FrontDoor::counts() const {
   FrontDoorCounts counts;
-  counts.connections = open_.load(std::memory_order_relaxed);
+  {
+    MutexLock lock(&mu_);
+    counts.connections = open_;
+  }
   counts.accepted = accepted_.load(std::memory_order_relaxed);
   for (size_t i = 0; i < refused_.size(); ++i) {
     counts.refused[i] = refused_[i].load(std::memory_order_relaxed);
@@ -152,30 +140,24 @@ FrontDoorCounts FrontDoor::counts() const {
 }
 
 void FrontDoor::Run() {
-  std::array<epoll_event, 128> events;
-  Instant next_tick = MonotonicNow();
+  std::array<epoll_event, 64> events;
   while (!stopping_) {
-    const bool ticking = !connections_.empty() || tick_again_;
-    const bool quiet = !ticking && resume_at_ == kNever;
+    const int timeout_ms =
+        resume_at_ == kNever ? -1 : static_cast<int>(ToMilliseconds(kPause));
     const int ready =
-        epoll_wait(epoll_, events.data(), events.size(), quiet ? -1 : kTickMs);
+        epoll_wait(epoll_, events.data(), events.size(), timeout_ms);
     if (closing_) CloseListeners();
     for (int i = 0; i < ready; ++i) {
       const uint64_t id = events[i].data.u64;
       if (id == kWake) {
         uint64_t ignored;
         (void)!read(wake_, &ignored, sizeof ignored);
-      } else if (id < kFirstListener + kinds_.size()) {
-        if (!listeners_.empty()) AcceptFrom(listeners_[id - kFirstListener]);
-      } else {
-        Forget(id);
+      } else if (!listeners_.empty()) {
+        AcceptFrom(listeners_[id - kFirstListener]);
       }
     }
-    const Instant now = MonotonicNow();
-    if (now >= resume_at_) SetListening(true);
-    if (on_tick_ != nullptr && now >= next_tick && ticking) {
-      tick_again_ = on_tick_();
-      next_tick = now + std::chrono::milliseconds(kTickMs);
+    if (resume_at_ != kNever && MonotonicNow() >= resume_at_) {
+      SetListening(true);
     }
   }
   CloseListeners();
@@ -233,13 +215,13 @@ void FrontDoor::OnAcceptFailed(const Listener& listener, int error) {
   SetListening(false);
 }
 
-bool FrontDoor::Identify(int fd, Visitor* visitor, std::string* group) const {
+bool FrontDoor::Identify(int fd, Visitor* visitor) const {
   if (visitor->kind != Listener::Kind::kUnix) {
     sockaddr_storage address{};
     socklen_t size = sizeof address;
     // If the peer is gone, its end is detected later.
     getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size);
-    visitor->peer = PeerOf(address, group);
+    visitor->peer = PeerOf(address, &visitor->group);
     return true;
   }
   ucred credentials;
@@ -249,7 +231,7 @@ bool FrontDoor::Identify(int fd, Visitor* visitor, std::string* group) const {
   }
   visitor->uid = credentials.uid;
   visitor->gid = credentials.gid;
-  *group = visitor->peer = absl::StrCat("uid:", visitor->uid);
+  visitor->group = visitor->peer = absl::StrCat("uid:", visitor->uid);
   return Allowed(fd, *visitor);
 }
 
@@ -267,72 +249,42 @@ bool FrontDoor::Allowed(int fd, const Visitor& visitor) const {
 }
 
 void FrontDoor::Admit(int fd, Listener::Kind kind) {
-  if (static_cast<int>(connections_.size()) >= options_.max_connections) {
-    return Refuse(fd, Refusal::kConnections);
-  }
   Visitor visitor;
   visitor.kind = kind;
-  std::string group;
-  if (!Identify(fd, &visitor, &group)) return Refuse(fd, Refusal::kCredentials);
-  int& mine = groups_[group];
-  if (options_.max_connections_per_peer > 0 &&
-      mine >= options_.max_connections_per_peer) {
-    return Refuse(fd, Refusal::kPeer);
-  }
-  const int duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  const uint64_t id = next_id_++;
-  epoll_event event{.events = EPOLLRDHUP | EPOLLET, .data = {.u64 = id}};
-  if (duplicate < 0 ||
-      epoll_ctl(epoll_, EPOLL_CTL_ADD, duplicate, &event) != 0) {
-    if (duplicate >= 0) close(duplicate);
-    if (mine == 0) groups_.erase(group);
-    return Refuse(fd, Refusal::kDescriptors);
-  }
-  ++mine;
+  if (!Identify(fd, &visitor)) return Refuse(fd, Refusal::kCredentials);
+  if (const auto refused = Enter(visitor)) return Refuse(fd, *refused);
   accepted_.fetch_add(1, std::memory_order_relaxed);
-  Connection& connection = connections_[id];
-  connection.fd = duplicate;
-  connection.peer = visitor.peer;
-  connection.group = std::move(group);
-  open_.store(connections_.size(), std::memory_order_relaxed);
-  visitor.id = id;
   deliver_(fd, visitor);
+}
+
+std::optional<Refusal> FrontDoor::Enter(const Visitor& visitor) {
+  MutexLock lock(&mu_);
+  if (open_ >= options_.max_connections) return Refusal::kConnections;
+  const int most = options_.max_connections_per_peer;
+  const auto group = groups_.find(visitor.group);
+  if (most > 0 && group != groups_.end() && group->second >= most) {
+    return Refusal::kPeer;
+  }
+  ++open_;
+  if (group != groups_.end()) {
+    ++group->second;
+  } else {
+    groups_.emplace(visitor.group, 1);
+  }
+  return std::nullopt;
+}
+
+void FrontDoor::Leave(const Visitor& visitor) {
+  MutexLock lock(&mu_);
+  const auto group = groups_.find(visitor.group);
+  if (group == groups_.end()) return;
+  --open_;
+  if (--group->second == 0) groups_.erase(group);
 }
 
 void FrontDoor::Refuse(int fd, Refusal why) {
   Count(why);
   close(fd);
-}
-
-void FrontDoor::Forget(uint64_t id) {
-  const auto found = connections_.find(id);
-  if (found == connections_.end()) return;
-  const auto group = groups_.find(found->second.group);
-  if (--group->second == 0) groups_.erase(group);
-  close(found->second.fd);
-  connections_.erase(found);
-  open_.store(connections_.size(), std::memory_order_relaxed);
-}
-
-bool FrontDoor::CutOff(uint64_t id, std::string_view peer) {
-  const auto found =
-      id != 0
-          ? connections_.find(id)
-          : std::find_if(connections_.begin(), connections_.end(),
-                         [peer](const auto& entry) {
-                           return std::string_view(entry.second.peer) == peer;
-                         });
-  if (found == connections_.end() || found->second.cut_off) return false;
-  found->second.cut_off = true;
-  Count(Refusal::kResets);
-  // gRPC reads the end of its descriptor; the door that of its duplicate.
-  shutdown(found->second.fd, SHUT_RDWR);
-  Discard(found->second.fd);
-  return true;
-}
-
-void FrontDoor::Count(Refusal why) {
-  refused_[static_cast<size_t>(why)].fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace hotline::server

@@ -2,28 +2,22 @@
 // connections.
 //
 //   auto door = FrontDoor::Bind(options);
-//   (*door)->Open([](int fd, const Visitor& visitor) { ... }, nullptr);
-//
-// gRPC's own listener stops for good once descriptors run out, does not tell
-// whose process is at the other end of a Unix socket, and keeps connections
-// that reset calls by the thousand. So the accept loop is ours. It accepts,
-// checks credentials and limits, and delivers the descriptor. It keeps a
-// duplicate of each delivered descriptor, to detect the end of the connection
-// and to cut the caller off.
+//   (*door)->Open([](int fd, const Visitor& visitor) { ... });
+//   ...
+//   (*door)->Leave(visitor);  // When the connection is closed.
 //
 // Out of descriptors, it closes a spare one to accept and close a waiting
 // connection: a caller that is refused connects elsewhere, one in the backlog
 // does not.
 //
-// Thread safety: a thread of its own does the work and calls Deliver and
-// OnTick. Close and counts may be called from any thread, CutOff only from the
-// door's thread.
+// Thread safety: a thread of its own does the work and calls Deliver. Leave,
+// Count, Close and counts may be called from any thread.
 //
 // Invariants:
 //   1. Open connections stay within max_connections, and those of a peer within
 //      max_connections_per_peer.
 //   2. An accepted connection is either delivered or closed and counted as
-//      refused.
+//      refused. One that was delivered is open until Leave.
 #ifndef HOTLINE_SERVER_FRONT_FRONT_DOOR_H_
 #define HOTLINE_SERVER_FRONT_FRONT_DOOR_H_
 
@@ -32,14 +26,18 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "base/time.h"
+#include "net/tls/server.h"
 #include "server/front/listener.h"
 #include "server/front/options.h"
 
@@ -51,10 +49,31 @@ enum class Refusal : uint8_t {
   kPeer,         // The peer has max_connections_per_peer.
   kDescriptors,  // No descriptor was left.
   kCredentials,  // Neither its uid nor its gid is allowed.
-  kResets,       // It reset calls too fast and was cut off.
+  kResets,       // It reset calls, or sent frames of no use, too fast.
+  kHttp1,        // It speaks HTTP/1.
+  kPlainPort,    // It speaks TLS where plain text is served.
+  kSilent,       // Its handshakes took too long.
+  kProtocol,     // It broke HTTP/2's rules.
+  kTls,          // The first of net::TlsFailure's, from kNotTls.
 };
-inline constexpr std::array<std::string_view, 5> kRefusals = {
-    "connections", "peer", "descriptors", "credentials", "resets"};
+inline constexpr std::array<std::string_view, 20> kRefusals = {
+    "connections",    "peer",
+    "descriptors",    "credentials",
+    "resets",         "http1",
+    "plain_port",     "silent",
+    "protocol",       "tls_not_tls",
+    "tls_version",    "tls_suite",
+    "tls_no_h2",      "tls_no_certificate",
+    "tls_expired",    "tls_not_yet_valid",
+    "tls_unknown_ca", "tls_bad_certificate",
+    "tls_alert",      "tls_other"};
+static_assert(kRefusals.size() ==
+              static_cast<size_t>(Refusal::kTls) + net::kTlsFailures - 1);
+// REQUIRES: not kNone.
+constexpr Refusal RefusalOf(net::TlsFailure failure) {
+  return static_cast<Refusal>(static_cast<int>(Refusal::kTls) +
+                              static_cast<int>(failure) - 1);
+}
 
 struct FrontDoorCounts {
   int64_t connections = 0;  // Open now.
@@ -64,22 +83,19 @@ struct FrontDoorCounts {
 
 // A connection that was accepted.
 struct Visitor {
-  uint64_t id = 0;  // Never reused.
   Listener::Kind kind = Listener::Kind::kLoopback;
   // Of the process at the other end; Unix sockets only.
   uint32_t uid = 0;
   uint32_t gid = 0;
   // The other end: "127.0.0.1:5555", "[::1]:5555"; Unix: "uid:1000".
   std::string peer;
+  std::string group;  // What max_connections_per_peer counts.
 };
 
 class FrontDoor {
  public:
   // Receives ownership of the descriptor. Called on the door's thread.
   using Deliver = std::function<void(int fd, const Visitor& visitor)>;
-  // Called about ten times a second while connections are open or after it has
-  // returned true; on the door's thread. May be null.
-  using OnTick = std::function<bool()>;
 
   // Binds every address. Accepts nothing before Open.
   //
@@ -92,36 +108,28 @@ class FrontDoor {
   FrontDoor& operator=(const FrontDoor&) = delete;
 
   // Starts to accept. REQUIRES: not open yet.
-  void Open(Deliver deliver, OnTick on_tick);
+  void Open(Deliver deliver);
 
   // Stops accepting; open connections stay. Idempotent.
   void Close();
 
-  // Ends the door's thread: neither Deliver nor OnTick is called any more. Call
-  // it before anything that those use is destroyed. Idempotent; not from the
-  // door's thread.
+  // Ends the door's thread: Deliver is not called any more. Call it before
+  // anything that it uses is destroyed. Idempotent; not from the door's thread.
   void Stop();
 
   // The addresses that it listens on, with the ports chosen for 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
-  bool has(Listener::Kind kind) const;
 
-  // Ends the connection with this id, or with id 0 that of `peer`
-  // ("127.0.0.1:5555"). Counts as kResets. False: there is none, or it was cut
-  // off before. On the door's thread only (in OnTick).
-  bool CutOff(uint64_t id, std::string_view peer);
+  // A connection that was delivered is closed.
+  void Leave(const Visitor& visitor);
+  // A connection that was delivered has turned out to be none of ours.
+  void Count(Refusal why) {
+    refused_[static_cast<size_t>(why)].fetch_add(1, std::memory_order_relaxed);
+  }
 
   FrontDoorCounts counts() const;
 
  private:
-  // The duplicate of a delivered connection's descriptor.
-  struct Connection {
-    int fd = -1;
-    std::string peer;
-    std::string group;  // What max_connections_per_peer counts.
-    bool cut_off = false;
-  };
-
   explicit FrontDoor(FrontDoorOptions options);
 
   void Run();
@@ -131,18 +139,16 @@ class FrontDoor {
   // False: no connection is waiting there any more.
   bool AcceptOne(const Listener& listener);
   void OnAcceptFailed(const Listener& listener, int error);
-  // Fills `visitor`, and the group that it counts in. False: its credentials
-  // are not allowed.
-  bool Identify(int fd, Visitor* visitor, std::string* group) const;
+  // Fills `visitor`. False: its credentials are not allowed.
+  bool Identify(int fd, Visitor* visitor) const;
   bool Allowed(int fd, const Visitor& visitor) const;
   void Admit(int fd, Listener::Kind kind);
+  // Nothing: it is in, and counted.
+  std::optional<Refusal> Enter(const Visitor& visitor);
   void Refuse(int fd, Refusal why);
-  void Forget(uint64_t id);
-  void Count(Refusal why);
 
   const FrontDoorOptions options_;
   std::vector<std::string> addresses_;
-  std::vector<Listener::Kind> kinds_;
   std::atomic<bool> closing_{false};
   std::atomic<bool> stopping_{false};
   int epoll_ = -1;
@@ -151,15 +157,13 @@ class FrontDoor {
   // Of the door's thread.
   std::vector<Listener> listeners_;
   Deliver deliver_;
-  OnTick on_tick_;
   int spare_ = -1;
   Instant resume_at_ = kNever;  // Not listening until then.
-  bool tick_again_ = false;     // OnTick has returned true.
-  uint64_t next_id_;
-  absl::flat_hash_map<uint64_t, Connection> connections_;
-  absl::flat_hash_map<std::string, int> groups_;
 
-  std::atomic<int64_t> open_{0};
+  mutable Mutex mu_;
+  int64_t open_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::flat_hash_map<std::string, int> groups_ ABSL_GUARDED_BY(mu_);
+
   std::atomic<uint64_t> accepted_{0};
   std::array<std::atomic<uint64_t>, kRefusals.size()> refused_{};
 

@@ -128,7 +128,8 @@ GrpcRefusal TakeField(const HeaderField& field, GrpcRequest* request,
   } else if (name == "grpc-accept-encoding") {
     request->accept_encoding = value;
   } else if (name == "traceparent") {
-    request->traceparent = value;
+    // More than one is none: "-" is not valid.
+    request->traceparent = request->traceparent.empty() ? value : "-";
   }
   return {};
 }

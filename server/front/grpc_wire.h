@@ -107,9 +107,11 @@ class MessageReader {
   MessageReader(const MessageReader&) = delete;
   MessageReader& operator=(const MessageReader&) = delete;
 
-  // More of the body. `bytes` must live until Next has said kNeedMore, and Add
-  // is called only then: what is complete is not copied.
+  // More of the body. `bytes` must live until Next has said kNeedMore, or until
+  // Keep: what is complete is not copied.
   void Add(std::string_view bytes);
+  // Copies what Next has not looked at.
+  void Keep();
   // `*message` is valid until the next call of anything.
   Result Next(std::string_view* message);
   // No more will come. Not OK: the body breaks off inside a message.
@@ -117,7 +119,9 @@ class MessageReader {
 
   const absl::Status& status() const { return status_; }
   // Of a message that is not complete.
-  size_t buffered_bytes() const { return buffer_.size(); }
+  size_t buffered_bytes() const { return given_ ? 0 : buffer_.size(); }
+  // Of the body, what is not part of a message that Next has given.
+  size_t unread_bytes() const { return input_.size() + buffered_bytes(); }
 
  private:
   class Inflater;
@@ -130,9 +134,11 @@ class MessageReader {
 
   const GrpcEncoding encoding_;
   const size_t max_message_bytes_;
-  std::string_view input_;  // Of Add.
-  std::string buffer_;      // A message that came in parts, with its prefix.
-  std::string message_;     // What was inflated.
+  std::string_view input_;   // Of Add, or of kept_.
+  bool input_kept_ = false;  // It is of kept_.
+  std::string kept_;
+  std::string buffer_;   // A message that came in parts, with its prefix.
+  std::string message_;  // What was inflated.
   bool compressed_ = false;
   bool given_ = false;  // `buffer_` was the last message.
   std::unique_ptr<Inflater> inflater_;

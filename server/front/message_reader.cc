@@ -106,7 +106,30 @@ MessageReader::Result MessageReader::Fail(absl::StatusCode code,
   return Result::kFailed;
 }
 
-void MessageReader::Add(std::string_view bytes) { input_ = bytes; }
+void MessageReader::Add(std::string_view bytes) {
+  if (input_.empty()) {
+    input_ = bytes;
+    input_kept_ = false;
+    kept_.clear();
+    if (kept_.capacity() > kSpareBytes) std::string().swap(kept_);
+    return;
+  }
+  Keep();
+  size_t used = input_.data() - kept_.data();
+  if (used > kept_.size() / 2) {
+    kept_.erase(0, used);
+    used = 0;
+  }
+  kept_.append(bytes);
+  input_ = std::string_view(kept_).substr(used);
+}
+
+void MessageReader::Keep() {
+  if (input_.empty() || input_kept_) return;
+  kept_.assign(input_);
+  input_ = kept_;
+  input_kept_ = true;
+}
 
 MessageReader::Result MessageReader::TakePrefix(std::string_view prefix,
                                                 size_t* length) {

@@ -38,20 +38,20 @@ struct FrontDoorOptions {
                          const FrontDoorOptions&) = default;
 };
 
-struct GrpcServerOptions {
+struct FrontOptions {
   FrontDoorOptions door;
   // For addresses that can be reached from other machines. Empty: they are
   // served without TLS.
   TlsFiles tls;
   // From accepting a connection until its TLS and HTTP/2 handshakes are done.
   Duration handshake_timeout = std::chrono::seconds(3);
-  // A connection that resets calls faster than this is closed: see ResetWatch.
+  // A connection that resets calls faster than this is closed.
   int max_resets_per_second = 1000;
-  // Bytes that gRPC may use for messages in transit; 0: no limit.
-  int64_t max_buffer_bytes = 0;
+  // Of requests that have come in part, beyond what HTTP/2's windows let each
+  // caller send at once; 0: no limit.
+  int64_t max_message_bytes = 0;
 
-  friend bool operator==(const GrpcServerOptions&,
-                         const GrpcServerOptions&) = default;
+  friend bool operator==(const FrontOptions&, const FrontOptions&) = default;
 };
 
 }  // namespace hotline::server

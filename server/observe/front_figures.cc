@@ -4,11 +4,11 @@
 
 namespace hotline::server {
 
-FrontFigures FiguresOf(const Broker& broker, const GrpcServer* grpc,
+FrontFigures FiguresOf(const Broker& broker, const Front* front,
                        const Certificates* certificates) {
   FrontFigures out;
   const FrontDoorCounts door =
-      grpc != nullptr ? grpc->connections() : FrontDoorCounts();
+      front != nullptr ? front->connections() : FrontDoorCounts();
   out.connections = door.connections;
   out.accepted = door.accepted;
   for (size_t i = 0; i < kRefusals.size(); ++i) {

@@ -4,13 +4,13 @@
 
 #include "server/broker/broker.h"
 #include "server/front/certificates.h"
-#include "server/front/grpc_server.h"
+#include "server/front/front.h"
 #include "server/observe/metrics.h"
 
 namespace hotline::server {
 
-// `grpc` and `certificates` may be null. Thread-safe.
-FrontFigures FiguresOf(const Broker& broker, const GrpcServer* grpc,
+// `front` and `certificates` may be null. Thread-safe.
+FrontFigures FiguresOf(const Broker& broker, const Front* front,
                        const Certificates* certificates);
 
 }  // namespace hotline::server

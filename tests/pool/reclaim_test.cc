@@ -13,6 +13,12 @@ class ReclaimTest : public PoolTest {
     return status;
   }
 
+  bool ReleaseIfUnused(const Caller& caller) {
+    const bool released = pool().ReleaseIfUnused(caller.lease(), now_);
+    Check();
+    return released;
+  }
+
   CallTag running_ = 0;
 };
 
@@ -70,6 +76,47 @@ TEST_F(ReclaimTest, CountsOnlyLeasesThatWereHeld) {
   EXPECT_EQ(pool().Reclaim(forged, now_, &running_),
             LeaseStatus::kOtherInstance);
   EXPECT_EQ(running_, 0u);
+}
+
+TEST_F(ReclaimTest, ReleaseIfUnusedGivesALeaseBackOnce) {
+  target_.max_connections = 1;
+  Caller& gone = Lent();
+  Caller& next = Acquire();
+  EXPECT_TRUE(ReleaseIfUnused(gone));
+  ASSERT_TRUE(next.granted());
+  EXPECT_EQ(next.conn(), gone.conn());
+  EXPECT_EQ(Counters().leases_reclaimed, 1u);
+  EXPECT_FALSE(ReleaseIfUnused(gone));
+  EXPECT_EQ(Row().leases, 1);
+}
+
+TEST_F(ReclaimTest, ReleaseIfUnusedLeavesAUsedLease) {
+  Caller& called = Lent();
+  BeginCall(called.lease());
+  EXPECT_FALSE(ReleaseIfUnused(called)) << "during the call";
+  EndCall(called.lease());
+  EXPECT_FALSE(ReleaseIfUnused(called)) << "and after it";
+  Release(called);
+  Caller& renewed = Acquire();
+  ASSERT_TRUE(renewed.granted());
+  EXPECT_EQ(pool().Renew(renewed.lease(), seconds(30), now_).status,
+            LeaseStatus::kOk);
+  EXPECT_FALSE(ReleaseIfUnused(renewed));
+  Release(renewed);
+  Caller& fresh = Acquire();
+  EXPECT_TRUE(ReleaseIfUnused(fresh)) << "the record is used again";
+}
+
+TEST_F(ReclaimTest, ReleaseIfUnusedLeavesALeaseThatTwoCallersKnow) {
+  Caller& first = Lent({.request_id = "r"});
+  Caller& again = Acquire({.request_id = "r"});
+  ASSERT_EQ(again.lease(), first.lease());
+  EXPECT_FALSE(ReleaseIfUnused(first));
+  EXPECT_EQ(Row().leases, 1);
+  Release(again);
+  Caller& single = Acquire({.request_id = "r"});
+  EXPECT_TRUE(ReleaseIfUnused(single));
+  EXPECT_EQ(Row().leases, 0);
 }
 
 TEST_F(ReclaimTest, StatusOfIsOkUntilTheLeaseEnds) {

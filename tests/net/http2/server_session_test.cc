@@ -263,6 +263,30 @@ TEST_F(ServerSessionTest, ALargeAnswerWaitsForTheWindows) {
   EXPECT_EQ(call(1).end, StreamEnd::kComplete);
 }
 
+TEST_F(ServerSessionTest, SubmitDataFillsTheOutputOrACopy) {
+  Connect({{kInitialWindow, 20'000}});
+  client_->Send(Post(1, kEndStream));
+  session().SubmitHeaders(stream(1), kHead, false);
+  const auto fill = [](size_t size) {
+    return [size](char* to) {
+      for (size_t i = 0; i < size; ++i) to[i] = static_cast<char>('a' + i % 26);
+    };
+  };
+  std::string expected;
+  for (const size_t size : {size_t{10}, size_t{18'000}, size_t{5'000}}) {
+    std::string piece(size, ' ');
+    fill(size)(piece.data());
+    expected += piece;
+  }
+  EXPECT_EQ(session().SubmitData(stream(1), 10, fill(10)), 0u);
+  EXPECT_EQ(session().SubmitData(stream(1), 18'000, fill(18'000)), 0u);
+  EXPECT_EQ(session().SubmitData(stream(1), 5'000, fill(5'000)), 3'010u);
+  EXPECT_EQ(session().SubmitData(stream(1), 0, fill(0)), 0u);
+  client_->Read();
+  client_->Exchange(Window(1, 20'000));
+  EXPECT_EQ(Body(1), expected);
+}
+
 TEST_F(ServerSessionTest, SubmitDataSaysWhatWaitsAndOnSendableWhenItIsGone) {
   Connect({{kInitialWindow, 4}});
   client_->Send(Post(1));

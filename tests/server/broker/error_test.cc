@@ -3,7 +3,6 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
-#include "server/front/status.h"
 
 namespace hotline::server {
 namespace {
@@ -12,10 +11,10 @@ using absl::StatusCode;
 using pool::FailureClass;
 using pool::RejectReason;
 
-google::rpc::Status Details(const grpc::Status& status) {
-  google::rpc::Status details;
-  EXPECT_TRUE(details.ParseFromString(status.error_details()));
-  return details;
+google::rpc::Status ToStatus(const ErrorPtr& error) {
+  google::rpc::Status status;
+  FillStatus(*error, &status);
+  return status;
 }
 
 template <typename T>
@@ -82,10 +81,8 @@ TEST(ErrorTest, EveryRejectionHasTheContractsCodeAndReason) {
     SCOPED_TRACE(row.reason);
     const ErrorPtr error = FromRejection("https://a:443", row.rejection);
     EXPECT_EQ(error->code, row.code);
-    const grpc::Status status = ToStatus(error);
-    EXPECT_EQ(static_cast<int>(status.error_code()),
-              static_cast<int>(row.code));
-    const google::rpc::Status details = Details(status);
+    const google::rpc::Status details = ToStatus(error);
+    EXPECT_EQ(details.code(), static_cast<int>(row.code));
     google::rpc::ErrorInfo info;
     ASSERT_TRUE(Find(details, &info));
     EXPECT_EQ(info.reason(), row.reason);
@@ -99,11 +96,11 @@ TEST(ErrorTest, EveryRejectionHasTheContractsCodeAndReason) {
 }
 
 TEST(ErrorTest, BadInputNamesTheField) {
-  const grpc::Status status =
+  const google::rpc::Status status =
       ToStatus(FromInput({"BAD_HEADER", "headers[3].name", "no"}));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.code(), static_cast<int>(StatusCode::kInvalidArgument));
   google::rpc::BadRequest bad;
-  ASSERT_TRUE(Find(Details(status), &bad));
+  ASSERT_TRUE(Find(status, &bad));
   ASSERT_EQ(bad.field_violations_size(), 1);
   EXPECT_EQ(bad.field_violations(0).field(), "headers[3].name");
 }
@@ -131,19 +128,16 @@ TEST(ErrorTest, AWaitTimeoutExplainsItselfWithinTheSizeThatArrives) {
     rejection.oldest_holders.push_back(
         {{longest, longest, longest}, std::chrono::seconds(5 - i)});
   }
-  const grpc::Status status =
+  const google::rpc::Status status =
       ToStatus(FromRejection("https://a:443", rejection));
   v1::WaitExplanation wait;
-  ASSERT_TRUE(Find(Details(status), &wait));
+  ASSERT_TRUE(Find(status, &wait));
   EXPECT_EQ(wait.limit(), "target_connections");
   EXPECT_EQ(wait.limit_value(), 10);
   EXPECT_EQ(wait.place(), 7);
   EXPECT_EQ(wait.oldest_holders_size(), 5);
-  EXPECT_LT(status.error_details().size() + status.error_message().size(),
-            4096u);
+  EXPECT_LT(status.SerializeAsString().size() + status.message().size(), 4096u);
 }
-
-TEST(ErrorTest, NoErrorIsOk) { EXPECT_TRUE(ToStatus(nullptr).ok()); }
 
 }  // namespace
 }  // namespace hotline::server

@@ -8,12 +8,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -123,21 +120,12 @@ class FrontDoorTest : public ::testing::Test {
     auto door = FrontDoor::Bind(std::move(options));
     ASSERT_TRUE(door.ok()) << door.status();
     door_ = *std::move(door);
-    door_->Open(
-        [this](int fd, const Visitor& visitor) {
-          std::lock_guard lock(mu_);
-          inside_.push_back(fd);
-          visitors_.push_back(visitor);
-          EXPECT_EQ(send(fd, "!", 1, MSG_NOSIGNAL), 1);
-        },
-        [this] {
-          std::lock_guard lock(mu_);
-          // A copy, because it may reset on_tick_.
-          const std::function<void()> tick = on_tick_;
-          if (tick != nullptr) tick();
-          ++ticks_;
-          return tick_again_.load();
-        });
+    door_->Open([this](int fd, const Visitor& visitor) {
+      std::lock_guard lock(mu_);
+      inside_.push_back(fd);
+      visitors_.push_back(visitor);
+      EXPECT_EQ(send(fd, "!", 1, MSG_NOSIGNAL), 1);
+    });
   }
 
   std::string address(size_t i = 0) const { return door_->addresses()[i]; }
@@ -146,14 +134,15 @@ class FrontDoorTest : public ::testing::Test {
     return door_->counts().refused[static_cast<size_t>(why)];
   }
 
-  // Shuts down the delivered connections, as gRPC does at their end.
-  void HangUpInside() {
+  // What the connections' owner does at their end.
+  void HangUp(size_t count = SIZE_MAX) {
     std::lock_guard lock(mu_);
-    for (const int fd : inside_) {
-      shutdown(fd, SHUT_RDWR);
-      close(fd);
+    for (; count > 0 && !inside_.empty(); --count) {
+      close(inside_.front());
+      door_->Leave(visitors_.front());
+      inside_.erase(inside_.begin());
+      visitors_.erase(visitors_.begin());
     }
-    inside_.clear();
   }
 
   static std::string SocketPath(const std::string& name) {
@@ -163,9 +152,6 @@ class FrontDoorTest : public ::testing::Test {
   std::mutex mu_;
   std::vector<int> inside_;
   std::vector<Visitor> visitors_;
-  std::function<void()> on_tick_;
-  std::atomic<int> ticks_{0};
-  std::atomic<bool> tick_again_{false};
   std::unique_ptr<FrontDoor> door_;
 };
 
@@ -192,28 +178,28 @@ TEST_F(FrontDoorTest, LetsInOverEveryFamilyAndSaysWhoItIs) {
   EXPECT_EQ(door_->counts().connections, 3);
 }
 
-TEST_F(FrontDoorTest, NoticesTheEndFromEitherSide) {
+TEST_F(FrontDoorTest, AConnectionCountsUntilItLeaves) {
   Open({.addresses = {"127.0.0.1:0"}});
-  auto caller = std::make_unique<Caller>(address());
-  ASSERT_TRUE(caller->IsServed());
-  caller = nullptr;
-  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
-  const Caller other(address());
-  ASSERT_TRUE(other.IsServed());
-  HangUpInside();
-  EXPECT_TRUE(other.IsCutOff());
-  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
+  const Caller caller(address());
+  ASSERT_TRUE(caller.IsServed());
+  EXPECT_EQ(door_->counts().connections, 1);
+  HangUp();
+  EXPECT_TRUE(caller.IsCutOff());
+  EXPECT_EQ(door_->counts().connections, 0);
+  Visitor unknown;
+  unknown.group = "192.0.2.1";
+  door_->Leave(unknown);
+  EXPECT_EQ(door_->counts().connections, 0);
 }
 
 TEST_F(FrontDoorTest, KeepsToItsCap) {
   Open({.addresses = {"127.0.0.1:0"}, .max_connections = 2});
-  auto a = std::make_unique<Caller>(address());
+  const Caller a(address());
   const Caller b(address());
-  ASSERT_TRUE(a->IsServed() && b.IsServed());
+  ASSERT_TRUE(a.IsServed() && b.IsServed());
   EXPECT_TRUE(Caller(address()).IsCutOff());
   EXPECT_EQ(Refused(Refusal::kConnections), 1u);
-  a = nullptr;
-  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 1; }));
+  HangUp(1);
   EXPECT_TRUE(Caller(address()).IsServed());
 }
 
@@ -225,6 +211,8 @@ TEST_F(FrontDoorTest, KeepsToTheCapOfOnePeerWhateverItsPort) {
   EXPECT_TRUE(Caller(address(0)).IsCutOff());
   EXPECT_EQ(Refused(Refusal::kPeer), 1u);
   EXPECT_TRUE(Caller(address(1)).IsServed());
+  HangUp(1);
+  EXPECT_TRUE(Caller(address(0)).IsServed());
 }
 
 TEST_F(FrontDoorTest, LetsInByUidAndByAnyGroup) {
@@ -243,68 +231,29 @@ TEST_F(FrontDoorTest, LetsInByUidAndByAnyGroup) {
   EXPECT_TRUE(Caller(address()).IsServed());
 }
 
-TEST_F(FrontDoorTest, CutsOffWhomItIsTold) {
+TEST_F(FrontDoorTest, CountsWhatConnectionsTurnOutToBe) {
   Open({.addresses = {"127.0.0.1:0"}});
-  const Caller a(address());
-  const Caller b(address());
-  ASSERT_TRUE(a.IsServed() && b.IsServed());
-  {
-    std::lock_guard lock(mu_);
-    on_tick_ = [this] {
-      EXPECT_FALSE(door_->CutOff(999'999, ""));
-      EXPECT_FALSE(door_->CutOff(0, "127.0.0.1:1"));
-      EXPECT_TRUE(door_->CutOff(visitors_[0].id, ""));
-      on_tick_ = nullptr;
-    };
-  }
-  EXPECT_TRUE(a.IsCutOff());
-  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 1; }));
-  EXPECT_EQ(Refused(Refusal::kResets), 1u);
-}
-
-TEST_F(FrontDoorTest, WhatACutOffCallerHadSentIsReadByNobody) {
-  const std::string path = SocketPath("c.sock");
-  Open({.addresses = {"127.0.0.1:0", "unix://" + path}});
-  for (const size_t i : {0u, 1u}) {
-    const Caller caller(address(i));
-    ASSERT_TRUE(caller.IsServed());
-    caller.Send(std::string(100'000, 'x'));
-    {
-      std::lock_guard lock(mu_);
-      on_tick_ = [this, i] {
-        EXPECT_TRUE(door_->CutOff(visitors_[i].id, ""));
-        on_tick_ = nullptr;
-      };
-    }
-    EXPECT_TRUE(Eventually([&] { return Refused(Refusal::kResets) == i + 1; }));
-    std::lock_guard lock(mu_);
-    char byte;
-    EXPECT_EQ(recv(inside_[i], &byte, 1, MSG_DONTWAIT), 0);
+  door_->Count(Refusal::kHttp1);
+  door_->Count(RefusalOf(net::TlsFailure::kNotTls));
+  door_->Count(RefusalOf(net::TlsFailure::kOther));
+  EXPECT_EQ(Refused(Refusal::kHttp1), 1u);
+  for (int i = 1; i < net::kTlsFailures; ++i) {
+    const auto failure = static_cast<net::TlsFailure>(i);
+    const auto label = static_cast<size_t>(RefusalOf(failure));
+    EXPECT_EQ(kRefusals[label], net::TlsFailureName(failure));
+    const bool counted = failure == net::TlsFailure::kNotTls ||
+                         failure == net::TlsFailure::kOther;
+    EXPECT_EQ(door_->counts().refused[label], counted ? 1u : 0u);
   }
 }
 
-TEST_F(FrontDoorTest, TicksWithoutConnectionsForAsLongAsItIsAskedTo) {
-  tick_again_ = true;
-  Open({.addresses = {"127.0.0.1:0"}});
-  {
-    const Caller caller(address());
-    ASSERT_TRUE(caller.IsServed());
-    ASSERT_TRUE(Eventually([&] { return ticks_ > 0; }));
-  }
-  ASSERT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
-  const int then = ticks_;
-  EXPECT_TRUE(Eventually([&] { return ticks_ > then + 1; }));
-  tick_again_ = false;
-}
-
-// The failure that the front door exists for: see front_door.h.
 TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   Open({.addresses = {"127.0.0.1:0"}});
   rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  auto first = std::make_unique<Caller>(address());
-  ASSERT_TRUE(first->IsServed());
-  // Created before the limit is lowered: they need descriptors of this process.
+  const Caller first(address());
+  ASSERT_TRUE(first.IsServed());
+  // Made before: they need descriptors of this process, too.
   std::vector<std::unique_ptr<Caller>> callers;
   for (int i = 0; i < 5; ++i) {
     callers.push_back(std::make_unique<Caller>(address(), /*at_once=*/false));
@@ -324,9 +273,7 @@ TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   EXPECT_EQ(Refused(Refusal::kDescriptors), 5u);
   setrlimit(RLIMIT_NOFILE, &before);
   callers.clear();
-  first = nullptr;
-  HangUpInside();
-  EXPECT_TRUE(Eventually([&] { return door_->counts().connections == 0; }));
+  HangUp();
   EXPECT_TRUE(Caller(address()).IsServed());
 }
 

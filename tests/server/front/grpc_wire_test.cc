@@ -299,6 +299,36 @@ TEST(MessageReaderTest, TheLimitHoldsForTheAnnouncedLength) {
   }
 }
 
+TEST(MessageReaderTest, WhatIsNotReadYetIsKept) {
+  MessageReader reader(GrpcEncoding::kIdentity, kMost);
+  std::string body = Prefixed("a") + Prefixed("bb") + Prefixed("ccc");
+  const std::string first = body.substr(0, body.size() - 2);
+  std::string_view message;
+  {
+    const std::string gone = first;
+    reader.Add(gone);
+    ASSERT_EQ(reader.Next(&message), MessageReader::Result::kMessage);
+    EXPECT_EQ(message, "a");
+    reader.Keep();
+    reader.Keep();
+  }
+  EXPECT_EQ(reader.unread_bytes(), first.size() - Prefixed("a").size());
+  for (int i = 0; i < 100; ++i) {
+    const std::string more = i == 0 ? body.substr(first.size()) : body;
+    reader.Add(more);
+    reader.Keep();
+  }
+  std::string all;
+  while (reader.Next(&message) == MessageReader::Result::kMessage) {
+    all += message;
+  }
+  std::string expected = "bbccc";
+  for (int i = 1; i < 100; ++i) expected += "abbccc";
+  EXPECT_EQ(all, expected);
+  EXPECT_EQ(reader.unread_bytes(), 0u);
+  EXPECT_TRUE(reader.Finish().ok());
+}
+
 TEST(MessageReaderTest, AnAnnouncedLengthTakesNoMemory) {
   MessageReader reader(GrpcEncoding::kIdentity, 100 << 20);
   const size_t before = mallinfo2().uordblks;

@@ -1,0 +1,132 @@
+#include "server/front/front.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+
+namespace hotline::server {
+namespace {
+
+constexpr char kBroker[] = "hotline.v1.Broker";
+constexpr char kHealth[] = "grpc.health.v1.Health";
+
+// How long callers without a call may take to acknowledge the drain: some do
+// not look at their connection until they need it.
+constexpr Duration kGoodbyeTime = std::chrono::milliseconds(200);
+// How long calls that were cancelled may take to end.
+constexpr Duration kCancelTime = std::chrono::seconds(5);
+
+FrontParts PartsOf(const FrontOptions& options, const Front::Parts& parts,
+                   FrontDoor* door, HealthTable* health,
+                   const Reflection* reflection) {
+  FrontParts out;
+  out.broker = parts.broker;
+  out.metrics = parts.metrics;
+  out.identities = parts.identities;
+  out.door = door;
+  out.health = health;
+  out.reflection = reflection;
+  if (parts.certificates != nullptr) out.tls = &parts.certificates->contexts();
+  out.http2.handshake_timeout = options.handshake_timeout;
+  out.http2.max_resets_per_second = options.max_resets_per_second;
+  if (options.max_message_bytes > 0) {
+    out.max_assembled_bytes = static_cast<size_t>(options.max_message_bytes);
+  }
+  return out;
+}
+
+}  // namespace
+
+Front::Front(const FrontOptions& options, const Parts& parts,
+             std::unique_ptr<FrontDoor> door)
+    : door_(std::move(door)),
+      reflection_({kBroker, kHealth}),
+      parts_(PartsOf(options, parts, door_.get(), &health_, &reflection_)) {}
+
+absl::StatusOr<std::unique_ptr<Front>> Front::Start(
+    const FrontOptions& options, const Parts& parts,
+    const std::vector<net::Loop*>& loops) {
+  auto door = FrontDoor::Bind(options.door);
+  if (!door.ok()) return door.status();
+  FrontOptions mine = options;
+  mine.max_message_bytes /= static_cast<int64_t>(loops.size());
+  std::unique_ptr<Front> front(new Front(mine, parts, *std::move(door)));
+  for (net::Loop* const loop : loops) {
+    front->loops_.push_back(std::make_unique<FrontLoop>(loop, &front->parts_));
+  }
+  front->SetServing(true);
+  front->door_->Open([front = front.get()](int fd, const Visitor& visitor) {
+    front->Deliver(fd, visitor);
+  });
+  return front;
+}
+
+Front::~Front() { Stop(Duration(0)); }
+
+bool Front::HasIdentities(const FrontOptions& options) {
+  if (!options.tls.cert_file.empty()) return true;
+  const auto& addresses = options.door.addresses;
+  return std::any_of(
+      addresses.begin(), addresses.end(),
+      [](const std::string& address) { return address.starts_with("unix:"); });
+}
+
+void Front::Deliver(int fd, const Visitor& visitor) {
+  const auto fewest = std::min_element(
+      loops_.begin(), loops_.end(), [](const auto& a, const auto& b) {
+        return a->connections() < b->connections();
+      });
+  (*fewest)->Deliver(fd, visitor);
+}
+
+// Health.
+
+void Front::SetServing(bool serving) {
+  health_.Set("", serving);
+  health_.Set(kBroker, serving);
+  TellWatchers();
+}
+
+void Front::SetHealth(std::string_view service, bool serving) {
+  health_.Set(service, serving);
+  TellWatchers();
+}
+
+void Front::TellWatchers() {
+  for (const auto& loop : loops_) loop->OnHealthChanged();
+}
+
+// The end.
+
+bool Front::AwaitIdle(Duration most) const {
+  constexpr Duration kStep = std::chrono::milliseconds(5);
+  const Instant start = MonotonicNow();
+  for (;;) {
+    bool idle = true;
+    bool calls = false;
+    for (const auto& loop : loops_) {
+      idle = idle && loop->idle();
+      calls = calls || loop->has_calls();
+    }
+    if (idle) return true;
+    const Duration waited = MonotonicNow() - start;
+    if (waited >= most || (!calls && waited >= kGoodbyeTime)) return false;
+    std::this_thread::sleep_for(kStep);
+  }
+}
+
+void Front::Stop(Duration grace) {
+  if (std::exchange(stopped_, true)) return;
+  // No connection is on its way to a loop after this.
+  door_->Stop();
+  for (const auto& loop : loops_) loop->StartDrain();
+  if (AwaitIdle(grace)) return;
+  for (const auto& loop : loops_) loop->CutOff();
+  if (AwaitIdle(kCancelTime)) return;
+  HOTLINE_LOG(kError, "connections or calls do not end", {});
+}
+
+}  // namespace hotline::server

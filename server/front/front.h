@@ -1,0 +1,97 @@
+// The data plane's listeners: gRPC over HTTP/2 for callers, on the loops that
+// the upstream's connections live on.
+//
+//   auto front = Front::Start(options, parts, upstream.loops());
+//   ...
+//   (*front)->SetServing(false);
+//   (*front)->Stop(grace);
+//
+// The door's thread accepts; each connection is given to the loop that has the
+// fewest, and stays there with all its calls.
+//
+// Thread safety: everything but Start and Stop may be called from any thread.
+#ifndef HOTLINE_SERVER_FRONT_FRONT_H_
+#define HOTLINE_SERVER_FRONT_FRONT_H_
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/time.h"
+#include "net/loop.h"
+#include "server/broker/broker.h"
+#include "server/broker/call_metrics.h"
+#include "server/broker/identity.h"
+#include "server/front/certificates.h"
+#include "server/front/front_door.h"
+#include "server/front/front_loop.h"
+#include "server/front/health.h"
+#include "server/front/options.h"
+#include "server/front/reflection.h"
+
+namespace hotline::server {
+
+class Front {
+ public:
+  // What it is made of; must outlive it.
+  struct Parts {
+    Broker* broker = nullptr;
+    RpcMetrics* metrics = nullptr;
+    IdentityTable* identities = nullptr;  // Null: no caller has one.
+    // Of `options.tls`; null without.
+    const Certificates* certificates = nullptr;
+  };
+
+  // Listens on every address or on none, and serves. The loops must run until
+  // Stop has returned, and have ended before this is destroyed.
+  //
+  // Errors: UNAVAILABLE naming the address that cannot be bound.
+  static absl::StatusOr<std::unique_ptr<Front>> Start(
+      const FrontOptions& options, const Parts& parts,
+      const std::vector<net::Loop*>& loops);
+
+  // Stops without waiting for calls.
+  ~Front();
+
+  // Whether any caller at all can have an identity.
+  static bool HasIdentities(const FrontOptions& options);
+
+  // Where it listens, free ports filled in.
+  const std::vector<std::string>& addresses() const {
+    return door_->addresses();
+  }
+
+  FrontDoorCounts connections() const { return door_->counts(); }
+
+  // What grpc.health.v1 says of "" and of the services.
+  void SetServing(bool serving);
+  // What it says of another service.
+  void SetHealth(std::string_view service, bool serving);
+
+  // Takes no more connections, tells callers to make no more calls, and waits
+  // until those under way have been answered, `grace` at most; then cuts off
+  // what is left. Idempotent.
+  void Stop(Duration grace);
+
+ private:
+  Front(const FrontOptions& options, const Parts& parts,
+        std::unique_ptr<FrontDoor> door);
+
+  void Deliver(int fd, const Visitor& visitor);
+  void TellWatchers();
+  // False: it took longer, or only connections without calls are left.
+  bool AwaitIdle(Duration most) const;
+
+  const std::unique_ptr<FrontDoor> door_;
+  HealthTable health_;
+  const Reflection reflection_;
+  const FrontParts parts_;
+  std::vector<std::unique_ptr<FrontLoop>> loops_;
+  bool stopped_ = false;
+};
+
+}  // namespace hotline::server
+
+#endif  // HOTLINE_SERVER_FRONT_FRONT_H_
