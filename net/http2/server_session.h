@@ -252,6 +252,7 @@ class ServerSession {
   ServerStream* Find(int32_t id) const;
 
   // Input.
+  void HandOn(std::string_view bytes);  // To nghttp2.
   bool ReadPreface(std::string_view bytes);
   // `first`: the first byte of what came in its place.
   void RefusePreface(char first);
@@ -314,10 +315,12 @@ class ServerSession {
   bool ready_ = false;
   bool block_open_ = false;  // CONTINUATION has to follow.
   bool useful_ = false;      // The frame that is being received.
+  bool drop_frame_ = false;  // It is not for nghttp2.
   bool settings_seen_ = false;
   uint16_t continuations_ = 0;
-  size_t unconsumed_ = 0;  // Of all streams.
-  size_t withheld_ = 0;    // Of those, without credit for the connection.
+  int32_t newest_stream_ = 0;  // Of all HEADERS.
+  size_t unconsumed_ = 0;      // Of all streams.
+  size_t withheld_ = 0;        // Of those, without credit for the connection.
   uint64_t connection_debt_ = 0;
   uint64_t streams_debt_ = 0;
   Account useless_frames_;

@@ -27,6 +27,8 @@ constexpr std::string_view kHttp1Answer =
 constexpr int kEarnedByAnswer = 2;
 // Updates of both windows, and a PING that measures the bandwidth.
 constexpr int kEarnedByData = 3;
+// More than gRPC's clients add to a window at once, and no overflow of it.
+constexpr uint32_t kMostFreeIncrement = 64 << 20;
 // Streams whose windows one frame of SETTINGS may move for the price of one.
 constexpr size_t kStreamsPerFrame = 64;
 // After a reset of ours, frames for closed streams may have crossed it.
@@ -233,13 +235,13 @@ bool ServerSession::Receive(std::string_view bytes, Instant now) {
     bytes.remove_prefix(size);
   }
   while (!bytes.empty() && end_ == SessionEnd::kNone) {
+    const size_t withheld = frames_.pending_head();
     const size_t size = Measure(bytes);
-    if (fault_ == SessionEnd::kNone) {
-      const ssize_t used = nghttp2_session_mem_recv(
-          session_, reinterpret_cast<const uint8_t*>(bytes.data()), size);
-      if (used < 0) {
-        Fault(SessionEnd::kFlood, NGHTTP2_ENHANCE_YOUR_CALM,
-              nghttp2_strerror(static_cast<int>(used)));
+    // A frame's head is handed on when it is known whether to drop the frame.
+    if (fault_ == SessionEnd::kNone && frames_.pending_head() == 0) {
+      if (!drop_frame_) {
+        HandOn(frames_.raw_head().substr(0, withheld));
+        HandOn(bytes.substr(0, size));
       }
       TellPending();
       if (frames_.at_end()) OnFrameEnd(frames_.head());
@@ -250,6 +252,16 @@ bool ServerSession::Receive(std::string_view bytes, Instant now) {
   }
   Deliver();
   return end_ == SessionEnd::kNone;
+}
+
+void ServerSession::HandOn(std::string_view bytes) {
+  if (bytes.empty()) return;
+  const ssize_t used = nghttp2_session_mem_recv(
+      session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  if (used < 0) {
+    Fault(SessionEnd::kFlood, NGHTTP2_ENHANCE_YOUR_CALM,
+          nghttp2_strerror(static_cast<int>(used)));
+  }
 }
 
 bool ServerSession::ReadPreface(std::string_view bytes) {
@@ -296,6 +308,7 @@ void ServerSession::OnFrameBegun(const FrameHead& frame) {
       frame.type == NGHTTP2_HEADERS || frame.type == NGHTTP2_CONTINUATION;
   const bool in_block = std::exchange(
       block_open_, block && (frame.flags & NGHTTP2_FLAG_END_HEADERS) == 0);
+  drop_frame_ = false;
   if (frame.type == NGHTTP2_CONTINUATION) {
     if (++continuations_ > options_->max_continuations) {
       Fault(SessionEnd::kFlood, NGHTTP2_ENHANCE_YOUR_CALM,
@@ -305,6 +318,15 @@ void ServerSession::OnFrameBegun(const FrameHead& frame) {
   }
   continuations_ = 0;
   useful_ = false;
+  if (frame.type == NGHTTP2_HEADERS) {
+    newest_stream_ = std::max(newest_stream_, frame.stream);
+  }
+  // gRPC's C core resets a stream that it numbered but did not open, when its
+  // call is cancelled just then. RFC 9113 section 5.1 makes that a connection
+  // error, which would end every other call of an honest caller.
+  drop_frame_ = frame.type == NGHTTP2_RST_STREAM && frame.length == 4 &&
+                !in_block && ready_ && (frame.stream & 1) == 1 &&
+                frame.stream > newest_stream_;
   const bool for_stream =
       frame.type == NGHTTP2_DATA || frame.type == NGHTTP2_HEADERS;
   if (!for_stream || in_block || now_ < lenient_until_ || reset_sent_ ||
@@ -363,6 +385,13 @@ void ServerSession::OnWindowUpdate(int32_t id, uint32_t increment) {
   // What was sent pays for its updates, in however small parts they come.
   uint64_t& debt = id == 0 ? connection_debt_ : streams_debt_;
   if (increment > 0 && increment <= debt) useful_ = true;
+  // gRPC's C core enlarges the window of each stream that it opens.
+  ServerStream* const stream = Find(id);
+  if (stream != nullptr && stream->free_updates_ > 0 &&
+      increment <= kMostFreeIncrement) {
+    --stream->free_updates_;
+    useful_ = true;
+  }
   debt -= std::min<uint64_t>(increment, debt);
 }
 

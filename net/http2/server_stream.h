@@ -58,6 +58,7 @@ class ServerStream {
   bool deferred_ = false;       // nghttp2 waits for resume_data.
   bool owes_sendable_ = false;  // OnSendable follows once nothing waits.
   bool closed_ = false;
+  uint8_t free_updates_ = 2;  // Of its window, that need not be paid for.
 
   Instant opened_{};
   int64_t content_length_ = -1;  // -1: not given.

@@ -337,8 +337,11 @@ class BadInputTest(harness.EndToEnd):
                 with self.subTest(rpc, message=message):
                     with self.assertRaises(grpc.RpcError) as caught:
                         call(message, timeout=10)
-                    # By the gRPC library, and therefore without a reason.
-                    self.assertEqual(hotlined.reason(caught.exception), "")
+                    self.assertEqual(caught.exception.code(),
+                                     grpc.StatusCode.INVALID_ARGUMENT)
+                    self.assertEqual(hotlined.reason(caught.exception),
+                                     "BAD_MESSAGE")
+                    self.assertIn(rpc + "Request", caught.exception.details())
         with self.assertRaises(grpc.RpcError) as caught:
             self.server.channel.unary_unary("/hotline.v1.Broker/Nothing")(
                 b"", timeout=10)

@@ -70,6 +70,7 @@ std::vector<Flood> FloodsOfFrames() {
       {"WINDOW_UPDATE of a closed stream", Always(Window(1, 1))},
       {"RST_STREAM of a closed stream", Always(Rst(1))},
       {"RST_STREAM of a stream that was reset", Always(Rst(5))},
+      {"RST_STREAM of idle streams", [](uint32_t i) { return Rst(NewId(i)); }},
       {"GOAWAY", Always(GoAway(0, 0, std::string(1000, 'x')))},
       {"empty DATA", Always(Data(3, ""))},
       {"DATA of padding",

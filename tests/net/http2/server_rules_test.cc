@@ -155,8 +155,17 @@ std::vector<Case> StateCases() {
   return {
       {"5.1", "DATA for an idle stream", Data(1, "x"), kGoAway,
        NGHTTP2_PROTOCOL_ERROR},
-      {"5.1", "RST_STREAM for an idle stream", Rst(1), kGoAway,
+      // Not the RFC's connection error: gRPC's C core sends it.
+      {"5.1", "RST_STREAM for an idle stream", Rst(1), kFine},
+      {"5.1", "a stream after RST_STREAM for an idle one", Rst(1) + Post(3),
+       kFine},
+      {"5.1", "RST_STREAM for an idle stream of ours", Rst(2), kGoAway,
        NGHTTP2_PROTOCOL_ERROR},
+      {"5.1", "RST_STREAM for an idle stream within a head",
+       OpenHead(1) + Rst(3), kGoAway, NGHTTP2_PROTOCOL_ERROR},
+      {"6.4", "RST_STREAM of the wrong size for an idle stream",
+       Frame(NGHTTP2_RST_STREAM, 0, 1, "abc"), kGoAway,
+       NGHTTP2_FRAME_SIZE_ERROR},
       {"5.1", "WINDOW_UPDATE for an idle stream", Window(1, 1), kGoAway,
        NGHTTP2_PROTOCOL_ERROR},
       {"5.1", "PRIORITY for an idle stream", Priority(7, 0), kFine},

@@ -422,6 +422,25 @@ TEST_F(ServerSessionTest, AResetThatCrossesTheAnswerIsReported) {
   EXPECT_EQ(call(1).end, StreamEnd::kComplete);
 }
 
+// gRPC's C core does both: each stream's window is enlarged before an answer
+// has used it, and a call that is cancelled at its beginning resets a stream
+// that was never opened.
+TEST_F(ServerSessionTest, TheHabitsOfGrpcsClientsAreNoFlood) {
+  Connect();
+  constexpr int kCalls = 1000;
+  for (int i = 0; i < kCalls; ++i) {
+    ASSERT_TRUE(client_->Send(Post(2 * i + 1, kEndStream)));
+  }
+  for (int i = 0; i < kCalls; ++i) {
+    ASSERT_TRUE(client_->Send(Window(2 * i + 1, 5) + Window(2 * i + 1, 5)));
+  }
+  EXPECT_TRUE(client_->Send(Rst(2 * kCalls + 1) + Post(2 * kCalls + 3)));
+  EXPECT_EQ(client_->events.calls.size(), kCalls + 1u);
+  Answer(2 * kCalls - 1, "hello");
+  client_->Read();
+  EXPECT_EQ(Body(2 * kCalls - 1), "hello");
+}
+
 TEST_F(ServerSessionTest, AMalformedRequestIsNeverAnnounced) {
   Connect();
   EXPECT_EQ(Text(client_->Exchange(Post(1, kEndStream, {{"X", "y"}}))),

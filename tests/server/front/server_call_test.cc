@@ -277,7 +277,9 @@ TEST_F(ServerCallTest, ATunnelPassesBytesAndItsEnd) {
   });
   auto caller = Connected();
   v1::TunnelRequest open;
-  open.mutable_open()->set_target(peer.target());
+  std::string target = peer.target();
+  target.replace(0, target.find(':'), "tcp");
+  open.mutable_open()->set_target(target);
   v1::TunnelRequest data;
   data.set_data("ping");
   caller->Send(RawCaller::Head(1, Method("Tunnel")) +
