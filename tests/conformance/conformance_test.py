@@ -39,6 +39,9 @@ class Client:
 
 
 CLIENTS = {
+    "cc": Client(HERE + "/cc_client"),
+    "node": Client("node", HERE + "/clients/node_client.mjs"),
+    "python_aio": Client(*PYTHON, HERE + "/clients/python_aio.py"),
     "python_sync": Client(*PYTHON, HERE + "/clients/python_sync.py"),
 }
 CLIENT = CLIENTS[sys.argv[1]]

@@ -10,7 +10,7 @@ import grpc
 
 import conformance_pb2 as pb
 import conformance_pb2_grpc
-from python_cases import (BINARY, METADATA, SIZES, SPECIAL_TEXT, ask, body,
+from python_cases import (METADATA, SIZES, SPECIAL_TEXT, ask, body,
                           channel_arguments, check, check_metadata, run)
 
 Code = grpc.StatusCode
