@@ -140,7 +140,7 @@ class Cases:
         error = await refusal(self.stub.Unary(
             pb.Ask(status=3, status_text="bad", details=True), timeout=LIMIT))
         check(error.code(), Code.INVALID_ARGUMENT)
-        details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+        details = error.trailing_metadata()["grpc-status-details-bin"]
         check(b"BAD_MESSAGE" in details, True)
 
     async def unknown_method(self):
