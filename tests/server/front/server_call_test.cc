@@ -214,6 +214,18 @@ TEST_F(ServerCallTest, ARequestThatIsResetIsNotComplete) {
   EXPECT_TRUE(hotline::Eventually([&] { return peer.open() == 0; }));
 }
 
+TEST_F(ServerCallTest, ASuccessWithoutMessagesHasAHead) {
+  auto caller = Connected();
+  caller->Send(RawCaller::Call(
+      1, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ""));
+  const RawCaller::Answer& answer = caller->Await(1);
+  EXPECT_EQ(answer.status, "0");
+  ASSERT_FALSE(answer.head.empty());
+  EXPECT_EQ(answer.head[0],
+            std::make_pair(std::string(":status"), std::string("200")));
+  EXPECT_EQ(caller->Count(NGHTTP2_HEADERS), 2u);
+}
+
 TEST_F(ServerCallTest, ASessionAnswersItsItemsAndEndsWithThem) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
   auto caller = Connected();
