@@ -44,10 +44,13 @@ class Client:
 
 CLIENTS = {
     "cc": Client(HERE + "/cc_client"),
-    # Its library has no deflate, and does not send metadata that it knows to
-    # be over the server's limit.
-    "go": Client(HERE + "/go_client",
-                 cannot=["deflate", "oversized_metadata"]),
+    # Its library has no deflate.
+    "go": Client(HERE + "/go_client", cannot=["deflate"]),
+    # The same. Debian has no native library for its Unix sockets.
+    "java": Client("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                   "-Djava.library.path=" + HERE + "/java", "-jar",
+                   HERE + "/java/client.jar",
+                   cannot=["deflate"], transports=["tcp", "tls"]),
     # It ends its side of a stream before it resets it: the server may see a
     # complete request.
     "node": Client("node", HERE + "/clients/node_client.mjs",

@@ -413,6 +413,14 @@ func (c *cases) oversizedMessage() error {
 	return first(checkCode(err, codes.ResourceExhausted), c.emptyUnary())
 }
 
+func (c *cases) oversizedMetadata() error {
+	ctx, cancel := limit()
+	defer cancel()
+	_, err := c.stub.Nothing(metadata.AppendToOutgoingContext(ctx, "large",
+		strings.Repeat("x", 20480)), &conformance.Empty{})
+	return first(checkCode(err, codes.ResourceExhausted), c.emptyUnary())
+}
+
 func dial(arguments []string) (*grpc.ClientConn, error) {
 	transport, address := arguments[0], arguments[1]
 	options := []grpc.DialOption{grpc.WithDisableRetry()}
@@ -478,6 +486,7 @@ func main() {
 		{"metadata", c.metadata},
 		{"gzip", c.gzip},
 		{"oversized_message", c.oversizedMessage},
+		{"oversized_metadata", c.oversizedMetadata},
 	} {
 		if err := each.run(); err != nil {
 			failed = true
