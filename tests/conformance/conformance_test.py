@@ -6,15 +6,17 @@ server is left without a call.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import grpc
 
+import certs
 import conformance_pb2 as pb
 import conformance_pb2_grpc
-import harness
 import wait
 
 HERE = "tests/conformance"
@@ -63,26 +65,29 @@ CLIENTS = {
 CLIENT = CLIENTS[sys.argv[1]]
 
 
-class ConformanceTest(harness.EndToEnd):
+class ConformanceTest(unittest.TestCase):
 
     def setUp(self):
-        super().setUp()
-        certificate = self.authority.issue("server")
+        # Short: a Unix socket's path has 108 bytes at most.
+        self.directory = tempfile.mkdtemp(prefix="hl", dir="/tmp")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        authority = certs.Authority(self.directory)
+        certificate = authority.issue("server")
         self.socket = os.path.join(self.directory, "s")
         # pylint: disable=consider-using-with
         self.server = wait.start(
             [HERE + "/conformance_server", self.socket, certificate.cert,
-             certificate.key, self.authority.cert],
+             certificate.key, authority.cert],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.addCleanup(self.stop_server)
         loopback, unix, reachable = [self.server.stdout.readline().strip()
                                      for _ in range(3)]
-        caller = self.authority.issue("caller")
+        caller = authority.issue("caller")
         self.arguments = {
             "tcp": [loopback],
             "unix": [unix],
             "tls": ["127.0.0.1:" + reachable.rsplit(":", 1)[1],
-                    self.authority.cert, caller.cert, caller.key],
+                    authority.cert, caller.cert, caller.key],
         }
         channel = grpc.insecure_channel(loopback)
         self.addCleanup(channel.close)

@@ -3,6 +3,5 @@
 # run.sh FILE ARGUMENT…
 set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1
-export PYTHONPATH=tests/conformance/gen:tests/conformance/clients
-PYTHONPATH+=:tests/e2e/lib:tests/e2e/gen
+export PYTHONPATH=tests/conformance/gen:tests/conformance/clients:tests/e2e/lib
 exec /usr/bin/python3 -W error::ResourceWarning "$@"
