@@ -289,7 +289,8 @@ TEST_F(ServerCallTest, ATunnelPassesBytesAndItsEnd) {
   });
   auto caller = Connected();
   v1::TunnelRequest open;
-  open.mutable_open()->set_target(peer.target());
+  open.mutable_open()->set_target("tcp://127.0.0.1:" +
+                                  std::to_string(peer.port()));
   v1::TunnelRequest data;
   data.set_data("ping");
   caller->Send(RawCaller::Head(1, Method("Tunnel")) +
