@@ -49,7 +49,7 @@ CLIENTS = {
     # Its library has no deflate.
     "go": Client(HERE + "/go_client", cannot=["deflate"]),
     # The same. Debian has no native library for its Unix sockets.
-    "java": Client("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+    "java": Client("java", "-XX:-UsePerfData", "-XX:+UseSerialGC",
                    "-Djava.library.path=" + HERE + "/java", "-jar",
                    HERE + "/java/client.jar",
                    cannot=["deflate"], transports=["tcp", "tls"]),
