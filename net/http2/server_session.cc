@@ -49,8 +49,11 @@ ServerSession::ServerSession(ServerEvents* events, ServerMemory* memory,
        options_->max_concurrent_streams},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
        static_cast<uint32_t>(options_->stream_window_bytes)},
+      // More than is served: clients do not send what is over it, and fail in
+      // ways of their own, some of them with a protocol error. What is sent is
+      // answered with a status. It must fit into the CONTINUATIONs allowed.
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
-       static_cast<uint32_t>(options_->header_limits.max_bytes)},
+       static_cast<uint32_t>(options_->header_limits.flood_bytes / 2)},
       {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
   };
   MustWork(nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings,

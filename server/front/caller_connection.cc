@@ -361,6 +361,7 @@ void CallerConnection::OnRequestHeaders(net::ServerStream* stream,
   CallOrigin origin;
   origin.connection = this;
   origin.stream = stream;
+  origin.fields = head.fields;
   origin.now = now_;
   GrpcRefusal refusal = ParseGrpcRequest(head, &origin.request);
   ServerCall* const call = refusal ? nullptr : NewServerCall(origin);

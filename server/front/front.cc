@@ -30,6 +30,7 @@ FrontParts PartsOf(const FrontOptions& options, const Front::Parts& parts,
   out.health = health;
   out.reflection = reflection;
   if (parts.certificates != nullptr) out.tls = &parts.certificates->contexts();
+  out.further_services = parts.further_services;
   out.http2.handshake_timeout = options.handshake_timeout;
   out.http2.max_resets_per_second = options.max_resets_per_second;
   if (options.max_message_bytes > 0) {

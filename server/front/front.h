@@ -30,6 +30,7 @@
 #include "server/front/health.h"
 #include "server/front/options.h"
 #include "server/front/reflection.h"
+#include "server/front/server_call.h"
 
 namespace hotline::server {
 
@@ -42,6 +43,8 @@ class Front {
     IdentityTable* identities = nullptr;  // Null: no caller has one.
     // Of `options.tls`; null without.
     const Certificates* certificates = nullptr;
+    // Services besides the broker's, health and reflection. Null: none.
+    CallFactory further_services = nullptr;
   };
 
   // Listens on every address or on none, and serves. The loops must run until

@@ -46,6 +46,8 @@ struct FrontParts {
   const Reflection* reflection = nullptr;
   // Null: addresses that other machines reach are served without TLS.
   const net::TlsServerContextHolder* tls = nullptr;
+  // Asked for services other than the product's. Null: there are none.
+  CallFactory further_services = nullptr;
   net::ServerOptions http2;
   // Of messages that have come in part, beyond the windows, for each loop.
   size_t max_assembled_bytes = size_t{1} << 40;

@@ -1,6 +1,8 @@
 // Which call serves which method.
 #include <cstddef>
 
+#include "server/front/caller_connection.h"
+#include "server/front/front_loop.h"
 #include "server/front/reflection.h"
 #include "server/front/server_call.h"
 
@@ -44,7 +46,9 @@ ServerCall* NewServerCall(const CallOrigin& origin) {
     return method == "ServerReflectionInfo" ? NewReflectionCall(origin)
                                             : nullptr;
   }
-  return nullptr;
+  const CallFactory further =
+      origin.connection->home().parts().further_services;
+  return further == nullptr ? nullptr : further(origin);
 }
 
 }  // namespace hotline::server

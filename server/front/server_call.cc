@@ -258,7 +258,7 @@ void ServerCall::SendStatus(const Error* error) {
   } else if (error != nullptr) {
     session.SubmitHeaders(stream_, trailers.fields_alone(), /*end=*/true);
   } else {
-    SendHeaders();
+    session.SubmitHeaders(stream_, AnswerHead(), /*end=*/false);
     session.SubmitTrailers(stream_, trailers.fields());
   }
 }

@@ -50,11 +50,14 @@ namespace hotline::server {
 class CallerConnection;
 class FrontLoop;
 
-// What a call begins with. The views of `request` live during the constructor.
+// What a call begins with. The views of `request` and `fields` live during the
+// constructor.
 struct CallOrigin {
   CallerConnection* connection = nullptr;
   net::ServerStream* stream = nullptr;
   GrpcRequest request;
+  // The request's metadata, and the other fields of its head.
+  absl::Span<const net::HeaderField> fields;
   Instant now{};
 };
 
@@ -219,6 +222,9 @@ ServerCall* NewSessionCall(const CallOrigin& origin);
 ServerCall* NewHealthCheckCall(const CallOrigin& origin);
 ServerCall* NewHealthWatchCall(const CallOrigin& origin);
 ServerCall* NewReflectionCall(const CallOrigin& origin);
+
+// Serves a method of a further service. Null: there is no such method.
+using CallFactory = ServerCall* (*)(const CallOrigin& origin);
 
 // By the service and the method that the request names. Null: there is none.
 ServerCall* NewServerCall(const CallOrigin& origin);

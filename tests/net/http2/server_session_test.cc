@@ -28,6 +28,7 @@ using Fields = std::vector<HeaderField>;
 const Fields kHead = {{":status", "200"}, {"content-type", "application/grpc"}};
 const Fields kTrailers = {{"grpc-status", "0"}};
 constexpr uint16_t kInitialWindow = 4;
+constexpr size_t kAnnouncedHead = 128 << 10;
 
 // Frames as text: "HEADERS 1 end".
 std::string Text(const std::vector<OutFrame>& frames) {
@@ -100,7 +101,8 @@ TEST_F(ServerSessionTest, TheHandshakeAnnouncesTheLimits) {
   EXPECT_EQ(Text(frames), "SETTINGS 0, SETTINGS 0, WINDOW_UPDATE 0");
   EXPECT_TRUE(session().ready());
   EXPECT_THAT(frames[0].payload, HasSubstr(Bytes(3, 2) + Bytes(1024, 4)));
-  EXPECT_THAT(frames[0].payload, HasSubstr(Bytes(6, 2) + Bytes(16384, 4)));
+  EXPECT_THAT(frames[0].payload,
+              HasSubstr(Bytes(6, 2) + Bytes(kAnnouncedHead, 4)));
 }
 
 TEST_F(ServerSessionTest, NothingIsSentBeforeThePreface) {
@@ -159,6 +161,26 @@ TEST_F(ServerSessionTest, ALargeHeadIsAnnouncedAndOtherCallsGoOn) {
   Answer(5, "b");
   client_->Read();
   for (int id : {1, 3, 5}) EXPECT_EQ(call(id).end, StreamEnd::kComplete) << id;
+}
+
+TEST_F(ServerSessionTest, AHeadOfTheAnnouncedLimitIsAnswered) {
+  Connect();
+  // Not compressible.
+  const std::string half(kAnnouncedHead / 2 - 1024, '\\');
+  std::string block = Block(PostFields({{"a", half}, {"b", half}}));
+  constexpr size_t kFrameBytes = 16384;
+  uint8_t type = NGHTTP2_HEADERS;
+  while (block.size() > kFrameBytes) {
+    client_->Send(Frame(type, type == NGHTTP2_HEADERS ? kEndStream : kNoFlag, 1,
+                        block.substr(0, kFrameBytes)));
+    block.erase(0, kFrameBytes);
+    type = NGHTTP2_CONTINUATION;
+  }
+  client_->Send(Frame(type, kEndHeaders, 1, block));
+  EXPECT_TRUE(call(1).too_large);
+  session().SubmitHeaders(stream(1), {{":status", "200"}}, true);
+  client_->Read();
+  EXPECT_EQ(call(1).end, StreamEnd::kComplete);
 }
 
 // Answers.

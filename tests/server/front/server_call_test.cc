@@ -214,6 +214,18 @@ TEST_F(ServerCallTest, ARequestThatIsResetIsNotComplete) {
   EXPECT_TRUE(hotline::Eventually([&] { return peer.open() == 0; }));
 }
 
+TEST_F(ServerCallTest, ASuccessWithoutMessagesHasAHead) {
+  auto caller = Connected();
+  caller->Send(RawCaller::Call(
+      1, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ""));
+  const RawCaller::Answer& answer = caller->Await(1);
+  EXPECT_EQ(answer.status, "0");
+  ASSERT_FALSE(answer.head.empty());
+  EXPECT_EQ(answer.head[0],
+            std::make_pair(std::string(":status"), std::string("200")));
+  EXPECT_EQ(caller->Count(NGHTTP2_HEADERS), 2u);
+}
+
 TEST_F(ServerCallTest, ASessionAnswersItsItemsAndEndsWithThem) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
   auto caller = Connected();
@@ -277,9 +289,8 @@ TEST_F(ServerCallTest, ATunnelPassesBytesAndItsEnd) {
   });
   auto caller = Connected();
   v1::TunnelRequest open;
-  std::string target = peer.target();
-  target.replace(0, target.find(':'), "tcp");
-  open.mutable_open()->set_target(target);
+  open.mutable_open()->set_target("tcp://127.0.0.1:" +
+                                  std::to_string(peer.port()));
   v1::TunnelRequest data;
   data.set_data("ping");
   caller->Send(RawCaller::Head(1, Method("Tunnel")) +
