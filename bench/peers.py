@@ -8,6 +8,7 @@ import pathlib
 import re
 import resource
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -115,6 +116,8 @@ class Bench:
         self.processes = []
 
     def __enter__(self):
+        # Ended from outside, it ends its processes, too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         return self
 
     def __exit__(self, *unused):
