@@ -6,13 +6,16 @@ Every process is stopped by its own id; none is left behind.
 import os
 import pathlib
 import re
+import resource
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -55,12 +58,39 @@ def children(pid):
     return found
 
 
+def metric(http_port, family, labels=""):
+    """The sum of hotlined's series of `family` with these labels (a regular
+    expression); None if it has no such series."""
+    page = urllib.request.urlopen(
+        f"http://127.0.0.1:{http_port}/metrics", timeout=30).read().decode()
+    found = re.findall(
+        rf"^{family}(?:\{{[^}}]*{labels}[^}}]*\}})? (\S+)", page, re.M)
+    return sum(map(float, found)) if found else None
+
+
+def resident_kib(process, field="VmRSS"):
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(field + r":\s+(\d+) kB", status)[1])
+
+
+def raise_descriptor_limit(wanted):
+    """Processes started from here on may open `wanted` descriptors each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < wanted:
+        raise SystemExit(f"needs {wanted} descriptors for each process; the "
+                         f"hard limit (ulimit -Hn) is {most}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 BARS_HEAD = "| bar | what | measured | bar | |\n|---|---|---|---|---|"
 
 
 def bar(name, what, values, relation, limit, unit=""):
     """The row of one speed bar: the median of `values`, one per round, and
     their range. Without a limit the row is informative."""
+    if not values or None in values:
+        return (f"| {name} | {what} | not measured | {relation} {limit}{unit} "
+                "| |")
     middle = statistics.median(values)
     digits = 1 if middle >= 10 else 2
     measured = f"{middle:.{digits}f}{unit}"
@@ -86,6 +116,8 @@ class Bench:
         self.processes = []
 
     def __enter__(self):
+        # Ended from outside, it ends its processes, too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         return self
 
     def __exit__(self, *unused):
@@ -189,14 +221,27 @@ backend back
         wait_for_port(port, process)
         return process, port
 
-    def hotlined(self, max_connections, extra="", pool=""):
-        """hotlined with room for `max_connections` to each target."""
+    def peer_go(self):
+        process = self.start(self.root / "bazel-bin/bench/peer_go/peer",
+                             "127.0.0.1:0", self.folder / "cert.pem",
+                             stdout=subprocess.PIPE)
+        port = int(process.stdout.readline())
+        wait_for_port(port, process)
+        return process, port
+
+    def hotlined(self, max_connections, extra="", pool="", loops=0, sockets="",
+                 most=20000):
+        """hotlined with room for `max_connections` to each target and `most` to
+        all; `sockets` are more addresses to listen on, each after a comma."""
         grpc_port, http_port = free_port(), free_port()
         config = self.folder / f"hotline-{grpc_port}.yaml"
         config.write_text(f"""
-listen: {{grpc: ["127.0.0.1:{grpc_port}"], http: "127.0.0.1:{http_port}"}}
-pool: {{max_connections: 20000, max_connections_per_target: {max_connections}, {pool}}}
-upstream: {{ca_file: "{self.folder}/cert.pem"}}
+listen:
+  grpc: ["127.0.0.1:{grpc_port}"{sockets}]
+  http: "127.0.0.1:{http_port}"
+{self.admin()}
+pool: {{max_connections: {most}, max_connections_per_target: {max_connections}, {pool}}}
+upstream: {{ca_file: "{self.folder}/cert.pem", loops: {loops}}}
 egress: {{allow: ["127.0.0.0/8"]}}
 log: {{level: "warning"}}
 {extra}
@@ -206,6 +251,13 @@ log: {{level: "warning"}}
         wait_for_port(grpc_port, process)
         return process, grpc_port, http_port
 
+    def admin(self):
+        """The line for the control plane, of which each needs a port of its
+        own; empty if this hotlined has none."""
+        schema = (self.root / "proto/hotline/v1/config.proto").read_text()
+        if not re.search(r"^  (optional )?string admin = ", schema, re.M):
+            return ""
+        return f'  admin: "127.0.0.1:{free_port()}"'
 
     def rewrite(self, process, old, new):
         """Changes a running hotlined's configuration, which it notices."""
@@ -232,28 +284,3 @@ def grpc_message(folder, name, message):
     data = message.SerializeToString()
     path.write_bytes(b"\0" + len(data).to_bytes(4, "big") + data)
     return path
-
-
-class Load:
-    """One run of h2load, and what it found."""
-
-    def __init__(self, port, path, requests, clients, streams, folder,
-                 data=None):
-        log = folder / "requests.log"
-        log.unlink(missing_ok=True)
-        command = ["h2load", "-n", str(requests), "-c", str(clients), "-m",
-                   str(streams), "-t", "1", f"--log-file={log}"]
-        if data is not None:
-            command += ["-d", str(data), "-H", "content-type: application/grpc",
-                        "-H", "te: trailers"]
-        command.append(f"http://127.0.0.1:{port}{path}")
-        out = subprocess.run(command, check=True, capture_output=True,
-                             text=True, timeout=120).stdout
-        done = re.search(r"finished in ([\d.]+)(ms|s|us), ([\d.]+) req/s", out)
-        counts = re.search(r"(\d+) succeeded, (\d+) failed", out)
-        if not done or int(counts[1]) != requests:
-            raise RuntimeError("h2load: " + out)
-        self.rate = float(done[3])
-        times = sorted(int(line.split("\t")[2]) for line in open(log))
-        self.p50_us = times[len(times) // 2]
-        self.p99_us = times[len(times) * 99 // 100]

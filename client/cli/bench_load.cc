@@ -40,14 +40,16 @@ Instant BenchLoad::DueAt(int64_t operation) const {
                                                 plan_.rate * 1e9));
 }
 
+bool BenchLoad::OverLocked(Instant now) const {
+  return stopped_ || (plan_.requests > 0 && started_ >= plan_.requests) ||
+         (plan_.duration > Duration(0) && now >= start_ + plan_.duration);
+}
+
 bool BenchLoad::Next(size_t slot) {
   const Instant now = MonotonicNow();
   MutexLock lock(&mu_);
-  const bool over =
-      stopped_ || (plan_.requests > 0 && started_ >= plan_.requests) ||
-      (plan_.duration > Duration(0) && now >= start_ + plan_.duration);
   const Instant due = plan_.rate > 0 ? DueAt(started_) : now;
-  if (over || due > now) {
+  if (OverLocked(now) || due > now) {
     --running_;
     free_.push_back(slot);
     if (running_ == 0) changed_.notify_all();
@@ -93,7 +95,7 @@ Instant BenchLoad::StartDue(Instant now) {
       MutexLock lock(&mu_);
       // A slot that becomes free finds the operations that are due by itself.
       if (free_.empty()) return now + kLook;
-      if (plan_.requests > 0 && started_ >= plan_.requests) return kNever;
+      if (OverLocked(MonotonicNow())) return kNever;
       if (plan_.rate > 0 && DueAt(started_) > now) return DueAt(started_);
       slot = free_.back();
       free_.pop_back();

@@ -77,6 +77,8 @@ class BenchLoad {
 
   void Drive(size_t slot);
   void OnDone(size_t slot, const absl::Status& status);
+  // No more operations are to start.
+  bool OverLocked(Instant now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Assigns the next operation to the slot. False: none is due; it is free.
   bool Next(size_t slot);
   void Record(size_t slot, const absl::Status& status, Instant now);

@@ -117,6 +117,14 @@ TEST(BenchLoadTest, EndsAfterItsDuration) {
   EXPECT_GT(result.ok(), 10u);
 }
 
+TEST(BenchLoadTest, EndsIfTheTimeIsUpBeforeAllCallsHaveBegun) {
+  InlineDriver driver;
+  BenchLoad load({.concurrency = 2, .duration = milliseconds(1)}, {&driver});
+  const BenchResult result = load.Run(kNotInterrupted, kNoTick);
+  EXPECT_EQ(result.ok() + result.failed(),
+            static_cast<uint64_t>(driver.started));
+}
+
 TEST(BenchLoadTest, AnInterruptedRunReportsItsResult) {
   SerialDriver driver(milliseconds(1));
   std::atomic<bool> interrupted{false};
