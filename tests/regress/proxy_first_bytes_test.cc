@@ -172,15 +172,15 @@ TEST(ProxyFirstBytes, AreKeptBehindTheAnswer) {
   ProxyAnswer answer;
   EXPECT_EQ(ProxyAnswer::Verdict::kOpen,
             answer.Feed(std::string(kOpened) + "hello"));
-  EXPECT_EQ(answer.rest(), "hello");
+  EXPECT_EQ(answer.tunneled(), "hello");
   ProxyAnswer bare;
   EXPECT_EQ(ProxyAnswer::Verdict::kOpen, bare.Feed(kOpened));
-  EXPECT_EQ(bare.rest(), "");
+  EXPECT_EQ(bare.tunneled(), "");
   // However much of it there is, and however little before it is allowed.
   ProxyAnswer full;
   EXPECT_EQ(ProxyAnswer::Verdict::kOpen,
             full.Feed(kOpened + std::string(60'000, 'x')));
-  EXPECT_EQ(full.rest().size(), 60'000u);
+  EXPECT_EQ(full.tunneled().size(), 60'000u);
   std::string words;
   while (words.size() <= ProxyAnswer::kMostBytes) {
     words += "HTTP/1.1 100 Continue\r\n\r\n";

@@ -64,7 +64,10 @@ class DialImpl final : public Dial,
   bool ChooseProfile();
   Task<bool> Resolve();
   std::vector<IpAddress> Plan();
+  // Races over `*order`, which becomes the addresses that are left to try.
   Task<bool> Race(std::vector<IpAddress>* order);
+  ConnectRace::Options RaceOptions(std::vector<IpAddress> order) const;
+  void TakeWinner(ConnectRace::Winner winner);
   Task<bool> Try();
   Task<bool> OpenTunnel();
   // Sends `out` and reads the proxy's answer to it.
