@@ -49,7 +49,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "base/time.h"
-#include "net/http2/account.h"
+#include "net/http2/flood_account.h"
 #include "net/http2/frame_reader.h"
 #include "net/http2/output_buffer.h"
 #include "net/http2/request_head.h"
@@ -220,8 +220,8 @@ class ServerSession {
     int32_t late_reset = 0;
     uint32_t late_code = 0;
   };
-  // A body that is being submitted, as long as its bytes live.
-  struct Live {
+  // A body that is being submitted, while its bytes are still the caller's.
+  struct Borrowed {
     ServerStream* stream = nullptr;
     std::string_view head;
     std::string_view body;
@@ -260,7 +260,6 @@ class ServerSession {
   void OnFrameBegun(const FrameHead& frame);
   void OnFrameEnd(const FrameHead& frame);
   void OnPing();
-  void OnWindowUpdate(int32_t id, uint32_t increment);
   void PayForReset(const ServerStream& stream);
   void Malformed(ServerStream* stream);
   void GiveReaderBack();
@@ -278,9 +277,9 @@ class ServerSession {
   void SubmitFields(ServerStream* stream, absl::Span<const HeaderField> fields,
                     bool trailers, bool with_body);
   void SubmitDueTrailers(ServerStream* stream);
-  // Copies what is left of `live_`.
-  void KeepLive();
-  size_t SendLive(const Live& live);
+  // Copies the rest of `borrowed_` into its stream.
+  void KeepBorrowed();
+  size_t SendBorrowed(const Borrowed& borrowed);
 
   // Streams.
   void Unlink(ServerStream* stream);
@@ -315,18 +314,15 @@ class ServerSession {
   bool block_open_ = false;  // CONTINUATION has to follow.
   bool useful_ = false;      // The frame that is being received.
   bool settings_seen_ = false;
-  uint16_t continuations_ = 0;
   size_t unconsumed_ = 0;  // Of all streams.
   size_t withheld_ = 0;    // Of those, without credit for the connection.
-  uint64_t connection_debt_ = 0;
-  uint64_t streams_debt_ = 0;
-  Account useless_frames_;
-  Account resets_;
+  FloodAccount account_;
+  TokenBucket resets_;
 
   // Output.
   OutputBuffer output_;
   size_t handed_ = 0;  // Given by Output and not written.
-  Live live_;
+  Borrowed borrowed_;
   int goaways_sent_ = 0;
 
   // Time.

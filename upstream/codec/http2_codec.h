@@ -139,7 +139,7 @@ class Http2Codec final : public Codec {
 
   // Input.
   net::FrameReader frames_;
-  net::Http2FloodAccount account_;
+  net::FloodAccount account_;
   std::string first_bytes_;  // Until there are enough to know HTTP/1.
   bool block_open_ = false;  // CONTINUATION has to follow.
   bool in_block_ = false;    // It should have been CONTINUATION.
