@@ -1,4 +1,4 @@
-// What a book shows of its addresses, and how states and events are called.
+// Snapshots of a book, and the names of states and events.
 #include <algorithm>
 
 #include "upstream/address/book.h"
