@@ -135,7 +135,7 @@ TEST_F(LogTest, BelowTheLevelArgumentsAreNotEvaluated) {
   EXPECT_EQ(lines_.size(), 1u);
 }
 
-TEST_F(LogTest, ALongLineIsCutAndStaysWhole) {
+TEST_F(LogTest, ALongLineIsTruncatedAndStaysWellFormed) {
   const std::string value(5000, 'x');
   const std::string nasty(5000, '\x01');
   for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {

@@ -62,7 +62,7 @@ class LogWriterTest : public ::testing::Test {
   std::string all_;
 };
 
-TEST_F(LogWriterTest, AReaderThatStandsStillDelaysNobodyAndLearnsWhatItMissed) {
+TEST_F(LogWriterTest, AStalledReaderDelaysNoThreadAndSeesTheNumberOfLostLines) {
   constexpr uint64_t kLines = 1000;  // 92 KB: the pipe and the queue hold 24.
   for (uint64_t i = 0; i < kLines; ++i) writer_->Add(Line(i));
   EXPECT_GT(writer_->dropped(), 0u);
@@ -107,7 +107,7 @@ TEST_F(LogWriterTest, ANonBlockingDescriptorLosesNothing) {
   EXPECT_EQ(writer_->dropped(), 0u);
 }
 
-TEST_F(LogWriterTest, ADescriptorThatFailsCostsTheLinesAndNoMore) {
+TEST_F(LogWriterTest, AFailedDescriptorLosesLinesOnly) {
   close(std::exchange(ends_[0], -1));
   for (int i = 0; i < 5; ++i) {
     writer_->Add(Line(i));

@@ -108,7 +108,7 @@ class BrokerSessionTest : public testing::Test {
   std::unique_ptr<BrokerSession> session_;
 };
 
-TEST_F(BrokerSessionTest, BorrowsUsesAndGivesBack) {
+TEST_F(BrokerSessionTest, AcquiresExecutesAndReleases) {
   std::atomic<int> released{0};
   broker_.OnSession([&](Stream* stream, int number) {
     stream->SendInitialMetadata();
@@ -139,7 +139,7 @@ TEST_F(BrokerSessionTest, BorrowsUsesAndGivesBack) {
   EXPECT_TRUE(Eventually([&] { return released == 2; }));
 }
 
-TEST_F(BrokerSessionTest, TheBrokersErrorsComeWithTheirDetails) {
+TEST_F(BrokerSessionTest, ErrorsOfTheBrokerHaveTheirDetails) {
   broker_.OnSession([](Stream* stream, int) {
     stream->SendInitialMetadata();
     v1::SessionRequest request;
@@ -161,7 +161,7 @@ TEST_F(BrokerSessionTest, TheBrokersErrorsComeWithTheirDetails) {
   EXPECT_EQ(GetErrorInfo(lease.status())->domain, "hotline");
 }
 
-TEST_F(BrokerSessionTest, ALoneCallersItemsGoAtOnceAndThoseOfManyTogether) {
+TEST_F(BrokerSessionTest, ALoneItemIsSentAtOnceAndConcurrentItemsAreBatched) {
   std::atomic<int> messages{0};
   std::atomic<int> items{0};
   broker_.OnSession([&](Stream* stream, int number) {

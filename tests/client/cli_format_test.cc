@@ -24,7 +24,7 @@ TEST(ParseDuration, TakesSecondsAndUnits) {
   EXPECT_EQ(ParseDuration("24h"), hours(24));
 }
 
-TEST(ParseDuration, RefusesWhatIsNoLengthOfTime) {
+TEST(ParseDuration, RefusesInvalidDurations) {
   for (const char* text :
        {"", "x", "1x", "-1", "-1s", "25h", "inf", "nan", "1e99"}) {
     EXPECT_FALSE(ParseDuration(text).has_value()) << text;
@@ -55,7 +55,7 @@ TEST(Table, AlignsByCharactersAndLeavesNoTrailingSpace) {
   EXPECT_EQ(table.Render(true).substr(0, 4), "\033[1m");
 }
 
-TEST(FormatWait, SaysWhatBoundAndWhoHolds) {
+TEST(FormatWait, ShowsTheLimitAndItsHolders) {
   v1::WaitExplanation wait;
   wait.set_limit("target_connections");
   wait.set_limit_value(10);
@@ -180,7 +180,7 @@ TEST(FormatStats, ShowsAddressesWhereThereIsSomethingToTell) {
   EXPECT_EQ(text.find("192.0.2.9", at), std::string::npos) << text;
 }
 
-TEST(ExitCodeFor, TellsOkFromBareErrors) {
+TEST(ExitCodeFor, MapsOkAndErrorsWithoutDetails) {
   EXPECT_EQ(ExitCodeFor(absl::OkStatus()), kExitOk);
   EXPECT_EQ(ExitCodeFor(absl::UnavailableError("")), kExitUnreachable);
   EXPECT_EQ(ExitCodeFor(absl::UnknownError("")), kExitFailed);

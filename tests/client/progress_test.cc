@@ -32,14 +32,14 @@ TEST(ProgressTest, ABarShowsTheShare) {
             std::string::npos);
 }
 
-TEST(ProgressTest, WithoutRoomOrAWholeThereAreFiguresAlone) {
+TEST(ProgressTest, WithoutRoomOrATotalOnlyFiguresAreShown) {
   EXPECT_EQ(FormatProgress(1 << 20, 4 << 20, seconds(1), 20),
             " 25 %  1.00 MiB of 4.00 MiB  1.00 MiB/s");
   EXPECT_EQ(FormatProgress(1 << 20, {}, seconds(2), 79),
             "1.00 MiB  512.0 KiB/s");
 }
 
-TEST(ProgressTest, DrawsNowAndThenAndCleansUp) {
+TEST(ProgressTest, DrawsAtIntervalsAndErasesTheBar) {
   std::ostringstream out;
   const Instant start{};
   {

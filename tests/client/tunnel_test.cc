@@ -45,7 +45,7 @@ class TunnelTest : public testing::Test {
   std::unique_ptr<BrokerClient> client_;
 };
 
-TEST_F(TunnelTest, BytesPassAndEachSideEndsByItself) {
+TEST_F(TunnelTest, BytesPassAndEachDirectionEndsSeparately) {
   broker_.tunnel = [](FakeBroker::TunnelStream* stream) {
     EXPECT_EQ(Accept(stream), "tcp://upstream.test:1");
     Send(stream, "hello");
@@ -76,7 +76,7 @@ TEST_F(TunnelTest, BytesPassAndEachSideEndsByItself) {
   EXPECT_EQ((*tunnel)->Read(), std::nullopt);
 }
 
-TEST_F(TunnelTest, RefusalIsTheResultOfOpening) {
+TEST_F(TunnelTest, OpeningReturnsARefusal) {
   broker_.tunnel = [](FakeBroker::TunnelStream*) {
     return BrokerError(grpc::StatusCode::FAILED_PRECONDITION, "UPGRADE_REFUSED",
                        "no", {}, {{"status", "404"}});
@@ -89,7 +89,7 @@ TEST_F(TunnelTest, RefusalIsTheResultOfOpening) {
   EXPECT_EQ(info->metadata.at("status"), "404");
 }
 
-TEST_F(TunnelTest, FailureComesAfterWhatCameBefore) {
+TEST_F(TunnelTest, AFailureIsReportedAfterTheBytesBeforeIt) {
   broker_.tunnel = [](FakeBroker::TunnelStream* stream) {
     Accept(stream);
     Send(stream, "last words");
@@ -103,7 +103,7 @@ TEST_F(TunnelTest, FailureComesAfterWhatCameBefore) {
   EXPECT_FALSE((*tunnel)->Write(std::string(1 << 20, 'x')));
 }
 
-TEST_F(TunnelTest, CancelAndTheDestructorEndIt) {
+TEST_F(TunnelTest, CancelAndDestructionEndTheTunnel) {
   broker_.tunnel = [](FakeBroker::TunnelStream* stream) {
     Accept(stream);
     v1::TunnelRequest request;

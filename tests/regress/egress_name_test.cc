@@ -30,7 +30,7 @@ EgressPolicy Made(const EgressRules& rules) {
   return *EgressPolicy::Create(rules);
 }
 
-TEST(EgressNameTest, ANameVouchesForWhatDnsSaysAndForNoOtherAddress) {
+TEST(EgressNameTest, AnAllowedNameCoversItsDnsAddressesOnly) {
   const EgressPolicy policy =
       Made({.default_public = false, .allow = {"api.test", "10.1.0.0/16"}});
   EXPECT_TRUE(policy.Check("api.test", At("127.0.0.1")).allowed);

@@ -104,7 +104,7 @@ TEST_F(FoldTest, ABusyTargetTakesTheSeriesOfAQuietOne) {
   EXPECT_GE(page["other"], other);
 }
 
-TEST_F(FoldTest, EquallyBusyTargetsDoNotTakeTurns) {
+TEST_F(FoldTest, EquallyBusyTargetsKeepTheirSeries) {
   const auto call_all = [this] {
     for (const char* target : {"a", "b", "c", "d"}) Call(target, 10);
   };
@@ -117,7 +117,7 @@ TEST_F(FoldTest, EquallyBusyTargetsDoNotTakeTurns) {
   }
 }
 
-TEST_F(FoldTest, WhatIsRefusedGetsNoSeries) {
+TEST_F(FoldTest, RefusedTargetsGetNoSeries) {
   for (int i = 0; i < 100; ++i) {
     const std::string name = "denied-" + std::to_string(i);
     // By egress: the pool has tried to dial it.
@@ -136,7 +136,7 @@ TEST_F(FoldTest, WhatIsRefusedGetsNoSeries) {
   EXPECT_EQ(page.count("other"), 1u);
 }
 
-TEST_F(FoldTest, ANameThatNeverServedGivesWayToOneThatDoes) {
+TEST_F(FoldTest, ANameWithoutCallsIsReplacedByOneWithCalls) {
   for (const char* name : {"http://typo:1", "http://tyop:1"}) {
     Of(name).dials_failed[0] = 1000;
     Of(name).rejected[static_cast<int>(pool::RejectReason::kDialFailed)] = 1000;
@@ -203,7 +203,7 @@ bool Has(const std::vector<CallMetrics::Row>& rows, const std::string& name,
   return false;
 }
 
-TEST(ExecuteTableTest, NamesThatAreCalledNoMoreMakeRoom) {
+TEST(ExecuteTableTest, UnusedNamesAreEvicted) {
   CallMetrics metrics(1);
   constexpr int kNames = CallMetrics::kLeastTargets;
   Instant now{std::chrono::hours(1)};

@@ -84,7 +84,7 @@ TEST_F(ResolvConfTest, ReplacedOneIsUsedForTheNextQuestion) {
   EXPECT_EQ(Text(Ask("a.test.").get()), "192.0.2.1");
 }
 
-TEST_F(ResolvConfTest, OneThatIsWrittenInPlaceAsWell) {
+TEST_F(ResolvConfTest, AFileRewrittenInPlaceIsUsedToo) {
   WriteFile(path_, "nameserver 127.0.0.1\n");
   Start();
   EXPECT_EQ(Text(Ask("a.test.").get()), "192.0.2.1");
@@ -92,14 +92,14 @@ TEST_F(ResolvConfTest, OneThatIsWrittenInPlaceAsWell) {
   EXPECT_EQ(Text(Ask("b.test.").get()), "192.0.2.2");
 }
 
-TEST_F(ResolvConfTest, OneThatComesLateIsFound) {
+TEST_F(ResolvConfTest, AFileCreatedLaterIsFound) {
   remove(path_.c_str());
   Start();
   WriteFile(path_, "nameserver 127.0.0.2\n");
   EXPECT_EQ(Text(Ask("a.test.").get()), "192.0.2.2");
 }
 
-TEST_F(ResolvConfTest, QuestionsToAServerThatIsGoneAreAskedAgain) {
+TEST_F(ResolvConfTest, QueriesToARemovedServerAreRepeated) {
   WriteFile(path_, "nameserver 127.0.0.1\n");
   Start();
   auto stuck = Ask("stuck.test.");

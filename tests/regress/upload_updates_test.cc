@@ -92,7 +92,7 @@ TEST_F(UploadUpdatesTest, StreamedUploadsAreHandledAlike) {
   EXPECT_EQ(codec_->VerdictOf(id), Verdict::kSentUnknown);
 }
 
-TEST_F(UploadUpdatesTest, UpdatesMayComeAfterTheAnswerOrTheCallersLeaving) {
+TEST_F(UploadUpdatesTest, UpdatesMayFollowTheAnswerOrACancel) {
   const StreamId answered = Post(1 << 20);
   Flush(codec_.get());
   ASSERT_TRUE(codec_->Feed(HeadersFrame(answered, {{":status", "413"}}, 1)));

@@ -133,7 +133,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_TRUE(s.warnings.empty());
 }
 
-TEST(ConfigTest, NothingIsAskedOfWhatNobodyKnowsTheProtocolOf) {
+TEST(ConfigTest, RawTargetsHaveNoHttpChecks) {
   for (const char* wrong : {"validate: {path: /}", "probe: {path: /}"}) {
     const auto refused = ParseConfig(
         absl::StrCat("targets: [{target: 'tcp://h:1', ", wrong, "}]"), "t");
@@ -158,7 +158,7 @@ TEST(ConfigTest, ProtocolIsUnknownWhereTheUpstreamChoosesIt) {
   EXPECT_EQ(s.PoolFor("https://a.example:443").max_connections, 10);
 }
 
-TEST(ConfigTest, ProbeIsOursToChooseUnlessAsked) {
+TEST(ConfigTest, ProbeIsChosenForTheProtocolUnlessConfigured) {
   const auto asked = [](const std::string& probe) {
     const auto s = ParseConfig(
         "targets: [{target: 'https://a.example', probe: " + probe + "}]", "t");
@@ -171,7 +171,7 @@ TEST(ConfigTest, ProbeIsOursToChooseUnlessAsked) {
   EXPECT_TRUE(asked("{max_status: 299}"));
 }
 
-TEST(ConfigTest, TlsThatServesNobodyIsPointedOut) {
+TEST(ConfigTest, UnusedListenerTlsIsWarnedAbout) {
   const Settings s =
       Parse("listen:\n  tls: {cert_file: c, key_file: k, client_ca_file: a}\n");
   ASSERT_EQ(s.warnings.size(), 1u);
@@ -485,7 +485,7 @@ auto Fields(const BrokerSettings& settings) {
                     overload.max_calls, max_answer_bytes, targets, cool_down);
 }
 
-TEST(ConfigTest, TheEffectiveConfigurationIsOneAndMeansTheSame) {
+TEST(ConfigTest, TheEffectiveConfigurationParsesToTheSameSettings) {
   for (const Row& row : Rows()) {
     const Settings once = Parse(row.yaml);
     const Settings twice = Parse(once.effective_yaml);
@@ -499,14 +499,14 @@ TEST(ConfigTest, TheEffectiveConfigurationIsOneAndMeansTheSame) {
   }
 }
 
-TEST(ConfigTest, SectionsLeftEmptyAreLeftOut) {
+TEST(ConfigTest, EmptySectionsCountAsOmitted) {
   EXPECT_EQ(
       Parse("pool:\nlog:\n# nothing\ntargets:\negress: {}\n").effective_yaml,
       DefaultSettings(2).effective_yaml);
   EXPECT_EQ(Parse("listen: {http: ''}").http_listen, "");
 }
 
-TEST(ConfigTest, WhatAMachineHasDecidesWhatIsLeftToIt) {
+TEST(ConfigTest, DefaultsScaleWithTheCores) {
   EXPECT_EQ(ParseConfig("", "t", 1)->upstream.loops, 1);
   EXPECT_EQ(ParseConfig("", "t", 1)->pool.shards, 4);
   EXPECT_EQ(ParseConfig("", "t", 12)->upstream.loops, 6);
@@ -523,7 +523,7 @@ TEST(ConfigTest, EachBuiltInTlsProfileCanBeChosen) {
   }
 }
 
-TEST(ConfigTest, WhatIsWrongWithATlsProfileIsToldWithItsLine) {
+TEST(ConfigTest, FaultsOfATlsProfileHaveTheirLine) {
   const std::string yaml =
       "upstream: {ca_file: /no}\n"
       "tls_profiles:\n"
@@ -585,7 +585,7 @@ TEST(ConfigTest, AWrongTargetIsRefused) {
   }
 }
 
-TEST(ConfigTest, WhatWouldExplodeIsRefusedAtOnce) {
+TEST(ConfigTest, OversizedConfigurationsAreRefused) {
   std::string deep;
   for (int i = 0; i < 100'000; ++i) deep += "- ";
   EXPECT_EQ(Fault(deep), "t.yaml:1: nested deeper than 16 levels");
@@ -627,7 +627,7 @@ std::string Mutate(std::string text, const std::string& other,
   return text;
 }
 
-TEST(ConfigTest, AnyFileIsRefusedWithItsLineOrMeansWhatItsEffectiveFormMeans) {
+TEST(ConfigTest, AMutatedFileIsRefusedWithItsLineOrRoundTrips) {
   const std::vector<Row> rows = Rows();
   const std::string whole = DefaultSettings(2).effective_yaml;
   std::minstd_rand random(1);
@@ -654,7 +654,7 @@ TEST(ConfigTest, AnyFileIsRefusedWithItsLineOrMeansWhatItsEffectiveFormMeans) {
   EXPECT_LT(accepted, 19'000);
 }
 
-TEST(ConfigTest, AllFaultsAreToldInTheFilesOrder) {
+TEST(ConfigTest, AllFaultsAreReportedInTheFilesOrder) {
   EXPECT_EQ(Fault("pool:\n  max_dials: 0\n  shards: x\nlog: {level: loud}\n"),
             "t.yaml:2: pool.max_dials: must be 1 to 1000000, not 0\n"
             "t.yaml:3: pool.shards: expected a whole number, not x\n"
@@ -668,7 +668,7 @@ TEST(ConfigTest, AllFaultsAreToldInTheFilesOrder) {
   EXPECT_TRUE(fault.ends_with("\nt.yaml: and 30 more faults")) << fault;
 }
 
-TEST(ConfigTest, WhatIsProbablyNotMeantIsWarnedOf) {
+TEST(ConfigTest, LikelyMistakesAreWarnedAbout) {
   EXPECT_EQ(Parse("pool:\n"
                   "  max_connections: 5\n"
                   "  max_connections_per_target: 8\n"
@@ -707,7 +707,7 @@ TEST(ConfigTest, AFileIsReadAndNamedInItsFaults) {
             path + ":1: larger than 1048576 bytes");
 }
 
-TEST(ConfigTest, KeysThatWaitForAStartAreNamed) {
+TEST(ConfigTest, ChangedKeysThatNeedARestartAreNamed) {
   const Settings started = DefaultSettings(2);
   const auto waiting = [&](const std::string& yaml) {
     const auto now = ParseConfig(yaml, "test", 2);
