@@ -114,7 +114,7 @@ void AddressBook::LimitAway(AddressEvents* events) {
       if (!oldest || m.away_since < oldest->away_since) oldest = &m;
     }
     if (away <= kMostAddresses) return;
-    Drain(oldest, "too many addresses that DNS names no more", events);
+    Drain(oldest, "too many addresses are no longer in DNS", events);
   }
 }
 
@@ -287,7 +287,7 @@ void AddressBook::KeepOne(Instant now, AddressEvents* events) {
     if (m.away || !m.denied.empty()) continue;
     if (!best || m.until < best->until) best = &m;
   }
-  if (best != nullptr) Return(best, "it is the last one", now, events);
+  if (best != nullptr) Return(best, "no other address is left", now, events);
 }
 
 // Tests.

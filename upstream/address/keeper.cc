@@ -128,7 +128,7 @@ void AddressKeeper::Do(Work work) {
 
 void AddressKeeper::Log(const Work& work) {
   if (work.failed) {
-    HOTLINE_LOG(kWarning, "DNS fails: the addresses known stay in use",
+    HOTLINE_LOG(kWarning, "DNS fails: the known addresses stay in use",
                 {{"target", work.target}, {"host", work.host}});
   }
   for (const AddressEvent& event : work.events) {

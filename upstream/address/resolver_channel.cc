@@ -148,7 +148,7 @@ ResolverChannel::~ResolverChannel() {
 
 absl::Status ResolverChannel::Init() {
   if (InitLibrary() != ARES_SUCCESS) {
-    return absl::InternalError("c-ares does not start");
+    return absl::InternalError("c-ares cannot be initialized");
   }
   char file_only[] = "f";
   ares_options options{};
@@ -158,7 +158,7 @@ absl::Status ResolverChannel::Init() {
   if (result != ARES_SUCCESS) {
     hosts_ = nullptr;
     return absl::InternalError(
-        absl::StrCat("c-ares does not start: ", ares_strerror(result)));
+        absl::StrCat("c-ares cannot be initialized: ", ares_strerror(result)));
   }
   version_ = FileStamp::Of(system_.path);
   const auto channel = Open();
@@ -182,7 +182,7 @@ absl::StatusOr<ares_channeldata*> ResolverChannel::Open() const {
           ARES_OPT_UDP_PORT | ARES_OPT_TCP_PORT | ARES_OPT_RESOLVCONF);
   if (result != ARES_SUCCESS) {
     return absl::InternalError(
-        absl::StrCat("c-ares does not start: ", ares_strerror(result)));
+        absl::StrCat("c-ares cannot be initialized: ", ares_strerror(result)));
   }
   const std::string all = absl::StrJoin(servers_, ",");
   if (!servers_.empty() &&

@@ -272,7 +272,7 @@ int Http2Codec::OnStreamClosed(StreamId id, uint32_t code) {
     Fail(stream, CallError::kReset,
          verdict == Verdict::kResponseStarted ? verdict
                                               : Verdict::kRefusedByPeer,
-         "the upstream took no more streams on this connection",
+         "the upstream accepts no more streams on this connection",
          NGHTTP2_NO_ERROR);
   } else if (code == NGHTTP2_FLOW_CONTROL_ERROR &&
              frames_.head().type == NGHTTP2_SETTINGS) {
@@ -283,7 +283,7 @@ int Http2Codec::OnStreamClosed(StreamId id, uint32_t code) {
   } else {  // nghttp2 has reset it.
     FailMalformed(stream,
                   code == NGHTTP2_FLOW_CONTROL_ERROR
-                      ? "it does not keep to flow control"
+                      ? "it violates flow control"
                       : "its parts do not fit together",
                   NGHTTP2_NO_ERROR);
   }

@@ -242,8 +242,8 @@ Task<bool> DialImpl::OpenTunnel() {
   const bool open = co_await AskProxy(ConnectRequest(where), &problem);
   if (open) co_return true;
   co_return Fail(FailureClass::kNetwork, "PROXY_REFUSED",
-                 absl::StrCat("the proxy ", where_, " opens no way to ", where,
-                              ": ", problem));
+                 absl::StrCat("the proxy ", where_, " opened no tunnel to ",
+                              where, ": ", problem));
 }
 
 Task<bool> DialImpl::AskProxy(std::string out, std::string* problem) {
@@ -282,7 +282,7 @@ Task<bool> DialImpl::AskProxy(std::string out, std::string* problem) {
   }
   *problem = verdict == ProxyAnswer::Verdict::kRefused
                  ? absl::StrCat("it answers ", answer.status())
-                 : "its answer is not one to CONNECT";
+                 : "its answer to CONNECT is invalid";
   co_return false;
 }
 

@@ -73,7 +73,7 @@ void DialImpl::Finish() {
   if (result_.connection == nullptr) {
     result_.error = worst_ ? *std::move(worst_)
                            : DialError{FailureClass::kNetwork, "CONNECT_FAILED",
-                                       "no time was left to connect"};
+                                       "the deadline left no time to connect"};
   }
   done_(std::move(result_));
 }

@@ -66,7 +66,7 @@ std::string TlsProfiles::Fill(const TlsProfiles* before) {
 std::string TlsProfiles::FillOne(net::TlsProfile profile,
                                  const TlsProfiles* before) {
   if (entries_.contains(profile.name)) {
-    return Describe(profile, {"name", "there are two of that name"});
+    return Describe(profile, {"name", "the name is given twice"});
   }
   if (profile.ca_file.empty()) profile.ca_file = options_.ca_file;
   // Taken before reading: a change in between is noticed the next time.
