@@ -9,7 +9,7 @@
 namespace hotline {
 namespace {
 
-// Invalid at each place where a decoder may go wrong.
+// Invalid UTF-8, one sample for each check of a decoder.
 const std::string kInvalid[] = {
     "\xff",         "\x80",         "\xc3",         "\xc0\x80",
     "\xe2\x82",     "\xed\xa0\x80", "\xf0\x9f\x98", "\xf4\x90\x80\x80",

@@ -32,7 +32,7 @@ class BrokerClientTest : public testing::Test {
     client_ = Connect(FastRetries());
   }
 
-  // Of this test's broker, with pauses nobody notices.
+  // A client of this test's broker, with negligible retry pauses.
   BrokerClientOptions FastRetries() const {
     BrokerClientOptions options;
     options.address = broker_.address();
@@ -85,7 +85,7 @@ TEST_F(BrokerClientTest, RefusesInvalidAddressesAndNumbers) {
 }
 
 TEST_F(BrokerClientTest, EveryCallCarriesADeadline) {
-  // On the wire the library rounds timeouts up by as much as 2 %.
+  // On the wire gRPC rounds timeouts up by as much as 2 %.
   ASSERT_TRUE(Run("GET").ok());
   v1::ExecuteRequest request;
   ASSERT_TRUE(client_->Execute(request, {.timeout = seconds(5)}).ok());

@@ -126,7 +126,7 @@ TEST(FormatStats, QuantilesInTheLowestBucketAreBelowItsBound) {
   wait->set_count(2);
   wait->mutable_p50()->set_nanos(50'000);
   wait->mutable_p99()->set_nanos(100'000);
-  // A broker that does not say how far down it can tell them apart.
+  // A broker that does not report the bound of its lowest bucket.
   EXPECT_EQ(row().find("<"), std::string::npos) << row();
   wait->mutable_least()->set_nanos(50'000);
   EXPECT_NE(row().find("< 50 us"), std::string::npos) << row();

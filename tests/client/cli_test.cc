@@ -91,7 +91,7 @@ TEST_F(CommandLineTest, GetPrintsTheBodyAndNothingElse) {
   EXPECT_EQ(LastExecute().method(), "GET");
 }
 
-// What a terminal would obey: C0, DEL, C1, marks of direction.
+// Characters that control a terminal: C0, DEL, C1, direction marks.
 const std::string kNasty = "\x1b[2J\x7f\u009b31m\u202e\u2066 end";
 const std::string kShown = "\\u001b[2J\\u007f\\u009b31m\\u202e\\u2066 end";
 

@@ -114,12 +114,12 @@ TEST_F(ExecuteStreamTest, AnIncompleteAnswerIsAnError) {
 
 TEST_F(ExecuteStreamTest, TheDeadlineCoversTheWholeCall) {
   ExecuteStream stream = Open({.timeout = std::chrono::milliseconds(50)});
-  // The fake answers when the body has ended; it does not.
+  // The fake answers at the end of the body, which does not come.
   EXPECT_TRUE(absl::IsDeadlineExceeded(stream.ReadHead().status()));
   EXPECT_FALSE(stream.Send("x"));
 }
 
-TEST_F(ExecuteStreamTest, CancelledItComesBack) {
+TEST_F(ExecuteStreamTest, FinishReturnsAfterCancel) {
   ExecuteStream stream = Open();
   std::thread canceller([&] { stream.Cancel(); });
   EXPECT_TRUE(absl::IsCancelled(stream.Finish().status()));
@@ -134,7 +134,7 @@ TEST_F(ExecuteStreamTest, DestroyingTheStreamCancelsTheCall) {
     ExecuteStream moved = std::move(dropped);
     moved = Open();
   }
-  // Whatever the fake made of the two: none keeps it from ending.
+  // Neither call may keep the broker from stopping.
   broker_.Stop();
 }
 

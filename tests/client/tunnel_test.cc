@@ -26,7 +26,7 @@ class TunnelTest : public testing::Test {
     return client_->OpenTunnel(open);
   }
 
-  // Takes the first message, and says that the tunnel is open.
+  // Reads the first message and reports the tunnel as open.
   static std::string Accept(FakeBroker::TunnelStream* stream) {
     v1::TunnelRequest request;
     EXPECT_TRUE(stream->Read(&request));
@@ -67,7 +67,7 @@ TEST_F(TunnelTest, BytesPassAndEachDirectionEndsSeparately) {
   EXPECT_EQ((*tunnel)->opened().connection().protocol(), "tcp");
   EXPECT_EQ((*tunnel)->Read(), "hello");
   EXPECT_EQ((*tunnel)->Read(), std::nullopt);
-  // Longer than one message may be.
+  // Longer than the largest message.
   EXPECT_TRUE((*tunnel)->Write(std::string(3 << 20, 'x')));
   (*tunnel)->CloseWrite();
   const auto receipt = (*tunnel)->Finish();

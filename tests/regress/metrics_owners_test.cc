@@ -1,13 +1,12 @@
-// Series that belonged for life to the first names that came.
+// Metric series reserved for the first names seen.
 //
-// The first targets that were seen got series of their own, and the first 1024
-// names counters of their calls, until the process ended: a name that had been
-// misspelt once, or that the policy had denied, as well as any other. A client
-// with a loop over bad names could so take the figures of every later target
-// away from those who watch them.
+// The first targets got series of their own, and the first 1024 names counters
+// for their calls, until the process ended, including misspelt names and those
+// that the policy had denied. A client looping over bad names could so deprive
+// every later target of its metrics.
 //
-// Now both follow the load, what is refused gets neither, and no counter ever
-// falls: what leaves goes on counting in "other".
+// Now both follow the load, refused names get neither, and no counter
+// decreases: the counts of an evicted name move to "other".
 #include <atomic>
 #include <map>
 #include <memory>

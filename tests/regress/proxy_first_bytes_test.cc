@@ -1,11 +1,11 @@
-// A server that speaks first, and that no proxy could lead to.
+// A server that speaks first, behind a proxy.
 //
-// Behind a proxy's 200 to CONNECT the first bytes of the server may follow at
-// once, in the same segment: a mail server's greeting, say. They were taken for
-// a proxy that goes on after its answer (PROXY_REFUSED), now and then, as the
-// bytes happened to arrive.
+// After a proxy's 200 to CONNECT the first bytes of the server, such as a mail
+// server's greeting, may follow in the same segment. They were taken for an
+// invalid answer of the proxy (PROXY_REFUSED), depending on how the bytes
+// arrived.
 //
-// What follows the answer's head is the tunnel's.
+// Bytes after the head of the answer belong to the tunnel.
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>

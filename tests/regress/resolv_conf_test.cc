@@ -1,12 +1,11 @@
 // A resolv.conf that was read once.
 //
-// hotlined read the system's DNS configuration at its start and never again.
-// After a node had changed its network, or in a container that was started
-// before its network was ready, every name failed until the process was
-// restarted.
+// hotlined read the system's DNS configuration at its start only. After a node
+// had changed its network, or in a container that was started before its
+// network was ready, every name failed until the process was restarted.
 //
-// Now it is read again when it has changed. That is looked at before a
-// question, never for an answer that is at hand.
+// Now a changed file is read again. It is checked before a query, never for a
+// cached answer.
 #include <gtest/gtest.h>
 #include <stdio.h>
 
