@@ -8,8 +8,8 @@ namespace {
 
 constexpr Duration kInterval = std::chrono::milliseconds(200);
 // Duration of one poll without events.
-constexpr Duration kLook = std::chrono::milliseconds(1);
-constexpr Duration kLookWhileConnecting = std::chrono::milliseconds(100);
+constexpr Duration kPoll = std::chrono::milliseconds(1);
+constexpr Duration kPollWhileConnecting = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -43,7 +43,7 @@ void IdlePoller::Run() {
                             state == GRPC_CHANNEL_TRANSIENT_FAILURE;
     // Waiting for a state change makes gRPC poll.
     channel_->WaitForStateChange(
-        state, InFuture(connecting ? kLookWhileConnecting : kLook));
+        state, InFuture(connecting ? kPollWhileConnecting : kPoll));
     const Instant next =
         MonotonicNow() + (connecting ? Duration(0) : kInterval);
     MutexLock lock(&mu_);

@@ -1,5 +1,5 @@
-// Work to be done at points in time, earliest first; equal times in the order
-// of adding. A value: not thread-safe, reads no clock.
+// Work by deadline, earliest first; equal deadlines in the order of adding. Not
+// thread-safe; reads no clock.
 #ifndef HOTLINE_NET_DEADLINE_QUEUE_H_
 #define HOTLINE_NET_DEADLINE_QUEUE_H_
 
@@ -18,7 +18,7 @@ class DeadlineQueue {
  public:
   using Work = absl::AnyInvocable<void()>;
 
-  // Names an entry; never reused. The default one names none.
+  // Identifies an entry; never reused. A default token identifies none.
   struct Token {
     Instant when = kNever;
     uint64_t sequence = 0;
@@ -33,8 +33,8 @@ class DeadlineQueue {
     return token;
   }
 
-  // Takes an entry out and returns its work, which is for the caller to drop.
-  // Null: it is not there any more.
+  // Removes an entry and returns its work, for the caller to destroy. Null: no
+  // such entry.
   Work Remove(const Token& token) {
     const auto found = entries_.find(token);
     if (found == entries_.end()) return nullptr;
@@ -49,7 +49,7 @@ class DeadlineQueue {
   }
   size_t size() const { return entries_.size(); }
 
-  // Takes out what is due at `now`, at most `limit` of it.
+  // Removes and returns the work due at `now`, at most `limit` entries.
   std::vector<Work> TakeDue(Instant now, size_t limit) {
     std::vector<Work> due;
     while (!entries_.empty() && earliest() <= now && due.size() < limit) {

@@ -12,7 +12,7 @@
 namespace hotline::net {
 namespace {
 
-// Of one turn, so that sockets are looked at in between.
+// Of one turn, so that sockets are served in between.
 constexpr size_t kDeadlinesPerTurn = 256;
 
 }  // namespace
@@ -88,7 +88,7 @@ Loop::Deadline Loop::RunAt(Instant when, Work work) {
 
 void Loop::Cancel(const Deadline& deadline) {
   if (!deadline) return;
-  Work dropped;  // What it holds does not end under the lock.
+  Work dropped;  // Destroyed after the lock is released.
   MutexLock lock(&mu_);
   dropped = deadlines_.Remove(deadline);
 }

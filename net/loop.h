@@ -1,4 +1,12 @@
 // An event loop: one thread, one Asio io_context, and a queue of deadlines.
+//
+//   Loop loop;
+//   loop.Start();
+//   loop.Post([] { ... });                           // Soon, on the loop.
+//   auto timer = loop.RunAt(now + timeout, [] { ... });
+//   loop.Cancel(timer);
+//   loop.Post([&] { loop.Finish(); });
+//   loop.Join();
 #ifndef HOTLINE_NET_LOOP_H_
 #define HOTLINE_NET_LOOP_H_
 
@@ -19,8 +27,13 @@ class io_context;
 
 namespace hotline::net {
 
-// Thread safety: Post, RunAt, Cancel, RunsHere and lag from any thread; the
-// rest as they say.
+// Thread safety: Post, RunAt, Cancel, RunsHere, deadlines and lag from any
+// thread; the others as noted.
+//
+// Invariants:
+//   1. Work runs on the loop's thread; after the thread has ended, in Join.
+//   2. Posted work runs in the order of posting; no work runs, and none is
+//      destroyed, under the lock.
 class Loop {
  public:
   using Work = absl::AnyInvocable<void()>;
@@ -34,36 +47,37 @@ class Loop {
 
   void Start();
 
-  // Lets the thread end once nothing is left to do; deadlines are dropped.
-  // Called on the loop.
+  // Lets the thread end once it has nothing left to do; deadlines are dropped.
+  // On the loop.
   void Finish();
-  // Waits for the thread, and then does here what was posted too late for it.
+  // Waits for the thread, then runs here the work that was posted too late.
   void Join();
 
-  // Does `work` soon, on the loop's thread; in the order of posting.
+  // Runs `work` soon, on the loop's thread.
   void Post(Work work);
 
-  // Does `work` on the loop's thread at `when` or soon after. Wakes the loop
-  // only if that is earlier than everything it waits for already.
+  // Runs `work` on the loop's thread at `when` or soon after. Wakes the loop
+  // only if `when` is earlier than every other deadline.
   Deadline RunAt(Instant when, Work work);
 
-  // Forgets work that is not due any more, and what it holds. Nothing happens
-  // when it has been done, or is about to be.
+  // Drops work that is no longer needed. No effect if it has run or is about
+  // to.
   void Cancel(const Deadline& deadline);
 
   bool RunsHere() const;
 
-  // Work that waits for its time.
+  // The number of pending deadlines.
   size_t deadlines() const;
 
-  // How late the loop has been of late, or is now; halves every second.
+  // How late deadlines have run recently, or the earliest one is now; decays by
+  // half every second.
   Duration lag(Instant now) const;
 
   boost::asio::io_context& io();
   // On the loop only.
   SocketWatch& sockets() { return sockets_; }
 
-  // Buffers to read into, for the length of one event; on the loop only.
+  // Read buffers, valid during one event. On the loop only.
   char* scratch() { return scratch_.get(); }
   char* plain_scratch() { return scratch_.get() + kScratchBytes; }
 
@@ -81,7 +95,7 @@ class Loop {
 
   mutable Mutex mu_;
   DeadlineQueue deadlines_ ABSL_GUARDED_BY(mu_);
-  // What the timer is set to, or will be by a Post that is under way.
+  // The time that the timer is set to, or will be by a pending Post.
   Instant armed_ ABSL_GUARDED_BY(mu_) = kNever;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   Duration lag_ ABSL_GUARDED_BY(mu_){0};

@@ -1,4 +1,4 @@
-// A connected socket under Asio's eyes. For .cc files: it drags in Asio.
+// A socket registered with Asio. For .cc files only: it includes Asio.
 #ifndef HOTLINE_NET_SOCKET_IO_H_
 #define HOTLINE_NET_SOCKET_IO_H_
 
@@ -7,8 +7,8 @@
 
 namespace hotline::net {
 
-// Asio only tells when the descriptor is ready; reading and writing is done by
-// plain system calls, so that no buffer is tied to a waiting connection.
+// Asio only reports readiness; reading and writing are plain system calls, so
+// that a waiting connection ties up no buffer.
 struct SocketIo {
   // Bound to io_context itself: a type-erased executor costs on every event.
   using Descriptor = boost::asio::posix::basic_stream_descriptor<

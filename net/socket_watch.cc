@@ -11,7 +11,7 @@
 namespace hotline::net {
 namespace {
 
-// Of one turn; then deadlines and what was posted have theirs.
+// Events of one turn; deadlines and posted work run in between.
 constexpr int kEventsPerTurn = 64;
 
 }  // namespace
@@ -49,7 +49,7 @@ void SocketWatch::Tell() {
   const int count = epoll_wait(epoll_, events, kEventsPerTurn, 0);
   for (int i = 0; i < count; ++i) {
     const auto found = entries_.find(events[i].data.u64);
-    // One that was told before it may have closed this one, or itself.
+    // An earlier watcher of this turn may have removed this socket.
     if (found == entries_.end()) continue;
     const std::shared_ptr<Watcher> watcher = found->second.watcher;
     const uint32_t wanted = found->second.events;
@@ -82,13 +82,13 @@ void SocketWatch::Remove(Token token) {
   const auto found = entries_.find(token);
   if (found == entries_.end()) return;
   Control(token, &found->second, 0);
-  // The watcher may end with it, and look at this.
+  // Destroying the watcher may call back into this object.
   const std::shared_ptr<Watcher> watcher = std::move(found->second.watcher);
   entries_.erase(found);
 }
 
-// Without any event the socket is not in the set: one that failed would be
-// ready for ever.
+// A socket without interest is not in the epoll set: if it failed, it would be
+// ready all the time.
 bool SocketWatch::Control(Token token, Entry* entry, uint32_t events) {
   if (entry->events == events) return true;
   const int operation = events == 0          ? EPOLL_CTL_DEL
@@ -99,7 +99,7 @@ bool SocketWatch::Control(Token token, Entry* entry, uint32_t events) {
   event.events = events;
   event.data.u64 = token;
   if (epoll_ctl(epoll_, operation, entry->fd, &event) == 0) return true;
-  // As if nothing was asked: it may be in the set no more.
+  // Recorded as without interest: it may not be in the set.
   entry->events = 0;
   return false;
 }

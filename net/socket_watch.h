@@ -1,12 +1,17 @@
-// Which of a loop's open connections can be read or written.
+// Reports which of a loop's open connections can be read or written.
 //
-// Asio's reactor forgets a socket with each event: it has to be told again, by
-// a system call, for every answer that is read. Connections are read all their
-// life, so they are kept in a set (an epoll descriptor) of their own; Asio
-// waits for that one alone, and is told again once for however many were ready.
+// Asio's reactor is one-shot: every event costs a system call to wait again.
+// Connections are read all their life, so they are kept in an epoll set of
+// their own. Asio waits for that set only, and has to be armed once per turn,
+// however many connections were ready.
 //
-// Not thread-safe: everything happens on the loop's thread, but for the
-// constructor and the destructor.
+//   const auto token = loop.sockets().Add(fd, watcher);   // Waits for input.
+//   loop.sockets().SetInterest(token, true, true);        // And for room.
+//   loop.sockets().Remove(token);
+//   close(fd);
+//
+// Not thread-safe: belongs to the loop's thread, except the constructor and the
+// destructor.
 #ifndef HOTLINE_NET_SOCKET_WATCH_H_
 #define HOTLINE_NET_SOCKET_WATCH_H_
 
@@ -23,15 +28,15 @@ namespace hotline::net {
 
 class SocketWatch {
  public:
-  // Told again and again while a socket is ready for what was asked. A socket
-  // that has failed is ready for everything: the next call says why.
+  // Called repeatedly while a socket is ready (level-triggered). A failed
+  // socket is ready for everything; the next read or write returns its error.
   class Watcher {
    public:
     virtual ~Watcher() = default;
     virtual void OnSocketReady(bool readable, bool writable) = 0;
   };
 
-  // Names a socket that is watched; never reused. 0 names none.
+  // Identifies a watched socket; never reused. 0: none.
   using Token = uint64_t;
 
   explicit SocketWatch(boost::asio::io_context& io);
@@ -39,19 +44,18 @@ class SocketWatch {
   SocketWatch(const SocketWatch&) = delete;
   SocketWatch& operator=(const SocketWatch&) = delete;
 
-  // Watches nothing any more, so that the io_context can come to its end.
+  // Stops watching, so that the io_context can run out of work.
   void Finish();
 
-  // Waits until `fd` can be read. Keeps the watcher alive until Remove. 0: the
-  // kernel does not take it (errno says why: too many watches, no memory), and
-  // nothing is kept.
+  // Watches `fd` for input. Keeps the watcher alive until Remove. 0: failed,
+  // see errno (too many watches, no memory); the watcher is not kept.
   Token Add(int fd, std::shared_ptr<Watcher> watcher);
-  // What to wait for from now on. With neither, nothing is told, not even that
-  // the socket has failed. False: the kernel does not take it (errno says why);
-  // nothing may be told any more, so the socket is to be given up.
+  // Changes the events to wait for. With neither, not even an error is
+  // reported. False: failed, see errno; events may be lost, so close the
+  // socket.
   bool SetInterest(Token token, bool read, bool write);
-  // Before the socket is closed. Nothing is told any more, also of what has
-  // been seen already.
+  // To be called before the socket is closed. No event is reported afterwards,
+  // not even one that has been collected already.
   void Remove(Token token);
 
  private:

@@ -1,4 +1,4 @@
-// Small change around sockets.
+// Helpers for TCP sockets.
 #ifndef HOTLINE_NET_SOCKETS_H_
 #define HOTLINE_NET_SOCKETS_H_
 
@@ -12,23 +12,23 @@ namespace hotline::net {
 // "Connection refused".
 std::string SocketErrorText(int error);
 
-// A TCP socket that neither blocks nor delays. -1: see errno.
+// A non-blocking TCP socket with TCP_NODELAY. -1: see errno.
 int OpenTcpSocket(const IpAddress& address);
 
-// Binds the local end, leaving the port to connect(), so that all ports serve
-// each of several destinations. 0, or what went wrong.
+// Binds the local address but leaves the port to connect(), so that every port
+// can be used once per destination. Returns 0 or an errno.
 int BindSource(int fd, const IpAddress& source);
 
-// 0, EINPROGRESS, or what went wrong.
+// Returns 0, EINPROGRESS, or another errno.
 int BeginConnect(int fd, const IpAddress& address, uint16_t port);
 
-// How a connect that was in progress ended: 0, or what went wrong.
+// The outcome of a connect that was in progress: 0 or an errno.
 int ConnectOutcome(int fd);
 
-// The close will be a reset (RST): what has not been sent never is.
+// Makes close() send a reset (RST) and drop unsent data.
 void ResetOnClose(int fd);
 
-// "127.0.0.1:43210"; empty when it cannot be told.
+// "127.0.0.1:43210"; empty if unknown.
 std::string LocalAddress(int fd);
 
 }  // namespace hotline::net

@@ -1,9 +1,8 @@
-// One connected socket: its descriptor, the TLS engine where there is one, and
-// the bytes that wait to be written.
+// One connected socket: its descriptor, its TLS engine if it has one, and the
+// bytes waiting to be written.
 //
-// Plain text goes in and comes out; whether it is encrypted on the way is the
-// wire's business. Nothing blocks, and nothing is read or written unless the
-// owner asks for it:
+// Users pass plain text; the wire encrypts it if there is a TLS engine. Nothing
+// blocks, and nothing is read or written unless the owner asks for it:
 //
 //   wire.Feed({buffer, size});               // Received from wire.fd().
 //   std::string_view plain;
@@ -13,8 +12,8 @@
 //   size_t written = 0;
 //   if (wire.Flush(&written) == Wire::Result::kBlocked) AwaitWritable();
 //
-// Thread safety: none; the connection's lock protects it. fd() may be received
-// from without that lock, by one thread.
+// Thread safety: none; the connection's lock protects it. One thread may
+// receive from fd() without that lock.
 //
 // Invariants:
 //   1. An idle wire owns no buffer.
@@ -41,7 +40,7 @@ class Wire {
     kBlocked,  // The socket is full, or this turn's share is used up.
     kBroken,   // Writing failed for good; see broken_why().
   };
-  // What the kernel has received and nobody has read.
+  // Input that the kernel holds.
   enum class Pending : uint8_t { kNothing, kBytes, kEnd };
 
   // Owns `fd`, a connected non-blocking socket. `engine` has finished its
@@ -57,42 +56,42 @@ class Wire {
 
   // --- Input ---
 
-  // Hands over received bytes. They must stay in place until Read has returned
+  // Passes received bytes. They must stay in place until Read has returned
   // something other than kOk.
   void Feed(std::string_view bytes);
 
-  // The next piece of plain text, in `buffer` or in what was fed. kWantInput:
-  // all of it was used; kClosed and kFailed: no more will come.
+  // The next piece of plain text, in `buffer` or in the bytes fed. kWantInput:
+  // all of them were consumed; kClosed and kFailed: no more will come.
   TlsResult Read(char* buffer, size_t capacity, std::string_view* plain);
 
   // After kFailed: see TlsEngine.
   bool refused() const { return engine_ != nullptr && engine_->refused(); }
   const std::string& tls_error() const { return engine_->error(); }
 
-  // Looks without reading. A failed socket has kEnd pending.
+  // Checks for input without reading it. A failed socket has kEnd pending.
   Pending Peek() const;
 
   // --- Output ---
 
-  // Where plain text to be written is appended.
+  // Append plain text to be written here.
   std::string* plain() { return &plain_; }
 
   bool empty() const { return waiting() == 0 && !has_ciphertext(); }
   // Ciphertext waits: a part of a record, or TLS's own messages.
   bool has_ciphertext() const { return wire_.size() > wire_sent_; }
 
-  // Writes without blocking, kTurnBytes at most: a socket may take more for as
-  // long as it is given more, while the connection's other users wait for its
-  // lock. `*written`: how much plain text the kernel has taken in this call. Of
-  // a TLS record that was written in part, a part counts, never all of it.
+  // Writes without blocking, kTurnBytes at most: a fast socket could otherwise
+  // keep the caller here while other users wait for the connection's lock.
+  // `*written`: the plain text that the kernel has accepted in this call; of a
+  // TLS record written in part, a part, never all of it.
   Result Flush(size_t* written);
   static constexpr size_t kTurnBytes = 256 << 10;
 
-  // Tells the peer that nothing follows; input goes on. REQUIRES: empty().
+  // Ends the output; input goes on. REQUIRES: empty().
   Result EndOutput();
 
-  // Prepares Close: sends TLS's close_notify, if it can be sent at once, and
-  // drops what waits.
+  // Prepares Close: sends close_notify, if that is possible at once, and drops
+  // unsent bytes.
   void Finish();
   // Instead of Finish: the peer will see a reset.
   void Reset();

@@ -1,6 +1,9 @@
 // The options of the upstream side; filled by config.
 //
-// Plain values; Upstream::CheckOptions tells whether they can be used.
+//   Options options{.loops = 2, .tls_profile = "modern"};
+//   if (auto status = Upstream::CheckOptions(options); !status.ok()) ...
+//
+// Plain values.
 #ifndef HOTLINE_UPSTREAM_OPTIONS_H_
 #define HOTLINE_UPSTREAM_OPTIONS_H_
 
@@ -43,7 +46,7 @@ struct TargetPolicy {
   Check validate;  // Of each new connection.
   Check probe{.path = "/", .min_status = 0, .max_status = 0};
   bool probe_tcp_only = false;
-  // `probe` is configured: it is used on HTTP/2, too, instead of a PING.
+  // `probe` is configured; it then replaces the PING on HTTP/2.
   bool probe_is_asked_for = false;
   // Taken in turn by new connections; empty: Options::tls_profile.
   std::vector<std::string> tls_profiles;
@@ -77,7 +80,7 @@ struct Options {
   Duration tcp_timeout = std::chrono::seconds(5);
   Duration tls_timeout = std::chrono::seconds(10);
   Duration probe_timeout = std::chrono::seconds(10);
-  // An HTTP/2 peer that owes answers and is silent for `ping_after` gets a
+  // An HTTP/2 peer that owes an answer and is silent for `ping_after` gets a
   // PING; without an acknowledgement within `ping_timeout` its connection is
   // closed.
   Duration ping_after = std::chrono::seconds(20);

@@ -95,7 +95,7 @@ absl::Status UpstreamImpl::Init() {
   resolver_ = *std::move(resolver);
   keeper_ = std::make_unique<AddressKeeper>(
       loops_[0].get(), resolver_.get(), options.addresses,
-      AddressKeeper::World{
+      AddressKeeper::Callbacks{
           .test =
               [this](std::shared_ptr<const pool::HostPoolKey> key,
                      const IpAddress& address, AddressKeeper::TestDone done) {

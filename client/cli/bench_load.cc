@@ -10,8 +10,8 @@ namespace {
 
 // How long operations in flight may take once the time is up.
 constexpr Duration kGrace = std::chrono::seconds(5);
-// How soon an interruption is noticed.
-constexpr Duration kLook = std::chrono::milliseconds(20);
+// How soon an interruption is noticed, at the latest.
+constexpr Duration kPollInterval = std::chrono::milliseconds(20);
 
 std::string NameOf(const absl::Status& status) {
   const auto info = GetErrorInfo(status);
@@ -94,7 +94,7 @@ Instant BenchLoad::StartDue(Instant now) {
     {
       MutexLock lock(&mu_);
       // A slot that becomes free finds the operations that are due by itself.
-      if (free_.empty()) return now + kLook;
+      if (free_.empty()) return now + kPollInterval;
       if (OverLocked(MonotonicNow())) return kNever;
       if (plan_.rate > 0 && DueAt(started_) > now) return DueAt(started_);
       slot = free_.back();
@@ -133,7 +133,8 @@ BenchResult BenchLoad::Run(
       if (plan_.requests > 0 && started_ >= plan_.requests && running_ == 0) {
         break;
       }
-      lock.WaitUntil(&changed_, std::min({due, end, next_tick, now + kLook}));
+      lock.WaitUntil(&changed_,
+                     std::min({due, end, next_tick, now + kPollInterval}));
     }
     now = MonotonicNow();
     if (now < next_tick) continue;

@@ -104,6 +104,9 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
                   "(default method: PUT)")
       ->type_name("FILE")
       ->excludes("--data");
+}
+
+void AddConnectionOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("-l,--lease", get.lease_id,
                   "Run on this lease instead of any connection of the pool")
@@ -136,6 +139,9 @@ void AddRequestOptions(CLI::App& command, GetOptions& get) {
       .add_option("--source-ip", get.source_ip,
                   "Local address of the broker to connect from")
       ->type_name("ADDRESS");
+}
+
+void AddRetryOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("--max-attempts", get.max_attempts,
                   "Attempts including the first, 1 to 10 (default: 3)")
@@ -178,6 +184,8 @@ void AddGet(CLI::App& app, Run& run) {
   CLI::App* command =
       app.add_subcommand("get", "Run one HTTP request over a hot connection");
   AddRequestOptions(*command, *get);
+  AddConnectionOptions(*command, *get);
+  AddRetryOptions(*command, *get);
   AddAnswerOptions(*command, *get);
   command->footer(Examples(
       "  hotline get https://api.example.com/v1/things\n"

@@ -162,7 +162,7 @@ int RunTunnel(const TunnelOptions& options, const Run& run) {
   return kExitOk;
 }
 
-void AddTunnelOptions(CLI::App& command, TunnelOptions& tunnel) {
+void AddConnectionOptions(CLI::App& command, TunnelOptions& tunnel) {
   command
       .add_option("target", tunnel.target,
                   "tls://host:port or tcp://host:port; with --upgrade "
@@ -187,6 +187,9 @@ void AddTunnelOptions(CLI::App& command, TunnelOptions& tunnel) {
       .add_option("--alpn", tunnel.alpn,
                   "The protocol to negotiate in TLS (default: none)")
       ->type_name("NAME");
+}
+
+void AddUpgradeOptions(CLI::App& command, TunnelOptions& tunnel) {
   command
       .add_option(
           "--upgrade", tunnel.upgrade,
@@ -203,6 +206,9 @@ void AddTunnelOptions(CLI::App& command, TunnelOptions& tunnel) {
       ->type_name("HEADER")
       ->allow_extra_args(false)
       ->trigger_on_parse(false);
+}
+
+void AddRunOptions(CLI::App& command, TunnelOptions& tunnel) {
   command
       .add_option("--idle-timeout", tunnel.idle_timeout,
                   "End after this time without traffic (default: the broker's)")
@@ -219,7 +225,9 @@ void AddTunnel(CLI::App& app, Run& run) {
   auto tunnel = std::make_shared<TunnelOptions>();
   CLI::App* command = app.add_subcommand(
       "tunnel", "Join standard input and output with an upstream");
-  AddTunnelOptions(*command, *tunnel);
+  AddConnectionOptions(*command, *tunnel);
+  AddUpgradeOptions(*command, *tunnel);
+  AddRunOptions(*command, *tunnel);
   command->footer(
       Examples("  hotline tunnel tcp://redis.example.com:6379\n  hotline "
                "tunnel --receipt tls://mail.example.com:993\n  hotline tunnel "

@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t kPiece = 256 << 10;
 // How often a Read that waits for bytes checks `stop`.
-constexpr int kLookMs = 100;
+constexpr int kPollMs = 100;
 
 class DescriptorSource final : public BodySource {
  public:
@@ -40,7 +40,7 @@ class DescriptorSource final : public BodySource {
                const std::atomic<bool>& stop) override {
     while (!stop) {
       pollfd wanted = {.fd = fd_, .events = POLLIN, .revents = 0};
-      const int ready = poll(&wanted, 1, kLookMs);
+      const int ready = poll(&wanted, 1, kPollMs);
       if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
       const ssize_t got = read(fd_, buffer, size);
       if (got >= 0 || (errno != EINTR && errno != EAGAIN)) return got;

@@ -35,8 +35,9 @@ ServerSession::ServerSession(ServerEvents* events, ServerMemory* memory,
       memory_(memory),
       options_(options),
       allocator_{memory},
-      useless_frames_(options->max_useless_frames,
-                      options->useless_frames_per_second),
+      account_({.max_useless_frames = options->max_useless_frames,
+                .useless_frames_per_second = options->useless_frames_per_second,
+                .max_continuations = options->max_continuations}),
       resets_(options->max_resets_per_second * int64_t{3} / 2,
               options->max_resets_per_second),
       started_(now),
@@ -117,21 +118,21 @@ void ServerSession::SubmitHeaders(ServerStream* stream,
 size_t ServerSession::SubmitData(ServerStream* stream, std::string_view head,
                                  std::string_view body) {
   if (stream->closed_ || head.size() + body.size() == 0) return 0;
-  Live live;
-  live.stream = stream;
-  live.head = head;
-  live.body = body;
-  return SendLive(live);
+  Borrowed borrowed;
+  borrowed.stream = stream;
+  borrowed.head = head;
+  borrowed.body = body;
+  return SendBorrowed(borrowed);
 }
 
 size_t ServerSession::SubmitData(ServerStream* stream, size_t size,
                                  absl::FunctionRef<void(char*)> fill) {
   if (stream->closed_ || size == 0) return 0;
-  Live live;
-  live.stream = stream;
-  live.fill = &fill;
-  live.fill_size = size;
-  return SendLive(live);
+  Borrowed borrowed;
+  borrowed.stream = stream;
+  borrowed.fill = &fill;
+  borrowed.fill_size = size;
+  return SendBorrowed(borrowed);
 }
 
 void ServerSession::SubmitTrailers(ServerStream* stream,
@@ -155,54 +156,54 @@ void ServerSession::Respond(ServerStream* stream,
   SubmitHeaders(stream, headers, /*end=*/false);
   if (size == 0) return SubmitTrailers(stream, trailers);
   if (stream->closed_) return;
-  Live live;
-  live.stream = stream;
-  live.fill = &fill;
-  live.fill_size = size;
-  live.trailers = trailers;
+  Borrowed borrowed;
+  borrowed.stream = stream;
+  borrowed.fill = &fill;
+  borrowed.fill_size = size;
+  borrowed.trailers = trailers;
   stream->trailers_due_ = true;
-  SendLive(live);
+  SendBorrowed(borrowed);
   // They were not needed yet, and have to wait.
   if (!stream->closed_ && std::exchange(stream->trailers_due_, false)) {
     SubmitTrailers(stream, trailers);
   }
 }
 
-size_t ServerSession::SendLive(const Live& live) {
-  ServerStream* const stream = live.stream;
-  assert(stream->answering_ && live_.stream == nullptr);
-  live_ = live;
+size_t ServerSession::SendBorrowed(const Borrowed& borrowed) {
+  ServerStream* const stream = borrowed.stream;
+  assert(stream->answering_ && borrowed_.stream == nullptr);
+  borrowed_ = borrowed;
   if (stream->deferred_) {
     stream->deferred_ = false;
     MustWork(nghttp2_session_resume_data(session_, stream->id_));
   }
   Pump();
-  if (!stream->closed_) KeepLive();
-  live_ = {};
+  if (!stream->closed_) KeepBorrowed();
+  borrowed_ = {};
   if (stream->closed_) return 0;
   stream->owes_sendable_ = stream->waiting_bytes() > 0;
   return stream->waiting_bytes();
 }
 
-void ServerSession::KeepLive() {
-  std::string* const kept = &live_.stream->body_;
-  if (live_.size() == 0) return;
-  kept->erase(0, std::exchange(live_.stream->body_used_, 0));
-  kept->append(live_.head);
-  kept->append(live_.body);
-  if (live_.fill_size > 0) {
+void ServerSession::KeepBorrowed() {
+  std::string* const kept = &borrowed_.stream->body_;
+  if (borrowed_.size() == 0) return;
+  kept->erase(0, std::exchange(borrowed_.stream->body_used_, 0));
+  kept->append(borrowed_.head);
+  kept->append(borrowed_.body);
+  if (borrowed_.fill_size > 0) {
     const size_t old = kept->size();
-    kept->resize(old + live_.fill_size);
-    (*live_.fill)(kept->data() + old);
+    kept->resize(old + borrowed_.fill_size);
+    (*borrowed_.fill)(kept->data() + old);
   }
-  live_.head = live_.body = {};
-  live_.fill_size = 0;
+  borrowed_.head = borrowed_.body = {};
+  borrowed_.fill_size = 0;
 }
 
 void ServerSession::SubmitDueTrailers(ServerStream* stream) {
   stream->trailers_due_ = false;
   if (stream->trailers_ == nullptr) {
-    return SubmitFields(stream, live_.trailers, /*trailers=*/true, false);
+    return SubmitFields(stream, borrowed_.trailers, /*trailers=*/true, false);
   }
   std::vector<HeaderField> fields;
   for (const auto& [name, value] : *stream->trailers_) {
@@ -215,13 +216,14 @@ void ServerSession::SubmitDueTrailers(ServerStream* stream) {
 ptrdiff_t ServerSession::ReadBody(ServerStream* stream, size_t most,
                                   uint32_t* flags) {
   if (output_.size() >= options_->max_output_bytes) return NGHTTP2_ERR_PAUSE;
-  const bool live = live_.stream == stream;
+  const bool borrowed = borrowed_.stream == stream;
   // What is filled in goes out in one frame, or from a copy.
-  if (live && live_.fill_size > 0 &&
-      (stream->waiting_bytes() > 0 || live_.fill_size > most)) {
-    KeepLive();
+  if (borrowed && borrowed_.fill_size > 0 &&
+      (stream->waiting_bytes() > 0 || borrowed_.fill_size > most)) {
+    KeepBorrowed();
   }
-  const size_t left = stream->waiting_bytes() + (live ? live_.size() : 0);
+  const size_t left =
+      stream->waiting_bytes() + (borrowed ? borrowed_.size() : 0);
   if (left == 0) {
     stream->deferred_ = true;
     return NGHTTP2_ERR_DEFERRED;
@@ -238,8 +240,7 @@ int ServerSession::SendBody(ServerStream* stream, const uint8_t* frame_head,
                             size_t size) {
   constexpr size_t kHeadBytes = 9;
   output_.Append(frame_head, kHeadBytes);
-  connection_debt_ += size;
-  streams_debt_ += size;
+  account_.OnDataSent(size);
   const size_t old = std::min(size, stream->waiting_bytes());
   output_.Append(stream->body_.data() + stream->body_used_, old);
   stream->body_used_ += old;
@@ -252,12 +253,12 @@ int ServerSession::SendBody(ServerStream* stream, const uint8_t* frame_head,
   }
   size -= old;
   if (size == 0) return 0;
-  if (live_.fill_size > 0) {
-    (*live_.fill)(output_.Extend(size));
-    live_.fill_size = 0;
+  if (borrowed_.fill_size > 0) {
+    (*borrowed_.fill)(output_.Extend(size));
+    borrowed_.fill_size = 0;
     return 0;
   }
-  for (std::string_view* const part : {&live_.head, &live_.body}) {
+  for (std::string_view* const part : {&borrowed_.head, &borrowed_.body}) {
     const size_t taken = std::min(size, part->size());
     output_.Append(part->substr(0, taken));
     part->remove_prefix(taken);

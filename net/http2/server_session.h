@@ -14,13 +14,13 @@
 //   session.OnTimer(now);
 //
 // The user answers with SubmitHeaders, SubmitData and SubmitTrailers, or with
-// Respond, from inside an event or later. What fits is framed straight into the
-// output; Output gives all of a turn's frames at once, for one write.
+// Respond, from inside an event or later. Data that fits is framed directly
+// into the output; Output returns all frames of a turn, for one write.
 //
-// Whatever the peer sends, memory and work stay bounded. Each frame is of use,
-// or is paid for out of an account (max_useless_frames), which answers and time
-// fill again; resets of unanswered calls have an account of their own. A peer
-// that overdraws one gets GOAWAY with ENHANCE_YOUR_CALM.
+// Memory and work are bounded, whatever the peer sends. Each frame is useful or
+// is charged to an account (max_useless_frames; see FloodAccount), which
+// answers and time refill; resets of unanswered calls have a bucket of their
+// own. A peer that overdraws one gets GOAWAY with ENHANCE_YOUR_CALM.
 //
 // Thread safety: none; all sessions with the same ServerMemory belong to one
 // thread.
@@ -28,14 +28,15 @@
 // Invariants:
 // 1. OnRequestHeaders is followed by exactly one OnClosed, after which the
 //    stream is not used. Only well-formed requests are announced.
-// 2. Events are called from Receive, Output, OnTimer and the destructor only,
-//    never from inside of what an event calls, and never inside nghttp2.
-// 3. nghttp2 is asked for output only while everything that Output gave before
-//    has been written: what waits stays bounded by flow control.
-// 4. The peer is given credit for a stream's body by Consume alone. For the
-//    connection it is given at once while less than max_unconsumed_bytes are
-//    unconsumed, so that one slow stream does not stop the others.
-// 5. After a connection error nothing is read; GOAWAY is still in the output.
+// 2. Events are called from Receive, Output, OnTimer and the destructor only:
+//    neither recursively from calls made by an event, nor inside nghttp2.
+// 3. nghttp2 produces output only after all earlier output has been written, so
+//    unwritten data is bounded by flow control.
+// 4. Only Consume gives the peer credit for a stream's body. The connection
+// gets
+//    credit at once while less than max_unconsumed_bytes are unconsumed, so
+//    that one slow stream does not stop the others.
+// 5. After a connection error no input is read; GOAWAY is still in the output.
 #ifndef HOTLINE_NET_HTTP2_SERVER_SESSION_H_
 #define HOTLINE_NET_HTTP2_SERVER_SESSION_H_
 
@@ -49,7 +50,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "base/time.h"
-#include "net/http2/account.h"
+#include "net/http2/flood_account.h"
 #include "net/http2/frame_reader.h"
 #include "net/http2/output_buffer.h"
 #include "net/http2/request_head.h"
@@ -64,11 +65,11 @@ class ServerMemory;
 
 struct ServerOptions {
   uint32_t max_concurrent_streams = 1024;
-  // What a peer may send of one body, and of all, before it is consumed. At a
-  // round trip of 50 ms, 1 MiB is 20 MiB/s.
+  // The bytes that a peer may send of one body, and of all bodies, before they
+  // are consumed. With a round trip of 50 ms, 1 MiB allows 20 MiB/s.
   int32_t stream_window_bytes = 1 << 20;
   int32_t connection_window_bytes = 4 << 20;
-  // Together with the connection's window: the most that waits for Consume.
+  // Together with the connection's window: the limit on unconsumed bytes.
   size_t max_unconsumed_bytes = 16 << 20;
 
   // See RequestHeadReader. A larger head is announced as too_large.
@@ -80,28 +81,28 @@ struct ServerOptions {
   // Entries of one SETTINGS frame.
   size_t max_settings = 32;
 
-  // About what Output gives at a time: bodies wait at this point.
+  // The approximate limit on one Output; bodies wait beyond it.
   size_t max_output_bytes = 64 << 10;
 
   // From the start to the peer's SETTINGS.
   Duration handshake_timeout = std::chrono::seconds(3);
-  // A peer that was silent for this long is sent a PING, and must send
-  // something before the timeout. 0: never.
+  // A peer that is silent for the interval is sent a PING and must send any
+  // byte before the timeout. 0: never.
   Duration keepalive_interval = std::chrono::seconds(30);
   Duration keepalive_timeout = std::chrono::seconds(10);
 
-  // gRPC's rule: a PING sooner than this after the one before is a strike;
-  // more strikes than allowed, with no answer sent in between, end the
+  // gRPC's rule: a PING sooner than this after the previous one is a strike;
+  // more strikes than allowed, without an answer in between, end the
   // connection.
   Duration min_ping_interval = std::chrono::seconds(5);
   int max_ping_strikes = 2;
 
   int max_useless_frames = 1000;
   int useless_frames_per_second = 100;
-  // Calls that the peer resets, or makes us reset, in excess of those answered.
-  // Half a second's worth more is forgiven.
+  // Resets by the peer, or caused by it, in excess of answered calls. Bursts
+  // may exceed it by half a second's worth.
   int max_resets_per_second = 1000;
-  // A call that was open for this long may be reset for nothing.
+  // Resets of calls that were open for this long are free.
   Duration free_reset_age = std::chrono::milliseconds(500);
 };
 
@@ -109,9 +110,9 @@ struct ServerOptions {
 enum class SessionEnd : uint8_t {
   kNone,       // It has not.
   kDone,       // GOAWAY was exchanged and the last stream has ended.
-  kPeerError,  // The peer broke the protocol.
+  kPeerError,  // The peer violated the protocol.
   kFlood,      // The peer overdrew an account, or pinged too often.
-  kTimeout,    // No SETTINGS, or no sign of life, in time.
+  kTimeout,    // No SETTINGS, or no keep-alive answer, in time.
   kHttp1,      // The peer speaks HTTP/1, and was answered in it.
   kTls,        // The peer speaks TLS.
   kClosed,     // Close was called.
@@ -127,11 +128,12 @@ class ServerEvents {
   // More of the body, never empty; the bytes are valid during the call.
   // Consume must follow, now or later.
   virtual void OnData(ServerStream* stream, std::string_view bytes) = 0;
-  // The request is complete; not called when its head has said so.
+  // The request is complete; not called if OnRequestHeaders had `end`.
   virtual void OnEnd(ServerStream* stream) = 0;
-  // Nothing waits any more, after SubmitData had said that something does.
+  // All data was sent, after SubmitData returned more than 0.
   virtual void OnSendable(ServerStream* stream) = 0;
-  // The stream has ended. `code`: HTTP/2's, of a reset or a connection error.
+  // The stream has ended. `code`: the HTTP/2 error code of a reset or
+  // connection error.
   virtual void OnClosed(ServerStream* stream, StreamEnd end, uint32_t code) = 0;
   // The peer has reset a stream for which OnClosed was called, or which is
   // unknown: it may not have seen the answer.
@@ -143,7 +145,7 @@ class ServerSession {
   // All three must outlive the session.
   ServerSession(ServerEvents* events, ServerMemory* memory,
                 const ServerOptions* options, Instant now);
-  // Calls OnClosed for what is still open.
+  // Calls OnClosed for open streams.
   ~ServerSession();
   ServerSession(const ServerSession&) = delete;
   ServerSession& operator=(const ServerSession&) = delete;
@@ -153,14 +155,14 @@ class ServerSession {
   // Acknowledges that `bytes` of the body were consumed.
   void Consume(ServerStream* stream, size_t bytes);
 
-  // Output: what is to be written, and how much of it was. Output must not be
-  // called while the socket takes nothing.
+  // Output: the bytes to write, and then how many of them were written. Output
+  // must not be called while the socket is not writable.
   std::string_view Output();
   void OnWritten(size_t bytes);
-  // Output would give something.
+  // Whether Output would return anything.
   bool WantsWrite() const;
 
-  // Answers. Names are in lower case. Nothing happens on a closed stream.
+  // Answers. Names are in lower case. No effect on a closed stream.
   // `end`: neither data nor trailers follow.
   void SubmitHeaders(ServerStream* stream, absl::Span<const HeaderField> fields,
                      bool end);
@@ -172,7 +174,7 @@ class ServerSession {
   // The same with `fill`, as Respond has it.
   size_t SubmitData(ServerStream* stream, size_t size,
                     absl::FunctionRef<void(char*)> fill);
-  // Ends the answer after what waits.
+  // Ends the answer after the waiting data.
   void SubmitTrailers(ServerStream* stream,
                       absl::Span<const HeaderField> fields);
   // All three at once. `fill` writes the body, `size` bytes, into the place
@@ -194,13 +196,13 @@ class ServerSession {
   Instant NextTimer() const;
   void OnTimer(Instant now);
 
-  // Everything is over and written: close the connection.
+  // All streams have ended and all output is written: close the connection.
   bool finished() const;
   SessionEnd end() const { return end_; }
   // Of kPeerError and kFlood, for a log: printable, short.
   const std::string& end_text() const { return end_text_; }
   size_t open_streams() const { return open_streams_; }
-  // The peer's SETTINGS have come.
+  // The peer's SETTINGS have arrived.
   bool ready() const { return ready_; }
 
  private:
@@ -211,7 +213,7 @@ class ServerSession {
     bool has_frame = false;
     void* table = nullptr;
   };
-  // What a frame amounts to, collected inside nghttp2 and told outside.
+  // The event of a frame, recorded inside nghttp2 and delivered outside.
   struct Pending {
     ServerStream* stream = nullptr;
     std::string_view data;
@@ -220,8 +222,8 @@ class ServerSession {
     int32_t late_reset = 0;
     uint32_t late_code = 0;
   };
-  // A body that is being submitted, as long as its bytes live.
-  struct Live {
+  // A body that is being submitted, while its bytes are still the caller's.
+  struct Borrowed {
     ServerStream* stream = nullptr;
     std::string_view head;
     std::string_view body;
@@ -261,7 +263,8 @@ class ServerSession {
   void OnFrameBegun(const FrameHead& frame);
   void OnFrameEnd(const FrameHead& frame);
   void OnPing();
-  void OnWindowUpdate(int32_t id, uint32_t increment);
+  // True: the update of this stream's window is one that each stream has free.
+  bool TakeFreeUpdate(int32_t id, uint32_t increment);
   void PayForReset(const ServerStream& stream);
   void Malformed(ServerStream* stream);
   void GiveReaderBack();
@@ -274,14 +277,14 @@ class ServerSession {
   void Pump();
   bool PumpFrame();
   void FinishDrain();
-  // Also gives memory back, if nothing is going on.
+  // Also frees memory while the session is idle.
   void PingSilentPeer();
   void SubmitFields(ServerStream* stream, absl::Span<const HeaderField> fields,
                     bool trailers, bool with_body);
   void SubmitDueTrailers(ServerStream* stream);
-  // Copies what is left of `live_`.
-  void KeepLive();
-  size_t SendLive(const Live& live);
+  // Copies the rest of `borrowed_` into its stream.
+  void KeepBorrowed();
+  size_t SendBorrowed(const Borrowed& borrowed);
 
   // Streams.
   void Unlink(ServerStream* stream);
@@ -317,19 +320,16 @@ class ServerSession {
   bool useful_ = false;      // The frame that is being received.
   bool drop_frame_ = false;  // It is not for nghttp2.
   bool settings_seen_ = false;
-  uint16_t continuations_ = 0;
   int32_t newest_stream_ = 0;  // Of all HEADERS.
   size_t unconsumed_ = 0;      // Of all streams.
   size_t withheld_ = 0;        // Of those, without credit for the connection.
-  uint64_t connection_debt_ = 0;
-  uint64_t streams_debt_ = 0;
-  Account useless_frames_;
-  Account resets_;
+  FloodAccount account_;
+  TokenBucket resets_;
 
   // Output.
   OutputBuffer output_;
   size_t handed_ = 0;  // Given by Output and not written.
-  Live live_;
+  Borrowed borrowed_;
   int goaways_sent_ = 0;
 
   // Time.

@@ -102,7 +102,7 @@ struct ServerCallbacks {
         break;
       case NGHTTP2_DATA:
         Self(self)->answered_since_ping_ = true;
-        Self(self)->useless_frames_.Earn(kEarnedByData);
+        Self(self)->account_.Earn(kEarnedByData);
         break;
       case NGHTTP2_RST_STREAM:
         Self(self)->OnResetSent(frame->hd.stream_id);
@@ -227,7 +227,7 @@ bool ServerSession::Receive(std::string_view bytes, Instant now) {
   if (std::exchange(reset_sent_, false)) {
     lenient_until_ = SaturatingAdd(now, kLenience);
   }
-  useless_frames_.Refill(now);
+  account_.Refill(now);
   resets_.Refill(now);
   if (preface_seen_ < kPreface.size()) {
     const size_t size = std::min(kPreface.size() - preface_seen_, bytes.size());
@@ -309,14 +309,10 @@ void ServerSession::OnFrameBegun(const FrameHead& frame) {
   const bool in_block = std::exchange(
       block_open_, block && (frame.flags & NGHTTP2_FLAG_END_HEADERS) == 0);
   drop_frame_ = false;
-  if (frame.type == NGHTTP2_CONTINUATION) {
-    if (++continuations_ > options_->max_continuations) {
-      Fault(SessionEnd::kFlood, NGHTTP2_ENHANCE_YOUR_CALM,
-            "a head in too many frames");
-    }
-    return;
+  if (const char* const flood = account_.CountContinuation(frame)) {
+    Fault(SessionEnd::kFlood, NGHTTP2_ENHANCE_YOUR_CALM, flood);
   }
-  continuations_ = 0;
+  if (frame.type == NGHTTP2_CONTINUATION) return;
   useful_ = false;
   if (frame.type == NGHTTP2_HEADERS) {
     newest_stream_ = std::max(newest_stream_, frame.stream);
@@ -351,7 +347,11 @@ void ServerSession::OnFrameEnd(const FrameHead& frame) {
       if ((frame.flags & NGHTTP2_FLAG_ACK) == 0) OnPing();
       break;
     case NGHTTP2_WINDOW_UPDATE:
-      OnWindowUpdate(frame.stream, frames_.number());
+      // gRPC's C core enlarges the window of each stream that it opens.
+      if (account_.OnWindowUpdate(frame.stream, frames_.number()) ||
+          TakeFreeUpdate(frame.stream, frames_.number())) {
+        useful_ = true;
+      }
       break;
     case NGHTTP2_PRIORITY:
       // nghttp2 ignores it altogether.
@@ -364,9 +364,10 @@ void ServerSession::OnFrameEnd(const FrameHead& frame) {
     default:
       break;
   }
-  if (!useful_ && !useless_frames_.Pay(price)) {
-    Fault(SessionEnd::kFlood, NGHTTP2_ENHANCE_YOUR_CALM,
-          "too many frames of no use");
+  if (useful_) return;
+  account_.Charge(price);
+  if (const char* const flood = account_.Check()) {
+    Fault(SessionEnd::kFlood, NGHTTP2_ENHANCE_YOUR_CALM, flood);
   }
 }
 
@@ -381,18 +382,14 @@ void ServerSession::OnPing() {
   next_free_ping_ = SaturatingAdd(now_, options_->min_ping_interval);
 }
 
-void ServerSession::OnWindowUpdate(int32_t id, uint32_t increment) {
-  // What was sent pays for its updates, in however small parts they come.
-  uint64_t& debt = id == 0 ? connection_debt_ : streams_debt_;
-  if (increment > 0 && increment <= debt) useful_ = true;
-  // gRPC's C core enlarges the window of each stream that it opens.
+bool ServerSession::TakeFreeUpdate(int32_t id, uint32_t increment) {
   ServerStream* const stream = Find(id);
-  if (stream != nullptr && stream->free_updates_ > 0 &&
-      increment <= kMostFreeIncrement) {
-    --stream->free_updates_;
-    useful_ = true;
+  if (stream == nullptr || stream->free_updates_ == 0 ||
+      increment > kMostFreeIncrement) {
+    return false;
   }
-  debt -= std::min<uint64_t>(increment, debt);
+  --stream->free_updates_;
+  return true;
 }
 
 // Requests.
@@ -550,7 +547,7 @@ void ServerSession::OnHeadersSent(int32_t id, bool last) {
   if (stream == nullptr || !last) return;
   stream->answered_ = true;
   resets_.Earn(1);
-  useless_frames_.Earn(kEarnedByAnswer);
+  account_.Earn(kEarnedByAnswer);
   if (stream->peer_ended_) return;
   // The rest of the request is of no interest (RFC 9113, 8.1).
   MustWork(nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id,

@@ -1,4 +1,4 @@
-// Certificates that come compressed (RFC 8879).
+// Decompression of certificates (RFC 8879).
 #include <brotli/decode.h>
 #include <openssl/pool.h>
 #include <openssl/ssl.h>
@@ -12,8 +12,8 @@ namespace {
 constexpr uint16_t kZlib = 1;
 constexpr uint16_t kBrotli = 2;
 
-// The library has bounded `size`, what the peer says that it will be, and takes
-// nothing else for it.
+// The library has bounded `size`, the length announced by the peer, and refuses
+// any other result.
 template <typename Decompress>
 int Unpack(CRYPTO_BUFFER** out, size_t size, Decompress decompress) {
   uint8_t* data = nullptr;

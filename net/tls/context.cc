@@ -43,7 +43,7 @@ constexpr uint16_t kSignatureAlgorithms[] = {
     SSL_SIGN_RSA_PKCS1_SHA384,       SSL_SIGN_RSA_PKCS1_SHA512,
     SSL_SIGN_RSA_PKCS1_SHA1,         SSL_SIGN_ECDSA_SHA1};
 
-// 0: none of that name.
+// 0: unknown.
 uint16_t VersionOf(const std::string& name) {
   for (const Version& version : kVersions) {
     if (name == version.name) return version.value;
@@ -64,7 +64,7 @@ std::string Item(const char* key, size_t i) {
   return std::string(key) + "[" + std::to_string(i) + "]";
 }
 
-// Faults for what comes twice in a list.
+// Reports duplicates in a list.
 void CheckDoubles(const char* key, const std::vector<std::string>& list,
                   std::vector<TlsFault>* faults) {
   for (size_t i = 0; i < list.size(); ++i) {
@@ -116,7 +116,7 @@ bool Authorities::Read(const std::string& ca_file, std::string* error) {
   const int loaded = store_ == nullptr ? 0
                                        : X509_STORE_load_locations(
                                              store_.get(), path, nullptr);
-  // An image may have the directory alone; what is in it is read on demand.
+  // A container image may have only the directory, which is read on demand.
   const bool directory =
       system && store_ != nullptr &&
       X509_STORE_load_locations(store_.get(), nullptr, kSystemCaDirectory);
@@ -159,10 +159,10 @@ bool Context::Init(uint32_t session_seconds, Faults* faults) {
     return false;
   }
   SSL_CTX_set0_buffer_pool(ctx_.get(), CertificatePool());
-  // So that whoever dials can tell what the peer chose instead.
+  // Accepted here, so that the dial can report the protocol chosen.
   SSL_CTX_set_allow_unknown_alpn_protos(ctx_.get(), 1);
   SSL_CTX_set_custom_verify(ctx_.get(), SSL_VERIFY_PEER, VerifyPeer);
-  // A certificate that has expired since, or is trusted no more, is refused.
+  // Refuses a certificate that has expired or lost its trust since.
   SSL_CTX_set_reverify_on_resume(ctx_.get(), 1);
   SSL_CTX_set_early_data_enabled(ctx_.get(), 0);
   const size_t before = faults->size();
@@ -208,7 +208,7 @@ void Context::SetCiphers(Faults* faults) {
   }
   std::string list;
   for (size_t i = 0; i < names.size(); ++i) {
-    // The library takes expressions, too; here each is the name of one suite.
+    // The library accepts expressions; here each entry must name one suite.
     bool known = SSL_CTX_set_strict_cipher_list(ctx_.get(), names[i].c_str());
     const STACK_OF(SSL_CIPHER)* found = SSL_CTX_get_ciphers(ctx_.get());
     known = known && sk_SSL_CIPHER_num(found) == 1;
@@ -307,7 +307,7 @@ void Context::SetCompression(Faults* faults) {
   CheckDoubles("certificate_compression", names, faults);
   for (size_t i = 0; i < names.size(); ++i) {
     if (names[i] == "brotli" || names[i] == "zlib") {
-      // Refused when it came before, which is told already.
+      // Fails for a duplicate, which has been reported.
       AddCertificateCompression(ctx_.get(), names[i]);
     } else {
       faults->push_back(

@@ -1,4 +1,4 @@
-// A profile made into the library's terms. Part of tls.
+// A TLS profile as an SSL_CTX. Private to net/tls.
 #ifndef HOTLINE_NET_TLS_CONTEXT_H_
 #define HOTLINE_NET_TLS_CONTEXT_H_
 
@@ -35,7 +35,7 @@ class Context final : public TlsContext {
           std::shared_ptr<Sessions> sessions);
   ~Context() override;
 
-  // False: told in `faults`.
+  // False: see `faults`.
   bool Init(uint32_t session_seconds, std::vector<TlsFault>* faults);
 
   const TlsProfile& profile() const override { return profile_; }
@@ -43,11 +43,11 @@ class Context final : public TlsContext {
   X509_STORE* store() const { return authorities_->store(); }
   const std::vector<Pin>& pins() const { return pins_; }
   bool ech_grease() const { return ech_grease_; }
-  // Null: nothing is resumed.
+  // Null: no session is resumed.
   Sessions* sessions() const {
     return profile_.session_tickets ? sessions_.get() : nullptr;
   }
-  // No other context has it, ever.
+  // Unique in the process, never reused.
   const std::string& session_prefix() const { return session_prefix_; }
 
  private:
@@ -71,25 +71,25 @@ class Context final : public TlsContext {
   bool ech_grease_ = false;
 };
 
-// The oldest error in the library's queue, which is the cause; empties it. 0:
-// none.
+// Returns the oldest error in the library's queue, which is the cause, and
+// clears the queue. 0: none.
 uint32_t TakeLibraryErrorCode();
 std::string LibraryErrorText(uint32_t code);
 
-// Certificates that are kept in memory once for all contexts: connections to
-// one peer show the same chain.
+// Deduplicates certificates over all contexts: connections to one peer receive
+// the same chain.
 CRYPTO_BUFFER_POOL* CertificatePool();
 
-// False: the key is not that of the first certificate; the library's error
-// tells more.
+// False: the key does not match the first certificate; the library's error
+// queue has the reason.
 bool SetChainAndKey(SSL_CTX* ctx,
                     const std::vector<bssl::UniquePtr<CRYPTO_BUFFER>>& chain,
                     EVP_PKEY* key);
 
-// Registers what decompresses certificates. False: `name` is not known.
+// Registers a decompressor for certificates. False: `name` is unknown.
 bool AddCertificateCompression(SSL_CTX* ctx, const std::string& name);
 
-// The engine's, for what the library asks of a connection.
+// Callbacks of the library, implemented by the engine.
 ssl_verify_result_t VerifyPeer(SSL* ssl, uint8_t* out_alert);
 int KeepSession(SSL* ssl, SSL_SESSION* session);
 

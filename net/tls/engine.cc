@@ -11,8 +11,8 @@
 namespace hotline::net {
 namespace {
 
-// Alerts that a server sends about the client's part of the handshake, and not
-// about what came after it.
+// Alerts that a server sends about the client's part of the handshake, not
+// about later data.
 bool RefusesHandshake(int alert) {
   switch (alert) {
     case SSL_AD_HANDSHAKE_FAILURE:
@@ -65,7 +65,7 @@ class Engine final : public EngineBase<TlsEngine> {
     if (end == TlsResult::kOk) {
       offered_ = nullptr;
     } else if (end != TlsResult::kWantInput && offered_ != nullptr) {
-      // Maybe it was the session's fault: the next attempt goes without.
+      // The session may be the cause: the next attempt does not offer it.
       context_->sessions()->Forget(session_key_, offered_.get());
     }
     return end;
@@ -80,7 +80,7 @@ class Engine final : public EngineBase<TlsEngine> {
 
   bool refused() const override { return refused_; }
 
-  // The library's side.
+  // Callbacks of the library.
   ssl_verify_result_t VerifyShown(uint8_t* out_alert) {
     Verification found = Verify(*context_, ssl(), name_);
     verify_failed_ = !found.accepted;
@@ -128,10 +128,10 @@ class Engine final : public EngineBase<TlsEngine> {
   const std::shared_ptr<const Context> context_;
   const std::string name_;
   bool verify_failed_ = false;
-  bool accepted_ = false;  // Data or a ticket came: the peer has finished, too.
+  bool accepted_ = false;  // Data or a ticket arrived: the peer has finished.
   bool refused_ = false;
   std::string session_key_;
-  bssl::UniquePtr<SSL_SESSION> offered_;  // Until the handshake is over.
+  bssl::UniquePtr<SSL_SESSION> offered_;  // Until the handshake ends.
 };
 
 }  // namespace
@@ -150,7 +150,7 @@ std::unique_ptr<TlsEngine> TlsEngine::Create(
     std::shared_ptr<const TlsContext> context, const std::string& name,
     const std::vector<std::string>& alpn, std::string_view scope) {
   std::string plain_name = name;
-  // A fully qualified name's dot is neither in SNI nor in certificates.
+  // Neither SNI nor certificates have the trailing dot of an absolute name.
   if (!plain_name.empty() && plain_name.back() == '.') plain_name.pop_back();
   auto engine = std::make_unique<Engine>(
       std::static_pointer_cast<const Context>(std::move(context)),

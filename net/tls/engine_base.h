@@ -1,4 +1,4 @@
-// What the engines of both roles have in common. Part of tls.
+// The common part of both roles' engines. Private to net/tls.
 #ifndef HOTLINE_NET_TLS_ENGINE_BASE_H_
 #define HOTLINE_NET_TLS_ENGINE_BASE_H_
 
@@ -17,18 +17,18 @@
 
 namespace hotline::net {
 
-// The reason, if an error is one of TLS; else 0.
+// The reason code of a TLS error; 0 for other errors.
 inline int SslReasonOf(uint32_t code) {
   return ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
 }
 
-// The peer's fatal alert that an error stands for; 0: none.
+// The peer's fatal alert that caused an error; 0: none.
 inline int AlertOf(uint32_t code) {
   const int alert = SslReasonOf(code) - SSL_AD_REASON_OFFSET;
   return alert > 0 && alert < 256 ? alert : 0;
 }
 
-// `Interface`: TlsEngine, or what is derived from it.
+// `Interface`: TlsEngine or a class derived from it.
 template <typename Interface>
 class EngineBase : public Interface {
  public:
@@ -43,7 +43,7 @@ class EngineBase : public Interface {
   TlsResult Read(char* buffer, size_t capacity, size_t* size,
                  std::string* out) override {
     *size = 0;
-    // Spares the library a look into an empty input.
+    // Skips a useless call into the library.
     if (wire_.input.empty() && SSL_pending(ssl()) == 0) {
       return TlsResult::kWantInput;
     }
@@ -96,16 +96,16 @@ class EngineBase : public Interface {
   const std::string& error() const override { return error_; }
 
  protected:
-  // False: memory is short.
+  // False: out of memory.
   bool Open(SSL_CTX* ctx) {
     ssl_.reset(SSL_new(ctx));
     if (ssl_ == nullptr || !wire_.AttachTo(ssl())) return false;
-    // What only the handshake needs is given back once it is done.
+    // Free the memory that only the handshake needs.
     SSL_set_shed_handshake_config(ssl(), 1);
     return true;
   }
 
-  // Sets error_ by the errors in the library's queue, and empties it.
+  // Sets error_ from the library's error queue, and clears it.
   virtual TlsResult Fail() = 0;
 
   // "the upstream sent the alert "bad certificate"".

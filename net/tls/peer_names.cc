@@ -17,7 +17,7 @@ std::string BytesOf(const ASN1_STRING* text) {
                      static_cast<size_t>(ASN1_STRING_length(text)));
 }
 
-// Empty: there is none, or it is no text.
+// Empty: absent, or not text.
 std::string CommonNameOf(X509* certificate) {
   X509_NAME* const subject = X509_get_subject_name(certificate);
   const int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
@@ -40,7 +40,7 @@ bool ReadPeerNames(X509* certificate, TlsPeerNames* names) {
   const bssl::UniquePtr<GENERAL_NAMES> all(static_cast<GENERAL_NAMES*>(
       X509_get_ext_d2i(certificate, NID_subject_alt_name, &place, nullptr)));
   ERR_clear_error();
-  if (all == nullptr) return place == -1;  // There is no such extension.
+  if (all == nullptr) return place == -1;  // No such extension.
   for (size_t i = 0; i < sk_GENERAL_NAME_num(all.get()); ++i) {
     const GENERAL_NAME* const name = sk_GENERAL_NAME_value(all.get(), i);
     if (name->type == GEN_URI) {

@@ -1,4 +1,4 @@
-// The names in a certificate. Part of tls.
+// The names in a certificate. Private to net/tls.
 #ifndef HOTLINE_NET_TLS_PEER_NAMES_H_
 #define HOTLINE_NET_TLS_PEER_NAMES_H_
 
@@ -8,7 +8,7 @@
 
 namespace hotline::net {
 
-// False: there are alternative names, and they do not parse.
+// False: the alternative names do not parse.
 bool ReadPeerNames(X509* certificate, TlsPeerNames* names);
 
 }  // namespace hotline::net

@@ -16,7 +16,7 @@
 namespace hotline::net {
 namespace {
 
-// Far more than any chain has.
+// Far more than any chain needs.
 constexpr size_t kMostBytes = 1 << 20;
 
 bool Read(const std::string& path, std::string* text, std::string* error) {
@@ -34,7 +34,7 @@ bool Read(const std::string& path, std::string* text, std::string* error) {
   return false;
 }
 
-// Nobody is there to be asked for a passphrase.
+// There is no one to ask for a passphrase.
 int NoPassphrase(char*, int, int, void*) { return -1; }
 
 }  // namespace
@@ -53,7 +53,7 @@ std::vector<bssl::UniquePtr<CRYPTO_BUFFER>> ParseCertificates(
     out.emplace_back(CRYPTO_BUFFER_new(der, size, nullptr));
     OPENSSL_free(der);
   }
-  // The end of the file is an error, too, and the usual one.
+  // The end of the file is reported as an error, too.
   const uint32_t code = ERR_peek_last_error();
   ERR_clear_error();
   const bool ended = ERR_GET_LIB(code) == ERR_LIB_PEM &&

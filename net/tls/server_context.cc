@@ -23,8 +23,8 @@ constexpr char kSuites[] =
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 
-// What a caller may sign with. The library's default list contains SHA-1 and
-// lacks Ed25519 and P-521.
+// Signature algorithms accepted from callers. The library's default list
+// contains SHA-1 and lacks Ed25519 and P-521.
 constexpr uint16_t kSignatureAlgorithms[] = {
     SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_ECDSA_SECP384R1_SHA384,
     SSL_SIGN_ECDSA_SECP521R1_SHA512, SSL_SIGN_ED25519,
@@ -34,7 +34,7 @@ constexpr uint16_t kSignatureAlgorithms[] = {
 
 constexpr uint8_t kH2[] = {2, 'h', '2'};
 
-// Limits what an unverified caller's chain costs.
+// Limits the cost of an unverified caller's chain.
 constexpr size_t kMostChainBytes = 32 << 10;
 
 // Clients choose among their certificates by the CA names that the server

@@ -1,4 +1,4 @@
-// A server's certificates in the library's terms. Part of tls.
+// A server's certificates as an SSL_CTX. Private to net/tls.
 #ifndef HOTLINE_NET_TLS_SERVER_CONTEXT_H_
 #define HOTLINE_NET_TLS_SERVER_CONTEXT_H_
 
@@ -15,7 +15,7 @@ namespace hotline::net {
 
 class ServerContext final : public TlsServerContext {
  public:
-  // False: told in `faults`.
+  // False: see `faults`.
   bool Init(const TlsServerPems& pems, std::vector<TlsFault>* faults);
 
   int64_t not_before() const override { return not_before_; }
@@ -35,7 +35,7 @@ class ServerContext final : public TlsServerContext {
   int64_t not_after_ = 0;
 };
 
-// The engine's, for what the library asks of a connection.
+// Callbacks of the library, implemented by the engine.
 ssl_verify_result_t VerifyCaller(SSL* ssl, uint8_t* out_alert);
 
 }  // namespace hotline::net

@@ -113,10 +113,10 @@ class ServerEngine final : public EngineBase<TlsServerEngine> {
 
   TlsPeerNames TakePeerNames() override { return std::move(names_); }
   TlsFailure failure() const override { return failure_; }
-  // Handshake is done only when the caller has finished, too.
+  // The handshake ends when the caller has finished its part, too.
   bool refused() const override { return false; }
 
-  // The library's side.
+  // Callbacks of the library.
   ssl_verify_result_t Verify(uint8_t* out_alert) {
     // SelectH2 has refused callers that offer other protocols only. Callers
     // without ALPN, such as monitoring, get this far and have seen our

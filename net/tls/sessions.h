@@ -1,4 +1,4 @@
-// The cache of sessions. Part of tls.
+// The session cache. Private to net/tls.
 #ifndef HOTLINE_NET_TLS_SESSIONS_H_
 #define HOTLINE_NET_TLS_SESSIONS_H_
 
@@ -24,11 +24,11 @@ class Sessions final : public TlsSessions {
 
   // `key` begins with the context's PrefixOf.
   void Put(const std::string& key, bssl::UniquePtr<SSL_SESSION> session);
-  // The newest one, or null. It leaves if it may be used only once.
+  // The newest session, or null. Removes it if it may be used only once.
   bssl::UniquePtr<SSL_SESSION> Take(const std::string& key);
-  // It was of no use.
+  // Removes a session that the peer did not accept.
   void Forget(const std::string& key, const SSL_SESSION* session);
-  // All of one context.
+  // Removes all sessions of one context.
   void ForgetAll(std::string_view prefix);
 
  private:
@@ -44,9 +44,9 @@ class Sessions final : public TlsSessions {
   void TrimLocked();
 
   mutable std::mutex mu_;
-  size_t capacity_;  // Guarded by mu_, as the rest.
+  size_t capacity_;  // Guarded by mu_, like the members below.
   Order order_;
-  Index index_;  // Those with equal keys: the newest last.
+  Index index_;  // Of equal keys the newest comes last.
 };
 
 }  // namespace hotline::net

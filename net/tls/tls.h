@@ -1,14 +1,26 @@
-// TLS without a socket, towards upstreams (server.h: towards callers):
-// ciphertext in, plaintext out, and the other way round.
+// TLS without a socket, in the client's role (server.h: the server's):
+// ciphertext in, plaintext out, and the reverse.
 //
-// This is the whole surface of the library that wraps BoringSSL. It is a shared
-// library of its own, because gRPC brings another TLS library with the same
-// symbol names into the process; nothing of either may be visible here. For the
-// same reason it uses the standard library only.
+//   auto context = TlsContext::Create(profile, authorities, sessions, 7200,
+//                                     &faults);            // Null: faults.
+//   auto engine = TlsEngine::Create(context, "example.com", {"h2"});
+//   engine->Feed(received);
+//   switch (engine->Handshake(&to_send)) {
+//     case TlsResult::kOk:         // Write and Read from now on.
+//     case TlsResult::kWantInput:  // Send to_send and wait for more.
+//     default:                     // Send to_send (the alert), then close.
+//   }
 //
-// Every certificate is verified, always: chain, dates, purpose, name, and pins
-// where there are any; also when a session is resumed. Nothing is ever sent
-// before the handshake is finished (0-RTT): docs/adr/0006-tls-profiles.md.
+// This is the complete interface of the library that wraps BoringSSL. It is a
+// shared library, because gRPC links another TLS library with the same symbol
+// names into the process; nothing of either may be visible here. For the same
+// reason it uses the standard library only.
+//
+// Invariants:
+//   1. Every certificate is verified, also when a session is resumed: chain,
+//      dates, purpose, name, and pins if configured.
+//   2. No data is sent before the handshake is finished (no 0-RTT); see
+//      docs/adr/0006-tls-profiles.md.
 #ifndef HOTLINE_NET_TLS_TLS_H_
 #define HOTLINE_NET_TLS_TLS_H_
 
@@ -23,45 +35,46 @@
 
 namespace hotline::net {
 
-// Whom to trust. Immutable, thread-safe; costly to load and to keep, so that
-// profiles share it.
+// Trusted certificate authorities. Immutable; thread-safe. Expensive to load
+// and to keep in memory, so profiles share them.
 class TlsAuthorities {
  public:
   virtual ~TlsAuthorities() = default;
 
-  // From `ca_file` (PEM); empty: the system's. Null when there are none to
-  // read, and `error` tells why.
+  // Reads `ca_file` (PEM); empty: the system's. Null, with `error`, if it has
+  // none.
   static std::shared_ptr<const TlsAuthorities> Load(const std::string& ca_file,
                                                     std::string* error);
-  // Nobody.
+  // Trusts no authority.
   static std::shared_ptr<const TlsAuthorities> Nobody();
-  // The file that Load("") reads first.
+  // The file that Load("") tries first.
   static const char* SystemFile();
 };
 
-// Sessions to be resumed, for all contexts: bounded, the least recently used
-// leave first. Sessions of TLS 1.3 are used once. Thread-safe.
+// A cache of resumable sessions for all contexts, bounded, with LRU eviction. A
+// TLS 1.3 session is used once. Thread-safe.
 class TlsSessions {
  public:
-  // Of one name and scope of one context.
+  // The most sessions of one context, name and scope.
   static constexpr size_t kMostAlike = 8;
 
   virtual ~TlsSessions() = default;
-  // `capacity`: 0 keeps none.
+  // `capacity` 0: keeps none.
   static std::shared_ptr<TlsSessions> Create(size_t capacity);
   virtual void SetCapacity(size_t capacity) = 0;
   virtual size_t size() const = 0;
 };
 
-// A profile that connections share, with its files read. Immutable; to reload,
-// make another one. Sessions of one are never offered by another. Thread-safe.
+// A profile with its files loaded, shared by connections. Immutable, so that a
+// reload creates another one; sessions of one are never offered by another.
+// Thread-safe.
 class TlsContext {
  public:
   virtual ~TlsContext() = default;
 
-  // Null when something is wrong with `profile`, told in `faults`. Its ca_file
-  // is not looked at: `authorities` are those. A session is resumed for
-  // `session_seconds` at most, and for as long as the upstream says.
+  // Null, with `faults`, if `profile` is invalid. Uses `authorities` instead of
+  // the profile's ca_file. A session is resumed within `session_seconds` and
+  // the upstream's own limit.
   static std::shared_ptr<const TlsContext> Create(
       const TlsProfile& profile,
       std::shared_ptr<const TlsAuthorities> authorities,
@@ -71,75 +84,74 @@ class TlsContext {
   virtual const TlsProfile& profile() const = 0;
 };
 
-// What is wrong with a profile, its ca_file included. Reads its files.
+// Returns the faults of a profile, its ca_file included. Reads its files.
 std::vector<TlsFault> CheckTlsProfile(const TlsProfile& profile);
 
 enum class TlsResult {
   kOk,
-  kWantInput,     // All input is used up; more is needed.
-  kClosed,        // The peer has said, in TLS, that it sends no more.
-  kVerifyFailed,  // Its certificate is not acceptable.
-  kNoProtocol,    // It speaks none of the protocols offered by ALPN.
+  kWantInput,     // All input was consumed; more is needed.
+  kClosed,        // The peer has sent close_notify.
+  kVerifyFailed,  // The peer's certificate is not acceptable.
+  kNoProtocol,    // ALPN found no common protocol.
   kFailed,        // Anything else: not TLS, no common version, an alert…
 };
 
 struct TlsFacts {
   std::string version;  // "TLSv1.3".
   std::string cipher;   // Standard name: "TLS_AES_128_GCM_SHA256".
-  std::string alpn;     // What the peer chose; empty: nothing.
+  std::string alpn;     // The negotiated protocol; empty: none.
   bool resumed = false;
-  // Of the peer's certificate, in seconds since 1970.
+  // The expiry of the peer's certificate, in seconds since 1970.
   int64_t not_after = 0;
 };
 
-// The client's side of one TLS connection; server.h has the server's, behind
-// the same functions. Not thread-safe. Owns no input or output buffer: what was
-// fed is used in place, and what is to be sent is appended to a string of the
-// caller's.
+// The client's side of one TLS connection; server.h has the server's, with the
+// same functions. Not thread-safe. Owns no input or output buffer: input is
+// used in place, and output is appended to a string of the caller's.
 class TlsEngine {
  public:
   virtual ~TlsEngine() = default;
 
-  // `name` is what the certificate must be valid for. A host name is also sent
-  // as SNI; the text of an IP address is matched with the certificate's IP
-  // addresses and not sent. `alpn` is offered in this order; may be empty.
-  // Sessions are shared within `scope` (and name, and context). Null only when
-  // memory is short or `name` cannot be a name.
+  // The certificate must be valid for `name`. A host name is also sent as SNI;
+  // a numeric address is matched with the certificate's IP addresses and not
+  // sent. `alpn` is offered in this order; may be empty. Sessions are shared
+  // within the same context, name and `scope`. Null only if out of memory or if
+  // `name` is not a valid name.
   static std::unique_ptr<TlsEngine> Create(
       std::shared_ptr<const TlsContext> context, const std::string& name,
       const std::vector<std::string>& alpn, std::string_view scope = {});
 
-  // Hands over ciphertext. It must stay in place until Handshake or Read has
-  // answered kWantInput (by then all of it is used) or an end.
+  // Passes ciphertext. It must stay in place until Handshake or Read has
+  // returned kWantInput (all of it was consumed), kClosed or a failure.
   virtual void Feed(std::string_view ciphertext) = 0;
 
-  // Goes on with the handshake; kOk when it is finished. What is to be sent to
-  // the peer is appended to `out`, also on failure (the alert).
+  // Continues the handshake; kOk: finished. Appends the bytes to send to the
+  // peer to `out`, also on failure (the alert).
   virtual TlsResult Handshake(std::string* out) = 0;
 
-  // REQUIRES: Handshake said kOk. kOk: `*size` is what was written to `buffer`.
-  // `out`: as above, the protocol sometimes wants an answer.
+  // REQUIRES: Handshake returned kOk. kOk: `*size` bytes were written to
+  // `buffer`. `out` as above: the protocol sometimes requires a reply.
   virtual TlsResult Read(char* buffer, size_t capacity, size_t* size,
                          std::string* out) = 0;
 
-  // REQUIRES: Handshake said kOk. Appends the ciphertext of `plain` to `out`.
-  // False: the connection is beyond use.
+  // REQUIRES: Handshake returned kOk. Appends the ciphertext of `plain` to
+  // `out`. False: the connection is unusable.
   virtual bool Write(std::string_view plain, std::string* out) = 0;
 
-  // Appends the notice that nothing more will be sent.
+  // Appends a close_notify alert: no data follows.
   virtual void Shutdown(std::string* out) = 0;
 
-  // REQUIRES: Handshake said kOk.
+  // REQUIRES: Handshake returned kOk.
   virtual TlsFacts facts() const = 0;
 
-  // After Read said kFailed: the peer had not finished the handshake, and says
-  // by an alert that it will not (it wants a client certificate, say). In TLS
-  // 1.3 that comes after our side's end of it; what was written by then was not
-  // looked at. False also where that is not certain.
+  // After Read returned kFailed: the peer refused the handshake by an alert,
+  // for lack of a client certificate for example. In TLS 1.3 that arrives after
+  // our side has finished; the peer has not processed the data written by then.
+  // False if that is uncertain.
   virtual bool refused() const = 0;
 
-  // For people; of the last kVerifyFailed, kNoProtocol or kFailed. Has the name
-  // of the peer's alert, where there was one.
+  // The message of the last kVerifyFailed, kNoProtocol or kFailed, with the
+  // name of the peer's alert, if any.
   virtual const std::string& error() const = 0;
 };
 

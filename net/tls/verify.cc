@@ -36,7 +36,8 @@ uint8_t AlertFor(int verify_error) {
   }
 }
 
-// What the peer has shown; null: `*parses` tells whether memory is short.
+// The chain that the peer sent. Null: it does not parse or, with `*parses`, out
+// of memory.
 bssl::UniquePtr<STACK_OF(X509)> ShownChain(const SSL* ssl, bool* parses) {
   *parses = true;
   const STACK_OF(CRYPTO_BUFFER)* shown = SSL_get0_peer_certificates(ssl);
@@ -73,7 +74,7 @@ bool IsPinned(const std::vector<Pin>& pins, X509* certificate) {
   return std::find(pins.begin(), pins.end(), pin) != pins.end();
 }
 
-// The chain that was verified, up to the authority.
+// The verified chain, up to the authority.
 bool HasPinnedKey(const std::vector<Pin>* pins, X509_STORE_CTX* check) {
   if (pins == nullptr || pins->empty()) return true;
   const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(check);
@@ -85,7 +86,7 @@ bool HasPinnedKey(const std::vector<Pin>* pins, X509_STORE_CTX* check) {
 
 constexpr int kLeastRsaBits = 2048;
 
-// NID_undef: it is not told by a digest's name, as in Ed25519.
+// NID_undef: the algorithm names no digest, as in Ed25519.
 int DigestOfSignature(const X509* certificate) {
   const int algorithm = X509_get_signature_nid(certificate);
   if (algorithm != NID_rsassaPss) {
@@ -99,7 +100,7 @@ int DigestOfSignature(const X509* certificate) {
   int type = V_ASN1_UNDEF;
   const void* value = nullptr;
   X509_ALGOR_get0(&object, &type, &value, pss);
-  if (type != V_ASN1_SEQUENCE) return NID_sha1;  // What stands for nothing.
+  if (type != V_ASN1_SEQUENCE) return NID_sha1;  // Absent: SHA-1.
   const bssl::UniquePtr<RSA_PSS_PARAMS> params(static_cast<RSA_PSS_PARAMS*>(
       ASN1_item_unpack(static_cast<const ASN1_STRING*>(value),
                        ASN1_ITEM_rptr(RSA_PSS_PARAMS))));
@@ -127,9 +128,9 @@ bool HasShortKey(X509* certificate) {
          EVP_PKEY_bits(key.get()) < kLeastRsaBits;
 }
 
-// What could be forged in the chain that was verified; null: nothing. Its last
-// one is an authority of ours: it is trusted as it is, whatever its signature
-// (its own) or key, unless it is the peer's own certificate.
+// The weakness that would allow forging a part of the verified chain, or null.
+// The last certificate is a trusted authority: neither its own signature nor
+// its key is checked, unless it is the peer's own certificate.
 const char* FindWeakness(X509_STORE_CTX* check) {
   const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(check);
   const size_t count = sk_X509_num(chain);
@@ -151,7 +152,7 @@ const char* FindWeakness(X509_STORE_CTX* check) {
   return nullptr;
 }
 
-// What a chain has to satisfy.
+// The requirements on a chain.
 struct Demands {
   X509_STORE* authorities;
   const char* purpose;      // The library's name for it.

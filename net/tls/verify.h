@@ -1,4 +1,4 @@
-// Whether a peer's certificate is acceptable. Part of tls.
+// Verifies the peer's certificate chain. Private to net/tls.
 #ifndef HOTLINE_NET_TLS_VERIFY_H_
 #define HOTLINE_NET_TLS_VERIFY_H_
 
@@ -14,12 +14,12 @@ namespace hotline::net {
 
 struct Verification {
   bool accepted = false;
-  uint8_t alert = SSL_AD_INTERNAL_ERROR;  // Of what was not.
+  uint8_t alert = SSL_AD_INTERNAL_ERROR;  // If not accepted.
   std::string error = "out of memory";
-  int code = X509_V_OK;   // X509_V_ERR_…, where that is the reason.
+  int code = X509_V_OK;   // X509_V_ERR_…, if that is the reason.
   int depth = 0;          // Of the certificate at fault; 0: the peer's own.
-  int64_t not_after = 0;  // Of what was; in seconds since 1970.
-  bssl::UniquePtr<X509> leaf;  // The peer's own, where it parses.
+  int64_t not_after = 0;  // If accepted; in seconds since 1970.
+  bssl::UniquePtr<X509> leaf;  // The peer's own; null if it does not parse.
 };
 
 // A server's: chain, dates, purpose, and `name` (a host's, or the text of an IP

@@ -1,4 +1,4 @@
-// Ciphertext in and out of the library, without a copy of its own. Part of tls.
+// Passes ciphertext to and from the library without a copy. Private to net/tls.
 #ifndef HOTLINE_NET_TLS_WIRE_BIO_H_
 #define HOTLINE_NET_TLS_WIRE_BIO_H_
 
@@ -9,13 +9,12 @@
 
 namespace hotline::net {
 
-// What one SSL object reads from and writes to. Must outlive its last use of
-// either.
+// The input and output of one SSL object, which must not outlive it.
 struct WireBio {
   std::string_view input;         // Shrinks as it is read.
   std::string* output = nullptr;  // Appended to.
 
-  // Makes `ssl` use this. False: memory is short.
+  // Makes `ssl` use this. False: out of memory.
   bool AttachTo(SSL* ssl);
 };
 

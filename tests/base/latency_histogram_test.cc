@@ -15,7 +15,7 @@ TEST(LatencyHistogramTest, EmptyIsZero) {
   EXPECT_EQ(empty.mean(), Duration(0));
 }
 
-TEST(LatencyHistogramTest, EveryValueIsKnownToTwoPercent) {
+TEST(LatencyHistogramTest, EveryValueIsAccurateToTwoPercent) {
   for (int64_t ns = 1; ns < 60'000'000'000; ns += 1 + ns / 7) {
     LatencyHistogram histogram;
     histogram.Record(Duration(ns));
@@ -40,7 +40,7 @@ TEST(LatencyHistogramTest, QuantilesAreThoseOfTheValues) {
   EXPECT_EQ(histogram.mean(), Duration(500'500));
 }
 
-TEST(LatencyHistogramTest, MergingIsRecordingBoth) {
+TEST(LatencyHistogramTest, AMergedHistogramHasTheValuesOfBoth) {
   LatencyHistogram a, b;
   a.Record(microseconds(10));
   b.Record(microseconds(1000));

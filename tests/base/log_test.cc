@@ -35,7 +35,7 @@ bool IsTime(std::string_view text) {
   return true;
 }
 
-// Collects lines, and puts the logger back as it was.
+// Collects lines, and restores the logger.
 class LogTest : public ::testing::Test {
  protected:
   LogTest() {
@@ -48,7 +48,7 @@ class LogTest : public ::testing::Test {
     SetLogFormat(LogFormat::kText);
   }
 
-  // The last line, with "T" for its time.
+  // The last line, with "T" in place of the time.
   std::string Last() const {
     if (lines_.empty()) return "";
     std::string line = lines_.back();
@@ -135,7 +135,7 @@ TEST_F(LogTest, BelowTheLevelArgumentsAreNotEvaluated) {
   EXPECT_EQ(lines_.size(), 1u);
 }
 
-TEST_F(LogTest, ALongLineIsCutAndStaysWhole) {
+TEST_F(LogTest, ALongLineIsTruncatedAndStaysWellFormed) {
   const std::string value(5000, 'x');
   const std::string nasty(5000, '\x01');
   for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {
@@ -176,7 +176,7 @@ TEST_F(LogTest, NamesAreParsedExactly) {
   EXPECT_EQ(ParseLogFormat("xml"), std::nullopt);
 }
 
-// Standard error goes into a pipe for its life.
+// Redirects standard error into a pipe while it exists.
 class CapturedStderr {
  public:
   CapturedStderr() : saved_(dup(STDERR_FILENO)) {
@@ -186,7 +186,7 @@ class CapturedStderr {
     dup2(ends[1], STDERR_FILENO);
     close(ends[1]);
   }
-  // Everything written, once standard error is back.
+  // Restores standard error; returns everything written.
   std::string Take() {
     EXPECT_TRUE(FlushLog(seconds(60)));
     dup2(saved_, STDERR_FILENO);
@@ -239,7 +239,7 @@ TEST_F(LogTest, LinesOfManyThreadsDoNotMix) {
   EXPECT_EQ(seen.size(), size_t{kThreads * kEach});
 }
 
-// A process that crashes, with a line that it logged right before.
+// A process that crashes right after logging a line.
 std::string StderrOfCrash(int signal) {
   int ends[2];
   EXPECT_EQ(pipe(ends), 0);
@@ -269,8 +269,8 @@ std::string StderrOfCrash(int signal) {
   return all;
 }
 
-// Before any test of this process logs to standard error: a child has but the
-// thread that forked it.
+// Runs before any test of this process logs to standard error: a child has only
+// the thread that forked it.
 const std::string g_abort = StderrOfCrash(SIGABRT);
 const std::string g_fault = StderrOfCrash(SIGSEGV);
 

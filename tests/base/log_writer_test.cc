@@ -23,7 +23,7 @@ std::string DroppedLine(uint64_t count) {
   return "dropped " + std::to_string(count) + "\n";
 }
 
-// A pipe that holds one page, and a writer with little room to its end.
+// A pipe with the capacity of one page, and a writer to it with a small buffer.
 class LogWriterTest : public ::testing::Test {
  protected:
   static constexpr size_t kRoom = 10'000;
@@ -46,7 +46,7 @@ class LogWriterTest : public ::testing::Test {
     return std::to_string(i) + std::string(90, '.') + "\n";
   }
 
-  // Lines that were read, until `more` says no.
+  // Reads lines until `more` returns false.
   template <typename More>
   void ReadWhile(More more) {
     char buffer[4096];
@@ -62,7 +62,7 @@ class LogWriterTest : public ::testing::Test {
   std::string all_;
 };
 
-TEST_F(LogWriterTest, AReaderThatStandsStillDelaysNobodyAndLearnsWhatItMissed) {
+TEST_F(LogWriterTest, AStalledReaderDelaysNoThreadAndSeesTheNumberOfLostLines) {
   constexpr uint64_t kLines = 1000;  // 92 KB: the pipe and the queue hold 24.
   for (uint64_t i = 0; i < kLines; ++i) writer_->Add(Line(i));
   EXPECT_GT(writer_->dropped(), 0u);
@@ -75,7 +75,7 @@ TEST_F(LogWriterTest, AReaderThatStandsStillDelaysNobodyAndLearnsWhatItMissed) {
   writer_->Add("afterwards\n");
   reader.join();
 
-  // What is there is whole, in order, and complete with what is reported.
+  // Lines are whole and in order; with the reported losses none is missing.
   uint64_t seen = 0, reported = 0;
   int last = -1;
   std::istringstream lines(all_);
@@ -107,7 +107,7 @@ TEST_F(LogWriterTest, ANonBlockingDescriptorLosesNothing) {
   EXPECT_EQ(writer_->dropped(), 0u);
 }
 
-TEST_F(LogWriterTest, ADescriptorThatFailsCostsTheLinesAndNoMore) {
+TEST_F(LogWriterTest, AFailedDescriptorLosesLinesOnly) {
   close(std::exchange(ends_[0], -1));
   for (int i = 0; i < 5; ++i) {
     writer_->Add(Line(i));

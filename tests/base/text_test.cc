@@ -9,7 +9,7 @@
 namespace hotline {
 namespace {
 
-// Invalid at each place where a decoder may go wrong.
+// Invalid UTF-8, one sample for each check of a decoder.
 const std::string kInvalid[] = {
     "\xff",         "\x80",         "\xc3",         "\xc0\x80",
     "\xe2\x82",     "\xed\xa0\x80", "\xf0\x9f\x98", "\xf4\x90\x80\x80",
@@ -38,7 +38,7 @@ TEST(TextTest, ValidTextStaysAsItIs) {
   }
 }
 
-TEST(TextTest, ACutEndsBetweenTwoCharacters) {
+TEST(TextTest, TruncationKeepsCharactersWhole) {
   const std::string text = "a\u00e9\u65e5\U0001f525";
   for (size_t bytes = 0; bytes <= text.size() + 1; ++bytes) {
     const std::string_view cut = CutUtf8(text, bytes);
@@ -49,7 +49,7 @@ TEST(TextTest, ACutEndsBetweenTwoCharacters) {
   }
 }
 
-TEST(TextTest, WhatATerminalWouldObeyIsShownInstead) {
+TEST(TextTest, ControlCharactersAreEscaped) {
   EXPECT_EQ(Printable("\x1b]0;x\x07\r\n\t"), "\\u001b]0;x\\u0007\\r\\n\\t");
   EXPECT_EQ(Printable(std::string("\0\x7f", 2)), "\\u0000\\u007f");
   EXPECT_EQ(Printable("\u009b2J\u0085"), "\\u009b2J\\u0085");
@@ -61,7 +61,7 @@ TEST(TextTest, WhatATerminalWouldObeyIsShownInstead) {
   }
 }
 
-TEST(TextTest, EachUseHasItsEscapes) {
+TEST(TextTest, EachFormatHasItsEscapes) {
   const auto escaped = [](std::string_view text, Escape how) {
     std::string out;
     AppendEscaped(&out, text, how);

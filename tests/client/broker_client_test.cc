@@ -32,7 +32,7 @@ class BrokerClientTest : public testing::Test {
     client_ = Connect(FastRetries());
   }
 
-  // Of this test's broker, with pauses nobody notices.
+  // A client of this test's broker, with negligible retry pauses.
   BrokerClientOptions FastRetries() const {
     BrokerClientOptions options;
     options.address = broker_.address();
@@ -85,7 +85,7 @@ TEST_F(BrokerClientTest, RefusesInvalidAddressesAndNumbers) {
 }
 
 TEST_F(BrokerClientTest, EveryCallCarriesADeadline) {
-  // On the wire the library rounds timeouts up by as much as 2 %.
+  // On the wire gRPC rounds timeouts up by as much as 2 %.
   ASSERT_TRUE(Run("GET").ok());
   v1::ExecuteRequest request;
   ASSERT_TRUE(client_->Execute(request, {.timeout = seconds(5)}).ok());
@@ -111,7 +111,7 @@ TEST_F(BrokerClientTest, ADestroyedLeaseIsReleasedOnce) {
   EXPECT_EQ(broker_.release.requests()[0].outcome(), v1::OUTCOME_OK);
 }
 
-TEST_F(BrokerClientTest, AnAssignedLeaseGivesTheFormerOneBack) {
+TEST_F(BrokerClientTest, AssigningALeaseReleasesTheFormerOne) {
   absl::StatusOr<Lease> first = Borrow();
   absl::StatusOr<Lease> second = Borrow();
   ASSERT_TRUE(first.ok() && second.ok());
@@ -131,7 +131,7 @@ TEST_F(BrokerClientTest, ALeaseLostToAnExceptionIsDiscarded) {
   EXPECT_EQ(broker_.release.requests()[0].outcome(), v1::OUTCOME_DISCARD);
 }
 
-TEST_F(BrokerClientTest, AnExplicitReleaseSaysItsOutcomeAndIsTheLast) {
+TEST_F(BrokerClientTest, AnExplicitReleaseHasItsOutcomeAndIsTheLast) {
   absl::StatusOr<Lease> lease = Borrow();
   ASSERT_TRUE(lease.ok());
   EXPECT_TRUE(lease->Release(v1::OUTCOME_BROKEN).ok());
@@ -145,7 +145,7 @@ TEST_F(BrokerClientTest, AnExplicitReleaseSaysItsOutcomeAndIsTheLast) {
   EXPECT_EQ(broker_.release.requests()[0].outcome(), v1::OUTCOME_BROKEN);
 }
 
-TEST_F(BrokerClientTest, ADetachedLeaseIsLeftAlone) {
+TEST_F(BrokerClientTest, ADetachedLeaseIsNotReleased) {
   {
     absl::StatusOr<Lease> lease = Borrow();
     ASSERT_TRUE(lease.ok());
@@ -166,7 +166,7 @@ TEST_F(BrokerClientTest, ALeaseOutlivesItsClientAndADeadBroker) {
   EXPECT_LT(MonotonicNow() - start, seconds(5));
 }
 
-TEST_F(BrokerClientTest, RenewMovesTheEnd) {
+TEST_F(BrokerClientTest, RenewExtendsTheLease) {
   broker_.renew.Answer([](const auto& request, auto* response, int) {
     EXPECT_EQ(request.lease_id(), "lease-1");
     EXPECT_EQ(request.lease_ttl().seconds(), 90);
@@ -181,7 +181,7 @@ TEST_F(BrokerClientTest, RenewMovesTheEnd) {
   EXPECT_EQ(lease->id(), "lease-1");
 }
 
-TEST_F(BrokerClientTest, AnErrorTellsItsReason) {
+TEST_F(BrokerClientTest, AnErrorHasItsReason) {
   broker_.acquire.Answer([](const auto&, auto*, int) {
     google::rpc::RetryInfo retry;
     retry.mutable_retry_delay()->set_nanos(250'000'000);

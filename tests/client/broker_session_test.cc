@@ -19,7 +19,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Stream = FakeBroker::SessionStream;
 
-// What the broker would say to one item: leases are "stream/number".
+// The broker's answer to one item: leases are named "stream/number".
 void Answer(const v1::SessionItem& item, int stream, v1::SessionResult* out) {
   out->set_id(item.id());
   switch (item.call_case()) {
@@ -44,7 +44,7 @@ void Answer(const v1::SessionItem& item, int stream, v1::SessionResult* out) {
   }
 }
 
-// Answers every message as it comes.
+// Answers every message on arrival.
 Status AnswerAll(Stream* stream, int number) {
   stream->SendInitialMetadata();
   v1::SessionRequest request;
@@ -108,7 +108,7 @@ class BrokerSessionTest : public testing::Test {
   std::unique_ptr<BrokerSession> session_;
 };
 
-TEST_F(BrokerSessionTest, BorrowsUsesAndGivesBack) {
+TEST_F(BrokerSessionTest, AcquiresExecutesAndReleases) {
   std::atomic<int> released{0};
   broker_.OnSession([&](Stream* stream, int number) {
     stream->SendInitialMetadata();
@@ -139,7 +139,7 @@ TEST_F(BrokerSessionTest, BorrowsUsesAndGivesBack) {
   EXPECT_TRUE(Eventually([&] { return released == 2; }));
 }
 
-TEST_F(BrokerSessionTest, TheBrokersErrorsComeWithTheirDetails) {
+TEST_F(BrokerSessionTest, ErrorsOfTheBrokerHaveTheirDetails) {
   broker_.OnSession([](Stream* stream, int) {
     stream->SendInitialMetadata();
     v1::SessionRequest request;
@@ -161,7 +161,7 @@ TEST_F(BrokerSessionTest, TheBrokersErrorsComeWithTheirDetails) {
   EXPECT_EQ(GetErrorInfo(lease.status())->domain, "hotline");
 }
 
-TEST_F(BrokerSessionTest, ALoneCallersItemsGoAtOnceAndThoseOfManyTogether) {
+TEST_F(BrokerSessionTest, ALoneItemIsSentAtOnceAndConcurrentItemsAreBatched) {
   std::atomic<int> messages{0};
   std::atomic<int> items{0};
   broker_.OnSession([&](Stream* stream, int number) {
@@ -180,7 +180,7 @@ TEST_F(BrokerSessionTest, ALoneCallersItemsGoAtOnceAndThoseOfManyTogether) {
   });
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(session().Execute(Post()).ok());
   EXPECT_EQ(messages, 20);
-  // What is called from a callback waits for the others.
+  // A call made from a callback waits for the others.
   std::atomic<int> done{0};
   std::function<void(int)> go = [&](int left) {
     session().ExecuteAsync(Post(), {}, [&, left](auto answer) {
@@ -379,7 +379,7 @@ TEST_F(BrokerSessionTest, LimitsBoundItemsInFlightAndQueued) {
   call();
   ASSERT_TRUE(Eventually([&] { return read == 1; }));
   for (int i = 0; i < 9; ++i) call();
-  // One is read, one more may be under way, and three wait.
+  // One was read, one more may be in transit, and three wait.
   EXPECT_GE(full, 5);
   EXPECT_LE(full, 6);
   go = true;
@@ -404,9 +404,9 @@ TEST_F(BrokerSessionTest, DestroyingTheSessionEndsItsCalls) {
   for (const auto& end : ends) EXPECT_EQ(Reason(end), "SESSION_CLOSED");
 }
 
-// Nobody else in this process holds a channel then, so what gRPC's threads run
-// for ends with the session: on the thread that ends it, not on one of gRPC's,
-// which could not wait for itself.
+// No other channel is open in this process, so gRPC's threads end with the
+// session: on the thread that ends it, not on one of gRPC's, which could not
+// wait for itself.
 TEST_F(BrokerSessionTest, AGrpcThreadNeverReleasesTheChannelLast) {
   for (int round = 0; round < 300; ++round) {
     auto made = BrokerSession::Create(options_);
@@ -427,7 +427,7 @@ TEST_F(BrokerSessionTest, InvalidOptionsAreRefused) {
   EXPECT_FALSE(BrokerSession::Create(options).ok());
 }
 
-// Threads that call, over streams that are cut at any moment.
+// Threads make calls while their streams are cut at random moments.
 TEST_F(BrokerSessionTest, EveryCallEndsOnceAndItsAnswerIsItsOwn) {
   std::atomic<uint64_t> executed{0};
   broker_.OnSession([&](Stream* stream, int number) {

@@ -24,7 +24,7 @@ TEST(ParseDuration, TakesSecondsAndUnits) {
   EXPECT_EQ(ParseDuration("24h"), hours(24));
 }
 
-TEST(ParseDuration, RefusesWhatIsNoLengthOfTime) {
+TEST(ParseDuration, RefusesInvalidDurations) {
   for (const char* text :
        {"", "x", "1x", "-1", "-1s", "25h", "inf", "nan", "1e99"}) {
     EXPECT_FALSE(ParseDuration(text).has_value()) << text;
@@ -55,7 +55,7 @@ TEST(Table, AlignsByCharactersAndLeavesNoTrailingSpace) {
   EXPECT_EQ(table.Render(true).substr(0, 4), "\033[1m");
 }
 
-TEST(FormatWait, SaysWhatBoundAndWhoHolds) {
+TEST(FormatWait, ShowsTheLimitAndItsHolders) {
   v1::WaitExplanation wait;
   wait.set_limit("target_connections");
   wait.set_limit_value(10);
@@ -126,7 +126,7 @@ TEST(FormatStats, QuantilesInTheLowestBucketAreBelowItsBound) {
   wait->set_count(2);
   wait->mutable_p50()->set_nanos(50'000);
   wait->mutable_p99()->set_nanos(100'000);
-  // A broker that does not say how far down it can tell them apart.
+  // A broker that does not report the bound of its lowest bucket.
   EXPECT_EQ(row().find("<"), std::string::npos) << row();
   wait->mutable_least()->set_nanos(50'000);
   EXPECT_NE(row().find("< 50 us"), std::string::npos) << row();
@@ -180,7 +180,7 @@ TEST(FormatStats, ShowsAddressesWhereThereIsSomethingToTell) {
   EXPECT_EQ(text.find("192.0.2.9", at), std::string::npos) << text;
 }
 
-TEST(ExitCodeFor, TellsOkFromBareErrors) {
+TEST(ExitCodeFor, MapsOkAndErrorsWithoutDetails) {
   EXPECT_EQ(ExitCodeFor(absl::OkStatus()), kExitOk);
   EXPECT_EQ(ExitCodeFor(absl::UnavailableError("")), kExitUnreachable);
   EXPECT_EQ(ExitCodeFor(absl::UnknownError("")), kExitFailed);

@@ -91,11 +91,11 @@ TEST_F(CommandLineTest, GetPrintsTheBodyAndNothingElse) {
   EXPECT_EQ(LastExecute().method(), "GET");
 }
 
-// What a terminal would obey: C0, DEL, C1, marks of direction.
+// Characters that control a terminal: C0, DEL, C1, direction marks.
 const std::string kNasty = "\x1b[2J\x7f\u009b31m\u202e\u2066 end";
 const std::string kShown = "\\u001b[2J\\u007f\\u009b31m\\u202e\\u2066 end";
 
-TEST_F(CommandLineTest, OnATerminalTheBodyIsShownAndNotObeyed) {
+TEST_F(CommandLineTest, OnATerminalControlCharactersOfTheBodyAreEscaped) {
   const std::string bytes("line\r\n\xff\0\u00e9", 10);
   UpstreamAnswers(200, kNasty + bytes);
   const std::vector<std::string> get = {"hotline", "-a", broker_.address(),
@@ -112,7 +112,7 @@ TEST_F(CommandLineTest, OnATerminalTheBodyIsShownAndNotObeyed) {
             kShown + "line\r\n\\xff\\u0000\u00e9");
 }
 
-TEST_F(CommandLineTest, TheHeadOfAnAnswerIsShownAndNotObeyed) {
+TEST_F(CommandLineTest, ControlCharactersOfTheHeadAreEscaped) {
   broker_.execute.Answer([](const auto&, auto* response, int) {
     response->set_status(200);
     v1::Header* header = response->add_headers();
@@ -126,7 +126,7 @@ TEST_F(CommandLineTest, TheHeadOfAnAnswerIsShownAndNotObeyed) {
                 "\\r\\n\\xff\r\n\r\nbody");
 }
 
-TEST_F(CommandLineTest, StatsShowWhatCallersSayAndObeyNone) {
+TEST_F(CommandLineTest, StatsEscapeTextOfCallers) {
   broker_.stats.Answer([](const auto&, auto* response, int) {
     v1::LeaseStats* lease = response->add_leases();
     lease->set_target("https://" + kNasty);
@@ -163,7 +163,7 @@ TEST_F(CommandLineTest, StatsShowWhatCallersSayAndObeyNone) {
   }
 }
 
-TEST_F(CommandLineTest, ErrorsAreShownAndNotObeyed) {
+TEST_F(CommandLineTest, ErrorsAreEscaped) {
   broker_.acquire.Answer([](const auto&, auto*, int) {
     return Status(StatusCode::INVALID_ARGUMENT, "bad\r\nforged " + kNasty);
   });
@@ -172,7 +172,7 @@ TEST_F(CommandLineTest, ErrorsAreShownAndNotObeyed) {
   EXPECT_THAT(Hotline({"no\x1b[2Jsuch"}).err, Not(HasSubstr("\x1b")));
 }
 
-TEST_F(CommandLineTest, TextThatIsNoUtf8IsWrongUsage) {
+TEST_F(CommandLineTest, InvalidUtf8IsAUsageError) {
   for (const std::vector<std::string>& words :
        std::vector<std::vector<std::string>>{
            {"acquire", "https://a.test", "--client-id", "a\xff"},
@@ -271,7 +271,7 @@ TEST_F(CommandLineTest, GetUploadsStandardInputOfUnknownLength) {
   EXPECT_EQ(broker_.content_lengths().back(), 0);
 }
 
-TEST_F(CommandLineTest, GetSaysWhenAnAnswerIsNotWhole) {
+TEST_F(CommandLineTest, GetReportsAnIncompleteAnswer) {
   broker_.execute.Answer([](const auto&, auto* response, int) {
     response->set_status(200);
     response->set_body("half");
@@ -300,7 +300,7 @@ TEST_F(CommandLineTest, GetShowsTheHeadWhenAsked) {
   EXPECT_EQ(LastExecute().method(), "HEAD");
 }
 
-TEST_F(CommandLineTest, GetTellsTheReceiptOnStandardError) {
+TEST_F(CommandLineTest, GetPrintsTheReceiptOnStandardError) {
   UpstreamAnswers(200, "body");
   const Result result = Hotline({"get", "--receipt", "https://a.test/"});
   EXPECT_EQ(result.out, "body");
@@ -318,7 +318,7 @@ TEST_F(CommandLineTest, GetFailsOnAnHttpErrorOnlyWhenAsked) {
   EXPECT_THAT(result.err, HasSubstr("503"));
 }
 
-TEST_F(CommandLineTest, GetPassesItsLimitsOn) {
+TEST_F(CommandLineTest, GetSendsItsLimits) {
   UpstreamAnswers(200, "");
   Hotline({"get",         "--max-time",   "5",
            "--max-bytes", "10",           "--max-attempts",
@@ -370,7 +370,7 @@ TEST_F(CommandLineTest, AcquireThatCannotPrintGivesTheLeaseBack) {
   EXPECT_EQ(broker_.release.requests().size(), 1u);
 }
 
-TEST_F(CommandLineTest, ReleaseSaysItsOutcome) {
+TEST_F(CommandLineTest, ReleaseSendsItsOutcome) {
   EXPECT_EQ(Hotline({"release", "abc", "--outcome", "discard"}).code, kExitOk);
   EXPECT_EQ(broker_.release.requests()[0].lease_id(), "abc");
   EXPECT_EQ(broker_.release.requests()[0].outcome(), v1::OUTCOME_DISCARD);
@@ -380,7 +380,7 @@ TEST_F(CommandLineTest, ReleaseSaysItsOutcome) {
   EXPECT_EQ(Hotline({"release", "abc", "--outcome", "fine"}).code, kExitUsage);
 }
 
-TEST_F(CommandLineTest, RenewSetsTheNewLength) {
+TEST_F(CommandLineTest, RenewSendsTheNewTtl) {
   EXPECT_EQ(Hotline({"renew", "abc", "--ttl", "90"}).code, kExitOk);
   EXPECT_EQ(broker_.renew.requests()[0].lease_ttl().seconds(), 90);
 }
@@ -416,7 +416,7 @@ TEST_F(CommandLineTest, StatsIsATableForPeople) {
               HasSubstr("\033[1mTARGET"));
 }
 
-TEST_F(CommandLineTest, HealthGoesIntoTheExitCode) {
+TEST_F(CommandLineTest, HealthSetsTheExitCode) {
   using grpc::health::v1::HealthCheckResponse;
   broker_.health.Answer([](const auto& request, auto* response, int) {
     if (request.service() == "x") return Status(StatusCode::NOT_FOUND, "");
@@ -460,7 +460,7 @@ TEST_F(CommandLineTest, EachErrorHasItsExitCodeAndItsLine) {
   }
 }
 
-TEST_F(CommandLineTest, AWaitInVainIsExplained) {
+TEST_F(CommandLineTest, AWaitTimeoutIsExplained) {
   broker_.acquire.Answer([](const auto&, auto*, int) {
     v1::WaitExplanation wait;
     wait.set_limit("target_connections");
@@ -474,14 +474,14 @@ TEST_F(CommandLineTest, AWaitInVainIsExplained) {
               HasSubstr("waited for target_connections (limit 10)"));
 }
 
-TEST_F(CommandLineTest, AnAbsentBrokerIsToldFromAFailedUpstream) {
+TEST_F(CommandLineTest, AnAbsentBrokerAndAFailedUpstreamDiffer) {
   broker_.Stop();
   const Result result = Hotline({"stats"});
   EXPECT_EQ(result.code, kExitUnreachable);
   EXPECT_THAT(result.err, HasSubstr(broker_.address()));
 }
 
-TEST_F(CommandLineTest, WrongUsageIsTwo) {
+TEST_F(CommandLineTest, AUsageErrorExitsWithTwo) {
   for (const std::vector<std::string>& words :
        std::vector<std::vector<std::string>>{
            {"hotline"},

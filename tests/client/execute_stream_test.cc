@@ -71,7 +71,7 @@ TEST_F(ExecuteStreamTest, LongPiecesAreCut) {
   EXPECT_EQ(256u << 10, broker_.longest_piece());
 }
 
-TEST_F(ExecuteStreamTest, WhatWasNotReadIsPassedOver) {
+TEST_F(ExecuteStreamTest, UnreadBodyIsSkipped) {
   ExecuteStream stream = Open();
   stream.Send(std::string(100'000, 'x'));
   stream.EndBody();
@@ -81,7 +81,7 @@ TEST_F(ExecuteStreamTest, WhatWasNotReadIsPassedOver) {
   EXPECT_FALSE(stream.ReadBody(&piece));
 }
 
-TEST_F(ExecuteStreamTest, AnErrorIsToldWithItsReason) {
+TEST_F(ExecuteStreamTest, AnErrorHasItsReason) {
   broker_.execute.Answer([](const auto&, auto*, int) {
     return BrokerError(StatusCode::ABORTED, "UPSTREAM_RESET", "it died", {},
                        {{"verdict", "PARTIAL"}});
@@ -99,7 +99,7 @@ TEST_F(ExecuteStreamTest, AnErrorIsToldWithItsReason) {
   EXPECT_EQ(1u, broker_.execute.requests().size());  // Not repeated.
 }
 
-TEST_F(ExecuteStreamTest, AnAnswerWithoutItsEndIsNoSuccess) {
+TEST_F(ExecuteStreamTest, AnIncompleteAnswerIsAnError) {
   broker_.execute.Answer([](const auto&, auto* response, int) {
     response->set_status(200);
     response->set_body("half");
@@ -112,14 +112,14 @@ TEST_F(ExecuteStreamTest, AnAnswerWithoutItsEndIsNoSuccess) {
   EXPECT_TRUE(absl::IsInternal(stream.Finish().status()));
 }
 
-TEST_F(ExecuteStreamTest, TheDeadlineHoldsForAllOfIt) {
+TEST_F(ExecuteStreamTest, TheDeadlineCoversTheWholeCall) {
   ExecuteStream stream = Open({.timeout = std::chrono::milliseconds(50)});
-  // The fake answers when the body has ended; it does not.
+  // The fake answers at the end of the body, which does not come.
   EXPECT_TRUE(absl::IsDeadlineExceeded(stream.ReadHead().status()));
   EXPECT_FALSE(stream.Send("x"));
 }
 
-TEST_F(ExecuteStreamTest, CancelledItComesBack) {
+TEST_F(ExecuteStreamTest, FinishReturnsAfterCancel) {
   ExecuteStream stream = Open();
   std::thread canceller([&] { stream.Cancel(); });
   EXPECT_TRUE(absl::IsCancelled(stream.Finish().status()));
@@ -127,18 +127,18 @@ TEST_F(ExecuteStreamTest, CancelledItComesBack) {
   EXPECT_FALSE(stream.EndBody() && stream.Send("x"));
 }
 
-TEST_F(ExecuteStreamTest, DroppedItIsCancelled) {
+TEST_F(ExecuteStreamTest, DestroyingTheStreamCancelsTheCall) {
   {
     ExecuteStream dropped = Open();
     dropped.Send("half");
     ExecuteStream moved = std::move(dropped);
     moved = Open();
   }
-  // Whatever the fake made of the two: none keeps it from ending.
+  // Neither call may keep the broker from stopping.
   broker_.Stop();
 }
 
-TEST_F(ExecuteStreamTest, ALeaseRunsItOnItself) {
+TEST_F(ExecuteStreamTest, ALeaseRunsTheCallOnItsConnection) {
   broker_.acquire.Answer([](const auto&, auto* response, int) {
     response->mutable_lease()->set_lease_id("abc");
     return Status::OK;

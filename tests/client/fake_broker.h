@@ -1,4 +1,4 @@
-// A broker of a few lines, in this process: it answers as the test says.
+// A minimal broker in this process, whose answers are scripted by the test.
 #ifndef HOTLINE_TESTS_CLIENT_FAKE_BROKER_H_
 #define HOTLINE_TESTS_CLIENT_FAKE_BROKER_H_
 
@@ -20,7 +20,7 @@
 
 namespace hotline::client {
 
-// An error as the broker makes it.
+// An error in the form of the broker's.
 inline grpc::Status BrokerError(
     grpc::StatusCode code, const std::string& reason,
     const std::string& message,
@@ -38,7 +38,7 @@ inline grpc::Status BrokerError(
   return grpc::Status(code, message, status.SerializeAsString());
 }
 
-// One method: what it was asked, and what it answers.
+// One method: the requests received, and its scripted answer.
 template <typename Request, typename Response>
 class FakeMethod {
  public:
@@ -56,7 +56,7 @@ class FakeMethod {
     return requests_;
   }
 
-  // Milliseconds left until each call's deadline, on arrival.
+  // The milliseconds until each call's deadline on arrival.
   std::vector<int64_t> remaining_ms() const {
     std::lock_guard<std::mutex> lock(mu_);
     return remaining_ms_;
@@ -89,7 +89,7 @@ class FakeMethod {
 class FakeBroker final : public v1::Broker::Service,
                          public grpc::health::v1::Health::Service {
  public:
-  // `address`: "127.0.0.1:0", a free port; an earlier one's; "unix:///path".
+  // `address`: "127.0.0.1:0" (a free port), an earlier one, or "unix:///path".
   explicit FakeBroker(const std::string& address = "127.0.0.1:0") {
     grpc::ServerBuilder builder;
     int port = 0;
@@ -105,7 +105,7 @@ class FakeBroker final : public v1::Broker::Service,
 
   ~FakeBroker() override { Stop(); }
 
-  // Ends it; what runs is cancelled.
+  // Stops the broker and cancels running calls.
   void Stop() {
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::now());
@@ -129,10 +129,10 @@ class FakeBroker final : public v1::Broker::Service,
   FakeMethod<v1::AcquireRequest, v1::AcquireResponse> acquire;
   FakeMethod<v1::ReleaseRequest, v1::ReleaseResponse> release;
   FakeMethod<v1::RenewRequest, v1::RenewResponse> renew;
-  // Streamed ones, too, made whole.
+  // Streamed requests, too, assembled.
   FakeMethod<v1::ExecuteRequest, v1::ExecuteResponse> execute;
-  // Of the streamed ones: what their heads said of the body's length, -1 for
-  // nothing; the longest piece.
+  // Of the streamed ones: the announced length of the body (-1: none), and the
+  // longest piece.
   std::vector<int64_t> content_lengths() const {
     std::lock_guard<std::mutex> lock(stream_mu_);
     return content_lengths_;
@@ -145,7 +145,7 @@ class FakeBroker final : public v1::Broker::Service,
   FakeMethod<grpc::health::v1::HealthCheckRequest,
              grpc::health::v1::HealthCheckResponse>
       health;
-  // Runs each tunnel. To be set before the first.
+  // Serves each tunnel. To be set before the first one.
   using TunnelStream =
       grpc::ServerReaderWriter<v1::TunnelResponse, v1::TunnelRequest>;
   std::function<grpc::Status(TunnelStream*)> tunnel;
@@ -198,7 +198,7 @@ class FakeBroker final : public v1::Broker::Service,
     const grpc::Status status = execute.Handle(context, whole, &answer);
     if (!status.ok()) return status;
     v1::ExecuteStreamResponse out;
-    stream->Write(out);  // To be passed over.
+    stream->Write(out);  // The client skips it.
     out.mutable_head()->set_status(answer.status());
     *out.mutable_head()->mutable_headers() = answer.headers();
     stream->Write(out);

@@ -24,7 +24,7 @@ TEST(ProgressTest, ABarShowsTheShare) {
             "[#####                 ]  25 %  1.00 MiB of 4.00 MiB  1.00 MiB/s");
   EXPECT_EQ(FormatProgress(4 << 20, 4 << 20, seconds(2), 60),
             "[##################] 100 %  4.00 MiB of 4.00 MiB  2.00 MiB/s");
-  // An empty body is all there; more than was announced is no more than all.
+  // An empty body is complete; more than announced counts as complete.
   EXPECT_EQ(
       FormatProgress(0, 0, seconds(1), 60).find("100 %") == std::string::npos,
       false);
@@ -32,14 +32,14 @@ TEST(ProgressTest, ABarShowsTheShare) {
             std::string::npos);
 }
 
-TEST(ProgressTest, WithoutRoomOrAWholeThereAreFiguresAlone) {
+TEST(ProgressTest, WithoutRoomOrATotalOnlyFiguresAreShown) {
   EXPECT_EQ(FormatProgress(1 << 20, 4 << 20, seconds(1), 20),
             " 25 %  1.00 MiB of 4.00 MiB  1.00 MiB/s");
   EXPECT_EQ(FormatProgress(1 << 20, {}, seconds(2), 79),
             "1.00 MiB  512.0 KiB/s");
 }
 
-TEST(ProgressTest, DrawsNowAndThenAndCleansUp) {
+TEST(ProgressTest, DrawsAtIntervalsAndErasesTheBar) {
   std::ostringstream out;
   const Instant start{};
   {

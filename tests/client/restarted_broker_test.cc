@@ -1,15 +1,15 @@
 // The broker restarts, or starts after its callers.
 //
-// gRPC carries its attempts to connect on only while a call waits on the
-// channel, and a call that fails because there is no connection does not wait:
-// so the library looked every five seconds. Callers of a broker that was back
-// after 300 ms had errors for 5 to 10 s, thousands of them; and one that
-// paused during the restart sent its next POST to a connection that had long
-// been closed.
+// gRPC continues its attempts to connect only while a call waits on the
+// channel, and a call that fails for lack of a connection does not wait, so the
+// library polled every five seconds. Callers of a broker that was back after
+// 300 ms had thousands of errors for 5 to 10 s; and a caller that was idle
+// during the restart sent its next POST on a connection that had long been
+// closed.
 //
-// Now a call waits for the connection before it is sent (connect_wait), where
-// nothing can have been processed yet, and the channel is looked after while no
-// call runs.
+// Now a call waits for the connection before it is sent (connect_wait), when
+// nothing can have been processed yet, and the channel is polled while no call
+// runs.
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -29,11 +29,11 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// What "within a second" may take on a machine that is busy; without the cure
-// it is 5 to 10 s.
+// The bound for "within a second" on a busy machine; without the fix it takes 5
+// to 10 s.
 constexpr Duration kSoon = seconds(3);
 
-// Serves as long as it lives.
+// Serves until it is destroyed.
 std::unique_ptr<FakeBroker> Serve(const std::string& address) {
   auto broker = std::make_unique<FakeBroker>(address);
   broker->tunnel = [](FakeBroker::TunnelStream* stream) {
@@ -71,7 +71,7 @@ v1::ExecuteRequest Post() {
   return request;
 }
 
-// One call of each kind; all of them must never be sent twice.
+// One call of each kind, none of which may be sent twice.
 struct Caller {
   std::unique_ptr<BrokerClient> client;
   std::unique_ptr<BrokerSession> session;
@@ -98,8 +98,7 @@ class RestartedBrokerTest
  protected:
   RestartedBrokerTest() {
     if (std::get<1>(GetParam()) == "unix") {
-      // The one that tests have by default is longer than a socket's path may
-      // be.
+      // The default directory of tests is too long for a socket's path.
       char directory[] = "/tmp/hotline-XXXXXX";
       directory_ = mkdtemp(directory);
       socket_ = directory_ + "/broker.sock";
@@ -124,7 +123,7 @@ class RestartedBrokerTest
 
   absl::Status Call() const { return caller_.Call(std::get<0>(GetParam())); }
 
-  // Calls a broker that is absent, which fails after `length`.
+  // Calls an absent broker, which fails after `length`.
   static void CallInVain(const std::string& address, Duration length) {
     BrokerClientOptions options;
     options.address = address;
@@ -132,7 +131,7 @@ class RestartedBrokerTest
     EXPECT_FALSE((*BrokerClient::Create(options))->Execute(Post()).ok());
   }
 
-  // Until it works; how long that took.
+  // Calls until one succeeds; returns how long that took.
   Duration TimeToServed() const {
     const Instant start = MonotonicNow();
     while (MonotonicNow() - start < seconds(20)) {
@@ -151,7 +150,7 @@ TEST_P(RestartedBrokerTest, ACallWaitsForABrokerThatStartsLater) {
   Connect(seconds(10));
   std::unique_ptr<FakeBroker> broker;
   std::thread starter([&] {
-    // First a caller with less patience gives up.
+    // First a caller with a shorter timeout gives up.
     CallInVain(address_, milliseconds(300));
     broker = Serve(address_);
   });
@@ -174,7 +173,7 @@ TEST_P(RestartedBrokerTest, NoCallIsSentToTheBrokerBeforeTheRestart) {
   ASSERT_TRUE(Call().ok());
   broker->Stop();
   broker = Serve(address_);
-  // The client is idle meanwhile: its user waits for another broker in vain.
+  // The client is idle while the other broker is called in vain.
   const std::string absent = FakeBroker().address();
   CallInVain(absent, milliseconds(700));
   const absl::Status status = Call();

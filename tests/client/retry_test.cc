@@ -41,7 +41,7 @@ TEST(RetryPause, RepeatsOurUnavailableEvenForAPost) {
             milliseconds(25));
 }
 
-TEST(RetryPause, RepeatsABareUnavailableOnlyWhenItDoesNoHarm) {
+TEST(RetryPause, RepeatsABareUnavailableOnlyIfThatIsHarmless) {
   const absl::Status bare = MakeStatus(kUnavailable, "refused", "");
   EXPECT_FALSE(RetryPause(bare, false, 1, seconds(9), 0.5, kOptions));
   EXPECT_TRUE(RetryPause(bare, true, 1, seconds(9), 0.5, kOptions));
@@ -79,7 +79,7 @@ TEST(RetryPause, GrowsToItsCapAndIsJittered) {
             milliseconds(500));
 }
 
-TEST(RetryPause, IsNeverShorterThanTheBrokerAsks) {
+TEST(RetryPause, IsNeverShorterThanRetryInfo) {
   EXPECT_EQ(RetryPause(Ours(kUnavailable, milliseconds(700)), true, 1,
                        seconds(9), 0.5, kOptions),
             milliseconds(700));
@@ -92,7 +92,7 @@ TEST(RetryPause, GivesUpWhenThePauseDoesNotFitIntoTheDeadline) {
       RetryPause(Ours(kUnavailable), true, 1, Duration(-1), 0.0, kOptions));
 }
 
-TEST(HarmlessTwice, GoesByMethodUnlessTheCallerSaysSo) {
+TEST(HarmlessTwice, FollowsTheMethodUnlessTheCallerDecides) {
   v1::ExecuteRequest request;
   EXPECT_TRUE(HarmlessTwice(request)) << "GET by default";
   for (const char* method : {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}) {

@@ -26,7 +26,7 @@ class TunnelTest : public testing::Test {
     return client_->OpenTunnel(open);
   }
 
-  // Takes the first message, and says that the tunnel is open.
+  // Reads the first message and reports the tunnel as open.
   static std::string Accept(FakeBroker::TunnelStream* stream) {
     v1::TunnelRequest request;
     EXPECT_TRUE(stream->Read(&request));
@@ -45,7 +45,7 @@ class TunnelTest : public testing::Test {
   std::unique_ptr<BrokerClient> client_;
 };
 
-TEST_F(TunnelTest, BytesPassAndEachSideEndsByItself) {
+TEST_F(TunnelTest, BytesPassAndEachDirectionEndsSeparately) {
   broker_.tunnel = [](FakeBroker::TunnelStream* stream) {
     EXPECT_EQ(Accept(stream), "tcp://upstream.test:1");
     Send(stream, "hello");
@@ -67,7 +67,7 @@ TEST_F(TunnelTest, BytesPassAndEachSideEndsByItself) {
   EXPECT_EQ((*tunnel)->opened().connection().protocol(), "tcp");
   EXPECT_EQ((*tunnel)->Read(), "hello");
   EXPECT_EQ((*tunnel)->Read(), std::nullopt);
-  // Longer than one message may be.
+  // Longer than the largest message.
   EXPECT_TRUE((*tunnel)->Write(std::string(3 << 20, 'x')));
   (*tunnel)->CloseWrite();
   const auto receipt = (*tunnel)->Finish();
@@ -76,7 +76,7 @@ TEST_F(TunnelTest, BytesPassAndEachSideEndsByItself) {
   EXPECT_EQ((*tunnel)->Read(), std::nullopt);
 }
 
-TEST_F(TunnelTest, RefusalIsTheResultOfOpening) {
+TEST_F(TunnelTest, OpeningReturnsARefusal) {
   broker_.tunnel = [](FakeBroker::TunnelStream*) {
     return BrokerError(grpc::StatusCode::FAILED_PRECONDITION, "UPGRADE_REFUSED",
                        "no", {}, {{"status", "404"}});
@@ -89,7 +89,7 @@ TEST_F(TunnelTest, RefusalIsTheResultOfOpening) {
   EXPECT_EQ(info->metadata.at("status"), "404");
 }
 
-TEST_F(TunnelTest, FailureComesAfterWhatCameBefore) {
+TEST_F(TunnelTest, AFailureIsReportedAfterTheBytesBeforeIt) {
   broker_.tunnel = [](FakeBroker::TunnelStream* stream) {
     Accept(stream);
     Send(stream, "last words");
@@ -103,7 +103,7 @@ TEST_F(TunnelTest, FailureComesAfterWhatCameBefore) {
   EXPECT_FALSE((*tunnel)->Write(std::string(1 << 20, 'x')));
 }
 
-TEST_F(TunnelTest, CancelAndTheDestructorEndIt) {
+TEST_F(TunnelTest, CancelAndDestructionEndTheTunnel) {
   broker_.tunnel = [](FakeBroker::TunnelStream* stream) {
     Accept(stream);
     v1::TunnelRequest request;

@@ -1,12 +1,12 @@
-// A check that a caller could ask for on paper only.
+// A validation check that callers could request only in the documentation.
 //
-// The contract says that an Acquire may bring a check of its own for the
-// connection it gets. There was no field for it, and so no way to see that one
-// particular thing works before a lease is handed out.
+// The contract says that an Acquire may carry a check of its own for the
+// connection it gets. There was no field for it, so a caller could not verify a
+// connection before it received the lease.
 //
-// Now a check is part of what makes connections interchangeable: they pass it
-// when they are made, before they join the pool. So it never races with a
-// borrower, and what one caller finds wrong costs no other caller anything.
+// Now the check is part of the key that makes connections interchangeable: a
+// connection passes it when it is dialed, before it joins the pool. It never
+// races with a borrower, and its failure costs no other caller anything.
 #include <atomic>
 #include <mutex>
 #include <string>

@@ -1,12 +1,12 @@
-// A name that could not be used because half of an answer was missing.
+// A name that could not be used because half of the answer was missing.
 //
-// IPv4 and IPv6 addresses were asked for together, and nothing was known before
-// both questions had been answered. A name server, or a firewall before it,
-// that drops questions for AAAA is no rarity: each first call to a name then
-// took the 14 seconds after which the question was given up.
+// A and AAAA records were queried together, and neither was used before both
+// answers had arrived. Name servers and firewalls that drop AAAA queries are
+// common: each first call to a name then took the 14 seconds after which the
+// query was given up.
 //
-// Now each family is a question of its own. Once one has brought addresses the
-// other one gets 50 ms (RFC 8305); what comes later is added.
+// Now each family is queried separately. Once one has returned addresses, the
+// other one gets 50 ms (RFC 8305); a later answer is added.
 #include <gtest/gtest.h>
 
 #include <condition_variable>

@@ -1,14 +1,14 @@
-// Answers that are allowed, and were refused.
+// Valid answers that were refused.
 //
 // More than 16 interim answers, a status above 599, a Content-Length where
-// there is no content, HTTP/1.2: each of them was PROTOCOL_ERROR, though RFC
-// 9110, 9112 and 9113 allow them or say how they are to be read. On HTTP/2 some
-// mistakes of one stream ended the connection, and one of the connection did
-// not.
+// there is no content, HTTP/1.2: each was PROTOCOL_ERROR, although RFC 9110,
+// 9112 and 9113 allow them or define how to read them. On HTTP/2 some errors of
+// one stream ended the connection, and one error of the connection did not.
 //
 // Now interim answers are limited by their bytes and the call's deadline, the
-// status is the caller's to judge, a status without content has none whatever
-// its length says, and mistakes end what they belong to.
+// status is left to the caller, a status without content has none whatever its
+// length says, and an error ends the stream or the connection that it belongs
+// to.
 #include <string>
 #include <vector>
 

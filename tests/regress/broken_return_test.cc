@@ -1,12 +1,12 @@
-// Returning a broken connection that deadlocks the pool.
+// A deadlock on returning a broken connection.
 //
 // The ancestor's return took the pool's lock, saw that the connection was
 // unhealthy, and called the function that removes it, which took the same lock.
-// The first broken connection that came back stopped the pool for ever.
+// The first broken connection that was returned stopped the pool for ever.
 //
-// Here events are decided under the lock and carried out after it. Broken ones
-// are returned in every way there is, with others waiting, from many threads;
-// "STUCK" is what a call says that never ends.
+// Here events are decided under the lock and carried out after it. Connections
+// are returned as broken in every possible way, with waiters, from many
+// threads. "STUCK" is the result of a call that never ends.
 #include <atomic>
 #include <thread>
 #include <vector>

@@ -1,10 +1,11 @@
 // Certificate verification switched off.
 //
-// The ancestor dialled with verification disabled ("to be hardened later"), and
-// later never came: whoever sat on the way could read and answer everything.
+// The ancestor dialed with verification disabled ("to be hardened later"), and
+// that stayed so: anyone on the path could read and answer every request.
 //
 // Here nothing in the code, the configuration or the protocol can turn it off.
-// A connection that fails is not pooled, and not a byte of a request is sent.
+// A connection that fails verification is not pooled, and no byte of a request
+// is sent on it.
 #include <atomic>
 #include <string>
 

@@ -1,11 +1,11 @@
-// A caller's impatience that looked like the upstream's fault.
+// Deadlines and cancels counted as upstream errors.
 //
-// An HTTP/1.1 connection is closed when the call on it ends before its answer
-// does. It was counted as closed for "error", as if the upstream had broken it,
-// whether the caller's deadline had passed or the caller had gone: alerts on
-// failing upstreams went off for callers that gave up early.
+// An HTTP/1.1 connection is closed when its call ends before the answer does.
+// It was counted as closed for "error", as if the upstream had broken it,
+// although the caller's deadline had passed or the caller had gone: alerts on
+// failing upstreams fired because of impatient callers.
 //
-// Now both have a reason of their own.
+// Now both have a close reason of their own.
 #include <memory>
 #include <string>
 

@@ -1,12 +1,12 @@
 // The caller's deadline was ignored.
 //
 // The ancestor had one timeout for the connection, one for the request and one
-// for each read, and none of them was the caller's: each phase started a clock
-// of its own, each byte restarted it, and HTTP/2 had no timeout at all.
+// for each read, and none of them was the caller's: each phase started its own
+// timer, each byte restarted it, and HTTP/2 had no timeout at all.
 //
 // Here one absolute deadline covers the call from the queue to the last byte.
-// Each test has a peer that would hold one phase for ever; the call must end at
-// its deadline. The bounds are wide, for slow machines.
+// Each test has a peer that would block one phase for ever; the call must end
+// at its deadline. The bounds are wide, for slow machines.
 #include <atomic>
 #include <chrono>
 #include <string>

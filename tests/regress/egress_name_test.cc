@@ -1,14 +1,13 @@
-// A name that opened every address.
+// An allowed name that opened every address.
 //
-// egress.allow had "api.example.test", meant for what DNS says of it. With
-// options.remote_ip a caller brought an address of its own choice, and the rule
-// for the name let it through: the name allowed was a key to loopback and to
-// every private network. Behind a proxy it was the other way round: with an
-// address in the place of the name, egress.deny for the name was not asked.
+// egress.allow contained "api.example.test", meant for the addresses in DNS.
+// With options.remote_ip a caller chose another address, and the rule for the
+// name let it through: one allowed name gave access to loopback and every
+// private network. Behind a proxy it was the reverse: with an address instead
+// of the name, egress.deny for the name was not checked.
 //
-// Here a name vouches for the addresses that DNS gives for it, and for no
-// other; and a name that is denied is denied whatever the address, as host and
-// as SNI.
+// Here an allowed name covers the addresses that DNS returns for it, and no
+// others; a denied name is denied with any address, as host and as SNI.
 #include <string>
 #include <vector>
 
@@ -30,7 +29,7 @@ EgressPolicy Made(const EgressRules& rules) {
   return *EgressPolicy::Create(rules);
 }
 
-TEST(EgressNameTest, ANameVouchesForWhatDnsSaysAndForNoOtherAddress) {
+TEST(EgressNameTest, AnAllowedNameCoversItsDnsAddressesOnly) {
   const EgressPolicy policy =
       Made({.default_public = false, .allow = {"api.test", "10.1.0.0/16"}});
   EXPECT_TRUE(policy.Check("api.test", At("127.0.0.1")).allowed);

@@ -1,14 +1,14 @@
-// Bytes that are no UTF-8 in a `string` of a reply.
+// Bytes that are not UTF-8 in a `string` of a reply.
 //
 // An upstream chose a protocol named FF FE by ALPN; the name became part of the
 // dial's error, the error a field of Stats, and protobuf rejects a message with
-// such a field as a whole: nobody could read Stats for any target any more. The
-// `traceparent` of a caller did the same to the statistics of leases and to the
-// errors of others who waited; an error message that was cut in the middle of a
+// such a field as a whole: Stats could not be read for any target. The
+// `traceparent` of a caller did the same to the lease statistics and to the
+// errors of other waiters; an error message truncated in the middle of a
 // character, to every error with a long one.
 //
-// What goes into a string of a reply is made UTF-8 where it is put there (and
-// tests/rooms_test.py finds the places that forget it), so each reply can be
+// Now every string of a reply is made UTF-8 where it is set (and
+// tests/rooms_test.py finds places that forget it), so that each reply can be
 // read, whatever it quotes.
 #include <string>
 

@@ -1,11 +1,11 @@
-// A blank that cost a connection.
+// Leading and trailing blanks that cost a connection.
 //
-// A caller's header value with a space or a tab at either end was sent as it
-// was. HTTP/1.1 servers drop such blanks. To HTTP/2 servers the request is
-// malformed: some reset its stream, some end the connection, with every other
+// A caller's header value with a space or a tab at either end was sent
+// unchanged. HTTP/1.1 servers drop such blanks. For HTTP/2 servers the request
+// is malformed: some reset its stream, some end the connection with every other
 // call on it.
 //
-// Blanks around a value are no part of it (RFC 9110, 5.5); they are not sent.
+// Blanks around a value are not part of it (RFC 9110, 5.5); they are not sent.
 #include <mutex>
 #include <string>
 

@@ -1,14 +1,14 @@
-// Silent HTTP connections that denied the probes.
+// Silent HTTP connections that locked out the probes.
 //
-// The operators' listener took 64 connections and closed further ones as they
-// came: 64 that said nothing kept a supervisor's /readyz out (29 of 32 probes
-// failed), and a thousand slow ones /healthz, too; so the supervisor killed a
-// process that was well.
+// The operators' listener accepted 64 connections and closed further ones: 64
+// silent ones blocked a supervisor's /readyz (29 of 32 probes failed), and a
+// thousand slow ones /healthz as well, so the supervisor killed a healthy
+// process.
 //
-// Now a new connection takes the place of another: of the peer that has the
-// most, the one that has done nothing useful for longest. A slow page is made
-// once for all who wait for it, and other requests are answered in between. And
-// where no descriptor is left, some are set aside for this.
+// Now a new connection evicts another one: of the peer with the most
+// connections, the one without useful activity for the longest time. A slow
+// page is rendered once for all who wait for it, and other requests are
+// answered in between. Some descriptors are reserved for when no other is left.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>

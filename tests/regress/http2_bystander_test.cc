@@ -1,12 +1,11 @@
-// Calls that paid for what another call's answer did.
+// Calls that failed because of another call's answer.
 //
-// What breaks HTTP/2's framing ends the connection, and with it every call on
-// it. All of them were told PROTOCOL_ERROR, which is never repeated: a GET
-// whose answer had not even begun failed because the answer to another one was
-// broken.
+// A breach of HTTP/2's framing ends the connection and every call on it. All of
+// them got PROTOCOL_ERROR, which is never retried: a GET whose answer had not
+// begun failed because the answer of another one was broken.
 //
-// Now only the call whose frame it was is told so. To the others the connection
-// has died, and the rule of the verdicts says whether they are repeated.
+// Now only the call whose frame it was gets that error. For the others the
+// connection was lost, and their verdicts decide whether they are retried.
 #include <atomic>
 #include <string>
 #include <vector>

@@ -1,12 +1,11 @@
-// A call that came after the last look of a drain.
+// A call that started after a drain's last scan.
 //
 // At the end of the grace period a drain ends all calls that still run. A call
-// on a lease that began a moment later was in nobody's list: it went on until
-// gRPC cut it off, with a bare CANCELLED that says nothing of what the upstream
-// has done.
+// on a lease that began a moment later was missed: it ran until gRPC cut it
+// off, with a bare CANCELLED that does not say what the upstream has processed.
 //
-// Now a call that starts after that look ends at once in the same way, and says
-// that nothing was sent.
+// Now a call that starts after that scan ends at once with the same error, and
+// the verdict NOT_SENT.
 #include <memory>
 #include <string>
 

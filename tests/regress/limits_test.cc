@@ -1,11 +1,11 @@
-// Limits declared and not enforced.
+// Limits that were declared but not enforced.
 //
-// The ancestor had a field for the most connections of a host and one for the
-// most in all. Both could be set, both were printed, and neither was compared
-// with anything: under load it opened as many connections as there were
-// callers, until the upstream banned its address.
+// The ancestor had limits on the connections of a host and in all. Both could
+// be set, both were printed, and neither was compared with anything: under load
+// it opened as many connections as there were callers, until the upstream
+// banned its address.
 //
-// So every limit is counted here where it cannot be talked about: at the peer.
+// Here every limit is measured at the peer.
 #include <algorithm>
 #include <chrono>
 #include <memory>

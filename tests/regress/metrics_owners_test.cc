@@ -1,13 +1,12 @@
-// Series that belonged for life to the first names that came.
+// Metric series reserved for the first names seen.
 //
-// The first targets that were seen got series of their own, and the first 1024
-// names counters of their calls, until the process ended: a name that had been
-// misspelt once, or that the policy had denied, as well as any other. A client
-// with a loop over bad names could so take the figures of every later target
-// away from those who watch them.
+// The first targets got series of their own, and the first 1024 names counters
+// for their calls, until the process ended, including misspelt names and those
+// that the policy had denied. A client looping over bad names could so deprive
+// every later target of its metrics.
 //
-// Now both follow the load, what is refused gets neither, and no counter ever
-// falls: what leaves goes on counting in "other".
+// Now both follow the load, refused names get neither, and no counter
+// decreases: the counts of an evicted name move to "other".
 #include <atomic>
 #include <map>
 #include <memory>
@@ -104,7 +103,7 @@ TEST_F(FoldTest, ABusyTargetTakesTheSeriesOfAQuietOne) {
   EXPECT_GE(page["other"], other);
 }
 
-TEST_F(FoldTest, EquallyBusyTargetsDoNotTakeTurns) {
+TEST_F(FoldTest, EquallyBusyTargetsKeepTheirSeries) {
   const auto call_all = [this] {
     for (const char* target : {"a", "b", "c", "d"}) Call(target, 10);
   };
@@ -117,7 +116,7 @@ TEST_F(FoldTest, EquallyBusyTargetsDoNotTakeTurns) {
   }
 }
 
-TEST_F(FoldTest, WhatIsRefusedGetsNoSeries) {
+TEST_F(FoldTest, RefusedTargetsGetNoSeries) {
   for (int i = 0; i < 100; ++i) {
     const std::string name = "denied-" + std::to_string(i);
     // By egress: the pool has tried to dial it.
@@ -136,7 +135,7 @@ TEST_F(FoldTest, WhatIsRefusedGetsNoSeries) {
   EXPECT_EQ(page.count("other"), 1u);
 }
 
-TEST_F(FoldTest, ANameThatNeverServedGivesWayToOneThatDoes) {
+TEST_F(FoldTest, ANameWithoutCallsIsReplacedByOneWithCalls) {
   for (const char* name : {"http://typo:1", "http://tyop:1"}) {
     Of(name).dials_failed[0] = 1000;
     Of(name).rejected[static_cast<int>(pool::RejectReason::kDialFailed)] = 1000;
@@ -203,7 +202,7 @@ bool Has(const std::vector<CallMetrics::Row>& rows, const std::string& name,
   return false;
 }
 
-TEST(ExecuteTableTest, NamesThatAreCalledNoMoreMakeRoom) {
+TEST(ExecuteTableTest, UnusedNamesAreEvicted) {
   CallMetrics metrics(1);
   constexpr int kNames = CallMetrics::kLeastTargets;
   Instant now{std::chrono::hours(1)};

@@ -1,13 +1,13 @@
-// A policy that looked at the target alone.
+// A policy that checked the target only.
 //
-// A rule allowed `https://public.test:*`. A caller asked for that target, with
+// A rule allowed `https://public.test:*`. A caller requested that target with
 // options.sni and options.remote_ip of a host that no rule allows: the TLS
 // session, its certificate and the address were the forbidden host's, and only
-// the name in the policy's question was the allowed one.
+// the target that the policy checked was the allowed one.
 //
-// Here a rule sees all three. What stands in the place of the target's host has
-// to be allowed as that would be, or by the rule in so many words; on a lease,
-// too, however it came to be acquired.
+// Here a rule checks all three. An SNI or address that replaces the target's
+// host must be allowed as a target would be, or be named by the rule. The same
+// holds on a lease, however it was acquired.
 #include <string>
 #include <vector>
 

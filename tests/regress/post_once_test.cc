@@ -1,11 +1,11 @@
 // A POST retried after it was sent.
 //
-// The ancestor repeated whatever failed, three times, whatever it was and
-// however far it had got. An upstream that processed an order and then lost the
-// connection received it three times more.
+// The ancestor repeated every failure three times, whatever the method and
+// however far the attempt had got. An upstream that processed an order and then
+// lost the connection received it three more times.
 //
-// Here a verdict says how far an attempt got, and only what provably was not
-// processed is repeated for a POST.
+// Here a verdict says how far an attempt got, and a POST is repeated only if it
+// was provably not processed.
 #include <atomic>
 #include <string>
 #include <thread>

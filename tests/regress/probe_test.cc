@@ -1,11 +1,11 @@
 // A probe racing with a borrower.
 //
-// The ancestor's checker walked over all connections and asked each for "/" to
-// see whether it lived; nothing kept it from one that was lent. Two requests
-// then shared a connection, and the borrower got the answer to the check.
+// The ancestor's checker requested "/" on every connection to see whether it
+// was alive, even on a connection that was lent. Two requests then shared a
+// connection, and the borrower got the answer of the probe.
 //
-// Here a connection is reserved by its check as it is by a caller: state
-// kProbing, lent to nobody. Whoever comes meanwhile gets another.
+// Here a probe reserves its connection as a caller does: the state is kProbing,
+// and it is not granted. A caller that arrives meanwhile gets another one.
 #include <atomic>
 #include <chrono>
 #include <string>

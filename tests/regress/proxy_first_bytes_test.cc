@@ -1,11 +1,11 @@
-// A server that speaks first, and that no proxy could lead to.
+// A server that speaks first, behind a proxy.
 //
-// Behind a proxy's 200 to CONNECT the first bytes of the server may follow at
-// once, in the same segment: a mail server's greeting, say. They were taken for
-// a proxy that goes on after its answer (PROXY_REFUSED), now and then, as the
-// bytes happened to arrive.
+// After a proxy's 200 to CONNECT the first bytes of the server, such as a mail
+// server's greeting, may follow in the same segment. They were taken for an
+// invalid answer of the proxy (PROXY_REFUSED), depending on how the bytes
+// arrived.
 //
-// What follows the answer's head is the tunnel's.
+// Bytes after the head of the answer belong to the tunnel.
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -172,15 +172,15 @@ TEST(ProxyFirstBytes, AreKeptBehindTheAnswer) {
   ProxyAnswer answer;
   EXPECT_EQ(ProxyAnswer::Verdict::kOpen,
             answer.Feed(std::string(kOpened) + "hello"));
-  EXPECT_EQ(answer.rest(), "hello");
+  EXPECT_EQ(answer.tunneled(), "hello");
   ProxyAnswer bare;
   EXPECT_EQ(ProxyAnswer::Verdict::kOpen, bare.Feed(kOpened));
-  EXPECT_EQ(bare.rest(), "");
+  EXPECT_EQ(bare.tunneled(), "");
   // However much of it there is, and however little before it is allowed.
   ProxyAnswer full;
   EXPECT_EQ(ProxyAnswer::Verdict::kOpen,
             full.Feed(kOpened + std::string(60'000, 'x')));
-  EXPECT_EQ(full.rest().size(), 60'000u);
+  EXPECT_EQ(full.tunneled().size(), 60'000u);
   std::string words;
   while (words.size() <= ProxyAnswer::kMostBytes) {
     words += "HTTP/1.1 100 Continue\r\n\r\n";

@@ -1,9 +1,9 @@
-// Targets whose connections could not be kept ready.
+// Raw targets whose connections could not be kept warm.
 //
-// `warm` was refused for tcp:// and tls:// targets: a floor is kept in the pool
-// of SHARED connections, and tunnels use EXCLUSIVE ones.
+// `warm` was refused for tcp:// and tls:// targets: the warm floor is kept in
+// the pool of SHARED connections, and tunnels use EXCLUSIVE ones.
 //
-// Now the floor of such a target is kept where its callers look.
+// Now the floor of such a target is kept in the pool that its callers use.
 #include <string>
 
 #include "server/config/config.h"

@@ -1,13 +1,12 @@
-// Two strangers with one lease.
+// Two callers with one lease.
 //
-// A request_id made Acquire safe to repeat, by (identity, target, request_id).
-// Callers without an identity all had the same one, nobody's: two services that
-// count their requests from 1 got one lease between them, and each ran its
-// calls on, and gave back, what the other one used.
+// A request_id made Acquire idempotent, by (identity, target, request_id). All
+// callers without an identity shared the empty one: two services that number
+// their requests from 1 got the same lease, and each ran calls on it and
+// released it while the other one used it.
 //
-// Here callers without an identity say by holder.client_id whose request it is,
-// and have to where nothing else does; in a session the session tells them
-// apart.
+// Here callers without an identity are told apart by holder.client_id, which is
+// required unless something else does; in a session, by the session.
 #include <string>
 
 #include "tests/server/broker/broker_fixture.h"

@@ -1,12 +1,11 @@
 // A resolv.conf that was read once.
 //
-// hotlined read the system's DNS configuration at its start and never again.
-// After a node had changed its network, or in a container that was started
-// before its network was ready, every name failed until the process was
-// restarted.
+// hotlined read the system's DNS configuration at its start only. After a node
+// had changed its network, or in a container that was started before its
+// network was ready, every name failed until the process was restarted.
 //
-// Now it is read again when it has changed. That is looked at before a
-// question, never for an answer that is at hand.
+// Now a changed file is read again. It is checked before a query, never for a
+// cached answer.
 #include <gtest/gtest.h>
 #include <stdio.h>
 
@@ -84,7 +83,7 @@ TEST_F(ResolvConfTest, ReplacedOneIsUsedForTheNextQuestion) {
   EXPECT_EQ(Text(Ask("a.test.").get()), "192.0.2.1");
 }
 
-TEST_F(ResolvConfTest, OneThatIsWrittenInPlaceAsWell) {
+TEST_F(ResolvConfTest, AFileRewrittenInPlaceIsUsedToo) {
   WriteFile(path_, "nameserver 127.0.0.1\n");
   Start();
   EXPECT_EQ(Text(Ask("a.test.").get()), "192.0.2.1");
@@ -92,14 +91,14 @@ TEST_F(ResolvConfTest, OneThatIsWrittenInPlaceAsWell) {
   EXPECT_EQ(Text(Ask("b.test.").get()), "192.0.2.2");
 }
 
-TEST_F(ResolvConfTest, OneThatComesLateIsFound) {
+TEST_F(ResolvConfTest, AFileCreatedLaterIsFound) {
   remove(path_.c_str());
   Start();
   WriteFile(path_, "nameserver 127.0.0.2\n");
   EXPECT_EQ(Text(Ask("a.test.").get()), "192.0.2.2");
 }
 
-TEST_F(ResolvConfTest, QuestionsToAServerThatIsGoneAreAskedAgain) {
+TEST_F(ResolvConfTest, QueriesToARemovedServerAreRepeated) {
   WriteFile(path_, "nameserver 127.0.0.1\n");
   Start();
   auto stuck = Ask("stuck.test.");

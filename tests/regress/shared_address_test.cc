@@ -1,12 +1,11 @@
-// A map keyed by address that loses the second host on the same address.
+// A map keyed by address that lost the second host on an address.
 //
 // The ancestor kept its connections in a map from IP address to connection. Of
 // two hosts behind one address (every CDN, every ingress) the second one
-// overwrote the first: its connections leaked, and what was asked of the first
-// host went out on a connection made, and verified, for the second.
+// overwrote the first: its connections leaked, and requests for the first host
+// were sent on a connection made, and verified, for the second.
 //
-// Here a pool's name is scheme, host, port and options; an address is only
-// where a connection happens to lead.
+// Here a pool's key is scheme, host, port and options, never the address.
 #include <mutex>
 #include <set>
 #include <string>

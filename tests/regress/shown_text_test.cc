@@ -1,12 +1,12 @@
-// Text of callers and upstreams that a terminal obeyed.
+// Terminal control sequences from callers and upstreams.
 //
-// A `client_id` with ESC or CR in it, or an upstream's error with them, moved
-// the cursor of whoever looked at `hotline stats`, at the status page or at the
-// log, and could forge rows there.
+// A `client_id` or an upstream's error with ESC or CR in it moved the cursor of
+// a person who viewed `hotline stats`, the status page or the log, and could
+// forge rows there.
 //
-// Whatever others have written is escaped by one function (base/text.h) where
-// it is shown. The log's tests are in tests/base/log_test.cc, the command
-// line's in tests/client/cli_test.cc.
+// Foreign text is escaped by one function (base/text.h) where it is shown. The
+// log's tests are in tests/base/log_test.cc, the command line's in
+// tests/client/cli_test.cc.
 #include <string>
 
 #include "base/text.h"

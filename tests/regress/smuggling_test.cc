@@ -1,13 +1,13 @@
-// A request in another one's header.
+// A request smuggled in a header.
 //
-// With execute.forward_traceparent the caller's metadata went upstream as it
-// came. The listener takes CR and LF in metadata, so a caller could end the
-// header, and the request, and begin another one: on a connection of the pool,
-// whose next user was given the answer to it.
+// With execute.forward_traceparent the caller's metadata was forwarded
+// unchanged. The listener accepts CR and LF in metadata, so a caller could end
+// the header and the request and begin another one, on a pooled connection,
+// whose next user received the answer to it.
 //
-// Here metadata that is no W3C traceparent is ignored, and every request is
-// looked at where it is written: nothing goes out that is more than one
-// request, on HTTP/1.1 and HTTP/2, whatever part it hides in.
+// Here metadata that is not a W3C traceparent is ignored, and every request is
+// checked where it is written: no output contains more than one request, on
+// HTTP/1.1 and HTTP/2, whatever part of the input hides it.
 #include <atomic>
 #include <future>
 #include <mutex>

@@ -1,12 +1,12 @@
 // Statistics that are always zero.
 //
 // The ancestor had a page of counters. They were declared, printed and reset,
-// and nothing ever added to them; an operator looked at a row of zeros while
-// the pool was dropping every second call.
+// but never incremented; an operator saw zeros while the pool dropped every
+// second call.
 //
-// Here everything that Stats can say is made to happen a known number of times.
-// A field that stays at zero fails, also one that is added later: the test
-// walks over the message's own description.
+// Here the test makes everything that Stats reports happen a known number of
+// times. A field that stays at zero fails, also one that is added later: the
+// test iterates over the message's descriptor.
 #include <atomic>
 #include <string>
 #include <thread>

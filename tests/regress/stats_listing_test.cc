@@ -1,14 +1,13 @@
-// Pages of Stats that lost rows, or showed them twice.
+// Pages of Stats that lost or repeated rows.
 //
-// Leases were listed by their start and their connection: those that one
-// message of a Session asks for on one HTTP/2 connection have both in common,
-// so 60 of them by pages of seven were 7 rows; and the start was worked out
-// from the age, which was of another moment on each page, so it could also be
-// 48. A filter for a target that nobody knew was an empty answer, the same as
-// that of a target at rest.
+// Leases were listed by start time and connection. Those requested by one
+// message of a Session on one HTTP/2 connection share both, so 60 of them in
+// pages of seven were 7 rows; and the start was derived from the age at the
+// time of each page, so they could also be 48. A filter for an unknown target
+// returned an empty list, like that for a target without leases.
 //
-// Now every row has a key of its own that does not change, and a target that is
-// not known is an error.
+// Now every row has a unique key that does not change, and an unknown target is
+// an error.
 #include <algorithm>
 #include <map>
 #include <memory>

@@ -1,14 +1,14 @@
-// A client certificate that was missing, and looked like a lost request.
+// A missing client certificate that looked like a lost request.
 //
-// In TLS 1.3 the client has finished the handshake before the server has looked
-// at its certificate. A server that does not accept it says so by an alert,
-// when the request is on its way already: the call ended as if the connection
-// had died after the request was sent (ABORTED, SENT_UNKNOWN), so that nobody
-// might repeat it, and nothing said a word of certificates.
+// In TLS 1.3 the client finishes the handshake before the server has checked
+// its certificate. A server that refuses it sends an alert when the request is
+// already on its way: the call ended as if the connection had been lost after
+// the request was sent (ABORTED, SENT_UNKNOWN), so that it could not be
+// retried, and the error did not mention certificates.
 //
-// A server that has not finished the handshake has not looked at what came
-// behind it. So this is a failure of TLS as it would be in TLS 1.2: TLS_FAILED,
-// with the alert's name.
+// A server that has not finished the handshake has not processed the data
+// behind it. So this is a TLS failure as in TLS 1.2: TLS_FAILED, with the
+// alert's name.
 #include <atomic>
 #include <string>
 #include <thread>

@@ -1,14 +1,14 @@
-// A name with a dot at its end that was resolved with the search list.
+// An absolute name that was resolved with the search list.
 //
-// "https://api.example.test." was taken for "https://api.example.test": the dot
-// was dropped before anybody looked the name up. Where the system's resolv.conf
-// has a search list and a high `ndots` (as in a Kubernetes pod), the name that
-// was written as an absolute one was first looked up below every domain of that
-// list, and led wherever the first of them led.
+// "https://api.example.test." was treated as "https://api.example.test": the
+// dot was dropped before resolution. If the system's resolv.conf has a search
+// list and a high `ndots` (as in a Kubernetes pod), the absolute name was first
+// looked up below every domain of that list, and led wherever the first match
+// led.
 //
-// Now such a name is looked up as it is. It is a target of its own, for it may
-// have other addresses; what is configured or allowed by name holds for both
-// spellings, and Host, SNI and the certificate's name are without the dot.
+// Now such a name is resolved as it is. It is a target of its own, because it
+// may have other addresses. Configuration and policy by name apply to both
+// spellings, and Host, SNI and the certificate's name have no dot.
 #include <cstdlib>
 #include <mutex>
 #include <string>

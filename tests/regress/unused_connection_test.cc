@@ -1,13 +1,12 @@
-// A server that gave up waiting, taken for one that had lost count.
+// A server's idle timeout counted as a desynchronized connection.
 //
 // HAProxy, by default, sends "408 Request Timeout" before it closes a
-// connection on which no request came. Those bytes were counted as unsolicited:
-// three of them within five minutes, and no connection to that upstream was
-// used twice for another five.
+// connection without requests. Those bytes were counted as unsolicited: three
+// times within five minutes, and connections to that upstream were not reused
+// for another five.
 //
-// What comes on a connection that has answered nothing yet cannot be the end of
-// an answer: it ends that connection, and nothing more. What comes after an
-// answer counts as before.
+// Bytes on a connection that has answered nothing yet cannot be the end of an
+// answer: they end that connection only. Bytes after an answer count as before.
 #include <atomic>
 #include <string>
 #include <thread>

@@ -1,14 +1,13 @@
-// An upload that died of the server's WINDOW_UPDATEs.
+// An upload ended by the server's WINDOW_UPDATEs.
 //
-// Every frame that a peer sends is paid for out of a small account, so that a
-// flood ends the connection. An upload earned four frames for each DATA frame,
-// of 16 KiB as a rule. A server that reads 512 bytes at a time, and says so
-// each time for the stream and for the connection, sends sixteen times as many:
-// 1 MiB sent to it was PROTOCOL_ERROR, with all other calls of that connection.
+// Every frame of a peer is paid for from a small account, so that a flood ends
+// the connection. An upload earned four frames for each DATA frame, usually of
+// 16 KiB. A server that reads 512 bytes at a time, and acknowledges each read
+// for the stream and the connection, sends sixteen times as many: uploading 1
+// MiB to it was PROTOCOL_ERROR, with all other calls of that connection.
 //
-// Now bytes that were sent pay for the updates that make up for them, in
-// however small parts those come. What updates say beyond that is paid for as
-// before.
+// Now the bytes sent pay for the updates that acknowledge them, in however
+// small increments they come. Updates beyond that are paid for as before.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -92,7 +91,7 @@ TEST_F(UploadUpdatesTest, StreamedUploadsAreHandledAlike) {
   EXPECT_EQ(codec_->VerdictOf(id), Verdict::kSentUnknown);
 }
 
-TEST_F(UploadUpdatesTest, UpdatesMayComeAfterTheAnswerOrTheCallersLeaving) {
+TEST_F(UploadUpdatesTest, UpdatesMayFollowTheAnswerOrACancel) {
   const StreamId answered = Post(1 << 20);
   Flush(codec_.get());
   ASSERT_TRUE(codec_->Feed(HeadersFrame(answered, {{":status", "413"}}, 1)));

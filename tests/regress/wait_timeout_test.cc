@@ -1,11 +1,11 @@
 // A wait timeout that crashes.
 //
 // In the ancestor a caller waited on a condition variable on its own stack, and
-// the queue held a pointer to it. When the wait timed out the caller left, the
-// pointer stayed, and the next return notified a frame that was gone.
+// the queue held a pointer to it. When the wait timed out, the caller returned,
+// the pointer stayed, and the next release notified a dead stack frame.
 //
-// Here a place in line is a record of the pool's, and ends exactly once: by a
-// grant, by its deadline or by its owner. The three are made to meet.
+// Here a waiter is a record of the pool and ends exactly once: by a grant, its
+// deadline or its owner. The test makes the three coincide.
 #include <atomic>
 #include <chrono>
 #include <memory>

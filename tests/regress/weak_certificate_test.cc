@@ -1,13 +1,13 @@
-// Signatures that anybody can make.
+// Signatures that can be forged.
 //
-// A chain was good when its signatures were right, whatever they were made
-// with: SHA-1, for which two documents with one signature have been shown, or
-// an RSA key of 1024 bits. Whoever can afford to forge one certificate of the
-// chain is the upstream.
+// A chain was accepted if its signatures were valid, whatever the algorithm:
+// SHA-1, for which collisions are known, or an RSA key of 1024 bits. An
+// attacker who can forge one certificate of the chain can impersonate the
+// upstream.
 //
-// Here such a leaf or intermediate is refused, unless the TLS profile allows it
-// in so many words; no built-in one does. What an authority of ours is made
-// with is for whoever trusts it.
+// Here such a leaf or intermediate is refused, unless the TLS profile
+// explicitly allows it; no built-in one does. The operator answers for the
+// strength of the trusted authorities.
 #include <string>
 
 #include "tests/server/broker/broker_fixture.h"

@@ -7,11 +7,11 @@
 namespace hotline::upstream {
 namespace {
 
-// How much of a moving average the newest value is.
+// The weight of the newest value in a moving average.
 constexpr double kNewest = 0.25;
-// An absence says something of the next one for so long.
+// For how long a past absence extends the grace period.
 constexpr Duration kMemory = std::chrono::hours(1);
-// Of a reason, kept for people.
+// Reasons are cut to this length.
 constexpr size_t kMostWhy = 200;
 
 void Average(double newest, double* average) {
@@ -114,7 +114,7 @@ void AddressBook::LimitAway(AddressEvents* events) {
       if (!oldest || m.away_since < oldest->away_since) oldest = &m;
     }
     if (away <= kMostAddresses) return;
-    Drain(oldest, "too many addresses that DNS names no more", events);
+    Drain(oldest, "too many addresses are no longer in DNS", events);
   }
 }
 
@@ -123,14 +123,14 @@ void AddressBook::Drain(Member* m, std::string why, AddressEvents* events) {
   events->push_back({AddressEvent::Kind::kDrained, m->address, std::move(why)});
 }
 
-// Drained members, once nothing leads to them.
+// Removes drained members without connections and dials.
 void AddressBook::Forget() {
   std::erase_if(members_, [](const Member& m) {
     return m.draining && m.connections == 0 && m.dialing == 0 && !m.testing;
   });
 }
 
-// What became of it.
+// Outcomes.
 
 bool AddressBook::Dialling(const IpAddress& address) {
   Member* const m = Find(address);
@@ -165,7 +165,7 @@ void AddressBook::Abandoned(const IpAddress& address, Duration waited,
   if (m == nullptr || m->dialing == 0) return;
   --m->dialing;
   if (head_start > Duration(0)) {
-    // It would have taken that long at least.
+    // Connecting would have taken at least that long.
     m->dial_seconds = std::max(m->dial_seconds, ToSeconds(waited));
     if (m->out == Out::kNo) {
       m->test_at = std::min(m->test_at, now + kTestInterval);
@@ -180,7 +180,7 @@ void AddressBook::Established(const IpAddress& address, Instant now,
   if (m == nullptr) return;
   m->dial_failures = 0;
   Average(0, &m->failing);
-  // Tried for want of anything better.
+  // An ejected member, tried because all others failed.
   if (m->out == Out::kEjected) Return(m, "a connection succeeded", now, events);
   if (m->breaks == 0) WentWell(m);
 }
@@ -207,7 +207,7 @@ void AddressBook::Closed(const IpAddress& address) {
   Forget();
 }
 
-// Being out.
+// Ejection and cooling down.
 
 void AddressBook::Fail(Member* m, int* row, std::string_view why, Instant now,
                        AddressEvents* events) {
@@ -227,11 +227,12 @@ Duration AddressBook::EjectionLength(int times) const {
 }
 
 void AddressBook::Eject(Member* m, Instant now, AddressEvents* events) {
-  // In service for as long as it had been out: the past is the past.
+  // In service for as long as it was ejected: earlier ejections no longer
+  // count.
   const bool did_well = m->returned != Instant{} &&
                         now - m->returned > EjectionLength(m->ejections);
   if (did_well) m->ejections = 0;
-  // Beyond that it grows no further.
+  // The cap is far past eject_max and avoids overflow.
   m->ejections = std::min(m->ejections + 1, 1000);
   const Duration length = EjectionLength(m->ejections);
   const int row = std::max(m->dial_failures, m->breaks);
@@ -249,7 +250,7 @@ bool AddressBook::Cool(const IpAddress& address, Instant until,
   Member* const m = Find(address);
   if (m == nullptr || until <= now || !HasOther(*m)) return false;
   if (m->out != Out::kNo && m->until >= until) return true;
-  // Many calls get the same answer at once: that is one rest.
+  // Concurrent calls that get the same answer are one cool-down.
   const bool is_new = m->out != Out::kCooling;
   m->out = Out::kCooling;
   m->why = std::string(why.substr(0, kMostWhy));
@@ -286,14 +287,14 @@ void AddressBook::KeepOne(Instant now, AddressEvents* events) {
     if (m.away || !m.denied.empty()) continue;
     if (!best || m.until < best->until) best = &m;
   }
-  if (best != nullptr) Return(best, "it is the last one", now, events);
+  if (best != nullptr) Return(best, "no other address is left", now, events);
 }
 
 // Tests.
 
 bool AddressBook::WantsTest(const Member& m) const {
   if (m.testing || m.away || !m.denied.empty()) return false;
-  // The only one is tested by those who need it.
+  // The only member is tested by the dials themselves.
   return m.test_at != kNever && (m.out != Out::kNo || HasOther(m));
 }
 
@@ -317,8 +318,8 @@ void AddressBook::Tested(const IpAddress& address, bool passed,
   if (m == nullptr || !m->testing) return;
   m->testing = false;
   if (passed) {
-    // It is as good as it was just now. With what is remembered of worse days
-    // it would never be chosen again, and so never found to be better.
+    // Reset the averages to this result: with the old ones the member would not
+    // be chosen again, and so never be measured again.
     m->failing = 0;
     m->dial_seconds = ToSeconds(connecting);
     if (m->out != Out::kNo) {
@@ -341,7 +342,7 @@ void AddressBook::Tested(const IpAddress& address, bool passed,
   Forget();
 }
 
-// Looks.
+// Queries.
 
 Instant AddressBook::NextDue() const {
   Instant due = kNever;
@@ -350,7 +351,7 @@ Instant AddressBook::NextDue() const {
     testing = testing || m.testing;
     if (HasOther(m)) due = std::min(due, DrainDue(m));
   }
-  if (testing) return due;  // Tested will be followed by another look.
+  if (testing) return due;  // Tested will compute it again.
   for (const Member& m : members_) {
     if (WantsTest(m)) due = std::min(due, m.test_at);
   }

@@ -1,5 +1,5 @@
-// The addresses of one target: which there are, how they have done, and in what
-// order a new connection should try them.
+// The address book of one target: its members, their record, and the order in
+// which a new connection tries them.
 #ifndef HOTLINE_UPSTREAM_ADDRESS_BOOK_H_
 #define HOTLINE_UPSTREAM_ADDRESS_BOOK_H_
 
@@ -16,29 +16,29 @@
 
 namespace hotline::upstream {
 
-// What is to be made of an address. When several hold, the last one is shown.
+// The state of an address. If several apply, the last one is reported.
 enum class AddressState : uint8_t {
-  kActive,   // New connections go to it.
-  kSuspect,  // DNS names it no more; it will be drained if it stays away.
-  kCooling,  // It asked for a rest; left alone, then tested before it returns.
-  kEjected,  // It failed too often in a row; as above.
-  kDenied,   // Egress forbids it.
+  kActive,   // Takes new connections.
+  kSuspect,  // Missing in the last DNS answer; drained if it stays missing.
+  kCooling,  // Backed off at its own request; tested before it returns.
+  kEjected,  // Failed too often in a row; tested before it returns.
+  kDenied,   // Forbidden by egress policy.
 };
 // "ACTIVE", "SUSPECT", …
 std::string_view ToString(AddressState state);
 
-// Something changed that people may want to know of.
+// A change of an address's state, for the log and for whoever drains it.
 struct AddressEvent {
   enum class Kind : uint8_t {
-    kJoined,    // Named by DNS for the first time.
-    kSuspect,   // Named no more.
-    kBack,      // Named again in time.
-    kDrained,   // Stayed away: its connections are to be drained.
+    kJoined,    // New in the DNS answer.
+    kSuspect,   // Missing in the DNS answer.
+    kBack,      // In the DNS answer again, before it was drained.
+    kDrained,   // Missing for too long: drain its connections.
     kEjected,   // For `length`.
     kCooled,    // For `length`.
-    kReturned,  // From either.
+    kReturned,  // From being ejected or cooled.
     kDenied,    // By the rule in `why`.
-    kAllowed,   // No more denied.
+    kAllowed,   // No longer denied.
   };
   Kind kind;
   IpAddress address;
@@ -48,13 +48,13 @@ struct AddressEvent {
 std::string_view ToString(AddressEvent::Kind kind);
 using AddressEvents = std::vector<AddressEvent>;
 
-// A look at one address.
+// A snapshot of one address.
 struct AddressRow {
   IpAddress address;
   AddressState state = AddressState::kActive;
-  std::string why;         // Empty when ACTIVE and nothing is wrong.
+  std::string why;         // The reason for the state, or the last failure.
   Instant until = kNever;  // COOLING, EJECTED: when it is tested.
-  Duration dial_time{0};   // Of TCP; moving average; zero: none yet.
+  Duration dial_time{0};   // Of TCP; moving average; 0: none yet.
   double failing = 0;      // Share of dials and first calls; moving average.
   uint64_t dials = 0;      // Attempts to connect, tests included.
   uint64_t failures = 0;   // Failed dials, tests, and first calls.
@@ -63,41 +63,49 @@ struct AddressRow {
   int dialing = 0;
 };
 
-// A book takes events with the time in them, changes its members, and writes
-// down what is to be told (AddressEvents). It neither resolves nor connects.
+// A book takes events with their time, changes its members, and returns the
+// changes as AddressEvents. It neither resolves nor connects:
 //
-// Choice: of two members taken at random the one with the smaller load (its
-// connections and dials, plus one) times cost goes first; the others follow by
-// the same measure, IPv4 and IPv6 in turns. The cost is 1 for the fastest
-// that never fails, up to 8 for slower ones, up to ten times that for failing
-// ones. ACTIVE members come before SUSPECT ones; the rest is not tried, but for
-// EJECTED ones when the only one that is left keeps failing, too.
+//   AddressBook book(config);
+//   book.Refresh(answer, check, now, &events);      // From DNS.
+//   AddressBook::Plan plan = book.Choose(random, now, check, &events);
+//   book.Dialling(plan.order[0]);
+//   book.Connected(plan.order[0], length);          // Or DialFailed,
+//   Abandoned. book.Established(plan.order[0], now, &events);  // Or Broke.
+//   book.Closed(plan.order[0]);
 //
-// Doubt: a member that failed, or was overtaken by one that began later, gets
-// little to do from then on; so it is tested every second until it has passed,
-// or has failed often enough. A member that is out (COOLING, EJECTED) is tested
-// when its time is up, and returns when it passes; after that one failure
-// ejects it again, until a call on it was answered.
+// Choice: of two random members, the one with the lower score goes first, where
+// score = (connections + dials + 1) * cost; the others follow by score, IPv4
+// and IPv6 alternating. The cost is 1 for the fastest member without failures,
+// up to 8 for slower ones, and up to ten times that for failing ones. ACTIVE
+// members come before SUSPECT ones. Others are not tried, except EJECTED
+// members when all usable ones keep failing.
+//
+// Tests: a member that failed, or lost a race against an attempt that began
+// later, gets little traffic from then on. It is therefore tested every second
+// until it passes or has failed often enough to be ejected. A COOLING or
+// EJECTED member is tested when its time is up and returns when it passes; then
+// a single failure ejects it again, until a call on it has been answered.
 //
 // Invariants:
-//   1. Of the members that DNS names and egress allows, at least one is neither
-//      COOLING nor EJECTED: the last one is never put out.
-//   2. At most kMostAddresses members are named by DNS; at most as many are
-//      away. Of a longer answer those are kept that were known already.
+//   1. At least one of the members that DNS names and egress allows is neither
+//      COOLING nor EJECTED: the last usable one is never taken out.
+//   2. At most kMostAddresses members are named by DNS, and at most as many are
+//      missing. Of a longer answer the known members are kept.
 //   3. A member is drained only after it was missing in kMissedRefreshes
-//      answers and for `grace` (or for twice as long as any that came back in
-//      the last hour had been away), and while another one is ACTIVE.
-//   4. `connections` and `dialing` are what was told, never negative; nothing
-//      is forgotten while it has any.
+//      answers, and for `grace` (or twice the longest absence that ended within
+//      the last hour), and while another one is ACTIVE.
+//   4. `connections` and `dialing` follow the calls below and are never
+//      negative; a member that has any is not removed.
 //
-// Not thread-safe. Reads no clock and draws no lots.
+// Not thread-safe. Reads no clock and generates no random numbers.
 class AddressBook {
  public:
   static constexpr size_t kMostAddresses = 64;
   static constexpr size_t kMostAttempts = 16;
   static constexpr int kMissedRefreshes = 3;
   static constexpr Duration kTestInterval = std::chrono::seconds(1);
-  // Between the tests of a COOLING member whose time is up.
+  // Between tests of a COOLING member after its time is up.
   static constexpr Duration kCoolRetest = std::chrono::minutes(5);
 
   explicit AddressBook(const AddressBookConfig& config) : config_(config) {}
@@ -109,13 +117,13 @@ class AddressBook {
   // Empty: allowed; else the rule that forbids it.
   using EgressCheck = std::function<std::string(const IpAddress&)>;
 
-  // DNS answered. An empty answer changes nothing; an answer that does not know
-  // of a family leaves the members of that family as they are. Looks at egress
-  // anew for every member, as Choose does.
+  // DNS has answered. An empty answer changes nothing; members of a family that
+  // is not in `known` stay as they are. Like Choose, checks egress again for
+  // every member.
   void Refresh(const std::vector<IpAddress>& answer, const EgressCheck& check,
                Instant now, AddressEvents* events, Families known = {});
 
-  // Drains what stayed away for long enough.
+  // Drains members that have been missing for long enough.
   void Tick(Instant now, AddressEvents* events);
 
   // --- Choice ---
@@ -123,7 +131,7 @@ class AddressBook {
   struct Plan {
     std::vector<IpAddress> order;  // At most kMostAttempts, the best first.
     int denied = 0;                // Members that egress forbids.
-    // One of them, when nothing else is there.
+    // One of them, if `order` is empty.
     std::optional<IpAddress> forbidden;
     std::string rule;
   };
@@ -131,51 +139,51 @@ class AddressBook {
   Plan Choose(uint64_t random, Instant now, const EgressCheck& check,
               AddressEvents* events);
 
-  // --- What became of it; addresses that are no members are ignored ---
+  // --- Outcomes; an address that is not a member is ignored ---
 
-  // False: it is no member.
+  // False: not a member.
   bool Dialling(const IpAddress& address);
-  // Each Dialling ends with one of these three. Connected: TCP stands, and
-  // takes `length` to do so; the address has a connection more.
+  // Each Dialling ends with one of the following three. Connected: the TCP
+  // handshake took `length`; the address has one more connection.
   void Connected(const IpAddress& address, Duration length);
   void DialFailed(const IpAddress& address, std::string_view why, Instant now,
                   AddressEvents* events);
-  // Given up because another one was faster. `head_start`: how much earlier it
-  // had begun; zero: it had not.
+  // Given up because another attempt won. `head_start`: how much earlier this
+  // one had begun; 0: it had not.
   void Abandoned(const IpAddress& address, Duration waited, Duration head_start,
                  Instant now);
 
-  // A connection passed all that a dial asks for.
+  // A connection passed the whole dial: handshake and validation.
   void Established(const IpAddress& address, Instant now,
                    AddressEvents* events);
-  // A connection failed in the handshake or its validation, or broke before it
-  // had answered anything.
+  // A connection failed in the handshake or its validation, or broke before its
+  // first answer.
   void Broke(const IpAddress& address, std::string_view why, Instant now,
              AddressEvents* events);
   // The first call on a connection was answered.
   void Answered(const IpAddress& address);
-  // A connection is gone; after Broke, too.
+  // A connection is closed. Also called after Broke.
   void Closed(const IpAddress& address);
 
-  // --- Leaving alone, and coming back ---
+  // --- Cooling down and tests ---
 
-  // Puts the address out until `until`; then it is tested, and again every
-  // kCoolRetest until it passes. False, and nothing done: it is the last one,
-  // or no member. A later `until` counts.
+  // Takes the address out of service until `until`; then it is tested, and
+  // again every kCoolRetest until it passes. Of several calls the latest
+  // `until` applies. False, without effect: it is the last usable member, or
+  // not a member.
   bool Cool(const IpAddress& address, Instant until, std::string_view why,
             Instant now, AddressEvents* events);
 
-  // What is to be tested now, if anything; at most one at a time. Followed by
-  // Tested, with the time that connecting took (0: not known).
+  // The next address to test now, if any. Tested must follow, with the time of
+  // the TCP handshake (0: unknown).
   std::optional<IpAddress> NextTest(Instant now);
   void Tested(const IpAddress& address, bool passed, std::string_view why,
               Instant now, AddressEvents* events,
               Duration connecting = Duration(0));
 
-  // --- Looks ---
+  // --- Queries ---
 
-  // When Tick or NextTest has something to do; kNever: not before something
-  // else happens.
+  // When Tick or NextTest is due; kNever: not before another event.
   Instant NextDue() const;
   std::vector<AddressRow> Rows() const;
   bool empty() const { return members_.empty(); }
@@ -189,11 +197,11 @@ class AddressBook {
     IpAddress address;
     std::string denied;  // The rule; empty: allowed.
     Out out = Out::kNo;
-    Instant until{};  // Of being out.
-    std::string why;  // Of being out, or of the last failure.
-    bool away = false;
+    Instant until{};    // The end of being out.
+    std::string why;    // The reason for being out, or the last failure.
+    bool away = false;  // Missing in the last answer.
     Instant away_since{};
-    int missed = 0;  // Answers without it.
+    int missed = 0;  // Consecutive answers without it.
     bool draining = false;
 
     int ejections = 0;
@@ -235,7 +243,7 @@ class AddressBook {
   void LimitAway(AddressEvents* events);
   void Drain(Member* m, std::string why, AddressEvents* events);
   void Forget();
-  // kNever: not without another answer that misses it.
+  // kNever: another answer without it must come first.
   Instant DrainDue(const Member& m) const;
 
   void Fail(Member* m, int* row, std::string_view why, Instant now,
@@ -248,7 +256,7 @@ class AddressBook {
 
   AddressBookConfig config_;
   std::vector<Member> members_;
-  // The longest absence that ended with a return, and when the last one did.
+  // The longest absence that ended, and when the last absence ended.
   Duration longest_absence_{0};
   Instant last_comeback_{};
 };

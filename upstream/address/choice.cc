@@ -1,4 +1,4 @@
-// In what order a new connection tries the addresses of a book.
+// The order in which a new connection tries the addresses of a book.
 #include <algorithm>
 #include <cmath>
 
@@ -7,10 +7,10 @@
 namespace hotline::upstream {
 namespace {
 
-// Differences below it are noise.
+// Shorter dial times count as equal.
 constexpr double kNoiseSeconds = 0.001;
 constexpr double kMostSlowness = 8;
-// What a member that always fails costs beyond its load.
+// Added to the cost of a member that always fails.
 constexpr double kFailingCost = 9;
 
 }  // namespace
@@ -25,7 +25,8 @@ double AddressBook::Fastest() const {
 }
 
 double AddressBook::CostOf(const Member& m, double fastest) const {
-  // Unknown: as good as the best, or it would never be found out.
+  // An unmeasured member counts as the fastest; otherwise it would never be
+  // measured.
   const double slowness =
       std::clamp(m.dial_seconds / fastest, 1.0, kMostSlowness);
   return slowness * (1 + kFailingCost * m.failing);
@@ -35,8 +36,8 @@ double AddressBook::ScoreOf(const Member& m, double fastest) const {
   return (m.connections + m.dialing + 1) * CostOf(m, fastest);
 }
 
-// The power of two choices: nearly as even as the best of all, and not the same
-// one for everybody who asks at this moment.
+// The power of two choices: the load is nearly as even as with the best member,
+// but concurrent dials do not all choose the same one.
 size_t AddressBook::PickFirst(const std::vector<const Member*>& from,
                               uint64_t random) const {
   if (from.size() == 1) return 0;
@@ -48,8 +49,8 @@ size_t AddressBook::PickFirst(const std::vector<const Member*>& from,
                                                                      : one;
 }
 
-// The one that was picked, and then the others, best first, of the other
-// family and of the same in turns (RFC 8305, 4).
+// Adds the picked member, then the others by score with families alternating
+// (RFC 8305, 4).
 void AddressBook::AddToPlan(std::vector<const Member*> from, uint64_t random,
                             Plan* plan) const {
   if (from.empty()) return;

@@ -23,8 +23,9 @@ bool Contains(const std::vector<IpRange>& ranges, const IpAddress& address) {
   });
 }
 
-// What no configuration opens. From a cloud's own services a machine gets its
-// credentials, and so would everybody who can have it send a request there.
+// Denied regardless of configuration. A cloud's metadata service gives a
+// machine its credentials, and would give them to any caller who can make it
+// send a request there.
 struct AlwaysDenied {
   const char* what;
   const char* rule;
@@ -47,7 +48,7 @@ constexpr AlwaysDenied kAlwaysDenied[] = {
     {"255.255.255.255", "always denied: broadcast"},
 };
 
-// The names of those that have one, for a proxy that would look them up.
+// Host names of metadata services, for proxies that resolve names.
 constexpr AlwaysDenied kAlwaysDeniedNames[] = {
     {"instance-data.ec2.internal", "always denied: AWS (instance metadata)"},
     {"metadata.google.internal", "always denied: Google Cloud (metadata)"},
@@ -56,7 +57,7 @@ constexpr AlwaysDenied kAlwaysDeniedNames[] = {
     {"metadata.tencentyun.com", "always denied: Tencent Cloud (metadata)"},
 };
 
-// The row that denies it; null: none does.
+// The row that denies the address, or null.
 const AlwaysDenied* FindAlwaysDenied(const IpAddress& address) {
   static const auto* const ranges = [] {
     auto* const parsed = new std::vector<IpRange>;
@@ -97,11 +98,11 @@ IpAddress V4At(const IpAddress& address, int at, uint8_t mask = 0) {
                        bytes[at + 2] ^ mask, bytes[at + 3] ^ mask);
 }
 
-// The IPv4 addresses that a gateway may find inside an IPv6 one.
+// The IPv4 addresses that a gateway may extract from an IPv6 one.
 std::vector<IpAddress> Inside(const IpAddress& address) {
   static const auto* const at_end = new std::vector<IpRange>(Ranges({
       "64:ff9b::/96",     // NAT64.
-      "64:ff9b:1::/48",   // NAT64 of one's own, in its usual /96 form.
+      "64:ff9b:1::/48",   // Local-use NAT64, in its usual /96 form.
       "::ffff:0:0:0/96",  // Translated.
       "::/96",            // Compatible.
   }));
@@ -143,12 +144,12 @@ bool IsHostName(std::string_view name) {
   });
 }
 
-// "300.0.0.1" and "10.1" are mistakes, not names.
+// "300.0.0.1" and "10.1" are invalid addresses, not names.
 bool LooksLikeAddress(std::string_view name) {
   return name.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
-// Lower case, without the root's dot.
+// Lower case, without the trailing dot.
 std::string Canonical(std::string_view host) {
   std::string name = LowerCase(host);
   if (name.ends_with('.')) name.pop_back();
@@ -256,7 +257,7 @@ EgressPolicy::Decision EgressPolicy::CheckBehindProxy(
   if (deny_.HasHost(name)) return {false, "egress.deny"};
   if (allow_.HasHost(name)) return {true, "egress.allow"};
   if (!default_public_) return {false, "egress.default: none"};
-  // The proxy's own host, by the one name that needs no DNS.
+  // localhost needs no DNS: it is the proxy's own host.
   if (name == "localhost" || name.ends_with(".localhost")) {
     return {false, "egress.default: public"};
   }

@@ -1,5 +1,5 @@
-// Which addresses may be connected to. Asked about the resolved address, right
-// before connect(), so that no name can lead where it must not.
+// Egress policy: the addresses that may be connected to. The resolved address
+// is checked right before connect(), so that DNS cannot lead around the policy.
 #ifndef HOTLINE_UPSTREAM_ADDRESS_EGRESS_H_
 #define HOTLINE_UPSTREAM_ADDRESS_EGRESS_H_
 
@@ -14,46 +14,46 @@
 
 namespace hotline::upstream {
 
-// The rules, in this order; the first that knows the address decides:
-//   1. Always denied, whatever the configuration says: link-local, the clouds'
-//      metadata services, multicast, broadcast (the table is in egress.cc).
+// Rules, in this order; the first one that matches decides:
+//   1. Always denied, regardless of configuration: link-local, cloud metadata
+//      services, multicast, broadcast (the table is in egress.cc).
 //   2. EgressRules::deny: names and addresses.
-//   3. EgressRules::allow: addresses; and names, for what they resolve to.
+//   3. EgressRules::allow: addresses; and names, for the addresses they resolve
+//      to.
 //   4. The default: `public` denies what is not a public address (loopback,
 //      private, shared, unique local, reserved…), `none` denies everything.
-// An IPv4 address inside an IPv6 one (mapped, NAT64, 6to4, ISATAP, Teredo…) is
-// looked at by 1, 2 and 4 as well, and what is mapped counts as IPv4
+// Rules 1, 2 and 4 also apply to an IPv4 address embedded in an IPv6 one
+// (mapped, NAT64, 6to4, ISATAP, Teredo…); a mapped address counts as IPv4
 // altogether.
 //
-// A name that is allowed vouches for the addresses that DNS gives for it, and
-// for no other: an address that the caller chose itself has to be allowed as
-// one. A name that is denied is denied whatever the address.
+// An allowed name covers the addresses that DNS returns for it and no others:
+// an address that the caller chose must be allowed by itself. A denied name is
+// denied with any address.
 //
 // Immutable; thread-safe.
 class EgressPolicy {
  public:
   // A rule is an address, a CIDR, a host name, or "*." and a host name for all
-  // names below it. INVALID_ARGUMENT names the one that is none of these.
+  // names below it. INVALID_ARGUMENT names the first invalid rule.
   static absl::StatusOr<EgressPolicy> Create(const EgressRules& rules);
 
   struct Decision {
     bool allowed = false;
-    std::string_view rule;  // What decided, for people; static.
+    std::string_view rule;  // The rule that decided, for messages; static.
   };
-  // `host` is what the caller asked for, `address` what it resolved to.
+  // `host`: the target's; `address`: resolved from it.
   Decision Check(std::string_view host, const IpAddress& address) const;
 
   // `address` is the caller's own choice for `host`.
   Decision CheckChosen(std::string_view host, const IpAddress& address) const;
 
-  // Of what a proxy is asked to connect to: `chosen`, if the caller chose an
-  // address, else `host`. An address is looked at like any other. A name's
-  // addresses are the proxy's to find: here only the rules for names count, and
-  // the default where none matches.
+  // For a destination behind a proxy: `chosen` if the caller chose an address,
+  // else `host`. An address is checked like any other. A name is resolved by
+  // the proxy, so only the rules for names apply, then the default.
   Decision CheckBehindProxy(std::string_view host,
                             const std::optional<IpAddress>& chosen = {}) const;
 
-  // Whether a rule denies the name; for a server's name that is not the host.
+  // Whether a rule denies the name. For a TLS server name other than the host.
   bool DeniesName(std::string_view name) const;
 
  private:
@@ -67,7 +67,7 @@ class EgressPolicy {
     bool HasAddress(const IpAddress& address) const;
   };
 
-  // `vouched`: the address comes with the name.
+  // `vouched`: an allowed name covers the address.
   Decision Decide(std::string_view host, const IpAddress& address,
                   bool vouched) const;
 

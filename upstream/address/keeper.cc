@@ -8,10 +8,11 @@
 namespace hotline::upstream {
 
 AddressKeeper::AddressKeeper(net::Loop* loop, Resolver* resolver,
-                             const AddressBookConfig& config, World world)
+                             const AddressBookConfig& config,
+                             Callbacks callbacks)
     : loop_(loop),
       resolver_(resolver),
-      world_(std::move(world)),
+      callbacks_(std::move(callbacks)),
       config_(config) {}
 
 AddressKeeper::~AddressKeeper() = default;
@@ -68,7 +69,7 @@ void AddressKeeper::MakeRoomLocked(Instant now) {
   });
 }
 
-void AddressKeeper::SettleLocked(Entry* entry, Instant now, Work* work) {
+void AddressKeeper::CollectDueLocked(Entry* entry, Instant now, Work* work) {
   if (stopped_) return;
   work->host = entry->host;
   work->epoch = entry->epoch;
@@ -80,13 +81,13 @@ void AddressKeeper::SettleLocked(Entry* entry, Instant now, Work* work) {
       ++tests_;
     }
   }
-  if (!entry->asking && (entry->fresh_until <= now)) {
-    work->ask = entry->asking = true;
+  if (!entry->resolving && (entry->fresh_until <= now)) {
+    work->resolve = entry->resolving = true;
   }
   Instant due = entry->book.NextDue();
-  // It is another one's turn to be tested.
+  // One address is tested per interval; another one that is due waits.
   if (due <= now) due = now + AddressBook::kTestInterval;
-  if (!entry->asking) due = std::min(due, entry->fresh_until);
+  if (!entry->resolving) due = std::min(due, entry->fresh_until);
   if (!entry->book.in_use()) due = std::min(due, entry->used + kForgetAfter);
   if (due < entry->armed) work->arm = entry->armed = due;
 }
@@ -94,10 +95,10 @@ void AddressKeeper::SettleLocked(Entry* entry, Instant now, Work* work) {
 void AddressKeeper::Do(Work work) {
   Log(work);
   for (const AddressEvent& event : work.events) {
-    // Who wants a rest does not want what idles there to be used, either.
+    // An address that cools down gets no requests on idle connections either.
     if (event.kind == AddressEvent::Kind::kDrained ||
         event.kind == AddressEvent::Kind::kCooled) {
-      world_.drain(work.target, event.address);
+      callbacks_.drain(work.target, event.address);
     }
   }
   for (auto& told : work.waiting) told(work.told);
@@ -112,10 +113,10 @@ void AddressKeeper::Do(Work work) {
         std::swap(timer, entry->timer);
       }
     }
-    // The one that is not needed any more, or has run.
+    // The replaced timer, which has run or is no longer needed.
     loop_->Cancel(timer);
   }
-  if (work.ask) {
+  if (work.resolve) {
     resolver_->Resolve(work.host,
                        [this, target = work.target, host = work.host,
                         epoch = work.epoch](Resolver::Result result) {
@@ -127,7 +128,7 @@ void AddressKeeper::Do(Work work) {
 
 void AddressKeeper::Log(const Work& work) {
   if (work.failed) {
-    HOTLINE_LOG(kWarning, "DNS fails: the addresses known stay in use",
+    HOTLINE_LOG(kWarning, "DNS fails: the known addresses stay in use",
                 {{"target", work.target}, {"host", work.host}});
   }
   for (const AddressEvent& event : work.events) {
@@ -162,15 +163,15 @@ void AddressKeeper::OnTimer(const std::string& target, uint64_t epoch,
   {
     MutexLock lock(&mu_);
     Entry* const entry = FindLocked(target, {epoch, {}});
-    // Another one has been armed for an earlier time, and then again.
+    // Stale: another timer was armed since.
     if (entry == nullptr || entry->armed != armed) return;
     entry->armed = kNever;
-    if (!entry->book.in_use() && entry->waiting.empty() && !entry->asking &&
+    if (!entry->book.in_use() && entry->waiting.empty() && !entry->resolving &&
         entry->used + kForgetAfter <= now) {
       entries_.erase(target);
       return;
     }
-    SettleLocked(entry, now, &work);
+    CollectDueLocked(entry, now, &work);
   }
   Do(std::move(work));
 }
@@ -213,7 +214,7 @@ void AddressKeeper::Await(const std::shared_ptr<const pool::HostPoolKey>& key,
     Entry* const entry = MakeLocked(key, host, now);
     entry->waiting.push_back(std::move(told));
     entry->fresh_until = std::min(entry->fresh_until, now);
-    SettleLocked(entry, now, &work);
+    CollectDueLocked(entry, now, &work);
   }
   Do(std::move(work));
 }
@@ -221,13 +222,13 @@ void AddressKeeper::Await(const std::shared_ptr<const pool::HostPoolKey>& key,
 void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
                              uint64_t epoch, Resolver::Result result) {
   const Instant now = MonotonicNow();
-  const AddressBook::EgressCheck check = world_.egress(host);
+  const AddressBook::EgressCheck check = callbacks_.egress(host);
   Work work(target);
   {
     MutexLock lock(&mu_);
     Entry* const entry = FindLocked(target, {epoch, {}});
     if (entry == nullptr || stopped_) return;
-    entry->asking = false;
+    entry->resolving = false;
     work.waiting.swap(entry->waiting);
     work.told = result.status();
     if (result.ok()) {
@@ -237,7 +238,7 @@ void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
       entry->fresh_until = result->until;
       entry->usable_until = SaturatingAdd(result->until, kMostStale);
     } else if (entry->book.empty()) {
-      // The resolver remembers that for as long as it should be remembered.
+      // The resolver caches the failure.
       entries_.erase(target);
     } else {
       work.failed = !entry->failing;
@@ -246,7 +247,7 @@ void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
     }
     if (Entry* const kept = FindLocked(target)) {
       kept->failing = !result.ok();
-      SettleLocked(kept, now, &work);
+      CollectDueLocked(kept, now, &work);
     }
   }
   Do(std::move(work));
@@ -262,13 +263,13 @@ AddressBook::Plan AddressKeeper::Choose(const std::string& target,
     Entry* const entry = FindLocked(target);
     if (entry == nullptr) return plan;
     plan = entry->book.Choose(random, now, check, &work.events);
-    SettleLocked(entry, now, &work);
+    CollectDueLocked(entry, now, &work);
   }
   Do(std::move(work));
   return plan;
 }
 
-// What became of it.
+// Outcomes.
 
 template <typename Change>
 void AddressKeeper::Apply(const std::string& target,
@@ -281,7 +282,7 @@ void AddressKeeper::Apply(const std::string& target,
     Entry* const entry = FindLocked(target, ticket);
     if (entry == nullptr) return;
     change(&entry->book, &work.events);
-    SettleLocked(entry, now, &work);
+    CollectDueLocked(entry, now, &work);
   }
   Do(std::move(work));
 }
@@ -356,28 +357,28 @@ bool AddressKeeper::Cool(const std::string& target, const IpAddress& address,
     Entry* const entry = FindLocked(target);
     if (entry == nullptr) return false;
     cooled = entry->book.Cool(address, until, why, now, &work.events);
-    SettleLocked(entry, now, &work);
+    CollectDueLocked(entry, now, &work);
   }
   Do(std::move(work));
   return cooled;
 }
 
 void AddressKeeper::StartTest(const Work& work) {
-  world_.test(work.key, *work.test,
-              [this, target = work.target,
-               ticket = AddressTicket{work.epoch, *work.test}](
-                  bool passed, std::string why, Duration connecting) {
-                {
-                  MutexLock lock(&mu_);
-                  --tests_;
-                }
-                const Instant now = MonotonicNow();
-                Apply(target, ticket, now,
-                      [&](AddressBook* book, AddressEvents* events) {
-                        book->Tested(ticket.address, passed, why, now, events,
-                                     connecting);
-                      });
-              });
+  callbacks_.test(work.key, *work.test,
+                  [this, target = work.target,
+                   ticket = AddressTicket{work.epoch, *work.test}](
+                      bool passed, std::string why, Duration connecting) {
+                    {
+                      MutexLock lock(&mu_);
+                      --tests_;
+                    }
+                    const Instant now = MonotonicNow();
+                    Apply(target, ticket, now,
+                          [&](AddressBook* book, AddressEvents* events) {
+                            book->Tested(ticket.address, passed, why, now,
+                                         events, connecting);
+                          });
+                  });
 }
 
 std::vector<AddressRow> AddressKeeper::Rows(const std::string& target) const {

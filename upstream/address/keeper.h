@@ -1,5 +1,5 @@
-// The address books of all targets, kept up to date: names are resolved again
-// when their time is up, doubtful addresses tested, those that left drained.
+// Keeps the address books of all targets up to date: resolves names again when
+// their answers expire, tests suspect addresses, drains addresses that left.
 #ifndef HOTLINE_UPSTREAM_ADDRESS_KEEPER_H_
 #define HOTLINE_UPSTREAM_ADDRESS_KEEPER_H_
 
@@ -25,68 +25,83 @@
 
 namespace hotline::upstream {
 
-// Says where a dial or a connection counts. Of one that counts nowhere (its
-// address is no member: pinned by the caller, say), `epoch` is 0.
+// The book and the address that a dial or a connection counts towards. `epoch`
+// is 0 if it counts towards none: its address is not a member, because the
+// caller chose it, for example.
 struct AddressTicket {
   uint64_t epoch = 0;
   IpAddress address;
 };
 
-// A target's book is there from its first dial until it has had no connection
-// and no dial for kForgetAfter. As long as it is there its host is resolved
-// again as soon as the answer's time is up; meanwhile, and while DNS fails, the
-// members that are known go on to be used, up to kMostStale after the last good
-// answer. A failing DNS makes no member SUSPECT.
+// A target's book exists from its first dial until it has had neither a
+// connection nor a dial for kForgetAfter. While it exists, its host is resolved
+// again as soon as the last answer expires. Meanwhile, and while DNS fails, the
+// known members stay in use, up to kMostStale after the last good answer; a DNS
+// failure makes no member SUSPECT.
 //
-// Thread-safe. Nothing is called, and nothing logged, under the lock.
+//   AddressKeeper keeper(loop, resolver, config, callbacks);
+//   if (!keeper.Know(key, host, now)) keeper.Await(key, host, resume);
+//   AddressBook::Plan plan = keeper.Choose(target, random, now, check);
+//   AddressTicket ticket = keeper.Dialling(target, plan.order[0]);
+//   keeper.Connected(target, ticket, length);   // Or DialFailed, Abandoned.
+//   keeper.Established(target, ticket, now);    // Or Broke.
+//   keeper.Closed(target, ticket);
+//
+// Thread-safe.
+//
+// Invariants:
+//   1. No callback runs, and nothing is logged, under the lock.
+//   2. A ticket changes only the book that issued it: a book that was forgotten
+//      and made anew has another epoch.
+//   3. At most kMostTests tests run at a time.
 class AddressKeeper {
  public:
   static constexpr Duration kForgetAfter = std::chrono::minutes(5);
   static constexpr Duration kMostStale = std::chrono::hours(1);
   static constexpr Duration kRetryDns = std::chrono::seconds(5);
   static constexpr size_t kMostTargets = 131'072;
-  static constexpr int kMostTests = 16;  // At the same time.
+  static constexpr int kMostTests = 16;  // At a time.
 
-  // `connecting`: how long TCP took; 0: not known.
+  // `connecting`: the time of the TCP handshake; 0: unknown.
   using TestDone = absl::AnyInvocable<void(bool passed, std::string why,
                                            Duration connecting)>;
-  struct World {
-    // Makes a connection to the address, looks whether it works, and closes it.
-    // `done` is told once, on any thread.
+  struct Callbacks {
+    // Makes a connection to the address, checks that it works, and closes it.
+    // Calls `done` once, on any thread.
     std::function<void(std::shared_ptr<const pool::HostPoolKey> key,
                        const IpAddress& address, TestDone done)>
         test;
-    // What egress says now of the addresses of a host.
+    // The egress policy in force for the addresses of a host.
     std::function<AddressBook::EgressCheck(const std::string& host)> egress;
-    // Lets connections of `target` to `address` serve nobody new.
+    // Drains the connections of `target` to `address`.
     std::function<void(const std::string& target, const IpAddress& address)>
         drain;
   };
 
   // `loop` is the resolver's; both must outlive the keeper.
   AddressKeeper(net::Loop* loop, Resolver* resolver,
-                const AddressBookConfig& config, World world);
+                const AddressBookConfig& config, Callbacks callbacks);
   ~AddressKeeper();
 
   void Configure(const AddressBookConfig& config);
 
   // --- For a dial, in this order ---
 
-  // Whether addresses of `host` are known: yes (OK), no (why), or not yet
-  // (nothing: see Await). `host` is where the connections of the key's target
-  // lead: its own, or a proxy's. Another one than before begins a new book.
-  // Tests are made with the options of the last key.
+  // Whether addresses of `host` are known: OK, an error, or nothing while the
+  // answer is outstanding (see Await). `host` is what connections of the key's
+  // target resolve: the target's own host, or its proxy's. A change of host
+  // starts a new book. Tests use the options of the last key.
   std::optional<absl::Status> Know(
       const std::shared_ptr<const pool::HostPoolKey>& key,
       const std::string& host, Instant now);
-  // Tells once, on any thread, when there is an answer.
+  // Calls `told` once, on any thread, when there is an answer.
   void Await(const std::shared_ptr<const pool::HostPoolKey>& key,
              const std::string& host,
              absl::AnyInvocable<void(absl::Status)> told);
   AddressBook::Plan Choose(const std::string& target, uint64_t random,
                            Instant now, const AddressBook::EgressCheck& check);
 
-  // --- What became of it: see AddressBook ---
+  // --- The dial's outcome: see AddressBook ---
 
   AddressTicket Dialling(const std::string& target, const IpAddress& address);
   void Connected(const std::string& target, const AddressTicket& ticket,
@@ -106,10 +121,10 @@ class AddressKeeper {
   bool Cool(const std::string& target, const IpAddress& address, Instant until,
             std::string_view why, Instant now);
 
-  // Empty: the target is not known.
+  // Empty: the target is unknown.
   std::vector<AddressRow> Rows(const std::string& target) const;
 
-  // Nothing is done, and nobody told anything, any more.
+  // Stops resolving and testing. No callback starts afterwards.
   void Shutdown();
 
  private:
@@ -119,17 +134,17 @@ class AddressKeeper {
     uint64_t epoch = 0;
     std::shared_ptr<const pool::HostPoolKey> key;
     std::string host;
-    Instant fresh_until{};  // Of the last answer; then it is asked again.
+    Instant fresh_until{};  // When the last answer expires.
     Instant usable_until{};
-    bool asking = false;
-    Instant used{};
+    bool resolving = false;
+    Instant used{};  // By a dial.
     Instant armed = kNever;
     net::Loop::Deadline timer;  // For `armed`.
-    bool failing = false;       // DNS, the last time.
+    bool failing = false;       // The last resolution failed.
     std::vector<absl::AnyInvocable<void(absl::Status)>> waiting;
   };
 
-  // What is to be done once the lock is free.
+  // Work to do after the lock is released; see Do.
   struct Work {
     explicit Work(std::string target_in) : target(std::move(target_in)) {}
     std::string target;
@@ -137,10 +152,10 @@ class AddressKeeper {
     uint64_t epoch = 0;
     AddressEvents events;
     bool first = false;   // The events are those of the first answer.
-    bool failed = false;  // DNS, after it had answered before.
+    bool failed = false;  // DNS began to fail.
     std::optional<IpAddress> test;
     std::shared_ptr<const pool::HostPoolKey> key;
-    bool ask = false;
+    bool resolve = false;
     Instant arm = kNever;
     absl::Status told;
     std::vector<absl::AnyInvocable<void(absl::Status)>> waiting;
@@ -155,10 +170,11 @@ class AddressKeeper {
                     const std::string& host, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void MakeRoomLocked(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // What has become due of `entry`, and when to look again.
-  void SettleLocked(Entry* entry, Instant now, Work* work)
+  // Adds to `work` everything of `entry` that is due, and the next time to
+  // check.
+  void CollectDueLocked(Entry* entry, Instant now, Work* work)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Runs `change` on the book that the ticket is for, and settles.
+  // Runs `change` on the ticket's book, then does what is due.
   template <typename Change>
   void Apply(const std::string& target, const AddressTicket& ticket,
              Instant now, Change&& change);
@@ -171,7 +187,7 @@ class AddressKeeper {
 
   net::Loop* const loop_;
   Resolver* const resolver_;
-  const World world_;
+  const Callbacks callbacks_;
 
   mutable Mutex mu_;
   AddressBookConfig config_ ABSL_GUARDED_BY(mu_);

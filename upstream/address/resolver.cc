@@ -15,14 +15,14 @@ namespace {
 using Family = ResolverChannel::Family;
 using Answer = ResolverChannel::Answer;
 
-// Lower case, without the root's dot.
+// Lower case, without the trailing dot.
 std::string WithoutDot(std::string_view host) {
   std::string name = LowerCase(host);
   if (name.size() > 1 && name.back() == '.') name.pop_back();
   return name;
 }
 
-// `name` or what is below it.
+// `name` itself, or a name below it.
 bool IsWithin(std::string_view host, std::string_view name) {
   return host == name ||
          (host.ends_with(name) && host[host.size() - name.size() - 1] == '.');
@@ -48,8 +48,8 @@ bool IsServer(std::string_view text) {
 
 }  // namespace
 
-// One name that is being resolved: the names that it may stand for one after
-// the other, each for both families at once.
+// One resolution: tries the candidate names one after the other, each for both
+// families concurrently.
 class Resolver::Question : public std::enable_shared_from_this<Question> {
  public:
   Question(Resolver* resolver, std::string host,
@@ -73,7 +73,7 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
  private:
   friend class Resolver;
 
-  // What is known of one family.
+  // The state of one family.
   struct Half {
     bool asking = true;
     Answer answer;
@@ -97,7 +97,7 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
     waits_ = false;
     halves_ = Halves();
     for (const Family family : {Family::kV4, Family::kV6}) {
-      // The first one may have ended the turn at once.
+      // The first query may have ended the turn already.
       if (turn_ != turn) return;
       resolver_->channel_->Ask(
           names_[next_], family,
@@ -121,8 +121,8 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
       }
       return resolver_->Forget(this);
     }
-    if (both) return Settle();
-    // "No such name" holds for both, but not every server knows that.
+    if (both) return Conclude();
+    // "No such name" should hold for both families; some servers differ.
     const bool enough =
         half.Has() || (family == Family::kV4 && half.Is(Answer::Kind::kNoName));
     if (!enough || std::exchange(waits_, true)) return;
@@ -131,7 +131,7 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
                               const auto self = weak.lock();
                               if (self == nullptr || self->turn_ != turn)
                                 return;
-                              if (!self->told_) self->Settle();
+                              if (!self->told_) self->Conclude();
                             });
   }
 
@@ -153,15 +153,15 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
     return joined;
   }
 
-  // Both answers are there, or one that is enough.
-  void Settle() {
+  // Both answers have arrived, or one that suffices.
+  void Conclude() {
     if (Has()) {
       told_ = true;
       const bool last = !halves_[0].asking && !halves_[1].asking;
       return resolver_->Tell(this, Joined(), last);
     }
-    // Another name that it may stand for may be another host: not to be tried
-    // only because a server is in trouble.
+    // The next candidate may be another host: a server's failure does not
+    // justify trying it.
     for (const Half& half : halves_) {
       if (half.Is(Answer::Kind::kFailed)) return GiveUp(half.answer.why);
     }
@@ -185,9 +185,9 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
   bool told_ = false;
   std::vector<std::string> names_;
   size_t next_ = 0;
-  int turn_ = 0;  // Answers to earlier ones do not count.
+  int turn_ = 0;  // Answers of earlier turns are ignored.
   Halves halves_;
-  bool waits_ = false;  // For the other one, no longer than the delay.
+  bool waits_ = false;  // For the other family, for kResolutionDelay.
 };
 
 Resolver::Resolver(net::Loop* loop) : loop_(loop) {}
@@ -221,7 +221,7 @@ std::optional<Resolver::Result> Resolver::Lookup(const std::string& host,
     return Resolution{{IpAddress::V4(127, 0, 0, 1), v6_loopback}, kNever};
   }
   if (IsWithin(WithoutDot(host), "onion")) {
-    // RFC 7686: DNS is not to be asked.
+    // RFC 7686: must not be resolved by DNS.
     return absl::UnavailableError(absl::StrCat("no address for ", host));
   }
   MutexLock lock(&mu_);
@@ -242,7 +242,7 @@ void Resolver::Start(const std::string& host, Callback callback) {
     callback(absl::CancelledError("shutting down"));
     return;
   }
-  // Another one's answer may have come while this was on its way.
+  // Another resolution may have finished in the meantime.
   if (auto known = Lookup(host, MonotonicNow())) {
     callback(*std::move(known));
     return;
@@ -273,7 +273,7 @@ void Resolver::Begin(const std::string& host, std::vector<Callback> callbacks) {
 void Resolver::Restart() {
   auto before = std::exchange(running_, {});
   for (auto& [host, question] : before) {
-    // One that was answered, if not in full, is asked again in its time.
+    // A partial answer was delivered: it is refreshed when it expires.
     if (!question->told()) Begin(host, std::move(question->callbacks()));
   }
 }
@@ -291,7 +291,7 @@ void Resolver::Tell(Question* question, const Result& result, bool last) {
     Keep(question->host(), result,
          result.ok() ? result->until : now + kFailureTtl, now);
   }
-  // Late halves are a courtesy: they must not keep questions out.
+  // A late second family is optional and must not block new queries.
   if (last || running_.size() > kMaxQueries / 2) Forget(question);
   for (Callback& callback : question->callbacks()) callback(result);
 }
@@ -302,7 +302,7 @@ void Resolver::Keep(const std::string& host, const Result& result,
     absl::erase_if(
         known_, [now](const auto& entry) { return entry.second.until <= now; });
   }
-  // Still full: any will do, it is asked for again.
+  // Still full: evict any entry; it can be resolved again.
   if (known_.size() >= kMaxNames) known_.erase(known_.begin());
   known_.insert_or_assign(host, Known{result, until});
 }

@@ -4,7 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
-// c-ares wants the types above before its own.
+// c-ares needs the types above before its own header.
 #include <arpa/nameser.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ using Answer = ResolverChannel::Answer;
 
 constexpr int kFirstTimeoutMs = 2000;  // Doubles with each try.
 constexpr int kTries = 3;
-// Of one answer; the book of addresses keeps fewer.
+// Of one answer; AddressBook keeps fewer.
 constexpr int kMostAddresses = 256;
 constexpr size_t kMostNameBytes = 253;
 
@@ -45,7 +45,7 @@ IpAddress V6Of(const void* in6) {
   return address;
 }
 
-// Of either family's records.
+// For records of either family.
 template <typename Record>
 void Take(const Record* records, int count, IpAddress (*convert)(const Record&),
           Answer* answer) {
@@ -87,7 +87,7 @@ struct Pending {
 void OnAnswer(void* pending, int status, int, unsigned char* message,
               int size) {
   const std::unique_ptr<Pending> asked(static_cast<Pending*>(pending));
-  // The channel is going, and whoever asked knows.
+  // The channel is being destroyed; its owner expects no answer.
   if (status == ARES_EDESTRUCTION) return;
   Answer answer;
   if (status == ARES_SUCCESS) {
@@ -101,7 +101,7 @@ void OnAnswer(void* pending, int status, int, unsigned char* message,
   asked->done(std::move(answer));
 }
 
-// Is called before ares_getaddrinfo returns: a file needs no waiting.
+// Called before ares_getaddrinfo returns: reading a file does not wait.
 void OnHosts(void* addresses, int status, int, ares_addrinfo* info) {
   auto* const out = static_cast<Addresses*>(addresses);
   if (info == nullptr) return;
@@ -123,7 +123,7 @@ void OnHosts(void* addresses, int status, int, ares_addrinfo* info) {
 struct ResolverChannel::Watched {
   explicit Watched(asio::io_context& io) : descriptor(io) {}
   asio::posix::stream_descriptor descriptor;
-  bool gone = false;  // Closed; the number may be another socket's by now.
+  bool gone = false;  // Closed; its number may have been reused.
   bool want_read = false;
   bool want_write = false;
   bool reading = false;
@@ -148,7 +148,7 @@ ResolverChannel::~ResolverChannel() {
 
 absl::Status ResolverChannel::Init() {
   if (InitLibrary() != ARES_SUCCESS) {
-    return absl::InternalError("c-ares does not start");
+    return absl::InternalError("c-ares cannot be initialized");
   }
   char file_only[] = "f";
   ares_options options{};
@@ -158,7 +158,7 @@ absl::Status ResolverChannel::Init() {
   if (result != ARES_SUCCESS) {
     hosts_ = nullptr;
     return absl::InternalError(
-        absl::StrCat("c-ares does not start: ", ares_strerror(result)));
+        absl::StrCat("c-ares cannot be initialized: ", ares_strerror(result)));
   }
   version_ = FileStamp::Of(system_.path);
   const auto channel = Open();
@@ -182,7 +182,7 @@ absl::StatusOr<ares_channeldata*> ResolverChannel::Open() const {
           ARES_OPT_UDP_PORT | ARES_OPT_TCP_PORT | ARES_OPT_RESOLVCONF);
   if (result != ARES_SUCCESS) {
     return absl::InternalError(
-        absl::StrCat("c-ares does not start: ", ares_strerror(result)));
+        absl::StrCat("c-ares cannot be initialized: ", ares_strerror(result)));
   }
   const std::string all = absl::StrJoin(servers_, ",");
   if (!servers_.empty() &&
@@ -194,7 +194,7 @@ absl::StatusOr<ares_channeldata*> ResolverChannel::Open() const {
   return channel;
 }
 
-// Takes over what c-ares has read of the system's configuration.
+// Copies the system's configuration as c-ares has read it.
 void ResolverChannel::Adopt(ares_channeldata* channel) {
   if (channel_ != nullptr) ares_destroy(channel_);
   channel_ = channel;
@@ -256,8 +256,8 @@ void ResolverChannel::Ask(const std::string& name, Family family, Done done) {
   SetTimer();
 }
 
-// c-ares tells what it wants to know of a socket; nothing: it is about to close
-// it.
+// c-ares's wish to watch a socket; neither `read` nor `write`: it is about to
+// close the socket.
 void ResolverChannel::OnSocketState(void* self, int fd, int read, int write) {
   static_cast<ResolverChannel*>(self)->Watch(fd, read != 0, write != 0);
 }
@@ -266,7 +266,7 @@ void ResolverChannel::Watch(int fd, bool read, bool write) {
   auto it = watched_.find(fd);
   if (!read && !write) {
     if (it == watched_.end()) return;
-    // The socket is c-ares's own, to close.
+    // c-ares owns the socket and closes it.
     it->second->gone = true;
     it->second->descriptor.release();
     watched_.erase(it);
@@ -276,7 +276,7 @@ void ResolverChannel::Watch(int fd, bool read, bool write) {
     auto watched = std::make_shared<Watched>(io_);
     boost::system::error_code error;
     watched->descriptor.assign(fd, error);
-    if (error) return;  // Nothing is heard from it: the query times out.
+    if (error) return;  // The query will time out.
     it = watched_.emplace(fd, std::move(watched)).first;
   }
   it->second->want_read = read;
@@ -326,7 +326,7 @@ void ResolverChannel::SetTimer() {
   timer_.async_wait([this, alive = std::weak_ptr<int>(alive_)](
                         const boost::system::error_code& error) {
     if (error || alive.expired()) return;
-    // Who does not answer may not be the server any more.
+    // A server that does not answer may have been replaced.
     if (Refresh()) return replaced_();
     ares_process_fd(channel_, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
     SetTimer();

@@ -1,5 +1,5 @@
-// Questions to DNS servers, one type of record at a time: c-ares on an event
-// loop, configured as the system says, also when that changes.
+// DNS queries for one record type at a time: c-ares on an event loop, following
+// changes of the system's configuration.
 #ifndef HOTLINE_UPSTREAM_ADDRESS_RESOLVER_CHANNEL_H_
 #define HOTLINE_UPSTREAM_ADDRESS_RESOLVER_CHANNEL_H_
 
@@ -22,7 +22,7 @@ struct ares_channeldata;
 
 namespace hotline::upstream {
 
-// On one loop only.
+// Confined to one loop.
 class ResolverChannel {
  public:
   enum class Family : uint8_t { kV4, kV6 };
@@ -31,8 +31,8 @@ class ResolverChannel {
     enum class Kind : uint8_t {
       kAddresses,
       kNone,    // The name exists, without addresses of this family.
-      kNoName,  // The name does not exist, as this server says.
-      kFailed,  // No answer, or one that says nothing.
+      kNoName,  // NXDOMAIN.
+      kFailed,  // No answer, or a server failure.
     };
     Kind kind = Kind::kFailed;
     Addresses addresses;
@@ -41,32 +41,32 @@ class ResolverChannel {
   };
   using Done = absl::AnyInvocable<void(Answer)>;
 
-  // `servers` empty: the system's. `replaced` is called when the configuration
-  // has changed after a server did not answer in time: Refresh said so.
+  // `servers` empty: the system's. `replaced` is called when a server did not
+  // answer in time and the configuration turned out to have changed.
   ResolverChannel(boost::asio::io_context* io, std::vector<std::string> servers,
                   ResolvConf system, absl::AnyInvocable<void()> replaced);
   ~ResolverChannel();
 
-  // INVALID_ARGUMENT: a server does not parse.
+  // INVALID_ARGUMENT: a server is invalid.
   absl::Status Init();
 
-  // Reads the system's configuration anew if it has changed. True: it had, and
-  // no question asked by now will be answered. Not from inside a Done.
+  // Reads the system's configuration again if it has changed. True: it had, and
+  // outstanding queries will not be answered. Must not be called from a Done.
   bool Refresh();
 
-  // Asks for the addresses of `name`, which is taken as it is. `done` is called
-  // at most once, maybe from inside: not after the end of the channel, or of
-  // its configuration.
+  // Queries the addresses of `name`, without the search list. Calls `done` at
+  // most once, possibly from inside; never after the channel or its
+  // configuration is gone.
   void Ask(const std::string& name, Family family, Done done);
 
-  // What the hosts file, where it counts, says of `host`, without a dot at its
-  // end; empty: nothing. It comes before DNS, or after it.
+  // The addresses of `host` (without a trailing dot) in the hosts file, if the
+  // system uses it. It comes before DNS, or after.
   Addresses Hosts(const std::string& host);
   bool hosts_come_first() const { return hosts_come_first_; }
 
-  // The names that `host` may stand for, in the order in which to ask for them,
-  // as resolv.conf(5) has it: with a dot at its end itself alone. Empty where
-  // the system asks no DNS.
+  // The names to query for `host`, in order, by the search list and ndots of
+  // resolv.conf(5); an absolute name yields itself. Empty if the system does
+  // not use DNS.
   std::vector<std::string> Candidates(const std::string& host) const;
 
  private:
@@ -88,8 +88,8 @@ class ResolverChannel {
   absl::AnyInvocable<void()> replaced_;
   boost::asio::steady_timer timer_;
   ares_channeldata* channel_ = nullptr;
-  ares_channeldata* hosts_ = nullptr;  // Looks into the file, and nowhere else.
-  // Of the system's configuration.
+  ares_channeldata* hosts_ = nullptr;  // Reads the hosts file only.
+  // The system's configuration.
   FileStamp version_;
   std::vector<std::string> domains_;
   int ndots_ = 1;

@@ -1,4 +1,4 @@
-// What a book shows of its addresses, and how states and events are called.
+// Snapshots of a book, and the names of states and events.
 #include <algorithm>
 
 #include "upstream/address/book.h"
@@ -62,8 +62,8 @@ std::vector<AddressRow> AddressBook::Rows() const {
     if (row.state == AddressState::kDenied) {
       row.why = m.denied;
     } else if (row.state == AddressState::kSuspect) {
-      row.why = m.draining ? "DNS names it no more; being drained"
-                           : "DNS names it no more";
+      row.why =
+          m.draining ? "no longer in DNS; being drained" : "no longer in DNS";
     }
     if (m.out != Out::kNo && m.denied.empty()) row.until = m.until;
     row.dial_time = std::chrono::duration_cast<Duration>(

@@ -72,8 +72,10 @@ class Http2Codec final : public Codec {
   int SendBody(StreamId id, const uint8_t* frame_head, size_t size);
 
   void OnHeadWhole(Http2Stream* stream, bool last);
-  void OnPeerReset(Http2Stream* stream, uint32_t code);
+  int OnPeerReset(Http2Stream* stream, uint32_t code);
   void OnSettings();
+  // A PING that acknowledges one.
+  void OnPong(const nghttp2_ping& frame);
   void OnGoAwayFrame(const nghttp2_goaway& frame);
 
   // The stream, while its end has not been told; else null.
@@ -137,7 +139,7 @@ class Http2Codec final : public Codec {
 
   // Input.
   net::FrameReader frames_;
-  net::Http2FloodAccount account_;
+  net::FloodAccount account_;
   std::string first_bytes_;  // Until there are enough to know HTTP/1.
   bool block_open_ = false;  // CONTINUATION has to follow.
   bool in_block_ = false;    // It should have been CONTINUATION.

@@ -1,4 +1,4 @@
-// What nghttp2 tells, and what becomes of it.
+// nghttp2's callbacks: events of streams and of the connection.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -75,14 +75,11 @@ struct Http2Callbacks {
   }
 };
 
-nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits,
-                                 net::Http2Memory* memory) {
+namespace {
+
+nghttp2_session_callbacks* NewCallbacks() {
   nghttp2_session_callbacks* callbacks = nullptr;
-  nghttp2_option* option = nullptr;
-  if (nghttp2_session_callbacks_new(&callbacks) != 0 ||
-      nghttp2_option_new(&option) != 0) {
-    std::abort();  // Out of memory.
-  }
+  if (nghttp2_session_callbacks_new(&callbacks) != 0) std::abort();
   using C = Http2Callbacks;
   nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks,
                                                         C::BeginFrame);
@@ -95,25 +92,39 @@ nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits,
   nghttp2_session_callbacks_set_send_data_callback(callbacks, C::SendData);
   nghttp2_session_callbacks_set_on_stream_close_callback(callbacks,
                                                          C::StreamClosed);
+  return callbacks;
+}
 
-  nghttp2_option_set_no_http_messaging(option, 1);  // Http2Answer sees to it.
+nghttp2_option* NewOption(const Http2Limits& limits) {
+  nghttp2_option* option = nullptr;
+  if (nghttp2_option_new(&option) != 0) std::abort();
+  // Http2Answer checks the messages.
+  nghttp2_option_set_no_http_messaging(option, 1);
   nghttp2_option_set_no_auto_window_update(option, 1);
   nghttp2_option_set_no_closed_streams(option, 1);
   nghttp2_option_set_max_settings(option, limits.max_settings);
-  // Ours is found out first.
+  // Above the codec's own limit, which applies first.
   nghttp2_option_set_max_outbound_ack(option, limits.max_useless_frames + 1000);
-  // Ours too: some versions count a frame once for each piece that its header
-  // comes in.
+  // The same: some versions count a frame once for each piece in which its
+  // header arrives.
   constexpr int kHeadBytes = 9;
   nghttp2_option_set_max_continuations(
       option, (MaxContinuations(limits) + 1) * kHeadBytes);
-  // The caller's headers are the caller's affair.
+  // The size of a request's headers is limited elsewhere.
   nghttp2_option_set_max_send_header_block_length(option, 64 << 20);
+  return option;
+}
 
+}  // namespace
+
+nghttp2_session* NewHttp2Session(Http2Codec* codec, const Http2Limits& limits,
+                                 net::Http2Memory* memory) {
+  nghttp2_session_callbacks* const callbacks = NewCallbacks();
+  nghttp2_option* const option = NewOption(limits);
   nghttp2_session* session = nullptr;
   if (nghttp2_session_client_new3(&session, callbacks, codec, option,
                                   memory->functions()) != 0) {
-    std::abort();
+    std::abort();  // Out of memory.
   }
   nghttp2_option_del(option);
   nghttp2_session_callbacks_del(callbacks);
@@ -173,22 +184,14 @@ int Http2Codec::OnFrame(const nghttp2_frame& frame) {
       break;
     case NGHTTP2_RST_STREAM:
       if (Http2Stream* const stream = Find(id)) {
-        if (written_ <= stream->begin) {
-          return Break(std::string(kBadOrder), NGHTTP2_PROTOCOL_ERROR);
-        }
-        OnPeerReset(stream, frame.rst_stream.error_code);
+        return OnPeerReset(stream, frame.rst_stream.error_code);
       }
       break;
     case NGHTTP2_SETTINGS:
       if ((frame.hd.flags & NGHTTP2_FLAG_ACK) == 0) OnSettings();
       break;
     case NGHTTP2_PING:
-      if ((frame.hd.flags & NGHTTP2_FLAG_ACK) != 0 && ping_open_ &&
-          std::memcmp(frame.ping.opaque_data, &pings_, sizeof pings_) == 0) {
-        ping_open_ = false;
-        account_.Earn(1);
-        connection_events_->OnPingAck();
-      }
+      if ((frame.hd.flags & NGHTTP2_FLAG_ACK) != 0) OnPong(frame.ping);
       break;
     case NGHTTP2_GOAWAY:
       OnGoAwayFrame(frame.goaway);
@@ -246,15 +249,19 @@ int Http2Codec::OnData(StreamId id, std::string_view piece) {
              : 0;
 }
 
-void Http2Codec::OnPeerReset(Http2Stream* stream, uint32_t code) {
+int Http2Codec::OnPeerReset(Http2Stream* stream, uint32_t code) {
+  if (written_ <= stream->begin) {
+    return Break(std::string(kBadOrder), NGHTTP2_PROTOCOL_ERROR);
+  }
   const Verdict verdict = stream->VerdictAt(written_);
   const bool refused =
       code == NGHTTP2_REFUSED_STREAM && verdict != Verdict::kResponseStarted;
   Fail(stream, CallError::kReset, refused ? Verdict::kRefusedByPeer : verdict,
        "the upstream reset the stream: " + CodeName(code), NGHTTP2_NO_ERROR);
+  return 0;
 }
 
-// Only those come here whose end was not told.
+// Called for streams whose end has not been reported yet.
 int Http2Codec::OnStreamClosed(StreamId id, uint32_t code) {
   Http2Stream* const stream = Find(id);
   if (stream == nullptr) return 0;
@@ -265,7 +272,7 @@ int Http2Codec::OnStreamClosed(StreamId id, uint32_t code) {
     Fail(stream, CallError::kReset,
          verdict == Verdict::kResponseStarted ? verdict
                                               : Verdict::kRefusedByPeer,
-         "the upstream took no more streams on this connection",
+         "the upstream accepts no more streams on this connection",
          NGHTTP2_NO_ERROR);
   } else if (code == NGHTTP2_FLOW_CONTROL_ERROR &&
              frames_.head().type == NGHTTP2_SETTINGS) {
@@ -276,7 +283,7 @@ int Http2Codec::OnStreamClosed(StreamId id, uint32_t code) {
   } else {  // nghttp2 has reset it.
     FailMalformed(stream,
                   code == NGHTTP2_FLOW_CONTROL_ERROR
-                      ? "it does not keep to flow control"
+                      ? "it violates flow control"
                       : "its parts do not fit together",
                   NGHTTP2_NO_ERROR);
   }
@@ -297,6 +304,16 @@ void Http2Codec::OnSettings() {
   } else if (max_streams_ != before) {
     connection_events_->OnConcurrency(max_streams_);
   }
+}
+
+void Http2Codec::OnPong(const nghttp2_ping& frame) {
+  if (!ping_open_ ||
+      std::memcmp(frame.opaque_data, &pings_, sizeof pings_) != 0) {
+    return;
+  }
+  ping_open_ = false;
+  account_.Earn(1);
+  connection_events_->OnPingAck();
 }
 
 void Http2Codec::OnGoAwayFrame(const nghttp2_goaway& frame) {
@@ -351,7 +368,8 @@ int Http2Codec::OnFrameSent(const nghttp2_frame& frame) {
       }
       break;
     case NGHTTP2_GOAWAY:
-      // nghttp2 says goodbye when the peer broke the protocol, we only then.
+      // nghttp2 sends GOAWAY when the peer broke the protocol; the codec sends
+      // it only then.
       if (problem_.empty()) {
         const size_t size = frame.goaway.opaque_data_len;
         problem_ = size > 0 ? Printable(frame.goaway.opaque_data, size)

@@ -86,8 +86,11 @@ void Http2Codec::OnFrameBegun(const net::FrameHead& frame) {
   constexpr size_t kMostBytes = 16384;
   constexpr size_t kPriorityBytes = 5;
   Http2Stream* const stream = Find(frame.stream);
-  BreakFlood(
-      account_.Charge(frame, frame.type == NGHTTP2_DATA && stream == nullptr));
+  const bool stray = frame.type == NGHTTP2_DATA && stream == nullptr;
+  if (!stray || !account_.CoverStray(frame.length)) {
+    account_.Charge(1);
+    BreakFlood(account_.CountContinuation(frame));
+  }
   const bool block =
       frame.type == NGHTTP2_HEADERS || frame.type == NGHTTP2_CONTINUATION;
   in_block_ = std::exchange(
@@ -107,7 +110,9 @@ void Http2Codec::OnFrameBegun(const net::FrameHead& frame) {
 }
 
 void Http2Codec::OnWindowUpdate(StreamId id, uint32_t increment) {
-  account_.OnWindowUpdate(static_cast<int32_t>(id), increment);
+  if (account_.OnWindowUpdate(static_cast<int32_t>(id), increment)) {
+    account_.Earn(1);
+  }
   if (increment > 0 || id == 0 || in_block_) return;
   Http2Stream* const stream = Find(id);
   if (stream == nullptr || written_ <= stream->begin) return;

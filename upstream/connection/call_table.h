@@ -1,5 +1,5 @@
-// The calls of one connection: what has come of their answers, when they are
-// due, and what their handlers are to be told.
+// The calls of one connection: their results so far, their deadlines, and the
+// news for their handlers.
 #ifndef HOTLINE_UPSTREAM_CONNECTION_CALL_TABLE_H_
 #define HOTLINE_UPSTREAM_CONNECTION_CALL_TABLE_H_
 
@@ -21,19 +21,25 @@ namespace hotline::upstream {
 
 // The codec reports events here, under the connection's lock. They are
 // collected as CallNews, which the connection delivers on its loop without the
-// lock.
+// lock:
+//
+//   table.set_now(now);
+//   codec->Feed(bytes);                     // Calls table.OnHead, OnBody…
+//   CallNews news = table.TakeNews();       // Under the lock.
+//   news.Deliver();                         // Without it: calls the handlers.
 //
 // Invariants:
-//   1. A call is in the table from Begin until its news has been taken. It ends
-//      once; after that, nothing changes its result.
-//   2. A handler is called from CallNews::Deliver only: what a streamed call
-//      has received since the last time, then, if it has ended, OnDone.
-//   3. Without calls the table owns no memory besides itself. The first call
-//      needs none of its own either.
+//   1. A call is in the table from Begin until its news is taken. It ends once;
+//      its result does not change afterwards.
+//   2. Handlers are called from CallNews::Deliver only: with the data that a
+//      streamed call has received since the last time, then, if it has ended,
+//      with OnDone.
+//   3. Without calls the table owns no memory besides itself; the first call
+//      needs no allocation either.
 //
 // Not thread-safe: the connection's lock protects it, CallNews excepted.
 
-// What a streamed call has received.
+// Data received by a streamed call.
 struct StreamNews {
   StreamHandler* handler = nullptr;
   StreamId stream = 0;
@@ -48,7 +54,7 @@ struct Call {
   StreamId stream = 0;  // 0: none. It is also the call's CallId.
   CallHandler* handler = nullptr;
   StreamHandler* streamed = nullptr;  // The same; null for a whole answer.
-  StreamNews* news = nullptr;         // Of a streamed call; null: nothing yet.
+  StreamNews* news = nullptr;         // Of a streamed call; null: none.
   int64_t max_response_bytes = 0;
   bool truncate = false;
   bool ended = false;  // `result` is final and not delivered.
@@ -81,7 +87,7 @@ struct CallNews {
   void Deliver();
 };
 
-// The result of a call of which nothing was written.
+// The result of a call whose request was not written.
 CallResult NeverSent(CallError error, std::string why);
 
 class CallTable final : public CodecEvents {
@@ -96,13 +102,13 @@ class CallTable final : public CodecEvents {
   Instant now() const { return now_; }
   void set_now(Instant now) { now_ = now; }
 
-  // Whether a call is under way.
+  // Whether a call is in progress.
   bool busy() const { return first_runs() || !others_.empty(); }
   // Whether TakeNews has a call's end.
   bool has_ended() const { return first_.ended || !ended_.empty(); }
-  // The same, of one that failed.
+  // The same for a failed call.
   bool has_failed() const;
-  // Whether TakeNews has anything.
+  // Whether TakeNews has any news.
   bool has_news() const { return !stream_news_.empty() || has_ended(); }
   // Whether the only stream of its connection waits for room for its answer.
   bool starved() const { return first_.starved; }
@@ -138,14 +144,15 @@ class CallTable final : public CodecEvents {
   void LoseAll(const std::string& why, bool refused);
 
   CallNews TakeNews();
-  // Calls that failed, since the last time, on a connection that goes on.
+  // The number of calls that failed since the last time on a connection that
+  // stays open.
   int TakeErrors() { return std::exchange(errors_, 0); }
-  // How long the peer keeps an idle connection, by its Keep-Alive header. Zero:
-  // nothing new since the last time.
+  // How long the peer keeps an idle connection, by its Keep-Alive header. 0:
+  // not changed since the last time.
   Duration TakeKeepAlive() {
     return std::exchange(keep_alive_is_new_, false) ? keep_alive_ : Duration(0);
   }
-  // A call of a tunnel was given up before its end.
+  // A tunnel was ended before its time.
   bool cut_off() const { return cut_off_; }
 
   // CodecEvents:
@@ -165,7 +172,7 @@ class CallTable final : public CodecEvents {
   Call* FindStreamed(CallId id);
   // The result is final.
   void Finish(Call* call);
-  // Gives the call up.
+  // Cancels the stream and finishes the call with an error.
   void End(Call* call, CallError error, Verdict verdict, std::string message);
   Verdict VerdictOf(const Call& call) const {
     return codec_->VerdictOf(call.stream);
@@ -178,8 +185,8 @@ class CallTable final : public CodecEvents {
   StreamNews* NewsOf(Call* call);
   void NoteKeepAlive(const std::vector<Header>& headers);
   void TakeBody(Call* call, std::string_view piece);
-  // Asks for room for what may come next, and consumes `piece` more bytes
-  // unless there is none.
+  // Requests room for the next bytes, and consumes `piece` more bytes unless it
+  // is refused.
   void Meter(Call* call, size_t piece);
   void Grant(Call* call);
 

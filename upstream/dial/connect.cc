@@ -1,5 +1,5 @@
-// Which socket a dial is made on: where it may lead, which address, which of
-// them answers, and through which proxy.
+// The first half of a dial, up to an open TCP connection: egress policy,
+// address resolution, the race over the addresses, and the proxy's tunnel.
 #include <errno.h>
 #include <sys/socket.h>
 
@@ -19,7 +19,7 @@ namespace {
 using pool::DialError;
 using pool::FailureClass;
 
-// Others of the host's addresses may do better.
+// Whether another of the host's addresses may succeed.
 bool IsWorthAnotherAddress(const DialError& error) {
   const std::string_view reason = error.reason;
   return reason == "EGRESS_DENIED" || reason == "CONNECT_FAILED" ||
@@ -127,7 +127,7 @@ Task<bool> DialImpl::Resolve() {
     result_.timings.resolve = MonotonicNow() - start;
   }
   if (!resolved_) {
-    // A late answer finds that nobody waits.
+    // A later answer is ignored: resolved_ is set.
     resolved_ = absl::DeadlineExceededError(
         absl::StrCat("no answer about ", host_, " within ",
                      ToMilliseconds(result_.timings.resolve), " ms"));
@@ -148,12 +148,10 @@ std::vector<IpAddress> DialImpl::Plan() {
   return std::move(plan.order);
 }
 
-// `*order` becomes what is left to try.
-Task<bool> DialImpl::Race(std::vector<IpAddress>* order) {
-  const Instant start = MonotonicNow();
+ConnectRace::Options DialImpl::RaceOptions(std::vector<IpAddress> order) const {
   ConnectRace::Options options{
       .target = spec_.target,
-      .order = std::move(*order),
+      .order = std::move(order),
       .port = port_,
       .stagger = settings_->stagger,
       .attempt_timeout = settings_->tcp_timeout,
@@ -164,13 +162,18 @@ Task<bool> DialImpl::Race(std::vector<IpAddress>* order) {
   if (!options.source && !sources.empty()) {
     options.source = sources[spec_.random % sources.size()];
   }
+  return options;
+}
+
+Task<bool> DialImpl::Race(std::vector<IpAddress>* order) {
+  const Instant start = MonotonicNow();
   raced_.reset();
-  race_ =
-      ConnectRace::Make(loop_, spec_.test ? nullptr : keeper_,
-                        std::move(options), [this](ConnectRace::Result result) {
-                          raced_ = std::move(result);
-                          timer_.cancel();
-                        });
+  race_ = ConnectRace::Make(loop_, spec_.test ? nullptr : keeper_,
+                            RaceOptions(std::move(*order)),
+                            [this](ConnectRace::Result result) {
+                              raced_ = std::move(result);
+                              timer_.cancel();
+                            });
   timer_.expires_at(boost::asio::steady_timer::time_point::max());
   race_->Begin();
   while (!raced_ && !aborted_) co_await timer_.async_wait(kAwait);
@@ -179,16 +182,20 @@ Task<bool> DialImpl::Race(std::vector<IpAddress>* order) {
   result_.timings.connect = MonotonicNow() - start;
   if (!raced_) co_return false;
   NoteFailures(*raced_);
-  *order = std::move(raced_->rest);
+  *order = std::move(raced_->untried);
   if (!raced_->winner) co_return false;
-  ++tried_;
-  io_ = std::move(raced_->winner->io);
-  result_.ticket = raced_->winner->ticket;
-  where_ = Where(raced_->winner->address);
-  facts_ = ConnectionFacts();
-  facts_.remote_address = raced_->winner->address.WithPort(port_);
-  facts_.local_address = net::LocalAddress(io_->descriptor.native_handle());
+  TakeWinner(*std::move(raced_->winner));
   co_return true;
+}
+
+void DialImpl::TakeWinner(ConnectRace::Winner winner) {
+  ++tried_;
+  io_ = std::move(winner.io);
+  result_.ticket = winner.ticket;
+  where_ = Where(winner.address);
+  facts_ = ConnectionFacts();
+  facts_.remote_address = winner.address.WithPort(port_);
+  facts_.local_address = net::LocalAddress(io_->descriptor.native_handle());
 }
 
 void DialImpl::NoteFailures(const ConnectRace::Result& result) {
@@ -211,8 +218,8 @@ void DialImpl::GiveUp() {
   io_.reset();
   engine_.reset();
   const AddressTicket ticket = std::exchange(result_.ticket, {});
-  // A proxy that does not want to is in good health, and so is an address whose
-  // answer did not please one caller.
+  // A proxy that refuses is healthy, and so is an address that failed the check
+  // of one caller.
   if (!aborted_ && !std::exchange(local_failure_, false) &&
       std::string_view(worst_->reason) != "PROXY_REFUSED" &&
       !worst_->callers_check) {
@@ -235,14 +242,16 @@ Task<bool> DialImpl::OpenTunnel() {
   const bool open = co_await AskProxy(ConnectRequest(where), &problem);
   if (open) co_return true;
   co_return Fail(FailureClass::kNetwork, "PROXY_REFUSED",
-                 absl::StrCat("the proxy ", where_, " opens no way to ", where,
-                              ": ", problem));
+                 absl::StrCat("the proxy ", where_, " opened no tunnel to ",
+                              where, ": ", problem));
 }
 
 Task<bool> DialImpl::AskProxy(std::string out, std::string* problem) {
+  using Descriptor = net::SocketIo::Descriptor;
   const int fd = io_->descriptor.native_handle();
   ProxyAnswer answer;
-  for (;;) {
+  auto verdict = ProxyAnswer::Verdict::kMore;
+  while (verdict == ProxyAnswer::Verdict::kMore) {
     const bool sending = !out.empty();
     const ssize_t size =
         sending ? send(fd, out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT)
@@ -251,19 +260,7 @@ Task<bool> DialImpl::AskProxy(std::string out, std::string* problem) {
     if (size > 0 && sending) {
       out.erase(0, static_cast<size_t>(size));
     } else if (size > 0) {
-      switch (answer.Feed({loop_->scratch(), static_cast<size_t>(size)})) {
-        case ProxyAnswer::Verdict::kMore:
-          break;
-        case ProxyAnswer::Verdict::kOpen:
-          first_ = answer.rest();
-          co_return true;
-        case ProxyAnswer::Verdict::kRefused:
-          *problem = absl::StrCat("it answers ", answer.status());
-          co_return false;
-        case ProxyAnswer::Verdict::kBroken:
-          *problem = "its answer is not one to CONNECT";
-          co_return false;
-      }
+      verdict = answer.Feed({loop_->scratch(), static_cast<size_t>(size)});
     } else if (size == 0) {
       *problem = "it closed the connection";
       co_return false;
@@ -271,15 +268,22 @@ Task<bool> DialImpl::AskProxy(std::string out, std::string* problem) {
       *problem = net::SocketErrorText(errno);
       co_return false;
     } else {
-      const bool ready =
-          co_await Await(sending ? net::SocketIo::Descriptor::wait_write
-                                 : net::SocketIo::Descriptor::wait_read);
+      const bool ready = co_await Await(sending ? Descriptor::wait_write
+                                                : Descriptor::wait_read);
       if (!ready) {
         *problem = "no answer in time";
         co_return false;
       }
     }
   }
+  if (verdict == ProxyAnswer::Verdict::kOpen) {
+    first_ = answer.tunneled();
+    co_return true;
+  }
+  *problem = verdict == ProxyAnswer::Verdict::kRefused
+                 ? absl::StrCat("it answers ", answer.status())
+                 : "its answer to CONNECT is invalid";
+  co_return false;
 }
 
 }  // namespace hotline::upstream

@@ -52,7 +52,7 @@ class ConnectRaceImpl final
   };
 
   void StartNext();
-  // False: it has failed, or must not be made.
+  // False: the attempt failed at once, or the address is not allowed.
   bool Start(const IpAddress& address);
   int Open(const IpAddress& address, Attempt* attempt, std::string* local);
   void Wait(const std::shared_ptr<Attempt>& attempt);
@@ -61,7 +61,7 @@ class ConnectRaceImpl final
   void Fail(Attempt* attempt, std::string why, bool blame);
   void Win(Attempt* attempt);
   void Finish(Result result);
-  // Closes what is under way, but for the winner.
+  // Closes all running attempts but the winner.
   void End(const Attempt* winner);
 
   net::Loop* const loop_;
@@ -128,7 +128,7 @@ bool ConnectRaceImpl::Start(const IpAddress& address) {
   return true;
 }
 
-// What goes wrong here is not the other side's fault.
+// A failure here is local: not the address's fault.
 int ConnectRaceImpl::Open(const IpAddress& address, Attempt* attempt,
                           std::string* local) {
   const int fd = net::OpenTcpSocket(address);
@@ -179,7 +179,7 @@ void ConnectRaceImpl::OnWritable(const std::shared_ptr<Attempt>& attempt) {
 
 void ConnectRaceImpl::OnTimeout(const std::shared_ptr<Attempt>& attempt) {
   const Duration waited = MonotonicNow() - attempt->began;
-  // Cut short by the dial's own deadline it says little of the address.
+  // Cut short by the dial's deadline, it does not count against the address.
   Fail(attempt.get(),
        absl::StrCat("no answer within ", ToMilliseconds(waited), " ms"),
        waited >= options_.attempt_timeout);
@@ -220,10 +220,10 @@ void ConnectRaceImpl::Win(Attempt* attempt) {
   Result result;
   result.winner = std::move(winner);
   for (const auto& other : running_) {
-    if (other.get() != attempt) result.rest.push_back(other->address);
+    if (other.get() != attempt) result.untried.push_back(other->address);
   }
-  result.rest.insert(result.rest.end(), options_.order.begin() + next_,
-                     options_.order.end());
+  result.untried.insert(result.untried.end(), options_.order.begin() + next_,
+                        options_.order.end());
   End(attempt);
   Finish(std::move(result));
 }

@@ -21,12 +21,12 @@ struct SocketIo;
 
 namespace hotline::upstream {
 
-// Attempts begin in the order given, the next one when the one before has
-// failed or has been under way for `stagger`; each has `attempt_timeout`. The
-// first whose TCP connection stands wins; the others are closed. What becomes
-// of each is told to the keeper: failures as such, losers as given up.
+// Attempts start in the given order, each one when its predecessor has failed
+// or has been running for `stagger`; each may take `attempt_timeout`. The first
+// established TCP connection wins, and the other attempts are closed. The
+// keeper learns the outcome of every attempt: a failure, the win, or abandoned.
 //
-// On one loop only.
+// Confined to one loop.
 class ConnectRace {
  public:
   struct Options {
@@ -36,10 +36,10 @@ class ConnectRace {
     Duration stagger{0};
     Duration attempt_timeout{0};
     Instant deadline = kNever;
-    // The local address; nothing: the system's choice. Of another family than
-    // an address, that one is left out.
+    // The local address; none: the system chooses. Remote addresses of the
+    // other family fail without an attempt.
     std::optional<IpAddress> source;
-    // Asked right before each connect(). Empty: allowed; else why not.
+    // Called right before each connect(). Empty: allowed; else the reason.
     std::function<std::string(const IpAddress&)> forbidden;
   };
   struct Winner {
@@ -55,22 +55,24 @@ class ConnectRace {
   };
   struct Result {
     std::optional<Winner> winner;
-    std::vector<Failure> failures;  // In the order in which they happened.
-    // What was not tried: where to go on if the winner is no good after all.
-    std::vector<IpAddress> rest;
+    std::vector<Failure> failures;  // Oldest first.
+    // Addresses not tried to the end, in order: the next candidates if the
+    // winner turns out to be unusable.
+    std::vector<IpAddress> untried;
   };
   using Done = absl::AnyInvocable<void(Result)>;
 
-  // `keeper` may be null: nobody is told. `done` is told once, maybe from
-  // inside Begin; never after Cancel.
+  // `keeper` may be null. `done` is called once, possibly from inside Begin,
+  // and never after Cancel.
   static std::shared_ptr<ConnectRace> Make(net::Loop* loop,
                                            AddressKeeper* keeper,
                                            Options options, Done done);
   virtual ~ConnectRace() = default;
 
-  // Once. The race keeps itself alive until it is over.
+  // Starts the first attempt; to be called once. The race keeps itself alive
+  // until it is over.
   virtual void Begin() = 0;
-  // Gives up at once.
+  // Closes all attempts at once.
   virtual void Cancel() = 0;
 };
 

@@ -24,12 +24,12 @@ namespace asio = boost::asio;
 using pool::DialError;
 using pool::FailureClass;
 constexpr char kHttp2[] = "h2";
-// Of targets of which nothing more is known.
+// ConnectionFacts::protocol of raw targets.
 constexpr char kTls[] = "tls";
 constexpr char kTcp[] = "tcp";
 constexpr int64_t kMostValidationBytes = 1 << 20;
 
-// Which of two failures says more of what is wrong: the one that got further.
+// How telling a failure is: the one that got further ranks higher.
 int Telling(const DialError& error) {
   const std::string_view reason = error.reason;
   if (reason == "EGRESS_DENIED") return 0;
@@ -73,7 +73,7 @@ void DialImpl::Finish() {
   if (result_.connection == nullptr) {
     result_.error = worst_ ? *std::move(worst_)
                            : DialError{FailureClass::kNetwork, "CONNECT_FAILED",
-                                       "no time was left to connect"};
+                                       "the deadline left no time to connect"};
   }
   done_(std::move(result_));
 }
@@ -82,12 +82,12 @@ bool DialImpl::ChooseProfile() {
   where_ = parts_.host;
   tls_ = settings_->tls->Find(spec_.tls_profile);
   if (tls_ == nullptr) {
-    // Taken out of the configuration after the request had been looked at.
+    // Removed from the configuration after the request was validated.
     return Fail(FailureClass::kTls, "TLS_FAILED",
                 TlsEnd(absl::StrCat("there is no TLS profile \"",
                                     spec_.tls_profile, "\" any more")));
   }
-  // What is spoken there without HTTP is not the profile's to say.
+  // For raw targets the profile's ALPN does not apply.
   const auto& offered = tls_->profile().alpn;
   if (parts_.raw || spec_.alpn.empty() ||
       std::find(offered.begin(), offered.end(), spec_.alpn) != offered.end()) {
@@ -110,8 +110,7 @@ Task<bool> DialImpl::Try() {
     Unwatch();
     result_.timings.connect += MonotonicNow() - start;
     if (!open) co_return false;
-    // A server behind tcp:// may well speak first; what that means on HTTP/1.1
-    // is the codec's to say.
+    // A tcp:// server may speak first; on HTTP/1.1 the codec rejects it.
     if (!parts_.tls) early_ = std::move(first_);
   }
   if (parts_.tls) {
@@ -171,7 +170,7 @@ Task<bool> DialImpl::ShakeHands() {
     const net::TlsResult result = engine_->Handshake(&out);
     if (result == net::TlsResult::kOk) break;
     if (result != net::TlsResult::kWantInput) {
-      // The alert, if it goes without waiting.
+      // The alert, if it can be sent at once.
       (void)!send(io_->descriptor.native_handle(), out.data(), out.size(),
                   MSG_NOSIGNAL | MSG_DONTWAIT);
       co_return FailHandshake(result, name);
@@ -181,8 +180,8 @@ Task<bool> DialImpl::ShakeHands() {
   }
   TakeFacts();
   if (!TakeProtocol()) co_return false;
-  // Before anything else: what came with the handshake's end is in a buffer
-  // that belongs to the loop.
+  // First of all: the bytes received with the end of the handshake are in the
+  // loop's scratch buffer.
   if (!TakeEarlyBytes()) co_return false;
   const bool sent = co_await SendAll(&out);
   co_return sent;
@@ -207,7 +206,7 @@ void DialImpl::TakeFacts() {
 
 bool DialImpl::TakeProtocol() {
   const std::vector<std::string> offer = Offer();
-  // Who knows nothing of ALPN speaks HTTP/1.1.
+  // A server without ALPN speaks HTTP/1.1.
   const std::string chosen = chosen_.empty() && !parts_.raw ? kHttp1 : chosen_;
   if (!offer.empty() &&
       std::find(offer.begin(), offer.end(), chosen) == offer.end()) {
@@ -220,7 +219,7 @@ bool DialImpl::TakeProtocol() {
   return true;
 }
 
-// The client's last message.
+// Sends the client's last handshake message.
 Task<bool> DialImpl::SendAll(std::string* out) {
   while (!out->empty()) {
     const ssize_t size = send(io_->descriptor.native_handle(), out->data(),
@@ -261,7 +260,7 @@ Task<bool> DialImpl::Exchange(std::string* out) {
                                         net::Loop::kScratchBytes, MSG_DONTWAIT);
     if (size > 0 && sending) {
       out->erase(0, static_cast<size_t>(size));
-      // Nothing can have come in answer to this yet.
+      // No answer to this can have arrived yet.
       if (!out->empty()) continue;
     } else if (size > 0) {
       engine_->Feed({loop_->scratch(), static_cast<size_t>(size)});
@@ -278,9 +277,9 @@ Task<bool> DialImpl::Exchange(std::string* out) {
   }
 }
 
-// Takes in what the peer sent after its part of the handshake: tickets, and on
-// HTTP/2 its settings; behind tls:// whatever it likes. On HTTP/1.1 no data,
-// for nothing was asked yet.
+// Reads what the peer sent after its part of the handshake: tickets; on HTTP/2
+// SETTINGS; behind tls:// any data. On HTTP/1.1 data is an error, as no request
+// was sent.
 bool DialImpl::TakeEarlyBytes() {
   for (;;) {
     size_t size = 0;
@@ -316,7 +315,7 @@ bool DialImpl::MakeConnection() {
       .max_header_bytes = settings_->max_header_bytes,
       .ping_after = settings_->ping_after,
       .ping_timeout = settings_->ping_timeout};
-  // Not make_shared: weak references must not keep the memory.
+  // Not make_shared: weak references would keep the memory.
   connection_ = std::shared_ptr<Connection>(
       new Connection(loop_, io_->descriptor.release(), std::move(engine_),
                      std::move(options)));
@@ -333,7 +332,7 @@ bool DialImpl::MakeConnection() {
                    net::SocketErrorText(errno)));
 }
 
-// Without them nobody knows how many requests the peer takes.
+// The number of concurrent requests is unknown before SETTINGS.
 Task<bool> DialImpl::AwaitSettings() {
   const Instant start = MonotonicNow();
   const Instant end = std::min(start + settings_->tls_timeout, deadline_);
@@ -369,7 +368,7 @@ Task<bool> DialImpl::Validate() {
   if (answer.error == CallError::kTlsRefused) {
     co_return Fail(FailureClass::kTls, "TLS_FAILED", TlsEnd(answer.message));
   }
-  // Without the query, which is not everyone's to see.
+  // Without the query, which may be confidential.
   const std::string what =
       absl::StrCat(check.method.c_str(), " ",
                    check.path.substr(0, check.path.find('?')), " at ", where_);

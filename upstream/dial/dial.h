@@ -1,6 +1,19 @@
-// Makes connections: resolve, choose addresses that may be connected to, TCP to
-// the first that answers, perhaps a proxy's tunnel, TLS, ALPN, HTTP/2's
-// settings, validate. Everything within one deadline.
+// Makes connections: resolves the host, chooses among the addresses that egress
+// allows, connects to the first that answers, opens a proxy's tunnel,
+// negotiates TLS and ALPN, awaits HTTP/2's SETTINGS, validates. All within one
+// deadline.
+//
+//   auto dial = Dial::Make(loop, keeper, settings, {.target = "https://a:443"},
+//                          [](DialResult result) { ... });
+//   dial->Begin();                                  // On the loop.
+//
+// Thread safety: a dial belongs to its loop.
+//
+// Invariants:
+//   1. `done` is called exactly once, also after Abort.
+//   2. Every ticket is reported to the keeper as closed, unless it is returned
+//      with the connection.
+//   3. Egress is checked on the resolved address, right before connect().
 #ifndef HOTLINE_UPSTREAM_DIAL_DIAL_H_
 #define HOTLINE_UPSTREAM_DIAL_DIAL_H_
 
@@ -23,31 +36,31 @@
 
 namespace hotline::upstream {
 
-// What all dials share; replaced as a whole.
+// Shared by all dials; immutable, replaced as a whole on reload.
 struct DialSettings {
   Duration connect_timeout{0};
   Duration tcp_timeout{0};
   Duration tls_timeout{0};
-  Duration stagger{0};  // Between attempts at one host's addresses.
+  Duration stagger{0};  // Between attempts to one host's addresses.
   int64_t max_header_bytes = 0;
   Duration ping_after{0};
   Duration ping_timeout{0};
-  std::vector<IpAddress> sources;  // Local addresses, taken in turn.
+  std::vector<IpAddress> sources;  // Local addresses, chosen at random.
   EgressPolicy egress;
   std::shared_ptr<const TlsProfiles> tls;
 };
 
 struct DialResult {
   std::shared_ptr<Connection> connection;  // Open; null: see `error`.
-  AddressTicket ticket;                    // Where the connection counts.
+  AddressTicket ticket;                    // For the keeper.
   pool::DialError error;
   pool::DialTimings timings;
-  // TLS handshakes that were finished; maybe one for each address.
+  // Completed TLS handshakes, of all addresses tried.
   int full_handshakes = 0;
   int resumed_handshakes = 0;
 };
 
-// A dial under way. On one loop only.
+// A dial in progress. Confined to one loop.
 class Dial {
  public:
   using Done = absl::AnyInvocable<void(DialResult)>;
@@ -55,33 +68,34 @@ class Dial {
   struct Spec {
     std::string target;
     std::string sni;   // Empty: the target's host.
-    std::string alpn;  // What alone will do; empty: what the profile offers.
+    std::string alpn;  // The only acceptable protocol; empty: the profile's.
     std::string tls_profile = "default";
-    std::string tls_scope;  // Sessions are shared within it.
+    std::string tls_scope;  // TLS sessions are shared within a scope.
     std::string proxy;      // "http://host:port"; empty: none.
-    // Where to, instead of what DNS says; behind a proxy, where it is to go.
+    // Replaces resolution; behind a proxy, the destination of its tunnel.
     std::optional<IpAddress> remote;
-    // The local end; nothing: one of DialSettings::sources, if there are any.
+    // The local address; none: one of DialSettings::sources, if any.
     std::optional<IpAddress> source;
     uint64_t random = 0;  // Any 64 bits.
     Check validate;
-    bool callers_check = false;  // A caller asked for it, not the operator.
-    // Whose connection it is, for the keeper's own tests.
+    bool callers_check =
+        false;  // `validate` is a caller's, not the operator's.
+    // The host pool, for the keeper's own tests.
     std::shared_ptr<const pool::HostPoolKey> key;
-    // Made to test one address, a proxy's maybe: it counts nowhere.
+    // A test of this address (of the target or its proxy): no ticket.
     std::optional<IpAddress> test;
   };
 
-  // `done` is told once, on the loop, maybe from inside Begin or Abort.
+  // `done` is called once, on the loop, possibly from inside Begin or Abort.
   static std::shared_ptr<Dial> Make(
       net::Loop* loop, AddressKeeper* keeper,
       std::shared_ptr<const DialSettings> settings, Spec spec, Done done);
 
   virtual ~Dial() = default;
 
-  // Once, on the loop. The dial keeps itself alive until it is done.
+  // To be called once, on the loop. The dial keeps itself alive until done.
   virtual void Begin() = 0;
-  // Ends it soon, as a failure. On the loop.
+  // Makes the dial fail soon. On the loop.
   virtual void Abort() = 0;
 };
 

@@ -1,5 +1,5 @@
-// The implementation of Dial, as its .cc files share it: connect.cc finds the
-// socket, dial.cc makes a connection out of it. For no other file.
+// The implementation of Dial, private to its .cc files: connect.cc opens the
+// socket, dial.cc makes a connection of it.
 #ifndef HOTLINE_UPSTREAM_DIAL_DIAL_IMPL_H_
 #define HOTLINE_UPSTREAM_DIAL_DIAL_IMPL_H_
 
@@ -46,7 +46,7 @@ class DialImpl final : public Dial,
   void Begin() override;
   void Abort() override;
 
-  // Of the validation request.
+  // CallHandler, for the validation request:
   void OnDone(CallResult result) override {
     answer_ = std::move(result);
     timer_.cancel();
@@ -64,7 +64,10 @@ class DialImpl final : public Dial,
   bool ChooseProfile();
   Task<bool> Resolve();
   std::vector<IpAddress> Plan();
+  // Races over `*order`, which becomes the addresses that are left to try.
   Task<bool> Race(std::vector<IpAddress>* order);
+  ConnectRace::Options RaceOptions(std::vector<IpAddress> order) const;
+  void TakeWinner(ConnectRace::Winner winner);
   Task<bool> Try();
   Task<bool> OpenTunnel();
   // Sends `out` and reads the proxy's answer to it.
@@ -81,7 +84,7 @@ class DialImpl final : public Dial,
   std::vector<std::string> Offer() const;
   bool MakeConnection();
 
-  // Interrupts what waits for the socket at `when`, or at the dial's deadline.
+  // Interrupts a wait for the socket at `when`, or at the dial's deadline.
   void Watch(Instant when);
   void Unwatch();
   void Interrupt() {
@@ -96,12 +99,12 @@ class DialImpl final : public Dial,
   std::string TlsEnd(std::string_view what) const;
   void Finish();
 
-  // Whether egress lets us connect to `address`; else the rule.
+  // The egress rule that forbids `address`; empty: allowed.
   std::string Forbidden(const IpAddress& address) const;
   std::string Where(const IpAddress& address) const;
   bool FailDenied(const std::string& where, std::string_view rule);
   void NoteFailures(const ConnectRace::Result& result);
-  // The connection that was won is of no use.
+  // Closes the current connection and gives its ticket back.
   void GiveUp();
 
   net::Loop* const loop_;
@@ -112,7 +115,7 @@ class DialImpl final : public Dial,
   const Instant deadline_;
 
   TargetParts parts_;
-  // Where TCP leads: the target's own host, or its proxy. For DNS.
+  // The host to resolve: the target's, or its proxy's.
   std::string host_;
   uint16_t port_ = 0;
   bool proxied_ = false;
@@ -120,23 +123,23 @@ class DialImpl final : public Dial,
   int tried_ = 0;
   int denied_ = 0;
   DialResult result_;
-  std::optional<pool::DialError> worst_;  // The most telling so far.
+  std::optional<pool::DialError> worst_;  // The most telling failure so far.
   boost::asio::steady_timer timer_;
-  uint64_t watch_ = 0;  // Which Watch the timer belongs to.
+  uint64_t watch_ = 0;  // The Watch that the timer belongs to.
   bool timed_out_ = false;
   bool aborted_ = false;
-  bool local_failure_ = false;  // The last one was no fault of the address.
+  bool local_failure_ = false;  // The last failure was not the address's.
 
   std::shared_ptr<ConnectRace> race_;
   std::optional<ConnectRace::Result> raced_;
 
-  // Of the address being tried.
+  // The address being tried.
   std::string where_;  // "example.com (192.0.2.1:443)".
   ConnectionFacts facts_;
-  std::string chosen_;  // By ALPN; empty: nothing.
-  // Received with the proxy's answer, from behind the tunnel.
+  std::string chosen_;  // By ALPN; empty: none.
+  // Bytes of the tunnel received with the proxy's answer.
   std::string first_;
-  std::string early_;  // Received with the handshake's end.
+  std::string early_;  // Bytes received with the end of the handshake.
   std::unique_ptr<net::SocketIo> io_;
   std::unique_ptr<net::TlsEngine> engine_;
   std::shared_ptr<Connection> connection_;

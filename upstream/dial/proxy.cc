@@ -21,7 +21,7 @@ std::string ConnectRequest(std::string_view authority) {
 
 namespace {
 
-// The code of "HTTP/1.1 200 …"; 0 when `head` is not an answer's.
+// The status of "HTTP/1.1 200 …"; 0: `head` is not an answer.
 int StatusOf(std::string_view head) {
   const auto digit = [head](size_t at) {
     return head[at] >= '0' && head[at] <= '9';
@@ -47,7 +47,7 @@ ProxyAnswer::Verdict ProxyAnswer::Feed(std::string_view bytes) {
     status_ = StatusOf(std::string_view(text_).substr(read_, end - read_));
     read_ = end + kEnd.size();
     if (status_ < 100) return Verdict::kBroken;
-    // Below 200 it is a word in between: the answer follows.
+    // An interim answer (below 200): the final one follows.
     if (status_ >= 200) {
       return status_ > 299 ? Verdict::kRefused : Verdict::kOpen;
     }

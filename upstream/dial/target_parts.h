@@ -1,4 +1,4 @@
-// A target's text, taken apart.
+// Parses a target's canonical text.
 #ifndef HOTLINE_UPSTREAM_DIAL_TARGET_PARTS_H_
 #define HOTLINE_UPSTREAM_DIAL_TARGET_PARTS_H_
 
@@ -9,18 +9,18 @@
 
 namespace hotline::upstream {
 
-// Of "https://host:port", "http://…", "tls://…" or "tcp://…": the canonical
-// form, with the port, and brackets around an IPv6 address. A name may end with
-// a dot.
+// The parts of "https://host:port", "http://…", "tls://…" or "tcp://…" in
+// canonical form: with the port, and brackets around an IPv6 address. A name
+// may end with a dot.
 struct TargetParts {
   bool tls = false;
-  bool raw = false;  // Nothing is known of what is spoken there: tls, tcp.
-  // Without brackets; for DNS, which looks a name with a dot at its end up as
-  // it is, without the search list.
+  bool raw = false;  // tls:// or tcp://: an unknown protocol.
+  // For DNS: without brackets, with a trailing dot, which makes a name
+  // absolute.
   std::string lookup;
-  std::string host;  // The same without that dot: for TLS and for people.
+  std::string host;  // For TLS and messages: without the trailing dot.
   uint16_t port = 0;
-  // For Host: without the scheme's own port, and without that dot.
+  // For Host: without the scheme's default port and the trailing dot.
   std::string authority;
 
   static std::optional<TargetParts> Parse(std::string_view target);

@@ -66,10 +66,10 @@ std::string TlsProfiles::Fill(const TlsProfiles* before) {
 std::string TlsProfiles::FillOne(net::TlsProfile profile,
                                  const TlsProfiles* before) {
   if (entries_.contains(profile.name)) {
-    return Describe(profile, {"name", "there are two of that name"});
+    return Describe(profile, {"name", "the name is given twice"});
   }
   if (profile.ca_file.empty()) profile.ca_file = options_.ca_file;
-  // Looked at before they are read: what changes meanwhile is noticed later.
+  // Taken before reading: a change in between is noticed the next time.
   Entry entry{.profile = profile,
               .cert = FileStamp::Of(profile.cert_file),
               .key = FileStamp::Of(profile.key_file),

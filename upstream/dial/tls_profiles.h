@@ -1,5 +1,4 @@
-// The TLS profiles in force: what each name stands for, with the files behind
-// it read.
+// The TLS profiles in force, by name, with their files loaded.
 #ifndef HOTLINE_UPSTREAM_DIAL_TLS_PROFILES_H_
 #define HOTLINE_UPSTREAM_DIAL_TLS_PROFILES_H_
 
@@ -17,23 +16,24 @@
 
 namespace hotline::upstream {
 
-// Immutable, thread-safe.
+// Immutable; thread-safe.
 class TlsProfiles {
  public:
   struct Options {
-    std::vector<net::TlsProfile> profiles;  // Beside the built-in ones.
-    std::string ca_file;  // Where a profile names none; empty: the system's.
+    std::vector<net::TlsProfile> profiles;  // Besides the built-in ones.
+    std::string ca_file;  // Default of the profiles; empty: the system's.
     Duration session_lifetime = std::chrono::hours(2);
     std::shared_ptr<net::TlsSessions> sessions;
   };
 
-  // What has not changed since `before` (maybe null) is taken over, with its
-  // sessions. Errors: INVALID_ARGUMENT, naming the profile, its key and file.
+  // Reuses the profiles that have not changed since `before` (which may be
+  // null), with their sessions. Errors: INVALID_ARGUMENT with profile, key and
+  // file.
   static absl::StatusOr<std::shared_ptr<const TlsProfiles>> Create(
       Options options, const TlsProfiles* before);
 
-  // The same with the files as they are now. Where they are bad, what was read
-  // before stays and `*error` tells. Null: as it is, so it remains.
+  // Reloads changed files. If one is invalid, its earlier content stays in use
+  // and `*error` says why. Null: nothing has changed.
   std::shared_ptr<const TlsProfiles> Refresh(std::string* error) const;
 
   // Null: there is no such profile.
@@ -46,7 +46,7 @@ class TlsProfiles {
     std::string error;
   };
   struct Entry {
-    net::TlsProfile profile;  // With the ca_file that holds.
+    net::TlsProfile profile;  // With the effective ca_file.
     FileStamp cert;
     FileStamp key;
     std::shared_ptr<const net::TlsAuthorities> authorities;
@@ -55,8 +55,8 @@ class TlsProfiles {
 
   explicit TlsProfiles(Options options) : options_(std::move(options)) {}
 
-  // Fills the tables. Returns what is wrong; the profiles it concerns are as in
-  // `before`, or missing.
+  // Fills the tables. Returns the errors; faulty profiles are as in `before`,
+  // or missing.
   std::string Fill(const TlsProfiles* before);
   std::string FillOne(net::TlsProfile profile, const TlsProfiles* before);
   const Authorities& AuthoritiesFor(const std::string& ca_file,

@@ -30,7 +30,7 @@ class AddressKeeperTest : public ::testing::Test {
     resolver_ = *std::move(made);
     keeper_ = std::make_unique<AddressKeeper>(
         &loop_, resolver_.get(), AddressBookConfig{},
-        AddressKeeper::World{
+        AddressKeeper::Callbacks{
             .test =
                 [this](std::shared_ptr<const pool::HostPoolKey> key,
                        const IpAddress& address, AddressKeeper::TestDone done) {
