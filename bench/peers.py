@@ -194,7 +194,7 @@ backend back
         grpc_port, http_port = free_port(), free_port()
         config = self.folder / f"hotline-{grpc_port}.yaml"
         config.write_text(f"""
-listen: {{grpc: ["127.0.0.1:{grpc_port}"], http: "127.0.0.1:{http_port}"}}
+listen: {{grpc: ["127.0.0.1:{grpc_port}"], http: "127.0.0.1:{http_port}", admin: ""}}
 pool: {{max_connections: 20000, max_connections_per_target: {max_connections}, {pool}}}
 upstream: {{ca_file: "{self.folder}/cert.pem"}}
 egress: {{allow: ["127.0.0.0/8"]}}

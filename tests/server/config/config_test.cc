@@ -52,6 +52,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.front.door.addresses,
             std::vector<std::string>{"127.0.0.1:50051"});
   EXPECT_EQ(s.http_listen, "127.0.0.1:9464");
+  EXPECT_EQ(s.admin.address, "127.0.0.1:50052");
   EXPECT_EQ(s.front.tls.cert_file, "");
   EXPECT_TRUE(s.front.door.allowed_uids.empty());
   EXPECT_TRUE(s.front.door.allowed_gids.empty());
@@ -210,6 +211,10 @@ std::vector<Row> Rows() {
        }},
       {"listen.http", "listen: {http: '0.0.0.0:19464'}",
        [](const Settings& s) { return s.http_listen == "0.0.0.0:19464"; }},
+      {"listen.admin", "listen: {admin: 'unix:///run/a.sock'}",
+       [](const Settings& s) {
+         return s.admin.address == "unix:///run/a.sock";
+       }},
       {"listen.insecure", "listen: {grpc: ['0.0.0.0:1'], insecure: true}",
        [](const Settings& s) {
          return s.front.door.addresses[0] == "0.0.0.0:1";
@@ -749,6 +754,20 @@ TEST(ConfigTest, SectionsLeftEmptyAreLeftOut) {
       Parse("pool:\nlog:\n# nothing\ntargets:\negress: {}\n").effective_yaml,
       DefaultSettings(2).effective_yaml);
   EXPECT_EQ(Parse("listen: {http: ''}").http_listen, "");
+  EXPECT_EQ(Parse("listen: {admin: ''}").admin.address, "");
+}
+
+TEST(ConfigTest, FreePortsMayBeAskedForByEveryListener) {
+  const Settings s = Parse(
+      "listen: {grpc: ['127.0.0.1:0'], http: '127.0.0.1:0', admin: "
+      "'127.0.0.1:0'}");
+  EXPECT_EQ(s.admin.address, "127.0.0.1:0");
+}
+
+TEST(ConfigTest, TheUsersOfUnixSocketsHoldForTheControlPlaneToo) {
+  const Settings s = Parse("listen: {allowed_uids: [5], allowed_gids: [7]}");
+  EXPECT_EQ(s.admin.allowed_uids, std::vector<uint32_t>{5});
+  EXPECT_EQ(s.admin.allowed_gids, std::vector<uint32_t>{7});
 }
 
 TEST(ConfigTest, WhatAMachineHasDecidesWhatIsLeftToIt) {
@@ -1032,6 +1051,28 @@ INSTANTIATE_TEST_SUITE_P(
             "as 127.0.0.1:9464, or empty"},
         Bad{"listen: {grpc: ['127.0.0.1:1'], http: '127.0.0.1:1'}",
             "t.yaml:1: listen.http: is a gRPC listener's address"},
+        Bad{"listen: {admin: '0.0.0.0:50052'}",
+            "t.yaml:1: listen.admin: 0.0.0.0:50052 can be reached from the "
+            "network: the control plane is served on loopback or a Unix socket "
+            "only, such as 127.0.0.1:50052"},
+        Bad{"listen: {insecure: true, grpc: ['0.0.0.0:1'], admin: '[::]:1'}",
+            "t.yaml:1: listen.admin: [::]:1 can be reached from the network: "
+            "the control plane is served on loopback or a Unix socket only, "
+            "such as 127.0.0.1:50052"},
+        Bad{"listen: {admin: 'localhost:1'}",
+            "t.yaml:1: listen.admin: must be a numeric address and a port such "
+            "as 127.0.0.1:50051 or [::1]:50051, or unix:///path"},
+        Bad{"listen: {admin: 'unix:run/x'}",
+            "t.yaml:1: listen.admin: a Unix socket is written unix:///path"},
+        Bad{"listen: {admin: '127.0.0.1:50051'}",
+            "t.yaml:1: listen.admin: 127.0.0.1:50051 is another listener's "
+            "address: use a different one, or \"\" for none"},
+        Bad{"listen: {grpc: ['unix:///h.sock'], admin: 'unix:///h.sock'}",
+            "t.yaml:1: listen.admin: unix:///h.sock is another listener's "
+            "address: use a different one, or \"\" for none"},
+        Bad{"listen:\n  http: '127.0.0.1:1'\n  admin: '127.0.0.1:1'\n",
+            "t.yaml:3: listen.admin: 127.0.0.1:1 is another listener's "
+            "address: use a different one, or \"\" for none"},
         Bad{"upstream: {dns_servers: [dns.example]}",
             "t.yaml:1: upstream.dns_servers[0]: must be a numeric address, "
             "with a port or without"},
@@ -1253,6 +1294,7 @@ TEST(ConfigTest, KeysThatWaitForAStartAreNamed) {
   EXPECT_EQ(waiting("pool: {max_connections: 7}"), "");
   EXPECT_EQ(waiting("listen: {grpc: ['127.0.0.1:1']}"), "listen ");
   EXPECT_EQ(waiting("listen: {http: ''}"), "listen ");
+  EXPECT_EQ(waiting("listen: {admin: ''}"), "listen ");
   EXPECT_EQ(waiting("listen: {max_connections: 7}"), "listen ");
   EXPECT_EQ(waiting("pool: {shards: 3}\nupstream: {loops: 3}"),
             "pool.shards upstream.loops ");
