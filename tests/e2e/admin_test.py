@@ -41,7 +41,7 @@ class AdminTest(harness.EndToEnd):
         _, server, target = self.start_both({"shutdown_grace": "60s"})
         self.assertEqual(self.check(server), SERVING)
         lease = server.broker.Acquire(
-            pb.AcquireRequest(target=target, ttl=hotlined.seconds(50)),
+            pb.AcquireRequest(target=target, lease_ttl=hotlined.seconds(50)),
             timeout=20).lease
         server.process.send_signal(signal.SIGTERM)
         # The lease keeps the process in its drain.
@@ -50,6 +50,7 @@ class AdminTest(harness.EndToEnd):
         server.broker.Release(pb.ReleaseRequest(lease_id=lease.lease_id),
                               timeout=20)
         self.assertEqual(server.process.wait(timeout=30), 0)
+        server.stop()  # Closes its log and channel.
 
     def test_reflection_and_channelz_are_there(self):
         server = self.start_hotlined()
