@@ -89,8 +89,7 @@ void Admin::Deliver(int fd, const Visitor& visitor) {
   struct stat info;
   if (!HasRoom() || fstat(fd, &info) != 0) {
     static LogLimiter limiter(std::chrono::seconds(10));
-    HOTLINE_LOG_LIMITED(limiter, kWarning,
-                        "listen.admin: too many connections",
+    HOTLINE_LOG_LIMITED(limiter, kWarning, "listen.admin: too many connections",
                         {{"peer", visitor.peer},
                          {"max", max_connections_},
                          {"suppressed", limiter.TakeSuppressed()}});
