@@ -239,7 +239,7 @@ backend back
 listen:
   grpc: ["127.0.0.1:{grpc_port}"{sockets}]
   http: "127.0.0.1:{http_port}"
-{self.admin()}
+  admin: ""
 pool: {{max_connections: {most}, max_connections_per_target: {max_connections}, {pool}}}
 upstream: {{ca_file: "{self.folder}/cert.pem", loops: {loops}}}
 egress: {{allow: ["127.0.0.0/8"]}}
@@ -250,14 +250,6 @@ log: {{level: "warning"}}
                              "--config", config)
         wait_for_port(grpc_port, process)
         return process, grpc_port, http_port
-
-    def admin(self):
-        """The line for the control plane, of which each needs a port of its
-        own; empty if this hotlined has none."""
-        schema = (self.root / "proto/hotline/v1/config.proto").read_text()
-        if not re.search(r"^  (optional )?string admin = ", schema, re.M):
-            return ""
-        return f'  admin: "127.0.0.1:{free_port()}"'
 
     def rewrite(self, process, old, new):
         """Changes a running hotlined's configuration, which it notices."""

@@ -57,7 +57,8 @@ def example_config(authority):
     """deploy/hotline.example.yaml, adapted to this machine."""
     with open("deploy/hotline.example.yaml", encoding="utf-8") as file:
         config = yaml.safe_load(file)
-    config["listen"] = {"grpc": ["127.0.0.1:0"], "http": "127.0.0.1:0"}
+    config["listen"] = {"grpc": ["127.0.0.1:0"], "http": "127.0.0.1:0",
+                        "admin": "127.0.0.1:0"}
     # nginx is on loopback, with a certificate of the demo's own authority.
     config["egress"]["allow"] = ["127.0.0.0/8"]
     config["upstream"]["ca_file"] = authority.cert

@@ -51,7 +51,6 @@ int Serve(std::string config_path, std::shared_ptr<const Settings> settings) {
   SetLogLevel(settings->log_level);
   SetLogFormat(settings->log_format);
   FlushLogOnCrash();
-  TakeLibraryLogs();
   std::vector<std::string> warnings = settings->warnings;
   absl::Status status = CheckStart(settings, &warnings);
   for (const std::string& warning : warnings) HOTLINE_LOG(kWarning, warning);
@@ -84,6 +83,7 @@ int Main(int argc, char** argv) {
   // The distribution's Abseil checks every lock that gRPC takes for cycles: a
   // debugging aid that costs a few percent of a call.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  TakeLibraryLogs();
   CLI::App app{
       "hotlined keeps connections to upstream servers hot and lends them out "
       "over gRPC.",

@@ -96,16 +96,21 @@ FOLDERS = {
     "server/front/": Folder(("base/", "net/", "net/http2/", "net/tls/server.h",
                               "net/tls/tls.h", "server/broker/") + PROTO,
                             PROTOBUF),
+    # The control plane: gRPC's library behind the front's accept loop.
+    "server/admin/": Folder(("base/", "server/front/front_door.h",
+                             "server/front/options.h"), GRPC),
     "server/config/": Folder(
         ("base/", "pool/types.h", "net/tls/tls_profile.h",
-         "upstream/options.h", "server/broker/options.h",
+         "upstream/options.h", "server/admin/options.h",
+         "server/broker/options.h",
          "server/front/options.h", "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
     "server/observe/": Folder(
         ("base/", "pool/snapshot.h", "server/broker/") + OBSERVED,
         ("boost/asio", "boost/beast", "prometheus/")),
     "server/daemon/": Folder(
-        ("base/", "net/tls/", "upstream/upstream.h", "server/broker/",
-         "server/front/", "server/config/", "server/observe/") + UPSTREAM_WORDS
+        ("base/", "net/tls/", "upstream/upstream.h", "server/admin/",
+         "server/broker/", "server/front/", "server/config/",
+         "server/observe/") + UPSTREAM_WORDS
         + POOL_FACE + PROTO, PROTOBUF),
     "server/": Folder(
         ("base/", "base/library_log/", "upstream/upstream.h", "server/broker/",
@@ -397,6 +402,9 @@ class CheckTest(unittest.TestCase):
                 ("server/config/a.cc", "upstream/upstream.h"),
                 ("server/config/a.cc", "server/broker/broker.h"),
                 ("server/front/a.cc", "server/config/config.h"),
+                ("server/front/a.cc", "server/admin/admin.h"),
+                ("server/admin/a.cc", "server/broker/broker.h"),
+                ("server/config/a.cc", "server/admin/admin.h"),
                 ("server/front/a.cc", "upstream/upstream.h"),
                 ("server/observe/a.cc", "server/daemon/warm_set.h"),
                 ("server/daemon/a.cc", "pool/shard.h"),

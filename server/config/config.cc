@@ -148,8 +148,9 @@ absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores,
 std::vector<std::string> WaitingForStart(const Settings& started,
                                          const Settings& now) {
   const std::pair<std::string_view, bool> keys[] = {
-      {"listen",
-       started.front != now.front || started.http_listen != now.http_listen},
+      {"listen", started.front != now.front ||
+                     started.http_listen != now.http_listen ||
+                     started.admin != now.admin},
       {"pool.shards", started.pool.shards != now.pool.shards},
       {"upstream.loops", started.upstream.loops != now.upstream.loops},
       {"upstream.dns_servers",

@@ -35,6 +35,7 @@
 #include "base/time.h"
 #include "net/tls/tls_profile.h"
 #include "pool/types.h"
+#include "server/admin/options.h"
 #include "server/broker/options.h"
 #include "server/front/options.h"
 #include "upstream/options.h"
@@ -72,6 +73,7 @@ struct Settings {
   FrontOptions front;
   // "127.0.0.1:9464"; empty: no HTTP.
   std::string http_listen;
+  AdminOptions admin;
   BrokerSettings broker;
   // The rules that broker.policy is compiled from.
   PolicyRules policy;

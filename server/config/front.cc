@@ -38,9 +38,10 @@ std::string CheckGrpcListener(const std::string& text, bool* reachable) {
   return "";
 }
 
-// Fills the addresses; returns whether other machines can connect to any.
-bool ResolveAddresses(v1::Listen* listen, const ConfigReport& report,
-                      std::vector<std::string>* out) {
+// Fills the addresses of `listen.grpc` and adds them to `taken`; returns
+// whether other machines can connect to any.
+bool ResolveGrpc(v1::Listen* listen, const ConfigReport& report,
+                 std::set<std::string>* taken, std::vector<std::string>* out) {
   if (listen->grpc_size() == 0) {
     if (report.Given("listen.grpc")) {
       report.Fault("listen.grpc", "must name at least one address");
@@ -48,7 +49,6 @@ bool ResolveAddresses(v1::Listen* listen, const ConfigReport& report,
     listen->add_grpc("127.0.0.1:50051");
   }
   *out = ToVector(listen->grpc());
-  std::set<std::string> seen;
   bool any_reachable = false;
   for (size_t i = 0; i < out->size(); ++i) {
     const std::string& text = (*out)[i];
@@ -64,21 +64,49 @@ bool ResolveAddresses(v1::Listen* listen, const ConfigReport& report,
                                       "listen.tls, loopback or a Unix socket, "
                                       "or allow it with listen.insecure: "
                                       "true"));
-    } else if (!text.ends_with(":0") && !seen.insert(text).second) {
+    } else if (!text.ends_with(":0") && !taken->insert(text).second) {
       report.Fault(path, "given twice");
     }
     any_reachable = any_reachable || reachable;
   }
+  return any_reachable;
+}
+
+void ResolveHttp(v1::Listen* listen, const ConfigReport& report,
+                 std::set<std::string>* taken) {
   if (!listen->has_http()) listen->set_http("127.0.0.1:9464");
-  if (listen->http().empty()) return any_reachable;
-  if (!ParseSocketAddress(listen->http())) {
+  const std::string& text = listen->http();
+  if (text.empty()) return;
+  if (!ParseSocketAddress(text)) {
     report.Fault("listen.http",
                  "must be a numeric address and a port such as "
                  "127.0.0.1:9464, or empty");
-  } else if (seen.contains(listen->http())) {
+  } else if (!text.ends_with(":0") && !taken->insert(text).second) {
     report.Fault("listen.http", "is a gRPC listener's address");
   }
-  return any_reachable;
+}
+
+void ResolveAdmin(v1::Listen* listen, const ConfigReport& report,
+                  const std::set<std::string>& taken) {
+  if (!listen->has_admin()) listen->set_admin("127.0.0.1:50052");
+  const std::string& text = listen->admin();
+  if (text.empty()) return;
+  bool reachable = false;
+  const std::string wrong = CheckGrpcListener(text, &reachable);
+  if (!wrong.empty()) {
+    report.Fault("listen.admin", wrong);
+  } else if (reachable) {
+    report.Fault("listen.admin",
+                 absl::StrCat(text,
+                              " can be reached from the network: the control "
+                              "plane is served on loopback or a Unix socket "
+                              "only, such as 127.0.0.1:50052"));
+  } else if (taken.contains(text)) {
+    report.Fault("listen.admin",
+                 absl::StrCat(text,
+                              " is another listener's address: use a "
+                              "different one, or \"\" for none"));
+  }
 }
 
 void ResolveTls(const v1::Listen& in, bool any_reachable,
@@ -109,13 +137,19 @@ void ResolveListen(v1::Listen* listen, const ConfigReport& report,
                    Settings* out) {
   FrontOptions& front = out->front;
   const v1::Listen& in = *listen;
+  std::set<std::string> taken;
   const bool any_reachable =
-      ResolveAddresses(listen, report, &front.door.addresses);
+      ResolveGrpc(listen, report, &taken, &front.door.addresses);
+  ResolveHttp(listen, report, &taken);
+  ResolveAdmin(listen, report, taken);
   out->http_listen = in.http();
   front.door.allowed_uids = {in.allowed_uids().begin(),
                              in.allowed_uids().end()};
   front.door.allowed_gids = {in.allowed_gids().begin(),
                              in.allowed_gids().end()};
+  out->admin.address = in.admin();
+  out->admin.allowed_uids = front.door.allowed_uids;
+  out->admin.allowed_gids = front.door.allowed_gids;
   front.door.max_connections = in.max_connections();
   front.door.max_connections_per_peer = in.max_connections_per_peer();
   front.handshake_timeout = FromProto(in.handshake_timeout());

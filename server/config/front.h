@@ -8,8 +8,8 @@
 
 namespace hotline::server {
 
-// Fills out->front and out->http_listen. Writes the default addresses to
-// `listen`.
+// Fills out->front, out->http_listen and out->admin. Writes the default
+// addresses to `listen`.
 void ResolveListen(v1::Listen* listen, const ConfigReport& report,
                    Settings* out);
 

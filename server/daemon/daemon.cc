@@ -98,8 +98,10 @@ absl::Status Daemon::Start() {
       std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
                                pool_.get(), upstream_.get(), &call_metrics_);
   if (absl::Status status = StartHttp(*settings); !status.ok()) return status;
+  if (absl::Status status = StartAdmin(*settings); !status.ok()) return status;
   if (absl::Status status = StartFront(*settings); !status.ok()) return status;
 
+  SetServing(true);
   warm_->StartHealth();
   for (const std::string& address : front_->addresses()) {
     HOTLINE_LOG(kInfo, "listening",
@@ -134,6 +136,7 @@ void Daemon::StartWarming(const Settings& settings) {
       .set_health =
           [this](const std::string& service, bool serving) {
             if (front_ != nullptr) front_->SetHealth(service, serving);
+            if (admin_ != nullptr) admin_->SetHealth(service, serving);
           }});
   warm_->Configure(settings);
   WarmTargets(settings);
@@ -208,6 +211,21 @@ absl::Status Daemon::StartHttp(const Settings& settings) {
   return absl::OkStatus();
 }
 
+absl::Status Daemon::StartAdmin(const Settings& settings) {
+  if (settings.admin.address.empty()) return absl::OkStatus();
+  auto admin = Admin::Start(settings.admin);
+  if (!admin.ok()) return admin.status();
+  admin_ = *std::move(admin);
+  HOTLINE_LOG(kInfo, "listening",
+              {{"protocol", "admin"}, {"address", admin_->address()}});
+  return absl::OkStatus();
+}
+
+void Daemon::SetServing(bool serving) {
+  front_->SetServing(serving);
+  if (admin_ != nullptr) admin_->SetServing(serving);
+}
+
 // For a parent that configures port 0: writes the addresses as one JSON object
 // to the file that HOTLINE_PORTS_FILE names. Renamed into place, so that a
 // reader finds all of it or no file.
@@ -223,7 +241,8 @@ void Daemon::WritePorts() const {
   const std::string temporary = absl::StrCat(path, ".tmp");
   std::ofstream out(temporary);
   out << "{\"grpc\": [\"" << absl::StrJoin(front_->addresses(), "\", \"")
-      << "\"], \"http\": \"" << http << "\"}\n";
+      << "\"], \"http\": \"" << http << "\", \"admin\": \""
+      << (admin_ == nullptr ? "" : admin_->address()) << "\"}\n";
   out.close();
   if (!out || std::rename(temporary.c_str(), path) != 0) {
     HOTLINE_LOG(kError, "cannot write HOTLINE_PORTS_FILE", {{"path", path}});
@@ -249,7 +268,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
 
 void Daemon::Drain(const sigset_t& signals) {
   draining_ = true;
-  front_->SetServing(false);
+  SetServing(false);
   warm_->StartDrain();
   warm_->Save(MonotonicNow(), /*at_once=*/true);
   broker_->StartDrain(MonotonicNow());
@@ -265,6 +284,8 @@ void Daemon::Drain(const sigset_t& signals) {
   broker_->AbortCalls();
   // Time for the responses of the aborted calls to be sent.
   front_->Stop(std::chrono::seconds(2));
+  // Last: an operator can watch the drain to its end.
+  if (admin_ != nullptr) admin_->Stop(std::chrono::milliseconds(200));
   HOTLINE_LOG(kInfo, "stopped");
 }
 
@@ -272,6 +293,7 @@ void Daemon::Drain(const sigset_t& signals) {
 void Daemon::Stop() {
   if (warm_ != nullptr) warm_->StartDrain();
   if (front_ != nullptr) front_->Stop(Duration(0));
+  if (admin_ != nullptr) admin_->Stop(Duration(0));
   http_ = nullptr;
   if (upstream_ != nullptr) upstream_->Stop();
 }

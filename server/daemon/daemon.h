@@ -24,6 +24,7 @@
 #include "base/file_stamp.h"
 #include "base/mutex.h"
 #include "pool/pool.h"
+#include "server/admin/admin.h"
 #include "server/broker/broker.h"
 #include "server/broker/call_metrics.h"
 #include "server/config/config.h"
@@ -83,7 +84,9 @@ class Daemon {
   void WarmTargets(const Settings& settings);
   absl::Status StartFront(const Settings& settings);
   absl::Status StartHttp(const Settings& settings);
+  absl::Status StartAdmin(const Settings& settings);
   std::unique_ptr<Metrics> MakeMetrics(const Settings& settings);
+  void SetServing(bool serving);
   void WritePorts() const;
   void Stop();
 
@@ -118,6 +121,7 @@ class Daemon {
   std::unique_ptr<Broker> broker_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<AdminHttp> http_;
+  std::unique_ptr<Admin> admin_;  // Null: off.
   std::unique_ptr<Front> front_;
   // front_, for the HTTP listener's thread; null until it is made.
   std::atomic<const Front*> front_now_{nullptr};

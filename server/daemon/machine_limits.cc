@@ -21,8 +21,10 @@ int MaxCallers(const Settings& settings) {
   constexpr int kReserved = 64;  // Listeners, loops, files.
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1;
+  const int admin =
+      settings.admin.address.empty() ? 0 : settings.admin.max_connections;
   const int64_t left = static_cast<int64_t>(limit.rlim_cur) -
-                       settings.pool.max_connections - kReserved;
+                       settings.pool.max_connections - admin - kReserved;
   return static_cast<int>(std::clamp<int64_t>(left, 8, 1'000'000));
 }
 

@@ -39,8 +39,9 @@ absl::Status CheckStart(const std::shared_ptr<const Settings>& settings,
   for (const std::string& address : settings->front.door.addresses) {
     add(Listener::Check(address));
   }
-  if (!settings->http_listen.empty()) {
-    add(Listener::Check(settings->http_listen));
+  for (const std::string& address :
+       {settings->http_listen, settings->admin.address}) {
+    if (!address.empty()) add(Listener::Check(address));
   }
   add(upstream::Upstream::CheckOptions(UpstreamOptions(settings)));
   for (const std::string& source : settings->upstream.source_addresses) {

@@ -36,7 +36,7 @@ class SharedTest(harness.EndToEnd):
         self.socket = os.path.join(self.directory, "s.sock")
         config["listen"].update({
             "grpc": ["0.0.0.0:0", "unix://" + self.socket],
-            "http": "127.0.0.1:0",
+            "http": "127.0.0.1:0", "admin": "127.0.0.1:0",
             "tls": {"cert_file": broker.cert, "key_file": broker.key,
                     "client_ca_file": self.authority.cert},
             "allowed_uids": [os.getuid()]})

@@ -41,7 +41,7 @@ class StartTest(harness.EndToEnd):
 
     def listen(self, **more):
         return {"listen": {"grpc": ["127.0.0.1:0"], "http": "127.0.0.1:0",
-                           **more},
+                           "admin": "127.0.0.1:0", **more},
                 "upstream": {"ca_file": self.authority.cert}}
 
     def with_tls(self, cert, key, authority):
@@ -83,6 +83,9 @@ class StartTest(harness.EndToEnd):
                  "192.0.2.1:0"),
                 ("a foreign address for HTTP",
                  self.listen(http="192.0.2.1:0"), "192.0.2.1:0"),
+                ("no directory for the control plane's socket",
+                 self.listen(admin="unix:///no/such/directory/a.sock"),
+                 "/no/such/directory/a.sock"),
                 ("no authorities for upstreams", no_ca, missing)]:
             with self.subTest(what):
                 for code, errors in self.both(config):
@@ -113,7 +116,7 @@ class StartTest(harness.EndToEnd):
     def test_the_check_may_run_beside_the_process(self):
         server = self.start_hotlined()
         config = self.listen(grpc=[server.address, "unix://" + server.socket],
-                             http=server.http)
+                             http=server.http, admin=server.admin)
         process = self.run_hotlined(config, "--check-config")
         _, errors = process.communicate(timeout=60)
         self.assertEqual((process.returncode, errors.decode()), (0, ""))

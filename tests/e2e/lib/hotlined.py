@@ -63,7 +63,7 @@ class Hotlined:
         self.socket = os.path.join(self.directory, "h.sock")
         self.config = {
             "listen": {"grpc": ["127.0.0.1:0", "unix://" + self.socket],
-                       "http": "127.0.0.1:0"},
+                       "http": "127.0.0.1:0", "admin": "127.0.0.1:0"},
             "egress": {"allow": ["127.0.0.0/8", "::1/128"]},
             "log": {"level": "info"},
         }
@@ -103,6 +103,7 @@ class Hotlined:
             listening = json.load(file)
         self.address = next(a for a in listening["grpc"] if a[:5] != "unix:")
         self.http = listening["http"]
+        self.admin = listening["admin"]
         self.channel = grpc.insecure_channel(
             self.address, options=[("grpc.max_receive_message_length", 8 << 20),
                                    ("grpc.enable_retries", 0)])

@@ -51,6 +51,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s.front.door.addresses,
             std::vector<std::string>{"127.0.0.1:50051"});
   EXPECT_EQ(s.http_listen, "127.0.0.1:9464");
+  EXPECT_EQ(s.admin.address, "127.0.0.1:50052");
   EXPECT_EQ(s.front.tls.cert_file, "");
   EXPECT_TRUE(s.front.door.allowed_uids.empty());
   EXPECT_TRUE(s.front.door.allowed_gids.empty());
@@ -221,6 +222,7 @@ Values FrontValues(const Settings& s) {
   return {
       {"listen.grpc", Show(s.front.door.addresses)},
       {"listen.http", Show(s.http_listen)},
+      {"listen.admin", Show(s.admin.address)},
       {"listen.insecure", Show(s.front.door.addresses)},
       {"listen.tls.cert_file", Show(s.front.tls.cert_file)},
       {"listen.tls.key_file", Show(s.front.tls.key_file)},
@@ -407,7 +409,7 @@ struct Row {
 std::vector<Row> Rows() {
   std::vector<Row> rows;
   for (const auto& row :
-       testing::ReadRows("tests/server/config/keys.tsv", 3, 128)) {
+       testing::ReadRows("tests/server/config/keys.tsv", 3, 129)) {
     rows.push_back({row[0], row[1], row[2]});
   }
   return rows;
@@ -504,6 +506,20 @@ TEST(ConfigTest, EmptySectionsCountAsOmitted) {
       Parse("pool:\nlog:\n# nothing\ntargets:\negress: {}\n").effective_yaml,
       DefaultSettings(2).effective_yaml);
   EXPECT_EQ(Parse("listen: {http: ''}").http_listen, "");
+  EXPECT_EQ(Parse("listen: {admin: ''}").admin.address, "");
+}
+
+TEST(ConfigTest, FreePortsMayBeAskedForByEveryListener) {
+  const Settings s = Parse(
+      "listen: {grpc: ['127.0.0.1:0'], http: '127.0.0.1:0', admin: "
+      "'127.0.0.1:0'}");
+  EXPECT_EQ(s.admin.address, "127.0.0.1:0");
+}
+
+TEST(ConfigTest, TheUsersOfUnixSocketsHoldForTheControlPlaneToo) {
+  const Settings s = Parse("listen: {allowed_uids: [5], allowed_gids: [7]}");
+  EXPECT_EQ(s.admin.allowed_uids, std::vector<uint32_t>{5});
+  EXPECT_EQ(s.admin.allowed_gids, std::vector<uint32_t>{7});
 }
 
 TEST(ConfigTest, DefaultsScaleWithTheCores) {
@@ -552,7 +568,7 @@ TEST(ConfigTest, FaultsOfATlsProfileHaveTheirLine) {
 
 TEST(ConfigTest, AFaultyFileIsRefusedWithLineKeyAndReason) {
   for (const auto& row :
-       testing::ReadRows("tests/server/config/refused.tsv", 2, 97)) {
+       testing::ReadRows("tests/server/config/refused.tsv", 2, 104)) {
     const std::string yaml = testing::Unescape(row[0]);
     EXPECT_EQ(Fault(yaml), testing::Unescape(row[1])) << yaml;
   }
@@ -720,6 +736,7 @@ TEST(ConfigTest, ChangedKeysThatNeedARestartAreNamed) {
   EXPECT_EQ(waiting("pool: {max_connections: 7}"), "");
   EXPECT_EQ(waiting("listen: {grpc: ['127.0.0.1:1']}"), "listen ");
   EXPECT_EQ(waiting("listen: {http: ''}"), "listen ");
+  EXPECT_EQ(waiting("listen: {admin: ''}"), "listen ");
   EXPECT_EQ(waiting("listen: {max_connections: 7}"), "listen ");
   EXPECT_EQ(waiting("pool: {shards: 3}\nupstream: {loops: 3}"),
             "pool.shards upstream.loops ");
