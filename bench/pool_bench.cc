@@ -40,7 +40,8 @@ constexpr Instant kNow{std::chrono::hours(1000)};
 class InstantTransport final : public Transport {
  public:
   void set_events(TransportEvents* events) { events_ = events; }
-  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) override {
+  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
+            LoopIndex) override {
     static_cast<void>(key);
     events_->Dialed(id, {.handle = id, .max_streams = 1, .timings = {}}, kNow);
   }

@@ -25,8 +25,9 @@ struct Loop::Asio {
       io.get_executor()};
 };
 
-Loop::Loop()
-    : asio_(std::make_unique<Asio>()),
+Loop::Loop(uint16_t index)
+    : index_(index),
+      asio_(std::make_unique<Asio>()),
       sockets_(asio_->io),
       scratch_(new char[2 * kScratchBytes]) {}
 

@@ -11,6 +11,7 @@
 #define HOTLINE_NET_LOOP_H_
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <thread>
 
@@ -40,10 +41,13 @@ class Loop {
   using Deadline = DeadlineQueue::Token;
   static constexpr size_t kScratchBytes = 64 << 10;
 
-  Loop();
+  // `index`: its number among the process's loops.
+  explicit Loop(uint16_t index = 0);
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
+
+  uint16_t index() const { return index_; }
 
   void Start();
 
@@ -88,6 +92,7 @@ class Loop {
   void OnTimer();
   void NoteLag(Duration lag, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  const uint16_t index_;
   const std::unique_ptr<Asio> asio_;
   SocketWatch sockets_;
   const std::unique_ptr<char[]> scratch_;

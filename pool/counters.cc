@@ -7,6 +7,7 @@ namespace hotline::pool {
 void AddCounters(const TargetCounters& from, TargetCounters* into) {
   into->granted += from.granted;
   into->reused += from.reused;
+  into->cross_loop += from.cross_loop;
   for (size_t i = 0; i < from.rejected.size(); ++i) {
     into->rejected[i] += from.rejected[i];
   }

@@ -14,6 +14,7 @@ namespace hotline::pool {
 struct DialEffect {
   ConnId conn;
   std::shared_ptr<const HostPoolKey> key;
+  LoopIndex loop;
 };
 
 struct ProbeEffect {

@@ -24,12 +24,21 @@ HostPool::HostPool(ShardState* shard, Target* target,
       key_(std::move(key)),
       hash_(hash),
       is_default_(key_->mode == target->config().default_mode &&
-                  key_->options == ConnectionOptions{}) {}
+                  key_->options == ConnectionOptions{}),
+      homes_(shard->shared->loops > 1
+                 ? std::make_unique<Home[]>(shard->shared->loops)
+                 : nullptr),
+      home_count_(homes_ != nullptr ? shard->shared->loops : 0) {
+  for (int i = 0; i < home_count_; ++i) {
+    homes_[i].loop = static_cast<LoopIndex>(i);
+  }
+}
 
 HostPool::~HostPool() {
   shard_->timers.Cancel(&timer_);
   ForEachConnection([this](ConnRecord& conn) {
     conn.Link<InPool>::Unlink();
+    conn.Link<AtHome>::Unlink();
     conn.Link<InIdleOrder>::Unlink();
     shard_->timers.Cancel(&conn.timer);
   });
@@ -41,7 +50,8 @@ HostPool::~HostPool() {
 
 // --- Lending ---
 
-ConnRecord* HostPool::FirstUsable(ConnectionList* list, Instant now) {
+template <typename Tag>
+ConnRecord* HostPool::FirstUsable(List<ConnRecord, Tag>* list, Instant now) {
   while (ConnRecord* conn = list->front()) {
     if (now < conn->lend_until) return conn;
     // Its timer is late, which must not let it be lent.
@@ -53,6 +63,11 @@ ConnRecord* HostPool::FirstUsable(ConnectionList* list, Instant now) {
   }
   return nullptr;
 }
+
+template ConnRecord* HostPool::FirstUsable(List<ConnRecord, InPool>* list,
+                                           Instant now);
+template ConnRecord* HostPool::FirstUsable(List<ConnRecord, AtHome>* list,
+                                           Instant now);
 
 void HostPool::Expire(Lease* lease, Instant now) {
   ConnRecord* conn = lease->conn;
@@ -104,11 +119,20 @@ Waiting* HostPool::Join(const AcquireRequest& request, Instant now) {
   waiting->info = WaitInfo{};
   waiting->info.place = line_.Join(waiting);
   target_->OnWaiters(1);
+  waiting->home = nullptr;
+  MoveTo(waiting, HomeOf(request.loop));
   shard_->FireBy(&waiting->timer, waiting->deadline);
   return waiting;
 }
 
+void HostPool::MoveTo(Waiting* waiting, Home* home) {
+  if (waiting->home != nullptr) --waiting->home->waiters;
+  waiting->home = home;
+  if (home != nullptr) ++home->waiters;
+}
+
 void HostPool::Leave(Waiting* waiting) {
+  MoveTo(waiting, nullptr);
   line_.Leave(waiting);
   target_->OnWaiters(-1);
   shard_->timers.Cancel(&waiting->timer);
@@ -159,11 +183,12 @@ void HostPool::Serve(Instant now) {
     if (line_.empty()) return;
     Waiting* any = line_.first_any();
     Waiting* choosy = line_.first_choosy();
-    ConnRecord* conn = FindLendable(/*new_only=*/any == nullptr, now);
-    if (conn == nullptr) return;
     const bool choosy_first = line_.first() == choosy;
+    ConnRecord* conn = FindLendable(/*new_only=*/any == nullptr,
+                                    (any ? any : choosy)->home, now);
+    if (conn == nullptr) return;
     if (conn->uses == 0 && choosy_first) {
-      GrantTo(choosy, conn, now);
+      GrantTo(choosy, FindLendable(/*new_only=*/true, choosy->home, now), now);
     } else if (conn->active == 0 &&
                (choosy_first ? target_->PlacesShort(now) > 0
                              : target_->OwesPlaceBefore(*any, now))) {
@@ -184,7 +209,7 @@ void HostPool::GrantTo(Waiting* waiting, ConnRecord* conn, Instant now) {
   target_->counters().wait.Record(effect.grant.wait.waited);
   if (conn->uses == 0) effect.grant.dial = conn->timings;
   Lease* lease = Lend(conn, waiting->terms.ttl, waiting->terms.secret,
-                      waiting->terms.owner, now);
+                      waiting->terms.owner, waiting->home, now);
   lease->holder = std::move(waiting->terms.holder);
   if (NamedAcquire* named = std::exchange(waiting->terms.named, nullptr)) {
     lease->named = named;
@@ -208,9 +233,37 @@ Instant HostPool::OldestArrival(Instant now) const {
 
 // --- Events of connections ---
 
-void HostPool::BeginDial(Instant now) {
+// The loop whose callers lack a connection most, dials under way counted: their
+// waiters, and their leases on other loops' connections less the reverse. Null:
+// none lacks one.
+Home* HostPool::LackingHome() const {
+  const int streams = std::max(1, target_->ExpectedStreams(*key_));
+  Home* best = nullptr;
+  int most = 0;
+  for (int i = 0; i < home_count_; ++i) {
+    Home& home = homes_[i];
+    const int lack =
+        home.waiters + home.away - home.guests - home.dialing * streams;
+    if (lack <= most) continue;
+    most = lack;
+    best = &home;
+  }
+  return best;
+}
+
+void HostPool::CountAtHome(const ConnRecord& conn, int change) {
+  const bool counts = conn.state == ConnState::kDialing ||
+                      conn.state == ConnState::kReady ||
+                      conn.state == ConnState::kProbing;
+  if (conn.home == nullptr || !counts) return;
+  conn.home->connections += change;
+  if (conn.state == ConnState::kDialing) conn.home->dialing += change;
+}
+
+void HostPool::BeginDial(Home* home, Instant now) {
   ConnRecord* conn = shard_->connections.Allocate();
   conn->pool = this;
+  conn->home = home != nullptr ? home : LackingHome();
   conn->state = ConnState::kDialing;
   conn->gone = false;
   conn->multiplexed = false;
@@ -231,8 +284,10 @@ void HostPool::BeginDial(Instant now) {
   target_->OnAdded(ConnState::kDialing);
   target_->OnDialBegun(now);
   target_->OnRecords(1);
+  CountAtHome(*conn, 1);
   Place(conn);
-  shard_->outbox.push_back(DialEffect{shard_->ids.Encode(*conn), key_});
+  const LoopIndex loop = conn->home != nullptr ? conn->home->loop : kNoLoop;
+  shard_->outbox.push_back(DialEffect{shard_->ids.Encode(*conn), key_, loop});
 }
 
 void HostPool::Dialed(ConnRecord* conn, const Established& established,
@@ -246,6 +301,11 @@ void HostPool::Dialed(ConnRecord* conn, const Established& established,
       1 + config.lifetime_jitter * (2 * shard_->random.NextDouble() - 1);
   const Duration lifetime(static_cast<int64_t>(
       static_cast<double>(config.max_lifetime.count()) * jitter));
+  if (home_count_ > 0) {
+    CountAtHome(*conn, -1);
+    conn->home = &homes_[established.loop < home_count_ ? established.loop : 0];
+    CountAtHome(*conn, 1);
+  }
   conn->handle = established.handle;
   conn->timings = established.timings;
   conn->peer_streams = established.max_streams;
@@ -455,8 +515,8 @@ void HostPool::Close(ConnRecord* conn, CloseReason reason, bool claimed) {
 }
 
 ConnRecord* HostPool::OldestIdle() const {
-  ConnRecord* used = idle_.back();
-  ConnRecord* unused = fresh_.back();
+  ConnRecord* used = lendable_.idle.back();
+  ConnRecord* unused = lendable_.fresh.back();
   if (used == nullptr) return unused;
   if (unused == nullptr) return used;
   return unused->idle_since < used->idle_since ? unused : used;
@@ -479,7 +539,9 @@ void HostPool::SetState(ConnRecord* conn, ConnState state) {
   --counts_[static_cast<int>(conn->state)];
   ++counts_[static_cast<int>(state)];
   target_->OnStateChange(conn->state, state);
+  CountAtHome(*conn, -1);
   conn->state = state;
+  CountAtHome(*conn, 1);
   Place(conn);
 }
 
@@ -487,12 +549,14 @@ void HostPool::SetState(ConnRecord* conn, ConnState state) {
 void HostPool::Uncount(ConnRecord* conn) {
   const bool expected = conn->state == ConnState::kClosing;
   --counts_[static_cast<int>(conn->state)];
+  CountAtHome(*conn, -1);
   target_->OnRemoved(conn->state);
   shard_->shared->connections.Return(expected);
 }
 
 void HostPool::Free(ConnRecord* conn) {
   conn->Link<InPool>::Unlink();
+  conn->Link<AtHome>::Unlink();
   if (conn->Link<InIdleOrder>::linked()) {
     conn->Link<InIdleOrder>::Unlink();
     target_->OnIdle(-1);

@@ -5,7 +5,7 @@
 // appends what the transport and the waiters are to be told to the shard's
 // outbox. It never calls out. For example, a borrower that finds nothing idle:
 //
-//   ConnRecord* conn = pool->FindLendable(/*new_only=*/false, now);  // Null.
+//   ConnRecord* conn = pool->FindLendable(false, home, now);  // Null.
 //   pool->Join(request, now);            // Waits in line.
 //   target->Settle(now);                 // Calls pool->BeginDial(now).
 //   ...
@@ -14,11 +14,16 @@
 // After each event the Target is settled (Target::Settle); that is where all
 // dials come from, except speculative ones.
 //
-// A Ready connection with a free slot is in one of three lists, which are lent
-// from in this order: partial_ (multiplexed, some slots lent), idle_ (has
-// served; last used first) and fresh_ (has never served). All others are in
-// unlendable_. An unused connection serves the older one of the two heads of
-// the line (wait_line.h), a used one the waiters that accept any.
+// A Ready connection with a free slot is in one of the three lists of
+// Lendable. All others are in unlendable_. An unused connection serves the
+// older one of the two heads of the line (wait_line.h), a used one the waiters
+// that accept any.
+//
+// Where the transport has several loops, each has a Home with lists of its own
+// connections. They are lent first to callers on that loop, then any, in the
+// same order. A dial is placed on the loop whose callers lack a connection
+// most; a shared connection of another loop is lent while one for the caller's
+// own loop is dialled, if it has none and the limits allow one.
 //
 // Thread safety: none; guarded by the shard's mutex. The functions of the hot
 // path are inline, in hot_path.h.
@@ -68,14 +73,23 @@ class HostPool {
 
   // --- Lending ---
 
-  // Returns the best connection with a free slot, or null. Sends idle
-  // connections that are due for a check to it on the way.
-  ConnRecord* FindLendable(bool new_only, Instant now);
+  // Null: there is only one loop, or `loop` names none.
+  Home* HomeOf(LoopIndex loop) const {
+    return loop < home_count_ ? &homes_[loop] : nullptr;
+  }
+
+  // Returns the best connection with a free slot for a caller at `home`, or
+  // null. Sends idle connections that are due for a check to it on the way.
+  ConnRecord* FindLendable(bool new_only, Home* home, Instant now);
+
+  // A caller at `home` that is lent `conn` shares it with another loop although
+  // its own could have one.
+  bool WantsOwn(const ConnRecord& conn, const Home* home) const;
 
   // Lends a slot of `conn`, which has a free one. The caller sets the lease's
   // holder and request.
   Lease* Lend(ConnRecord* conn, Duration ttl, uint64_t secret, uint64_t owner,
-              Instant now);
+              Home* home, Instant now);
 
   // Fills in all of the grant but its `dial` and `wait`.
   void FillGrant(const Lease& lease, Grant* grant) const;
@@ -92,6 +106,8 @@ class HostPool {
   // --- The line ---
 
   Waiting* Join(const AcquireRequest& request, Instant now);
+  // Its caller runs at `home` from now on.
+  void MoveTo(Waiting* waiting, Home* home);
   // Leaves the line, without an effect.
   void Leave(Waiting* waiting);
   // Leaves the line and rejects the caller.
@@ -116,7 +132,8 @@ class HostPool {
 
   // --- Events of connections ---
 
-  void BeginDial(Instant now);
+  // `home`: where; null: on the loop that lacks a connection most, if any.
+  void BeginDial(Home* home, Instant now);
   void Dialed(ConnRecord* conn, const Established& established, Instant now);
   void DialFailed(ConnRecord* conn, const DialError& error, Instant now);
   void Closed(ConnRecord* conn, CloseReason reason, const DialError* early,
@@ -186,6 +203,11 @@ class HostPool {
   void SetState(ConnRecord* conn, ConnState state);
   // Puts it into the list it belongs to; `last`: at the end of it.
   void Place(ConnRecord* conn, bool last = false);
+  template <typename Tag>
+  ConnRecord* FindIn(Lendable<Tag>* lists, bool new_only, Instant now);
+  // Counts a connection at its home, or not any more.
+  void CountAtHome(const ConnRecord& conn, int change);
+  Home* LackingHome() const;
   void SlotReturned(ConnRecord* conn, Instant now);
   void Offer(ConnRecord* conn, Instant now);
   void BecomeIdle(ConnRecord* conn, Instant now);
@@ -213,7 +235,8 @@ class HostPool {
   void Free(ConnRecord* conn);
   void RejectOverdue(Instant now);
   void GrantTo(Waiting* waiting, ConnRecord* conn, Instant now);
-  ConnRecord* FirstUsable(ConnectionList* list, Instant now);
+  template <typename Tag>
+  ConnRecord* FirstUsable(List<ConnRecord, Tag>* list, Instant now);
   void StartBackoff(Instant dial_began, Instant now);
   void EndFailures();
   // Its dial counts as failed: see kProbation.
@@ -225,9 +248,9 @@ class HostPool {
   const uint64_t hash_;
   const bool is_default_;  // It has the warm floor.
 
-  ConnectionList partial_;
-  ConnectionList idle_;
-  ConnectionList fresh_;
+  Lendable<InPool> lendable_;
+  const std::unique_ptr<Home[]> homes_;  // By loop.
+  const int home_count_;                 // 0 with a single loop.
   ConnectionList unlendable_;
   std::array<int, kConnStates> counts_{};
   int records_ = 0;  // Connections, including gone ones.
@@ -243,7 +266,8 @@ class HostPool {
 
 template <typename Visit>
 void HostPool::ForEachConnection(Visit&& visit) const {
-  for (const auto* list : {&partial_, &idle_, &fresh_, &unlendable_}) {
+  for (const auto* list :
+       {&lendable_.partial, &lendable_.idle, &lendable_.fresh, &unlendable_}) {
     for (ConnRecord* conn = list->front(); conn != nullptr;) {
       ConnRecord* const next = list->Next(conn);
       visit(*conn);

@@ -30,24 +30,49 @@ namespace hotline::pool {
 
 // --- Lending ---
 
-inline ConnRecord* HostPool::FindLendable(bool new_only, Instant now) {
+template <typename Tag>
+inline ConnRecord* HostPool::FindIn(Lendable<Tag>* lists, bool new_only,
+                                    Instant now) {
   if (!new_only) {
-    if (ConnRecord* conn = partial_.front()) return conn;
-    ConnRecord* conn = idle_.front();
+    if (ConnRecord* conn = lists->partial.front()) return conn;
+    ConnRecord* conn = lists->idle.front();
     if (conn != nullptr) {
       if (now < conn->lend_until) [[likely]]
         return conn;
-      if ((conn = FirstUsable(&idle_, now)) != nullptr) return conn;
+      if ((conn = FirstUsable(&lists->idle, now)) != nullptr) return conn;
     }
   }
-  return FirstUsable(&fresh_, now);
+  if (lists->fresh.empty()) return nullptr;
+  return FirstUsable(&lists->fresh, now);
+}
+
+inline ConnRecord* HostPool::FindLendable(bool new_only, Home* home,
+                                          Instant now) {
+  if (home != nullptr) {
+    ConnRecord* conn = FindIn(&home->lendable, new_only, now);
+    if (conn != nullptr) return conn;
+  }
+  return FindIn(&lendable_, new_only, now);
+}
+
+inline bool HostPool::WantsOwn(const ConnRecord& conn, const Home* home) const {
+  if (home == nullptr || home == conn.home) [[likely]]
+    return false;
+  return conn.multiplexed && home->connections == 0 && target_->HasDialRoom();
 }
 
 inline Lease* HostPool::Lend(ConnRecord* conn, Duration ttl, uint64_t secret,
-                             uint64_t owner, Instant now) {
+                             uint64_t owner, Home* home, Instant now) {
   assert(conn->state == ConnState::kReady && conn->active < conn->limit);
   Lease* lease = shard_->leases.Allocate();
   lease->conn = conn;
+  lease->away = nullptr;
+  if (home != nullptr && home != conn->home) [[unlikely]] {
+    lease->away = home;
+    ++target_->counters().cross_loop;
+    ++home->away;
+    ++conn->home->guests;
+  }
   lease->secret = secret;
   lease->owner = owner;
   lease->granted = now;
@@ -90,8 +115,8 @@ inline void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
 inline Lease* Target::LendNow(HostPool* pool, ConnRecord* conn,
                               const AcquireRequest& request, Instant now,
                               AcquireResult* result) {
-  Lease* lease =
-      pool->Lend(conn, request.lease_ttl, request.secret, request.owner, now);
+  Lease* lease = pool->Lend(conn, request.lease_ttl, request.secret,
+                            request.owner, pool->HomeOf(request.loop), now);
   if (request.holder != nullptr) lease->holder = request.holder;
   counters_.wait.Record(Duration(0));
   result->kind = AcquireResult::kGranted;
@@ -105,14 +130,19 @@ inline void HostPool::Place(ConnRecord* conn, bool last) {
   conn->Link<InPool>::Unlink();
   const bool ready = conn->state == ConnState::kReady && !conn->gone;
   const bool idle = ready && conn->active == 0;
-  ConnectionList* list = &unlendable_;
-  if (ready && conn->active < conn->limit) {
-    list = !idle ? &partial_ : conn->uses > 0 ? &idle_ : &fresh_;
-  }
-  if (last) {
-    list->PushBack(conn);
-  } else {
-    list->PushFront(conn);
+  const auto push = [conn, last](auto* list) {
+    last ? list->PushBack(conn) : list->PushFront(conn);
+  };
+  const auto list_of = [conn, idle](auto* lists) {
+    return !idle            ? &lists->partial
+           : conn->uses > 0 ? &lists->idle
+                            : &lists->fresh;
+  };
+  const bool lendable = ready && conn->active < conn->limit;
+  push(lendable ? list_of(&lendable_) : &unlendable_);
+  if (conn->home != nullptr) {
+    conn->Link<AtHome>::Unlink();
+    if (lendable) push(list_of(&conn->home->lendable));
   }
   const bool was_idle = conn->Link<InIdleOrder>::linked();
   conn->Link<InIdleOrder>::Unlink();
@@ -142,6 +172,10 @@ inline void Target::OnEnded(Lease* lease, Instant now) {
 
 inline void HostPool::EndLease(Lease* lease, Outcome outcome, Instant now) {
   ConnRecord* conn = lease->conn;
+  if (lease->away != nullptr) [[unlikely]] {
+    --lease->away->away;
+    --conn->home->guests;
+  }
   target_->OnEnded(lease, now);
   --conn->active;
   if (conn->gone) [[unlikely]] {

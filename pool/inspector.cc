@@ -185,6 +185,7 @@ void Inspector::CheckPool(const HostPool& pool) {
     Expect(walked_[i] == pool.counts_[i], "a HostPool miscounts a state");
   }
   CheckLine(pool);
+  CheckHomes(pool);
 }
 
 void Inspector::CheckConnection(const HostPool& pool, const ConnRecord& conn) {
@@ -214,22 +215,81 @@ void Inspector::CheckConnection(const HostPool& pool, const ConnRecord& conn) {
   }
   Expect(!conn.gone || conn.active > 0, "gone, but kept");
   bool listed = false;
-  for (const auto* list : {&pool.partial_, &pool.idle_, &pool.fresh_}) {
+  const auto& lists = pool.lendable_;
+  for (const auto* list : {&lists.partial, &lists.idle, &lists.fresh}) {
     for (const ConnRecord* c = list->front(); c != nullptr; c = list->Next(c)) {
       if (c == &conn) listed = true;
     }
   }
   Expect(listed == lendable, "listed as lendable, or not, wrongly");
+  const bool has_home = conn.home != nullptr;
+  Expect(conn.Link<AtHome>::linked() == (lendable && has_home),
+         "lendable, but not at its loop, or the reverse");
+  Expect(
+      has_home == (pool.home_count_ > 0) || conn.state == ConnState::kDialing,
+      "a connection without a loop");
+}
+
+void Inspector::CheckHomes(const HostPool& pool) {
+  std::vector<Home> seen(pool.home_count_);
+  const auto at = [&](const Home* home) -> Home& { return seen[home->loop]; };
+  pool.ForEachConnection([&](const ConnRecord& conn) {
+    if (conn.home == nullptr || conn.gone) return;
+    at(conn.home).dialing += conn.state == ConnState::kDialing ? 1 : 0;
+    at(conn.home).connections += conn.state <= ConnState::kProbing ? 1 : 0;
+  });
+  pool.line_.ForEach([&](const Waiting* waiting) {
+    if (waiting->home != nullptr) ++at(waiting->home).waiters;
+  });
+  const auto& leases = pool.target_->leases_;
+  for (const Lease* lease = leases.front(); lease != nullptr;
+       lease = leases.Next(lease)) {
+    if (lease->conn->pool != &pool || lease->away == nullptr) continue;
+    Expect(lease->away != lease->conn->home, "away, but at home");
+    ++at(lease->away).away;
+    ++at(lease->conn->home).guests;
+  }
+  for (int i = 0; i < pool.home_count_; ++i) {
+    const Home& home = pool.homes_[i];
+    Expect(home.connections == seen[i].connections &&
+               home.dialing == seen[i].dialing &&
+               home.waiters == seen[i].waiters && home.away == seen[i].away &&
+               home.guests == seen[i].guests,
+           "a loop's counts are wrong");
+  }
+}
+
+bool Inspector::HasLendableAt(const HostPoolKey& key, bool new_only,
+                              LoopIndex loop,
+                              Instant now) const HOTLINE_UNLOCKED {
+  bool found = false;
+  for (const auto& shard : pool_->impl_->shards()) {
+    const auto target = shard->targets_.find(key.target);
+    if (target == shard->targets_.end()) continue;
+    for (const auto& pool : target->second->pools_) {
+      if (pool->key() != key) continue;
+      pool->ForEachConnection([&](const ConnRecord& conn) {
+        const bool fit = conn.active == 0
+                             ? now < conn.lend_until && now < conn.retire_at
+                             : conn.active < conn.limit;
+        const bool lendable = conn.state == ConnState::kReady && !conn.gone &&
+                              fit && conn.limit > 0 &&
+                              !(new_only && conn.uses > 0);
+        found = found ||
+                (lendable && conn.home != nullptr && conn.home->loop == loop);
+      });
+    }
+  }
+  return found;
 }
 
 void Inspector::CheckLine(const HostPool& pool) {
   const WaitLine& line = pool.line_;
   if (line.first_any() != nullptr) {
-    Expect(pool.partial_.empty() && pool.idle_.empty() && pool.fresh_.empty(),
-           "a caller waits while a slot is free");
+    Expect(pool.lendable_.empty(), "a caller waits while a slot is free");
   }
   if (line.first_choosy() != nullptr) {
-    Expect(pool.fresh_.empty(),
+    Expect(pool.lendable_.fresh.empty(),
            "a caller waits while an unused connection is free");
   }
   int any_length = 0;

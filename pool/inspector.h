@@ -30,6 +30,10 @@ class Inspector {
   // Returns an empty string if invariant 6 holds.
   std::string CheckEmpty();
 
+  // Whether a connection that lives on `loop` could be lent for `key` now.
+  bool HasLendableAt(const HostPoolKey& key, bool new_only, LoopIndex loop,
+                     Instant now) const;
+
   // Connections that count against the limits, at the last Check.
   int connections() const { return connections_; }
   // At the last Check, effects or tokens were left for the next tick. Never
@@ -74,6 +78,7 @@ class Inspector {
   void CheckPool(const HostPool& pool);
   void CheckConnection(const HostPool& pool, const ConnRecord& conn);
   void CheckLine(const HostPool& pool);
+  void CheckHomes(const HostPool& pool);
   void CheckProgress(const Target& target, const HostPool& pool, Instant now);
   void CheckBudgets(const Totals& totals);
   void Expect(bool holds, const char* what);

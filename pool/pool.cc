@@ -11,6 +11,7 @@ namespace {
 
 PoolConfig Checked(PoolConfig config) {
   config.shards = std::clamp(config.shards, 1, 65536);
+  config.loops = std::clamp<int>(config.loops, 1, kNoLoop);
   // A tick that continues a drain adds an effect itself, the next WakeAt.
   config.effects_per_turn = std::max(config.effects_per_turn, 2);
   return config;

@@ -110,6 +110,10 @@ struct AcquireRequest {
   // Owner of the lease: only a LeaseId with the same owner is accepted. 0: a
   // caller without an identity.
   uint64_t owner = 0;
+  // The loop that the caller runs on: of the connections that could be lent,
+  // one that lives there is lent first, and a dial for this caller is placed
+  // there.
+  LoopIndex loop = kNoLoop;
   // May be null. Dropped when the lease or the wait ends.
   std::shared_ptr<const Holder> holder;
   // Makes the Acquire repeatable; empty: it is not. Must be unique within the
@@ -197,9 +201,10 @@ class Pool final : public TransportEvents {
   // this returns.
   AcquireResult Acquire(const AcquireRequest& request, Instant now);
 
-  // Borrows a slot if one is available at once and no caller waits for it; the
-  // result is then that of Acquire. Otherwise returns false and neither changes
-  // nor counts anything. Always false with a request_id.
+  // Borrows a slot if one is available at once, no caller waits for it and
+  // nothing has to be dialled; the result is then that of Acquire. Otherwise
+  // returns false and neither changes nor counts anything. Always false with a
+  // request_id.
   bool AcquireIdle(const AcquireRequest& request, Instant now,
                    AcquireResult* result);
 

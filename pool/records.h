@@ -20,6 +20,7 @@ namespace hotline::pool {
 class HostPool;
 class Target;
 struct ConnRecord;
+struct Home;
 struct Lease;
 struct Waiting;
 struct NamedAcquire;
@@ -35,12 +36,16 @@ struct PoolTimer : Timer {
 
 // Tags of lists.
 struct InPool;       // A HostPool's connections, by what they can be used for.
+struct AtHome;       // Those of one loop that can be lent.
 struct InIdleOrder;  // The shard's idle connections, longest idle first.
 struct InTarget;     // The target's leases, oldest first.
 struct InLine;       // Waiters, oldest first.
 
-struct ConnRecord : SlabEntry, Link<InPool>, Link<InIdleOrder> {
+struct ConnRecord : SlabEntry, Link<InPool>, Link<AtHome>, Link<InIdleOrder> {
   HostPool* pool = nullptr;
+  // Of the loop that it lives on, or is to. Null: undecided, or there is only
+  // one loop.
+  Home* home = nullptr;
   ConnState state = ConnState::kDialing;
   // It closed while it was leased: it counts against no limit any more, and is
   // kept until its last lease ends.
@@ -73,10 +78,34 @@ struct ConnRecord : SlabEntry, Link<InPool>, Link<InIdleOrder> {
   PoolTimer timer{this};
 };
 
+// Connections with a free slot, in the order in which they are lent.
+template <typename Tag>
+struct Lendable {
+  List<ConnRecord, Tag> partial;  // Multiplexed, some slots lent.
+  List<ConnRecord, Tag> idle;     // Have served; last used first.
+  List<ConnRecord, Tag> fresh;    // Have never served.
+
+  bool empty() const {
+    return partial.empty() && idle.empty() && fresh.empty();
+  }
+};
+
+// One loop, as a HostPool sees it.
+struct Home {
+  LoopIndex loop = 0;
+  Lendable<AtHome> lendable;
+  int connections = 0;  // Being dialled, ready or being checked.
+  int dialing = 0;      // Of them.
+  int waiters = 0;      // Callers on this loop.
+  int away = 0;         // Leases of its callers on other loops' connections.
+  int guests = 0;       // Leases of other loops' callers on its connections.
+};
+
 struct Lease : SlabEntry, Link<InTarget> {
   bool busy() const { return call != 0; }
 
   ConnRecord* conn = nullptr;
+  Home* away = nullptr;  // Of its caller, if the connection has another one.
   uint64_t secret = 0;
   uint64_t owner = 0;
   Instant granted{};
@@ -106,6 +135,7 @@ struct LeaseTerms {
 struct Waiting : SlabEntry, Link<InLine> {
   HostPool* pool = nullptr;
   Waiter* waiter = nullptr;
+  Home* home = nullptr;  // Null: its caller names no loop.
   bool new_only = false;
   uint64_t order = 0;  // Of arrival, over the shard.
   Instant arrived{};

@@ -74,7 +74,7 @@ void Shard::Perform(Effect& effect) {
     PoolShared* shared;
     int shard;
     void operator()(DialEffect& e) {
-      shared->transport->Dial(e.conn, std::move(e.key));
+      shared->transport->Dial(e.conn, std::move(e.key), e.loop);
     }
     void operator()(ProbeEffect& e) {
       shared->transport->Probe(e.conn, e.handle, std::move(e.key));
@@ -218,8 +218,11 @@ inline bool Shard::LendLocked(HostPool* pool, const AcquireRequest& request,
   if (pool == nullptr || !request.request_id.empty() || state_.shutdown)
       [[unlikely]]
     return false;
-  ConnRecord* conn = pool->FindLendable(request.reuse == Reuse::kForceNew, now);
-  if (conn == nullptr || pool->target()->needs_settling()) [[unlikely]]
+  Home* const home = pool->HomeOf(request.loop);
+  ConnRecord* conn =
+      pool->FindLendable(request.reuse == Reuse::kForceNew, home, now);
+  if (conn == nullptr || pool->target()->needs_settling() ||
+      pool->WantsOwn(*conn, home)) [[unlikely]]
     return false;
   pool->target()->LendNow(pool, conn, request, now, result);
   return true;

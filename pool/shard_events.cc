@@ -64,7 +64,7 @@ PrewarmResult Shard::Prewarm(const HostPoolKey& key, const KeyHash& hash,
   Target* target = pool->target();
   PrewarmResult result;
   while (result.begun < most &&
-         target->DialSpeculatively(pool, connections, now)) {
+         target->DialSpeculatively(pool, connections, nullptr, now)) {
     ++result.begun;
   }
   result.missing = std::max(0, connections - pool->standing());

@@ -24,6 +24,7 @@ struct PoolShared {
              BreakerFn on_breaker_in)
       : instance(config.instance),
         shards(config.shards),
+        loops(config.loops),
         effects_per_turn(config.effects_per_turn),
         seed(config.seed),
         target_config(std::move(target_config_in)),
@@ -37,6 +38,7 @@ struct PoolShared {
 
   const uint32_t instance;
   const int shards;
+  const int loops;
   const int effects_per_turn;
   const uint64_t seed;
   const TargetConfigFn target_config;

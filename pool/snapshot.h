@@ -42,6 +42,7 @@ struct SnapshotRequest {
 struct TargetCounters {
   uint64_t granted = 0;
   uint64_t reused = 0;  // Of `granted`: on a connection that had served before.
+  uint64_t cross_loop = 0;  // Of `granted`: on a connection of another loop.
   std::array<uint64_t, kRejectReasons> rejected{};  // By RejectReason.
   uint64_t cancelled = 0;
   uint64_t dials_ok = 0;

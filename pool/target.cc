@@ -44,8 +44,15 @@ void Target::Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
   const bool repeatable = !request.request_id.empty();
   if (repeatable && AnswerRepeated(pool, request, now, result)) return;
   const bool new_only = request.reuse == Reuse::kForceNew;
-  if (ConnRecord* conn = pool->FindLendable(new_only, now)) {
+  Home* const home = pool->HomeOf(request.loop);
+  if (ConnRecord* conn = pool->FindLendable(new_only, home, now)) {
+    const bool wants_own = pool->WantsOwn(*conn, home);
     Lease* lease = LendNow(pool, conn, request, now, result);
+    if (wants_own) {
+      DialSpeculatively(pool,
+                        pool->standing() + pool->count(ConnState::kDialing) + 1,
+                        home, now);
+    }
     if (!repeatable) return;
     lease->named = AddNamed(pool, request);
     lease->named->lease = lease;
@@ -55,7 +62,7 @@ void Target::Acquire(HostPool* pool, const AcquireRequest& request, Instant now,
   if (!reason.has_value()) return Queue(pool, request, now, result);
   if (*reason == RejectReason::kNoIdleConnection &&
       request.reuse != Reuse::kRequireWarm) {
-    DialSpeculatively(pool, 0, now);  // For when the caller tries again.
+    DialSpeculatively(pool, 0, home, now);  // For when the caller tries again.
   }
   Refuse(*reason, *pool, now, result);
   if (*reason == RejectReason::kWontMakeDeadline) {
@@ -169,6 +176,7 @@ void Target::TakeOverPlace(Waiting* waiting, const AcquireRequest& request,
   waiting->terms.secret = request.secret;
   waiting->terms.owner = request.owner;
   waiting->terms.holder = request.holder;
+  waiting->pool->MoveTo(waiting, waiting->pool->HomeOf(request.loop));
   shard_->FireBy(&waiting->timer, waiting->deadline);
   result->kind = AcquireResult::kQueued;
   result->waiter = shard_->ids.Encode(*waiting);
@@ -176,7 +184,8 @@ void Target::TakeOverPlace(Waiting* waiting, const AcquireRequest& request,
 
 // --- Dialling ---
 
-bool Target::DialSpeculatively(HostPool* pool, int wanted, Instant now) {
+bool Target::DialSpeculatively(HostPool* pool, int wanted, Home* home,
+                               Instant now) {
   SizingNumbers numbers = pool->Numbers(now);
   if (wanted == 0) {
     ++numbers.waiters;
@@ -193,7 +202,7 @@ bool Target::DialSpeculatively(HostPool* pool, int wanted, Instant now) {
     connection_.budget()->Return();
     return false;
   }
-  pool->BeginDial(now);
+  pool->BeginDial(home, now);
   return true;
 }
 
@@ -219,7 +228,7 @@ void Target::Settle(Instant now) {
       waits_for_token = pool->has_waiters();
       break;
     }
-    pool->BeginDial(now);
+    pool->BeginDial(/*home=*/nullptr, now);
   }
   if (waits_for_token) return;
   connection_.Release();

@@ -88,8 +88,8 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   }
   // Starts a speculative dial, if the limits allow one and fewer than `wanted`
   // connections of `pool` are ready or being dialled. (0: one more than its
-  // waiters need.)
-  bool DialSpeculatively(HostPool* pool, int wanted, Instant now);
+  // waiters need.) `home`: see HostPool::BeginDial.
+  bool DialSpeculatively(HostPool* pool, int wanted, Home* home, Instant now);
   void Reconfigure(const TargetConfig& config, Instant now);
   void Shutdown(Instant now);
   // Samples the arrivals and moves the warm floor.
@@ -157,6 +157,11 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   bool OverLimit() const {
     return total_ - count(ConnState::kClosing) - count(ConnState::kDraining) >
            config_.max_connections;
+  }
+  // Its own limits allow another dial.
+  bool HasDialRoom() const {
+    return total_ < config_.max_connections &&
+           count(ConnState::kDialing) < config_.max_dials;
   }
   // Slots of a connection not established yet; 0: unknown.
   int ExpectedStreams(const HostPoolKey& key) const;

@@ -3,7 +3,7 @@
 //
 // The pool decides, the transport acts. A dial, for example:
 //
-//   pool       transport.Dial(id, key)
+//   pool       transport.Dial(id, key, loop)
 //   transport  resolves, connects, handshakes, checks; then
 //              events.Dialed(id, established, now)
 //   pool       lends the connection; later transport.Close(id, handle, reason)
@@ -55,9 +55,10 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  // Establishes a connection. `key` is valid for as long as the transport keeps
-  // it.
-  virtual void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) = 0;
+  // Establishes a connection, on `loop` if the transport can; kNoLoop: on any.
+  // `key` is valid for as long as the transport keeps it.
+  virtual void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
+                    LoopIndex loop) = 0;
 
   // Checks an idle connection.
   virtual void Probe(ConnId id, Handle handle,

@@ -48,6 +48,11 @@ using ConnId = uint64_t;
 // transport must tolerate the handle of a closed connection.
 using Handle = uint64_t;
 
+// One of the transport's event loops, from 0, below PoolConfig::loops.
+using LoopIndex = uint16_t;
+// No loop, or any.
+inline constexpr LoopIndex kNoLoop = UINT16_MAX;
+
 // Identifies the call that runs on a lease, chosen by the caller of
 // Pool::BeginCall and opaque to the pool. 0 means none.
 using CallTag = uint64_t;
@@ -185,6 +190,8 @@ struct TargetConfig {
 // The settings of the whole pool.
 struct PoolConfig {
   int shards = 8;  // At most 65 536. Fixed for the pool's life.
+  // The transport's loops. Fixed for the pool's life.
+  int loops = 1;
   int max_connections = 100;
   int max_dials = 64;
   int max_targets = 131072;
@@ -233,6 +240,7 @@ struct Established {
   Handle handle = 0;
   int max_streams = 1;  // Concurrent streams the peer allows; 1 for HTTP/1.1.
   DialTimings timings;
+  LoopIndex loop = 0;  // The loop it lives on.
 };
 
 // Why a connection was closed: the label of connections_closed_total.

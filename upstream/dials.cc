@@ -37,9 +37,10 @@ uint64_t Mix(uint64_t number) {
 // Dials.
 
 void UpstreamImpl::Dial(pool::ConnId id,
-                        std::shared_ptr<const pool::HostPoolKey> key) {
+                        std::shared_ptr<const pool::HostPoolKey> key,
+                        pool::LoopIndex on) {
   if (stopping_) return FailDial(id, "shutting down");
-  const size_t loop = NextLoop();
+  const size_t loop = on < loops_.size() ? on : NextLoop();
   loops_[loop]->Post(
       [this, loop, id, key = std::move(key)] { StartDial(loop, id, key); });
 }
@@ -143,7 +144,9 @@ void UpstreamImpl::FinishDial(size_t loop, pool::ConnId id,
       if (validated) {
         keeper_->Answered(connection->target(), connection->ticket());
       }
-      events_->Dialed(id, {handle, *streams, result.timings}, MonotonicNow());
+      events_->Dialed(id,
+                      {handle, *streams, result.timings, loops_[loop]->index()},
+                      MonotonicNow());
       return;
     }
     connection->CloseNow(pool::CloseReason::kPeerClosed);

@@ -88,7 +88,7 @@ absl::Status UpstreamImpl::Init() {
   const Options& options = settings->options;
   const int loops = std::clamp(options.loops, 1, kMaxLoops);
   for (int i = 0; i < loops; ++i)
-    loops_.push_back(std::make_unique<net::Loop>());
+    loops_.push_back(std::make_unique<net::Loop>(static_cast<uint16_t>(i)));
   dials_.resize(loops_.size());
   auto resolver = Resolver::Create(loops_[0].get(), options.dns_servers);
   if (!resolver.ok()) return resolver.status();

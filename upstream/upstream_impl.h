@@ -86,8 +86,8 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   }
 
   // pool::Transport:
-  void Dial(pool::ConnId id,
-            std::shared_ptr<const pool::HostPoolKey> key) override;
+  void Dial(pool::ConnId id, std::shared_ptr<const pool::HostPoolKey> key,
+            pool::LoopIndex on) override;
   void Probe(pool::ConnId id, pool::Handle handle,
              std::shared_ptr<const pool::HostPoolKey> key) override;
   void Close(pool::ConnId id, pool::Handle handle,

@@ -257,6 +257,7 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
   if (!acquire.request_id.empty() || settings->policy != nullptr) return false;
   acquire.key = &key;
   acquire.owner = context.owner();
+  acquire.loop = context.loop;
   acquire.secret = UnguessableBits();
   pool::AcquireResult result;
   if (!parts_->pool->AcquireIdle(acquire, now, &result)) return false;

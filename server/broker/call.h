@@ -51,6 +51,8 @@ struct CallContext {
   // The connection or session that the answers go to. Null: one that all calls
   // without one share.
   AnswerMemory::CallerPtr answers;
+  // The loop that the caller's connection lives on.
+  pool::LoopIndex loop = pool::kNoLoop;
   // Null: the broker's settings when the call is made.
   std::shared_ptr<const BrokerSettings> settings;
 

@@ -60,6 +60,7 @@ PooledCall::PooledCall(BrokerParts* parts, RpcMethod rpc, int64_t request_bytes,
           ? SaturatingAdd(from.arrival, terms_.settings.default_deadline)
           : WithMargin(from.deadline, from.arrival);
   terms_.acquire.owner = from.owner();
+  terms_.acquire.loop = from.loop;
 }
 
 void PooledCall::Start() {

@@ -115,6 +115,7 @@ void Daemon::StartPool(const Settings& settings) {
   pool::PoolConfig config = settings.pool;
   config.instance = instance_;
   config.seed = absl::Uniform<uint64_t>(absl::BitGen());
+  config.loops = static_cast<int>(upstream_->loops().size());
   pool_ = std::make_unique<pool::Pool>(
       config,
       [this](const std::string& target) {

@@ -68,6 +68,7 @@ ServerCall::ServerCall(const CallOrigin& origin,
   }
   context_.identity = connection_->identity();
   context_.answers = connection_->answers();
+  context_.loop = home_.loop().index();
 }
 
 ServerCall::~ServerCall() { home_.OnCallGone(); }

@@ -179,6 +179,11 @@ void AddConnections(Targets targets, MetricsPage* page) {
             "hotline_connection_reuse_total",
             "Acquires served by a connection that was used before.",
             [](const TargetFigures& t) { return t.pool.reused; });
+  AddSimple(targets, page, MetricType::Counter,
+            "hotline_cross_loop_calls_total",
+            "Acquires served by a connection that lives on another loop than "
+            "the caller's.",
+            [](const TargetFigures& t) { return t.pool.cross_loop; });
 }
 
 void AddDialPhases(Targets targets, MetricsPage* page) {

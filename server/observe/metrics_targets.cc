@@ -55,6 +55,7 @@ template <typename F>
 void Pair(PoolFigures& a, const PoolFigures& b, F& f) {
   Pair(a.granted, b.granted, f);
   Pair(a.reused, b.reused, f);
+  Pair(a.cross_loop, b.cross_loop, f);
   Pair(a.rejected, b.rejected, f);
   Pair(a.cancelled, b.cancelled, f);
   Pair(a.dials_ok, b.dials_ok, f);
@@ -124,6 +125,7 @@ PoolFigures PoolFigures::From(const pool::TargetCounters& in) {
   PoolFigures out;
   out.granted = in.granted;
   out.reused = in.reused;
+  out.cross_loop = in.cross_loop;
   out.rejected = in.rejected;
   out.cancelled = in.cancelled;
   out.dials_ok = in.dials_ok;

@@ -22,6 +22,7 @@ namespace hotline::server {
 struct PoolFigures {
   uint64_t granted = 0;
   uint64_t reused = 0;
+  uint64_t cross_loop = 0;
   std::array<uint64_t, pool::kRejectReasons> rejected{};
   uint64_t cancelled = 0;
   uint64_t dials_ok = 0;

@@ -20,7 +20,7 @@ using std::chrono::seconds;
 // Notes what the pool asks of it.
 class NotingWorld final : public Transport {
  public:
-  void Dial(ConnId id, std::shared_ptr<const HostPoolKey>) override {
+  void Dial(ConnId id, std::shared_ptr<const HostPoolKey>, LoopIndex) override {
     dials.push_back(id);
   }
   void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {

@@ -5,9 +5,9 @@
 
 namespace hotline::pool {
 
-void RecordingTransport::Dial(ConnId id,
-                              std::shared_ptr<const HostPoolKey> key) {
-  dials.push_back({id, 0, key->target});
+void RecordingTransport::Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
+                              LoopIndex loop) {
+  dials.push_back({id, 0, key->target, CloseReason::kError, loop});
 }
 
 void RecordingTransport::Probe(ConnId id, Handle handle,
@@ -83,6 +83,7 @@ Caller& PoolTest::Acquire(const Ask& ask) {
   request.secret = next_secret_++;
   request.holder = std::make_shared<Holder>(Holder{ask.client, "", ""});
   request.request_id = ask.request_id;
+  request.loop = ask.loop;
   request.waiter = &caller;
   AcquireResult result = pool().Acquire(request, now_);
   caller.id = result.waiter;
@@ -150,14 +151,18 @@ void PoolTest::Shutdown() {
 
 // --- Events of the transport ---
 
-ConnId PoolTest::Dialed(int streams) {
+ConnId PoolTest::Dialed(int streams, LoopIndex elsewhere) {
   if (transport_.dials.empty()) {
     ADD_FAILURE() << "nothing is being dialled";
     return 0;
   }
   const ConnId id = transport_.dials.front().id;
+  const LoopIndex asked = transport_.dials.front().loop;
   transport_.dials.pop_front();
   Established established;
+  established.loop = elsewhere != kNoLoop ? elsewhere
+                     : asked != kNoLoop   ? asked
+                                          : 0;
   established.handle = id + 1'000'000;
   established.max_streams = streams;
   established.timings = timings_;

@@ -33,9 +33,11 @@ class RecordingTransport final : public Transport {
     Handle handle = 0;
     std::string target;
     CloseReason reason = CloseReason::kError;  // Of a close.
+    LoopIndex loop = kNoLoop;                  // Of a dial.
   };
 
-  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) override;
+  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
+            LoopIndex loop) override;
   void Probe(ConnId id, Handle handle,
              std::shared_ptr<const HostPoolKey> key) override;
   void Close(ConnId id, Handle handle, CloseReason reason) override;
@@ -82,6 +84,7 @@ struct Ask {
   const char* client = "";
   const char* request_id = "";
   const char* group = "";
+  LoopIndex loop = kNoLoop;
 };
 
 // Each verb is one event, after which the invariants are checked. At the end of
@@ -112,7 +115,8 @@ class PoolTest : public ::testing::Test {
   void Shutdown();
 
   // --- Events of the transport; the oldest request is answered first ---
-  ConnId Dialed(int streams = 1);
+  // Placed as asked for, or on `elsewhere`; on loop 0 if neither says.
+  ConnId Dialed(int streams = 1, LoopIndex elsewhere = kNoLoop);
   void DialFailed(FailureClass failure_class = FailureClass::kNetwork,
                   const char* reason = "CONNECT_FAILED");
   void Probed(bool passed);
@@ -138,6 +142,8 @@ class PoolTest : public ::testing::Test {
 
   // --- State ---
   size_t dials() const { return transport_.dials.size(); }
+  // The loop that the oldest dial is to be placed on.
+  LoopIndex dial_loop() const { return transport_.dials.front().loop; }
   size_t probes() const { return transport_.probes.size(); }
   size_t closes() const { return transport_.closes.size(); }
   // The reason of the only outstanding close.

@@ -33,9 +33,16 @@ void Network::Answer(Duration most, std::function<void()> answer) {
                 std::move(answer));
 }
 
-void Network::Dial(ConnId id, std::shared_ptr<const pool::HostPoolKey> key) {
+void Network::Dial(ConnId id, std::shared_ptr<const pool::HostPoolKey> key,
+                   pool::LoopIndex loop) {
   Expect(id != 0 && key != nullptr, "a dial of nothing");
   Expect(peers_.emplace(id, Peer{}).second, "an id is used twice");
+  // A transport need not place it where it was asked to.
+  const bool as_asked = loop != pool::kNoLoop && dice_->Percent(90);
+  loops_[id] =
+      as_asked
+          ? loop
+          : static_cast<pool::LoopIndex>(dice_->Between(0, options_.loops - 1));
   ++outstanding_;
   ++dials_;
   Answer(options_.max_dial, [this, id, key, address = ChooseAddress()] {
@@ -80,6 +87,7 @@ void Network::FinishDial(ConnId id, size_t address) {
   open_.push_back(id);
   pool::Established established;
   established.handle = peer.handle;
+  established.loop = loops_[id];
   established.max_streams =
       options_.max_streams == 1 ? 1 : dice_->Between(0, options_.max_streams);
   peer.streams = established.max_streams;

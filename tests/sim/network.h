@@ -28,6 +28,7 @@ struct NetworkOptions {
   // Of the upstream. Each may be down for a while. After three failed dials in
   // a row an address is not dialled for 50 ms, unless it is the last.
   int addresses = 1;
+  int loops = 1;
   Duration max_dial = std::chrono::milliseconds(50);
   Duration max_late = std::chrono::milliseconds(20);  // Delay of ticks.
 };
@@ -62,12 +63,14 @@ class Network final : public pool::Transport {
   uint64_t early() const { return early_; }
   const PeerEvents& peer_events() const { return peer_events_; }
   bool ProbeOutstanding(pool::ConnId id) const;
+  // Of any connection that was ever dialled.
+  pool::LoopIndex LoopOf(pool::ConnId id) const { return loops_.at(id); }
   // Empty unless the pool broke the rules of Transport.
   const std::string& problem() const { return problem_; }
 
   // pool::Transport:
-  void Dial(pool::ConnId id,
-            std::shared_ptr<const pool::HostPoolKey> key) override;
+  void Dial(pool::ConnId id, std::shared_ptr<const pool::HostPoolKey> key,
+            pool::LoopIndex loop) override;
   void Probe(pool::ConnId id, pool::Handle handle,
              std::shared_ptr<const pool::HostPoolKey> key) override;
   void Close(pool::ConnId id, pool::Handle handle,
@@ -119,6 +122,7 @@ class Network final : public pool::Transport {
   bool faults_ = true;
   std::string problem_;
   std::unordered_map<pool::ConnId, Peer> peers_;
+  std::unordered_map<pool::ConnId, pool::LoopIndex> loops_;
   std::vector<pool::ConnId> open_;
   std::map<int, Wake> wakes_;
   std::vector<Address> addresses_;

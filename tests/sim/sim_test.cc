@@ -32,6 +32,7 @@ struct Totals {
     opened += simulation.opened();
     barred += simulation.barred();
     early += simulation.early();
+    away += simulation.away();
     peers.goaways += more.goaways;
     peers.raised += more.raised;
     peers.lowered += more.lowered;
@@ -44,7 +45,8 @@ struct Totals {
               << peers.raised << " times, lowered " << peers.lowered
               << " times, to 0 " << peers.stopped << " times\n"
               << opened << " circuits opened, " << barred << " callers barred; "
-              << early << " connections ended on probation\n";
+              << early << " connections ended on probation; " << away
+              << " leases on another loop's connection\n";
   }
 
   uint64_t events = 0;
@@ -53,6 +55,7 @@ struct Totals {
   uint64_t opened = 0;
   uint64_t barred = 0;
   uint64_t early = 0;
+  uint64_t away = 0;
   PeerEvents peers;
 };
 
@@ -70,6 +73,7 @@ TEST(Simulation, KeepsTheInvariants) {
   EXPECT_GT(totals.granted, totals.events / 100);
   EXPECT_GT(totals.queued, totals.events / 100);
   EXPECT_GT(totals.early, totals.events / 10'000);
+  EXPECT_GT(totals.away, totals.events / 1000);
   if (seeds < 30) return;  // A few seeds may have no HTTP/2.
   const PeerEvents& peers = totals.peers;
   EXPECT_GT(peers.goaways, totals.events / 1000);

@@ -59,6 +59,7 @@ class Simulation::Caller final : public pool::Waiter {
   Instant deadline = kNever;
   std::string request_id;
   uint64_t secret = 0;
+  pool::LoopIndex loop = pool::kNoLoop;
   pool::WaiterId waiter = 0;
   std::shared_ptr<LeaseModel> lease;
 
@@ -135,6 +136,7 @@ void Simulation::SetUpNetwork() {
       dice_.Percent(20) ? dice_.Between(50, 100) : dice_.Between(0, 20);
   network_percent_ = dice_.Percent(70) ? 3 : dice_.Between(4, 30);
   network_options_.addresses = dice_.Between(1, 3);
+  network_options_.loops = dice_.Between(1, 3);
   network_options_.late_tick_percent =
       dice_.Percent(50) ? 0 : dice_.Between(5, 60);
   network_ = std::make_unique<Network>(&schedule_, &dice_, network_options_);
@@ -149,6 +151,7 @@ void Simulation::SetUpPool() {
   }
   config_ = RandomPoolConfig();
   config_.shards = dice_.Between(1, 3);
+  config_.loops = network_options_.loops;
   config_.instance = static_cast<uint32_t>(dice_.Bits());
   config_.seed = seed_;
   if (dice_.Percent(40)) config_.effects_per_turn = dice_.Between(2, 5);
@@ -333,8 +336,10 @@ void Simulation::CheckCounters() {
   uint64_t closed = 0;
   uint64_t circuits = 0;
   uint64_t dials = 0;
+  uint64_t away = 0;
   const auto add = [&](const pool::TargetCounters& counters) {
     granted += counters.granted;
+    away += counters.cross_loop;
     ended += counters.lease.total();
     cancelled += counters.cancelled;
     for (uint64_t n : counters.rejected) rejected += n;
@@ -348,6 +353,7 @@ void Simulation::CheckCounters() {
   add(snapshot.forgotten);
   for (const auto& row : snapshot.targets) add(row.counters);
   Expect(granted == granted_, "grants are miscounted");
+  Expect(away == away_, "leases on other loops' connections are miscounted");
   Expect(granted == ended, "leases begun are not leases ended");
   Expect(cancelled == cancelled_, "cancels are miscounted");
   Expect(rejected == rejected_, "rejections are miscounted");
@@ -383,6 +389,19 @@ void Simulation::ChooseKeyAndTerms(Caller* caller) {
       dice_.Percent(20) ? "r" + std::to_string(dice_.Between(0, 2)) : "";
   if (!caller->request_id.empty()) caller->ttl = dice_.Millis(50, 51);
   caller->secret = dice_.Bits();
+  caller->loop =
+      dice_.Percent(90)
+          ? static_cast<pool::LoopIndex>(dice_.Between(0, config_.loops - 1))
+          : pool::kNoLoop;
+}
+
+bool Simulation::HasLendableAtHome(const Caller& caller) const {
+  return inspector_->HasLendableAt(caller.key, caller.reuse == Reuse::kForceNew,
+                                   caller.loop, schedule_.now());
+}
+
+bool Simulation::IsAway(const Caller& caller, pool::ConnId conn) const {
+  return caller.loop != pool::kNoLoop && network_->LoopOf(conn) != caller.loop;
 }
 
 void Simulation::Acquire(Caller* caller) {
@@ -395,6 +414,7 @@ void Simulation::Acquire(Caller* caller) {
   request.lease_ttl = caller->ttl;
   request.secret = caller->secret;
   request.request_id = caller->request_id;
+  request.loop = caller->loop;
   request.waiter = caller;
   // Its wait may end before Acquire returns, so it joins the model's line
   // first.
@@ -407,6 +427,7 @@ void Simulation::Acquire(Caller* caller) {
   Post([&] {
     const Instant now = schedule_.now();
     AcquireResult result;
+    bool at_home = HasLendableAtHome(*caller);
     if (!try_idle || !pool_->AcquireIdle(request, now, &result)) {
       if (try_idle) {
         // AcquireIdle may have carried out effects, and so let others join
@@ -414,13 +435,14 @@ void Simulation::Acquire(Caller* caller) {
         LeaveLine(caller);
         lines_[LineName(*caller)].push_back(caller);
       }
+      at_home = HasLendableAtHome(*caller);
       result = pool_->Acquire(request, now);
     }
-    OnResult(caller, std::move(result));
+    OnResult(caller, std::move(result), at_home);
   });
 }
 
-void Simulation::OnResult(Caller* caller, AcquireResult result) {
+void Simulation::OnResult(Caller* caller, AcquireResult result, bool at_home) {
   if (result.kind == AcquireResult::kQueued) {
     ++queued_;
     Expect(result.waiter != 0, "no id for a waiter");
@@ -434,7 +456,11 @@ void Simulation::OnResult(Caller* caller, AcquireResult result) {
   caller->state = Caller::kIdle;
   if (result.kind == AcquireResult::kGranted) {
     Trace(caller, "granted at once");
+    const uint64_t repeats = repeats_;
     TakeLease(caller, result.grant);
+    Expect(
+        !at_home || repeats_ > repeats || !IsAway(*caller, result.grant.conn),
+        "lent another loop's connection although its own had one");
   } else {
     Expect(result.rejection != nullptr, "rejected without a reason");
     ++rejected_;
@@ -568,6 +594,7 @@ void Simulation::CheckGrant(const Caller& caller, const Grant& grant,
   Expect(caller.reuse != Reuse::kForceNew || grant.uses == 0,
          "wanted an unused connection");
   Expect(grant.reused == (grant.uses > 0), "`reused` and `uses` disagree");
+  if (IsAway(caller, grant.conn)) ++away_;
   const bool single =
       network_options_.max_streams == 1 || caller.key.mode == Mode::kExclusive;
   Expect(!single || !other_leases, "lent twice");

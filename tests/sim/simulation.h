@@ -39,6 +39,8 @@ class Simulation {
   // Breakers that opened, and callers that they rejected.
   uint64_t opened() const { return opened_; }
   uint64_t barred() const { return barred_; }
+  // Leases on a connection of another loop than the caller's.
+  uint64_t away() const { return away_; }
 
  private:
   struct LeaseModel;
@@ -63,7 +65,11 @@ class Simulation {
 
   void ChooseKeyAndTerms(Caller* caller);
   void Acquire(Caller* caller);
-  void OnResult(Caller* caller, pool::AcquireResult result);
+  // Whether a connection on the caller's loop could be lent to it.
+  bool HasLendableAtHome(const Caller& caller) const;
+  bool IsAway(const Caller& caller, pool::ConnId conn) const;
+  // `at_home`: HasLendableAtHome, before the Acquire.
+  void OnResult(Caller* caller, pool::AcquireResult result, bool at_home);
   void Cancel(Caller* caller);
   void Release(Caller* caller);
   void BeginCall(Caller* caller);
@@ -115,6 +121,7 @@ class Simulation {
   uint64_t cancelled_ = 0;
   uint64_t opened_ = 0;
   uint64_t barred_ = 0;
+  uint64_t away_ = 0;
   std::string problem_;
 };
 

@@ -66,6 +66,7 @@ class Wait final : public Waiter {
 class PoolStress : public ::testing::Test {
  protected:
   void Start() {
+    config_.loops = 2;
     pool_ = std::make_unique<Pool>(
         config_, [this](const std::string&) { return target_; }, &transport_);
     transport_.Start(pool_.get());
@@ -88,6 +89,7 @@ class PoolStress : public ::testing::Test {
     request.deadline = MonotonicNow() + most;
     request.lease_ttl = std::chrono::minutes(5);
     request.secret = secret_.fetch_add(1, std::memory_order_relaxed);
+    request.loop = static_cast<LoopIndex>(request.secret % 2);
     request.waiter = wait;
     if (wait != nullptr) wait->Reset();
     return pool_->Acquire(request, MonotonicNow());

@@ -38,8 +38,9 @@ class ThreadedTransport final : public Transport {
     thread_.join();
   }
 
-  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key) override {
-    Add({Request::kDial, id, key->mode});
+  void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
+            LoopIndex loop) override {
+    Add({Request::kDial, id, key->mode, loop});
   }
   void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {
     Add({Request::kProbe, id});
@@ -65,6 +66,7 @@ class ThreadedTransport final : public Transport {
     Kind kind;
     ConnId id;
     Mode mode = Mode::kShared;
+    LoopIndex loop = 0;
   };
 
   void Add(Request request) {
@@ -110,7 +112,8 @@ class ThreadedTransport final : public Transport {
         }
         ++open_;
         // Every second connection has streams.
-        pool_->Dialed(id, {id + 1, random_() % 2 == 0 ? 3 : 1, {}}, now);
+        pool_->Dialed(
+            id, {id + 1, random_() % 2 == 0 ? 3 : 1, {}, request.loop}, now);
         if (random_() % 4 == 0) pool_->ConcurrencyChanged(id, 2, now);
         if (random_() % 4 == 0) pool_->Served(id, now);
         if (random_() % 4 == 0) {

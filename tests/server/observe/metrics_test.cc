@@ -125,6 +125,7 @@ TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
                            "executes_total",
                            "execute_seconds",
                            "connection_reuse_total",
+                           "cross_loop_calls_total",
                            "stale_reuse_total",
                            "unsolicited_bytes_total",
                            "probes_total",
@@ -176,6 +177,7 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   auto& c = row.counters;
   c.granted = 100;
   c.reused = 90;
+  c.cross_loop = 6;
   for (int i = 0; i < pool::kRejectReasons; ++i) c.rejected[i] = 10 + i;
   c.cancelled = 8;
   c.dials_ok = 11;
@@ -228,6 +230,7 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   EXPECT_EQ(value("acquires_total", "result=\"wont_make_deadline\""), 19);
   EXPECT_EQ(value("acquires_total", "result=\"cancelled\""), 8);
   EXPECT_EQ(value("connection_reuse_total"), 90);
+  EXPECT_EQ(value("cross_loop_calls_total"), 6);
   EXPECT_EQ(value("dials_total", "result=\"ok\""), 11);
   EXPECT_EQ(value("dials_total", "result=\"network\""), 1);
   EXPECT_EQ(value("dials_total", "result=\"policy\""), 4);
