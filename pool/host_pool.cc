@@ -290,17 +290,20 @@ void HostPool::BeginDial(Home* home, Instant now) {
   shard_->outbox.push_back(DialEffect{shard_->ids.Encode(*conn), key_, loop});
 }
 
+Duration HostPool::DrawLifetime() {
+  const TargetConfig& config = target_->config();
+  const double jitter =
+      1 + config.lifetime_jitter * (2 * shard_->random.NextDouble() - 1);
+  return Duration(static_cast<int64_t>(
+      static_cast<double>(config.max_lifetime.count()) * jitter));
+}
+
 void HostPool::Dialed(ConnRecord* conn, const Established& established,
                       Instant now) {
   shard_->shared->dials.Return();
   target_->OnDialed(*key_, established, now);
   conn->on_probation = true;
   if (!ended_early_) EndFailures();
-  const TargetConfig& config = target_->config();
-  const double jitter =
-      1 + config.lifetime_jitter * (2 * shard_->random.NextDouble() - 1);
-  const Duration lifetime(static_cast<int64_t>(
-      static_cast<double>(config.max_lifetime.count()) * jitter));
   if (home_count_ > 0) {
     CountAtHome(*conn, -1);
     conn->home = &homes_[established.loop < home_count_ ? established.loop : 0];
@@ -312,7 +315,7 @@ void HostPool::Dialed(ConnRecord* conn, const Established& established,
   conn->limit = LimitOf(*conn);
   conn->multiplexed = conn->limit > 1;
   conn->ready_since = now;
-  conn->retire_at = SaturatingAdd(now, lifetime);
+  conn->retire_at = SaturatingAdd(now, DrawLifetime());
   conn->idle_since = now;
   MarkUsed(conn, now);
   if (target_->health().no_reuse()) {

@@ -231,6 +231,8 @@ class HostPool {
   void CountError(ConnRecord* conn);
   void SetTimer(ConnRecord* conn, Instant now);
   int LimitOf(const ConnRecord& conn) const;
+  // A new connection's lifetime: the configured one, with jitter.
+  Duration DrawLifetime();
   void Uncount(ConnRecord* conn);
   void Free(ConnRecord* conn);
   void RejectOverdue(Instant now);

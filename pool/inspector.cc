@@ -188,11 +188,7 @@ void Inspector::CheckPool(const HostPool& pool) {
   CheckHomes(pool);
 }
 
-void Inspector::CheckConnection(const HostPool& pool, const ConnRecord& conn) {
-  const bool lendable =
-      !conn.gone && conn.state == ConnState::kReady && conn.active < conn.limit;
-  Expect(conn.Link<InIdleOrder>::linked() == pool.IsIdle(conn),
-         "idle order and state disagree");
+void Inspector::CheckState(const HostPool& pool, const ConnRecord& conn) {
   switch (conn.state) {
     case ConnState::kDialing:
       Expect(conn.active == 0 && !conn.gone, "a dial with leases");
@@ -214,6 +210,14 @@ void Inspector::CheckConnection(const HostPool& pool, const ConnRecord& conn) {
       break;
   }
   Expect(!conn.gone || conn.active > 0, "gone, but kept");
+}
+
+void Inspector::CheckConnection(const HostPool& pool, const ConnRecord& conn) {
+  CheckState(pool, conn);
+  Expect(conn.Link<InIdleOrder>::linked() == pool.IsIdle(conn),
+         "idle order and state disagree");
+  const bool lendable =
+      !conn.gone && conn.state == ConnState::kReady && conn.active < conn.limit;
   bool listed = false;
   const auto& lists = pool.lendable_;
   for (const auto* list : {&lists.partial, &lists.idle, &lists.fresh}) {

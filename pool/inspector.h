@@ -77,6 +77,7 @@ class Inspector {
   void CheckTokens(const Target& target, Totals* totals);
   void CheckPool(const HostPool& pool);
   void CheckConnection(const HostPool& pool, const ConnRecord& conn);
+  void CheckState(const HostPool& pool, const ConnRecord& conn);
   void CheckLine(const HostPool& pool);
   void CheckHomes(const HostPool& pool);
   void CheckProgress(const Target& target, const HostPool& pool, Instant now);

@@ -79,6 +79,21 @@ int Check(const std::shared_ptr<const Settings>& settings) {
   return kExitOk;
 }
 
+// Loads the configuration; then checks it, or serves with it.
+int Run(const std::string& config_path, bool check_only) {
+  absl::StatusOr<Settings> loaded =
+      config_path.empty()
+          ? DefaultSettings()
+          : LoadConfig(config_path, /*cores=*/0, ChecksOfStart());
+  if (!loaded.ok()) {
+    const std::string message(loaded.status().message());
+    std::fprintf(stderr, "%s\n", message.c_str());
+    return kExitFailure;
+  }
+  auto settings = std::make_shared<const Settings>(*std::move(loaded));
+  return check_only ? Check(settings) : Serve(config_path, std::move(settings));
+}
+
 int Main(int argc, char** argv) {
   // The distribution's Abseil checks every lock that gRPC takes for cycles: a
   // debugging aid that costs a few percent of a call.
@@ -107,18 +122,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
-
-  absl::StatusOr<Settings> loaded =
-      config_path.empty()
-          ? DefaultSettings()
-          : LoadConfig(config_path, /*cores=*/0, ChecksOfStart());
-  if (!loaded.ok()) {
-    const std::string message(loaded.status().message());
-    std::fprintf(stderr, "%s\n", message.c_str());
-    return kExitFailure;
-  }
-  auto settings = std::make_shared<const Settings>(*std::move(loaded));
-  return check_only ? Check(settings) : Serve(config_path, std::move(settings));
+  return Run(config_path, check_only);
 }
 
 }  // namespace
