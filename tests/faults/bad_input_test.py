@@ -2,6 +2,7 @@
 
 import collections
 import os
+import types
 import unittest
 
 import grpc
@@ -12,6 +13,7 @@ from hotline.v1 import broker_pb2 as pb
 import harness
 import hotlined
 import http2
+import http2_frames
 import peers
 import sessions
 import wait
@@ -353,15 +355,23 @@ class TraceTest(harness.EndToEnd):
         trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         stolen = b"\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n"
 
-        def send(*traces):
+        def answer_to(traces):
             """By hand: a library would not."""
-            before = len(seen)
             message = pb.ExecuteRequest(url=peer.target + "/first")
             with http2.connect(server.address) as connection:
                 connection.sendall(http2.call(
                     b"/hotline.v1.Broker/Execute", message.SerializeToString(),
                     [(b"traceparent", trace) for trace in traces]))
-                wait.until(lambda: len(seen) > before, "the request comes", 30)
+                reader = http2_frames.Reader(types.SimpleNamespace(
+                    read_some=lambda: connection.recv(65536)))
+                frame = reader.next()
+                while frame[2] != 1:
+                    frame = reader.next()
+                return frame
+
+        def send(*traces):
+            before = len(seen)
+            self.assertEqual(answer_to(traces)[0], http2_frames.HEADERS)
             # The next caller's answer is its own.
             answer = server.broker.Execute(
                 pb.ExecuteRequest(url=peer.target + "/mine"), timeout=20)
@@ -370,7 +380,14 @@ class TraceTest(harness.EndToEnd):
                              ["/first", "/mine"])
             return seen[before][1].get("traceparent")
 
-        for bad in (trace + stolen, stolen, trace + b"\n", b"x", trace.upper()):
+        # A malformed request (RFC 9113, section 8.2.1) is a stream error.
+        for malformed in (trace + stolen, stolen, trace + b"\n"):
+            with self.subTest(malformed):
+                kind, _, _, payload = answer_to([malformed])
+                self.assertEqual(kind, http2_frames.RST_STREAM)
+                self.assertEqual(int.from_bytes(payload, "big"), 1)
+                self.assertEqual(seen, [])
+        for bad in (b"x", trace.upper()):
             with self.subTest(bad):
                 self.assertIsNone(send(bad))
         self.assertIsNone(send(trace, trace))
