@@ -39,16 +39,22 @@ absl::StatusOr<v1::ExecuteResponse> ExecuteOn(Channel& channel,
 }
 
 absl::StatusOr<v1::ReleaseResponse> ReleaseOn(Channel& channel,
+                                              const v1::ReleaseRequest& request,
+                                              const CallOptions& options) {
+  return channel.Call<v1::ReleaseResponse>(
+      options, /*harmless=*/true, [&](auto* context, auto* response) {
+        return channel.broker().Release(context, request, response);
+      });
+}
+
+absl::StatusOr<v1::ReleaseResponse> ReleaseOn(Channel& channel,
                                               std::string_view lease_id,
                                               v1::Outcome outcome,
                                               const CallOptions& options) {
   v1::ReleaseRequest request;
   request.set_lease_id(lease_id.data(), lease_id.size());
   request.set_outcome(outcome);
-  return channel.Call<v1::ReleaseResponse>(
-      options, /*harmless=*/true, [&](auto* context, auto* response) {
-        return channel.broker().Release(context, request, response);
-      });
+  return ReleaseOn(channel, request, options);
 }
 
 absl::StatusOr<v1::RenewResponse> RenewOn(Channel& channel,
@@ -193,6 +199,11 @@ ExecuteStream BrokerClient::OpenStream(const v1::ExecuteStreamHead& head,
 absl::StatusOr<v1::ReleaseResponse> BrokerClient::Release(
     std::string_view lease_id, v1::Outcome outcome, CallOptions options) {
   return ReleaseOn(*channel_, lease_id, outcome, options);
+}
+
+absl::StatusOr<v1::ReleaseResponse> BrokerClient::Release(
+    const v1::ReleaseRequest& request, CallOptions options) {
+  return ReleaseOn(*channel_, request, options);
 }
 
 absl::StatusOr<v1::RenewResponse> BrokerClient::Renew(std::string_view lease_id,

@@ -203,6 +203,9 @@ class BrokerClient {
   absl::StatusOr<v1::ReleaseResponse> Release(
       std::string_view lease_id, v1::Outcome outcome = v1::OUTCOME_OK,
       CallOptions options = {});
+  // Also by the target and request_id of an Acquire whose answer was lost.
+  absl::StatusOr<v1::ReleaseResponse> Release(const v1::ReleaseRequest& request,
+                                              CallOptions options = {});
   absl::StatusOr<v1::RenewResponse> Renew(std::string_view lease_id,
                                           Duration ttl,
                                           CallOptions options = {});

@@ -233,6 +233,39 @@ Instant HostPool::OldestArrival(Instant now) const {
 
 // --- Events of connections ---
 
+ConnRecord* HostPool::FindAtHome(Home* home, bool new_only, Instant now) {
+  return FindIn(&home->lendable, new_only, now);
+}
+
+void HostPool::PlaceAtHome(ConnRecord* conn, bool last) {
+  conn->Link<AtHome>::Unlink();
+  if (conn->state != ConnState::kReady || conn->gone ||
+      conn->active >= conn->limit) {
+    return;
+  }
+  Lendable<AtHome>& lists = conn->home->lendable;
+  auto& list = conn->active > 0 ? lists.partial
+               : conn->uses > 0 ? lists.idle
+                                : lists.fresh;
+  if (last) {
+    list.PushBack(conn);
+  } else {
+    list.PushFront(conn);
+  }
+}
+
+void HostPool::LeaveHome(Lease* lease, Home* home) {
+  lease->away = home;
+  ++home->away;
+  ++lease->conn->home->guests;
+  ++target_->counters().cross_loop;
+}
+
+void HostPool::ReturnHome(const Lease& lease) {
+  --lease.away->away;
+  --lease.conn->home->guests;
+}
+
 // The loop whose callers lack a connection most, dials under way counted: their
 // waiters, and their leases on other loops' connections less the reverse. Null:
 // none lacks one.

@@ -205,6 +205,12 @@ class HostPool {
   void Place(ConnRecord* conn, bool last = false);
   template <typename Tag>
   ConnRecord* FindIn(Lendable<Tag>* lists, bool new_only, Instant now);
+  ConnRecord* FindAtHome(Home* home, bool new_only, Instant now);
+  // The same as Place, in the lists of its loop. REQUIRES: it has a home.
+  void PlaceAtHome(ConnRecord* conn, bool last);
+  // A caller at `home` is lent another loop's connection, or gives it back.
+  void LeaveHome(Lease* lease, Home* home);
+  void ReturnHome(const Lease& lease);
   // Counts a connection at its home, or not any more.
   void CountAtHome(const ConnRecord& conn, int change);
   Home* LackingHome() const;

@@ -42,15 +42,13 @@ inline ConnRecord* HostPool::FindIn(Lendable<Tag>* lists, bool new_only,
       if ((conn = FirstUsable(&lists->idle, now)) != nullptr) return conn;
     }
   }
-  if (lists->fresh.empty()) return nullptr;
   return FirstUsable(&lists->fresh, now);
 }
 
 inline ConnRecord* HostPool::FindLendable(bool new_only, Home* home,
                                           Instant now) {
   if (home != nullptr) {
-    ConnRecord* conn = FindIn(&home->lendable, new_only, now);
-    if (conn != nullptr) return conn;
+    if (ConnRecord* conn = FindAtHome(home, new_only, now)) return conn;
   }
   return FindIn(&lendable_, new_only, now);
 }
@@ -67,12 +65,8 @@ inline Lease* HostPool::Lend(ConnRecord* conn, Duration ttl, uint64_t secret,
   Lease* lease = shard_->leases.Allocate();
   lease->conn = conn;
   lease->away = nullptr;
-  if (home != nullptr && home != conn->home) [[unlikely]] {
-    lease->away = home;
-    ++target_->counters().cross_loop;
-    ++home->away;
-    ++conn->home->guests;
-  }
+  if (home != nullptr && home != conn->home) [[unlikely]]
+    LeaveHome(lease, home);
   lease->secret = secret;
   lease->owner = owner;
   lease->granted = now;
@@ -130,20 +124,18 @@ inline void HostPool::Place(ConnRecord* conn, bool last) {
   conn->Link<InPool>::Unlink();
   const bool ready = conn->state == ConnState::kReady && !conn->gone;
   const bool idle = ready && conn->active == 0;
-  const auto push = [conn, last](auto* list) {
-    last ? list->PushBack(conn) : list->PushFront(conn);
-  };
-  const auto list_of = [conn, idle](auto* lists) {
-    return !idle            ? &lists->partial
-           : conn->uses > 0 ? &lists->idle
-                            : &lists->fresh;
-  };
-  const bool lendable = ready && conn->active < conn->limit;
-  push(lendable ? list_of(&lendable_) : &unlendable_);
-  if (conn->home != nullptr) {
-    conn->Link<AtHome>::Unlink();
-    if (lendable) push(list_of(&conn->home->lendable));
+  ConnectionList* list = &unlendable_;
+  if (ready && conn->active < conn->limit) {
+    list = !idle            ? &lendable_.partial
+           : conn->uses > 0 ? &lendable_.idle
+                            : &lendable_.fresh;
   }
+  if (last) {
+    list->PushBack(conn);
+  } else {
+    list->PushFront(conn);
+  }
+  if (conn->home != nullptr) PlaceAtHome(conn, last);
   const bool was_idle = conn->Link<InIdleOrder>::linked();
   conn->Link<InIdleOrder>::Unlink();
   if (idle) {
@@ -172,10 +164,8 @@ inline void Target::OnEnded(Lease* lease, Instant now) {
 
 inline void HostPool::EndLease(Lease* lease, Outcome outcome, Instant now) {
   ConnRecord* conn = lease->conn;
-  if (lease->away != nullptr) [[unlikely]] {
-    --lease->away->away;
-    --conn->home->guests;
-  }
+  if (lease->away != nullptr) [[unlikely]]
+    ReturnHome(*lease);
   target_->OnEnded(lease, now);
   --conn->active;
   if (conn->gone) [[unlikely]] {

@@ -69,6 +69,17 @@ LeaseStatus Pool::Release(const LeaseId& lease, Outcome outcome, Instant now,
   return status;
 }
 
+LeaseStatus Pool::ReleaseNamed(const std::string& target,
+                               std::string_view request_id, Outcome outcome,
+                               Instant now, LeaseId* lease, CallTag* running) {
+  *running = 0;
+  const KeyHash hash(target, impl_->shared().seed);
+  const LeaseStatus status = impl_->Of(hash).ReleaseNamed(
+      target, request_id, outcome, now, lease, running);
+  impl_->FollowUp(now);
+  return status;
+}
+
 LeaseStatus Pool::Reclaim(const LeaseId& lease, Instant now, CallTag* running) {
   *running = 0;
   Shard* shard = nullptr;

@@ -222,6 +222,13 @@ class Pool final : public TransportEvents {
   LeaseStatus Release(const LeaseId& lease, Outcome outcome, Instant now,
                       CallTag* running = nullptr);
 
+  // Ends what the Acquire with this request_id left: its lease, as Release
+  // does, or its wait, whose waiter is rejected with kSuperseded. kEnded: there
+  // is neither. `lease` is set if there was one.
+  LeaseStatus ReleaseNamed(const std::string& target,
+                           std::string_view request_id, Outcome outcome,
+                           Instant now, LeaseId* lease, CallTag* running);
+
   // Ends and counts a lease whose holder is gone. Between calls this is a
   // Release with kOk. If a call runs on it, the state of the connection is
   // unknown: a connection with a single slot is closed; of others only this

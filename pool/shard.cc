@@ -286,6 +286,24 @@ LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
   return status;
 }
 
+LeaseStatus Shard::ReleaseNamed(const std::string& target,
+                                std::string_view request_id, Outcome outcome,
+                                Instant now, LeaseId* lease, CallTag* running) {
+  EventScope scope(this, now);
+  const auto found = targets_.find(target);
+  if (found == targets_.end()) return LeaseStatus::kEnded;
+  Target* const owner = found->second.get();
+  Target* unused = nullptr;  // `owner` is settled in any case.
+  LeaseStatus status = LeaseStatus::kOk;
+  if (owner->FindNamed(request_id, lease)) {
+    status = leases_.Release(*lease, outcome, now, running, &unused);
+  } else if (!owner->RejectNamed(request_id, now)) {
+    status = LeaseStatus::kEnded;
+  }
+  FinishEventLocked(owner, now);
+  return status;
+}
+
 LeaseStatus Shard::Reclaim(const LeaseId& id, Instant now, CallTag* running) {
   EventScope scope(this, now);
   Target* target = nullptr;

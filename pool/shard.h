@@ -50,6 +50,9 @@ class alignas(128) Shard {
   LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
                       CallTag* running, bool* quiet);
 
+  LeaseStatus ReleaseNamed(const std::string& target,
+                           std::string_view request_id, Outcome outcome,
+                           Instant now, LeaseId* lease, CallTag* running);
   LeaseStatus Reclaim(const LeaseId& id, Instant now, CallTag* running);
   bool ReleaseIfUnused(const LeaseId& id, Instant now);
   LeaseStatus StatusOf(const LeaseId& id, Instant now);

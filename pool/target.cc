@@ -129,13 +129,34 @@ void Target::EraseNamed(NamedAcquire* named) {
   named_->erase(named_->find(*named->name));
 }
 
+NamedAcquire* Target::Named(std::string_view request_id) const {
+  if (named_ == nullptr) return nullptr;
+  const auto found = named_->find(std::string(request_id));
+  return found == named_->end() ? nullptr : &found->second;
+}
+
+bool Target::FindNamed(std::string_view request_id, LeaseId* lease) const {
+  const NamedAcquire* const named = Named(request_id);
+  if (named == nullptr || named->lease == nullptr) return false;
+  Grant grant;
+  named->pool->FillGrant(*named->lease, &grant);
+  *lease = grant.lease;
+  return true;
+}
+
+bool Target::RejectNamed(std::string_view request_id, Instant now) {
+  const NamedAcquire* const named = Named(request_id);
+  if (named == nullptr || named->waiting == nullptr) return false;
+  named->pool->Reject(named->waiting, RejectReason::kSuperseded, now);
+  return true;
+}
+
 // Answers a request whose request_id is known. False: it is not.
 bool Target::AnswerRepeated(HostPool* pool, const AcquireRequest& request,
                             Instant now, AcquireResult* result) {
-  if (named_ == nullptr) return false;
-  const auto found = named_->find(std::string(request.request_id));
-  if (found == named_->end()) return false;
-  NamedAcquire& named = found->second;
+  NamedAcquire* const known = Named(request.request_id);
+  if (known == nullptr) return false;
+  NamedAcquire& named = *known;
   if (named.lease != nullptr && now >= named.lease->expires) {
     named.pool->Expire(named.lease, now);  // Its timer is late.
     return false;

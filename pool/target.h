@@ -71,6 +71,10 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   Lease* LendNow(HostPool* pool, ConnRecord* conn,
                  const AcquireRequest& request, Instant now,
                  AcquireResult* result);
+  // Whether the Acquire with this request_id has a lease. Sets `lease` to it.
+  bool FindNamed(std::string_view request_id, LeaseId* lease) const;
+  // Rejects the Acquire with this request_id with kSuperseded, if it waits.
+  bool RejectNamed(std::string_view request_id, Instant now);
   // A token arrived from a budget's line.
   void BudgetGranted(const Budget* budget, Instant now);
   // Ends every event: starts the dials that are wanted and possible, makes room
@@ -188,6 +192,7 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   friend class Inspector;
   using NamedAcquires = absl::node_hash_map<std::string, NamedAcquire>;
 
+  NamedAcquire* Named(std::string_view request_id) const;
   void Refuse(RejectReason reason, const HostPool& pool, Instant now,
               AcquireResult* result);
   // Why a request that no connection can serve now is rejected; none: it waits.

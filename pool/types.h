@@ -271,7 +271,7 @@ enum class RejectReason : uint8_t {
   kTooManyTargets,
   kWaitTimeout,
   kDialFailed,        // See Rejection::dial_error.
-  kSuperseded,        // A later Acquire with this request_id took the place.
+  kSuperseded,        // A later Acquire or Release has this request_id.
   kIdConflict,        // The request_id was used with other parameters.
   kShutdown,          // The pool is shutting down.
   kCircuitOpen,       // Only a dial could serve it, and the breaker bars dials.

@@ -39,15 +39,20 @@ struct AcquireOptions {
 
 struct LeaseOptions {
   std::string lease_id;
+  std::string target;
+  std::string request_id;
+  std::string client_id;
   std::string outcome = "ok";
   std::string ttl;
 };
 
 // With a request_id the client id includes user and host, because the same
 // request_id of another user must be a different one.
-std::string ClientId(const AcquireOptions& acquire) {
+template <typename Options>
+std::string ClientId(const Options& options) {
   constexpr char kName[] = "hotline-cli";
-  if (acquire.request_id.empty()) return kName;
+  if (!options.client_id.empty()) return options.client_id;
+  if (options.request_id.empty()) return kName;
   char host[65] = "";
   gethostname(host, sizeof host - 1);
   return absl::StrCat(kName, "/", getuid(), "@", host);
@@ -57,8 +62,7 @@ v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
   v1::AcquireRequest request;
   request.set_target(acquire.target);
   request.set_request_id(acquire.request_id);
-  request.mutable_holder()->set_client_id(
-      acquire.client_id.empty() ? ClientId(acquire) : acquire.client_id);
+  request.mutable_holder()->set_client_id(ClientId(acquire));
   request.mutable_holder()->set_purpose(acquire.purpose);
   if (acquire.exclusive) request.set_mode(v1::MODE_EXCLUSIVE);
   if (acquire.force_new) request.set_reuse(v1::REUSE_FORCE_NEW);
@@ -121,14 +125,20 @@ std::string LeaseId(const LeaseOptions& options, std::istream& in) {
 }
 
 int RunRelease(const LeaseOptions& options, const Run& run) {
-  const v1::Outcome outcome = options.outcome == "broken" ? v1::OUTCOME_BROKEN
-                              : options.outcome == "discard"
-                                  ? v1::OUTCOME_DISCARD
-                                  : v1::OUTCOME_OK;
+  v1::ReleaseRequest request;
+  request.set_outcome(options.outcome == "broken"    ? v1::OUTCOME_BROKEN
+                      : options.outcome == "discard" ? v1::OUTCOME_DISCARD
+                                                     : v1::OUTCOME_OK);
+  if (options.request_id.empty()) {
+    request.set_lease_id(LeaseId(options, run.io.in));
+  } else {
+    request.set_target(options.target);
+    request.set_request_id(options.request_id);
+    request.set_client_id(ClientId(options));
+  }
   auto client = run.Connect();
   if (!client.ok()) return run.Fail(client.status());
-  const auto answer =
-      (*client)->Release(LeaseId(options, run.io.in), outcome, run.Call());
+  const auto answer = (*client)->Release(request, run.Call());
   if (!answer.ok()) return run.Fail(answer.status());
   if (answer->already_released()) {
     run.io.err << "hotline: the lease had ended before\n";
@@ -251,20 +261,43 @@ void AddAcquire(CLI::App& app, Run& run) {
   });
 }
 
-void AddLeaseId(CLI::App& command, LeaseOptions& options) {
-  command
+CLI::Option* AddLeaseId(CLI::App& command, LeaseOptions& options) {
+  return command
       .add_option(
           "lease_id", options.lease_id,
           "The id printed by `hotline acquire`; - reads it from standard input")
-      ->required()
       ->type_name("LEASE_ID");
+}
+
+// Names the acquire instead of its lease.
+void AddRequestId(CLI::App& command, LeaseOptions& options,
+                  CLI::Option* lease_id) {
+  CLI::Option* request_id =
+      command
+          .add_option("--request-id", options.request_id,
+                      "Instead of LEASE_ID: the --request-id of the acquire, "
+                      "which is ended if it still waits")
+          ->type_name("ID")
+          ->excludes(lease_id);
+  CLI::Option* target =
+      command
+          .add_option("--target", options.target, "The target of that acquire")
+          ->type_name("TARGET")
+          ->needs(request_id);
+  request_id->needs(target);
+  command
+      .add_option("--client-id", options.client_id,
+                  "The --client-id of that acquire, if it had one")
+      ->type_name("NAME")
+      ->needs(request_id);
 }
 
 void AddRelease(CLI::App& app, Run& run) {
   auto options = std::make_shared<LeaseOptions>();
   CLI::App* command =
       app.add_subcommand("release", "Give a borrowed connection back");
-  AddLeaseId(*command, *options);
+  CLI::Option* const lease_id = AddLeaseId(*command, *options);
+  AddRequestId(*command, *options, lease_id);
   command
       ->add_option("--outcome", options->outcome,
                    "ok: it may be lent again. broken: it misbehaved, close it. "
@@ -275,8 +308,13 @@ void AddRelease(CLI::App& app, Run& run) {
   command->footer(
       Examples("  hotline release \"$LEASE\"\n"
                "  hotline release --outcome broken \"$LEASE\"\n"
-               "  echo \"$LEASE\" | hotline release -\n"));
-  command->final_callback([options, &run] {
+               "  echo \"$LEASE\" | hotline release -\n"
+               "  hotline release --target https://api.example.com "
+               "--request-id 7\n"));
+  command->final_callback([options, lease_id, &run] {
+    if (lease_id->empty() && options->request_id.empty()) {
+      throw CLI::RequiredError("LEASE_ID or --request-id");
+    }
     run.action = [options, &run] { return RunRelease(*options, run); };
   });
 }
@@ -285,7 +323,7 @@ void AddRenew(CLI::App& app, Run& run) {
   auto options = std::make_shared<LeaseOptions>();
   options->ttl = "30s";
   CLI::App* command = app.add_subcommand("renew", "Extend a lease");
-  AddLeaseId(*command, *options);
+  AddLeaseId(*command, *options)->required();
   command
       ->add_option("-t,--ttl", options->ttl, "The new time to live, from now")
       ->type_name("TIME")

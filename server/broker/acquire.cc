@@ -121,31 +121,35 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
   }
   if (ErrorPtr refused = Authorize()) return refused;
   if (ErrorPtr refused = MakeHolder()) return refused;
-  if (ErrorPtr refused = MakeRequestId()) return refused;
+  if (!request_.request_id().empty()) {
+    if (ErrorPtr refused =
+            ScopeRequestId(request_.request_id(), request_.holder().client_id(),
+                           "holder.client_id", terms_.context, &request_id_)) {
+      return refused;
+    }
+    terms_.acquire.request_id = request_id_;
+  }
   terms_.max_attempts = terms_.settings.max_attempts;
   Seek(now);
   return nullptr;
 }
 
 // Two callers may use the same request id for different requests.
-ErrorPtr AcquireCall::MakeRequestId() {
-  const CallContext& context = terms_.context;
-  const std::string& id = request_.request_id();
-  if (id.empty()) return nullptr;
-  const std::string& client = request_.holder().client_id();
+ErrorPtr ScopeRequestId(const std::string& id, const std::string& client_id,
+                        const char* field, const CallContext& context,
+                        std::string* out) {
   if (context.identity != nullptr) {
-    request_id_ = absl::StrCat(context.identity->name, "\n", id);
-  } else if (!client.empty()) {
-    request_id_ = absl::StrCat("\n", client.size(), "\n", client, id);
+    *out = absl::StrCat(context.identity->name, "\n", id);
+  } else if (!client_id.empty()) {
+    *out = absl::StrCat("\n", client_id.size(), "\n", client_id, id);
   } else if (context.holder != nullptr) {
     // Its leases end with the session, so no other session can use them.
-    request_id_ = absl::StrCat("\n\n", context.holder->session, "\n", id);
+    *out = absl::StrCat("\n\n", context.holder->session, "\n", id);
   } else {
-    return FromInput({"BAD_OPTION", "holder.client_id",
+    return FromInput({"BAD_OPTION", field,
                       "required with request_id where callers have no "
                       "identity: nothing else tells them apart"});
   }
-  terms_.acquire.request_id = request_id_;
   return nullptr;
 }
 

@@ -21,8 +21,6 @@ class AcquireCall final : public PooledCall {
   ErrorPtr Prepare(Instant now) override;
   void OnSlot(pool::SlotLease slot, Instant now) override;
 
-  // Sets the pool's request id, if the caller gave one.
-  ErrorPtr MakeRequestId();
   // Sets the lease's holder. It counts against the caller's quota of leases, if
   // there is one.
   ErrorPtr MakeHolder();
@@ -31,6 +29,12 @@ class AcquireCall final : public PooledCall {
   v1::AcquireResponse* const response_;
   std::string request_id_;  // The caller's, made unique among all callers.
 };
+
+// Makes a caller's request id unique among all callers. `client_id`: what the
+// caller says it is, in its field `field`. An error: nothing tells it apart.
+ErrorPtr ScopeRequestId(const std::string& id, const std::string& client_id,
+                        const char* field, const CallContext& context,
+                        std::string* out);
 
 // The holder that a request names; null if it names none and there is no trace.
 std::shared_ptr<const pool::Holder> HolderOf(const v1::Holder& holder,

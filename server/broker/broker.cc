@@ -155,19 +155,31 @@ std::shared_ptr<StreamedCall> Broker::NewExecuteStream(
 
 ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
                          v1::ReleaseResponse* response,
-                         const CallContext& context) {
+                         const CallContext& context, LeaseId* lease) {
   const Instant now = context.arrival;
-  if (auto bad = ValidateOutcome(request.outcome())) return FromInput(*bad);
+  ParsedTarget target;
+  if (auto bad = ValidateRelease(request, &target)) return FromInput(*bad);
   if (auto denied =
           Authorize(*SettingsOf(context), RpcMethod::kRelease, context, "")) {
     return denied;
   }
-  const auto lease = PresentedLease(request.lease_id(), context);
-  if (!lease.has_value()) return BadLeaseId();
   const pool::Outcome outcome = FromProto(request.outcome());
   pool::CallTag running = 0;
-  const pool::LeaseStatus status =
-      parts_->pool->Release(*lease, outcome, now, &running);
+  pool::LeaseStatus status;
+  if (request.request_id().empty()) {
+    const auto presented = PresentedLease(request.lease_id(), context);
+    if (!presented.has_value()) return BadLeaseId();
+    *lease = *presented;
+    status = parts_->pool->Release(*lease, outcome, now, &running);
+  } else {
+    std::string id;
+    if (auto bad = ScopeRequestId(request.request_id(), request.client_id(),
+                                  "client_id", context, &id)) {
+      return bad;
+    }
+    status = parts_->pool->ReleaseNamed(target.canonical, id, outcome, now,
+                                        lease, &running);
+  }
   switch (status) {
     case pool::LeaseStatus::kOk:
       // The pool does not close a connection that others use, too.

@@ -74,7 +74,14 @@ class Broker {
   // --- Answered at once ---
 
   ErrorPtr Release(const v1::ReleaseRequest& request,
-                   v1::ReleaseResponse* response, const CallContext& context);
+                   v1::ReleaseResponse* response, const CallContext& context) {
+    LeaseId released;
+    return Release(request, response, context, &released);
+  }
+  // Sets `lease` to the one that the request names, if there is one.
+  ErrorPtr Release(const v1::ReleaseRequest& request,
+                   v1::ReleaseResponse* response, const CallContext& context,
+                   LeaseId* lease);
   ErrorPtr Renew(const v1::RenewRequest& request, v1::RenewResponse* response,
                  const CallContext& context);
   ErrorPtr Stats(const v1::StatsRequest& request, v1::StatsResponse* response,

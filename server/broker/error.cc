@@ -89,7 +89,7 @@ std::string MessageOf(const std::string& target,
     case RejectReason::kWaitTimeout:
       return absl::StrCat(target, ": ", WaitedFor(rejection.wait));
     case RejectReason::kSuperseded:
-      return "a later call with the same request_id took its place";
+      return "a later Acquire or Release with the same request_id ended it";
     case RejectReason::kIdConflict:
       return "request_id is in use with other parameters";
     case RejectReason::kShutdown:

@@ -77,7 +77,7 @@ inline constexpr RpcSet kItem = kAny << 1;
 
 inline constexpr ReasonRow kTable[] = {
     // The caller's input.
-    {"BAD_TARGET", StatusCode::kInvalidArgument, kBorrow | kStats,
+    {"BAD_TARGET", StatusCode::kInvalidArgument, kBorrow | kRelease | kStats,
      kTargetUntouched},
     {"BAD_OPTION", StatusCode::kInvalidArgument, kBorrow | kLease | kStats,
      kTargetUntouched},

@@ -131,14 +131,14 @@ int Session::HandleExecute(const v1::SessionItem& item, Outgoing* out) {
 
 void Session::HandleRelease(const v1::SessionItem& item, Outgoing* out) {
   v1::SessionResult* result = out->Add(item.id(), kSmallBytes);
+  LeaseId lease;
   if (const ErrorPtr error = broker_->Release(
-          item.release(), result->mutable_release(), context_)) {
+          item.release(), result->mutable_release(), context_, &lease)) {
     FillStatus(*error, result->mutable_error());
     return;
   }
-  const auto lease = PresentedLease(item.release().lease_id(), context_);
   MutexLock lock(&mu_);
-  leases_.erase(*lease);
+  leases_.erase(lease);
 }
 
 void Session::HandleRenew(const v1::SessionItem& item, Outgoing* out) {

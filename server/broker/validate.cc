@@ -156,6 +156,11 @@ std::optional<InputError> CheckHolder(const v1::Holder& holder) {
   return BadOption(field, "at most 128 bytes");
 }
 
+std::optional<InputError> CheckRequestId(const std::string& id) {
+  if (id.size() <= kMaxRequestIdBytes) return std::nullopt;
+  return BadOption("request_id", "at most 64 bytes");
+}
+
 std::optional<InputError> CheckHeaders(
     const google::protobuf::RepeatedPtrField<v1::Header>& headers,
     const std::string& field, const ParsedUrl& url) {
@@ -219,9 +224,7 @@ std::optional<InputError> ValidateAcquire(const v1::AcquireRequest& request,
       return bad;
     }
   }
-  if (request.request_id().size() > kMaxRequestIdBytes) {
-    return BadOption("request_id", "at most 64 bytes");
-  }
+  if (auto bad = CheckRequestId(request.request_id())) return bad;
   if (request.has_validate()) {
     if (auto bad = CheckCheck(request.validate(), request, *target)) return bad;
   }
@@ -329,6 +332,25 @@ std::optional<InputError> ValidateStats(const v1::StatsRequest& request) {
 std::optional<InputError> ValidateOutcome(v1::Outcome outcome) {
   if (v1::Outcome_IsValid(outcome)) return std::nullopt;
   return BadOption("outcome", "unknown");
+}
+
+std::optional<InputError> ValidateRelease(const v1::ReleaseRequest& request,
+                                          ParsedTarget* target) {
+  if (auto bad = ValidateOutcome(request.outcome())) return bad;
+  if (request.request_id().empty()) {
+    if (request.target().empty() && request.client_id().empty()) {
+      return std::nullopt;
+    }
+    return BadOption("request_id", "required with target and client_id");
+  }
+  if (!request.lease_id().empty()) {
+    return BadOption("request_id", "not together with lease_id");
+  }
+  if (auto bad = CheckRequestId(request.request_id())) return bad;
+  if (request.client_id().size() > kMaxHolderBytes) {
+    return BadOption("client_id", "at most 128 bytes");
+  }
+  return ParseTarget(request.target(), target);
 }
 
 std::optional<InputError> ValidateTtl(const Duration& ttl) {

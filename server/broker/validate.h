@@ -49,6 +49,11 @@ std::optional<InputError> ValidateStats(const v1::StatsRequest& request);
 // Whether `outcome` is in the contract; unknown numbers do arrive.
 std::optional<InputError> ValidateOutcome(v1::Outcome outcome);
 
+// Fills `target` if the request names an Acquire instead of a lease. The lease
+// id is checked where it is used.
+std::optional<InputError> ValidateRelease(const v1::ReleaseRequest& request,
+                                          ParsedTarget* target);
+
 // A lease's time to live: a valid duration, longer than zero.
 std::optional<InputError> ValidateTtl(const google::protobuf::Duration& ttl);
 

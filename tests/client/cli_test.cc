@@ -380,6 +380,29 @@ TEST_F(CommandLineTest, ReleaseSendsItsOutcome) {
   EXPECT_EQ(Hotline({"release", "abc", "--outcome", "fine"}).code, kExitUsage);
 }
 
+TEST_F(CommandLineTest, ReleaseNamesTheAcquireInsteadOfItsLease) {
+  EXPECT_EQ(Hotline({"release", "--target", "https://a.test", "--request-id",
+                     "7", "--client-id", "me", "--outcome", "broken"})
+                .code,
+            kExitOk);
+  EXPECT_EQ(Hotline({"acquire", "https://a.test", "--request-id", "7"}).code,
+            kExitOk);
+  EXPECT_EQ(
+      Hotline({"release", "--target", "https://a.test", "--request-id", "7"})
+          .code,
+      kExitOk);
+  const auto requests = broker_.release.requests();
+  ASSERT_EQ(requests.size(), 2u);
+  EXPECT_EQ(requests[0].lease_id(), "");
+  EXPECT_EQ(requests[0].target(), "https://a.test");
+  EXPECT_EQ(requests[0].request_id(), "7");
+  EXPECT_EQ(requests[0].client_id(), "me");
+  EXPECT_EQ(requests[0].outcome(), v1::OUTCOME_BROKEN);
+  EXPECT_EQ(requests[1].client_id(),
+            broker_.acquire.requests().at(0).holder().client_id())
+      << "the defaults of both commands name the same acquire";
+}
+
 TEST_F(CommandLineTest, RenewSendsTheNewTtl) {
   EXPECT_EQ(Hotline({"renew", "abc", "--ttl", "90"}).code, kExitOk);
   EXPECT_EQ(broker_.renew.requests()[0].lease_ttl().seconds(), 90);
@@ -494,6 +517,11 @@ TEST_F(CommandLineTest, AUsageErrorExitsWithTwo) {
            {"hotline", "get", "u", "-T", "-", "--max-bytes", "1"},
            {"hotline", "acquire", "t", "--force-new", "--require-warm"},
            {"hotline", "acquire", "t", "--no-wait", "--max-wait", "1"},
+           {"hotline", "release"},
+           {"hotline", "release", "--request-id", "7"},
+           {"hotline", "release", "--target", "t"},
+           {"hotline", "release", "l", "--target", "t", "--request-id", "7"},
+           {"hotline", "release", "l", "--client-id", "me"},
            {"hotline", "stats", "--view", "all"},
            {"hotline", "--address", "nowhere", "stats"}}) {
     const Result result = Raw(words);

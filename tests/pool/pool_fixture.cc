@@ -109,6 +109,17 @@ LeaseStatus PoolTest::Release(const LeaseId& lease, Outcome outcome) {
   return status;
 }
 
+LeaseStatus PoolTest::ReleaseNamed(const char* request_id, Outcome outcome,
+                                   CallTag* running) {
+  LeaseId lease;
+  CallTag unused = 0;
+  const LeaseStatus status =
+      pool().ReleaseNamed(kA, request_id, outcome, now_, &lease,
+                          running != nullptr ? running : &unused);
+  Check();
+  return status;
+}
+
 CallStart PoolTest::BeginCall(const LeaseId& lease, CallTag call) {
   CallStart start = pool().BeginCall(lease, call, now_);
   Check();

@@ -105,6 +105,9 @@ class PoolTest : public ::testing::Test {
   LeaseStatus Release(const Caller& caller, Outcome outcome = Outcome::kOk) {
     return Release(caller.lease(), outcome);
   }
+  LeaseStatus ReleaseNamed(const char* request_id,
+                           Outcome outcome = Outcome::kOk,
+                           CallTag* running = nullptr);
   CallStart BeginCall(const LeaseId& lease, CallTag call = 1);
   void EndCall(const LeaseId& lease);
   RenewResult Renew(const LeaseId& lease, Duration ttl);

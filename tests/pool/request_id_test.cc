@@ -109,5 +109,59 @@ TEST_F(RequestIdTest, BelongsToOneTarget) {
   EXPECT_NE(a.conn(), b.conn());
 }
 
+// --- Release by it ---
+
+TEST_F(RequestIdTest, ReleaseEndsTheLease) {
+  Caller& caller = Lent({.request_id = "r"});
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kOk);
+  EXPECT_EQ(Row().leases, 0);
+  EXPECT_EQ(Row().idle, 1);
+  EXPECT_EQ(Release(caller), LeaseStatus::kEnded);
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kEnded);
+}
+
+TEST_F(RequestIdTest, ReleaseOfAnUnknownOneChangesNothing) {
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kEnded) << "an unknown target";
+  Lent({.request_id = "other"});
+  Lent();
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kEnded);
+  EXPECT_EQ(ReleaseNamed(""), LeaseStatus::kEnded);
+  EXPECT_EQ(Row().leases, 2);
+}
+
+TEST_F(RequestIdTest, ReleaseEndsTheWait) {
+  target_.max_connections = 1;
+  Caller& holder = Lent();
+  Caller& gone = Acquire({.request_id = "r"});
+  Caller& next = Acquire();
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kOk);
+  ASSERT_TRUE(gone.rejected());
+  EXPECT_EQ(gone.reason(), RejectReason::kSuperseded);
+  EXPECT_EQ(Row().waiters, 1);
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kEnded);
+  Release(holder);
+  EXPECT_TRUE(next.granted());
+}
+
+TEST_F(RequestIdTest, ReleaseOfAnExpiredLeaseFindsItEnded) {
+  Lent({.ttl = seconds(1), .request_id = "r"});
+  now_ += seconds(2);  // Without the tick.
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kEnded);
+  EXPECT_EQ(Counters().leases_expired, 1u);
+}
+
+TEST_F(RequestIdTest, ReleaseDuringACallNamesTheCall) {
+  Caller& caller = Lent({.request_id = "r"});
+  BeginCall(caller.lease(), 9);
+  CallTag running = 0;
+  EXPECT_EQ(ReleaseNamed("r", Outcome::kBroken, &running), LeaseStatus::kOk);
+  EXPECT_EQ(running, 9u);
+  EXPECT_EQ(OnlyClose(), CloseReason::kBroken);
+  EXPECT_EQ(Row().leases, 1);
+  EXPECT_EQ(ReleaseNamed("r"), LeaseStatus::kEnded);
+  EndCall(caller.lease());
+  EXPECT_EQ(Row().leases, 0);
+}
+
 }  // namespace
 }  // namespace hotline::pool

@@ -270,6 +270,41 @@ class SessionTest : public BrokerTest {
   std::deque<TestStream> streams_;
 };
 
+TEST_F(SessionTest, ReleasesByTheRequestIdOfAnAcquire) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
+  target_config_.max_connections = 1;
+  TestStream& stream = Open();
+  const auto acquire = [&](uint64_t id, const char* name) {
+    Message message;
+    v1::AcquireRequest* request = message.Item(id)->mutable_acquire();
+    request->set_target(peer.target());
+    request->set_request_id(name);
+    return stream.Send(message);
+  };
+  const auto release = [&](uint64_t id, const char* name) {
+    Message message;
+    v1::ReleaseRequest* request = message.Item(id)->mutable_release();
+    request->set_target(peer.target());
+    request->set_request_id(name);
+    EXPECT_TRUE(stream.Send(message));
+    return stream.Result(id);
+  };
+  ASSERT_TRUE(acquire(1, "held"));
+  ASSERT_EQ(stream.Result(1), "OK");
+  ASSERT_TRUE(acquire(2, "waits"));
+  ASSERT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
+    return snapshot.targets.at(0).waiters == 1;
+  }));
+  EXPECT_EQ(release(3, "waits"), "OK");
+  EXPECT_EQ(stream.Result(2), "SUPERSEDED");
+  EXPECT_EQ(release(4, "held"), "OK");
+  EXPECT_EQ(Held(), 0);
+  // The session knows that it has no lease left: a drain ends it.
+  broker_->StartDrain(MonotonicNow());
+  EXPECT_EQ(stream.Outcome(), "DRAINING");
+  EXPECT_EQ(Reclaimed(), 0u);
+}
+
 TEST_F(SessionTest, AcquiresExecutesAndReleases) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
   TestStream& stream = Open();

@@ -376,6 +376,54 @@ TEST(ValidateStatsTest, FaultsAreNamedWithTheirField) {
                                   });
 }
 
+TEST(ValidateReleaseTest, NamesALeaseOrAnAcquire) {
+  using Release = v1::ReleaseRequest;
+  const auto acquire = [](Release* r) {
+    r->set_target("https://a.test");
+    r->set_request_id("1");
+  };
+  const struct {
+    const char* name;
+    std::function<void(Release*)> change;
+    const char* want;
+  } rows[] = {
+      {"a lease", [](Release* r) { r->set_lease_id("l"); }, ""},
+      {"nothing", [](Release*) {}, ""},  // As a lease id, which is then bad.
+      {"an acquire", acquire, ""},
+      {"with a client", [&](Release* r) { acquire(r), r->set_client_id("c"); },
+       ""},
+      {"both", [&](Release* r) { acquire(r), r->set_lease_id("l"); },
+       "BAD_OPTION request_id"},
+      {"a target alone", [](Release* r) { r->set_target("https://a.test"); },
+       "BAD_OPTION request_id"},
+      {"a lease and a client",
+       [](Release* r) { r->set_lease_id("l"), r->set_client_id("c"); },
+       "BAD_OPTION request_id"},
+      {"no target", [](Release* r) { r->set_request_id("1"); },
+       "BAD_TARGET target"},
+      {"a bad target", [&](Release* r) { acquire(r), r->set_target("a.test"); },
+       "BAD_TARGET target"},
+      {"the longest id",
+       [&](Release* r) { acquire(r), r->set_request_id(Label(64)); }, ""},
+      {"too long an id",
+       [&](Release* r) { acquire(r), r->set_request_id(Label(65)); },
+       "BAD_OPTION request_id"},
+      {"too long a client",
+       [&](Release* r) { acquire(r), r->set_client_id(Label(129)); },
+       "BAD_OPTION client_id"},
+      {"an unknown outcome",
+       [&](Release* r) { acquire(r), r->set_outcome(v1::Outcome(9)); },
+       "BAD_OPTION outcome"},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.name);
+    Release request;
+    row.change(&request);
+    ParsedTarget target;
+    EXPECT_EQ(Text(ValidateRelease(request, &target)), row.want);
+  }
+}
+
 TEST(ValidateOutcomeTest, UnknownOutcomesAreRefused) {
   for (int n : {0, 1, 2, 3}) {
     EXPECT_EQ(Text(ValidateOutcome(static_cast<v1::Outcome>(n))), "");
