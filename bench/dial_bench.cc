@@ -63,7 +63,7 @@ class Dialler final : public pool::TransportEvents {
       if (left_ == 0) return;
       id = left_--;
     }
-    upstream_->Dial(id, key_);
+    upstream_->Dial(id, key_, pool::kNoLoop);
   }
   void Ended() {
     DialNext();

@@ -242,7 +242,7 @@ class UpstreamTest : public ::testing::Test {
     key->options.remote_ip = remote_ip_;
     key->options.source_ip = source_ip_;
     keys_[++last_id_] = key;
-    upstream().Dial(last_id_, key);
+    upstream().Dial(last_id_, key, pool::kNoLoop);
     return last_id_;
   }
   DialOutcome Dial(const std::string& target, const std::string& sni = "") {
