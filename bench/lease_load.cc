@@ -123,9 +123,9 @@ class Caller final : public upstream::CodecEvents,
 
  private:
   struct Pair {
-    Clock::time_point begin;
+    Clock::time_point begin{};
     bool releasing = false;
-    std::string answer;
+    std::string answer{};
   };
 
   static void CheckStatus(const std::vector<upstream::Header>& fields) {
