@@ -24,12 +24,12 @@ enum Fate {
 };
 
 struct Row {
-  std::string name;
-  std::string answer;
-  std::string events;  // Of stream 1.
+  std::string name{};
+  std::string answer{};
+  std::string events{};  // Of stream 1.
   Fate fate = kOpen;
   const char* method = "GET";
-  std::string message;  // A part of the stream's error.
+  std::string message{};  // A part of the stream's error.
 };
 
 constexpr char kBroken[] = "error protocol RESPONSE_STARTED";
