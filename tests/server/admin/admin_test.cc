@@ -139,10 +139,12 @@ TEST_F(AdminTest, ChannelzShowsTheServer) {
   const grpc::internal::RpcMethod method(
       "/grpc.channelz.v1.Channelz/GetServers",
       grpc::internal::RpcMethod::NORMAL_RPC);
+  const grpc::Slice empty;
   grpc::ByteBuffer response;
   const grpc::Status status =
       grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
-          channel.get(), method, context.get(), grpc::ByteBuffer(), &response);
+          channel.get(), method, context.get(), grpc::ByteBuffer(&empty, 1),
+          &response);
   EXPECT_TRUE(status.ok()) << status.error_message();
   EXPECT_GT(response.Length(), 0u);
 }

@@ -57,6 +57,7 @@ class ReleaseTest : public BrokerTest {
     request.set_client_id(who.client);
     request.set_outcome(outcome);
     v1::ReleaseResponse response;
+    lease_ = {};
     const ErrorPtr error =
         broker_->Release(request, &response, ContextOf(who), &lease_);
     if (error != nullptr) return error->reason + " " + error->field;
