@@ -325,7 +325,8 @@ void ServerSession::OnWritten(size_t bytes) {
 bool ServerSession::WantsWrite() const {
   return !output_.empty() || first_closed_ != nullptr || !sendable_.empty() ||
          (end_ == SessionEnd::kNone && preface_seen_ == kPrefaceBytes &&
-          (drain_due_ || nghttp2_session_want_write(session_) != 0));
+          (drain_due_ || nghttp2_session_want_write(session_) != 0 ||
+           nghttp2_session_want_read(session_) == 0));
 }
 
 bool ServerSession::finished() const {

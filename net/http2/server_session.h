@@ -159,7 +159,7 @@ class ServerSession {
   // must not be called while the socket is not writable.
   std::string_view Output();
   void OnWritten(size_t bytes);
-  // Whether Output would return anything.
+  // Whether Output would return anything, or end the session.
   bool WantsWrite() const;
 
   // Answers. Names are in lower case. No effect on a closed stream.

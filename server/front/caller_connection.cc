@@ -371,8 +371,7 @@ void CallerConnection::OnRequestHeaders(net::ServerStream* stream,
           absl::StatusCode::kUnimplemented,
           "no such method: " + std::string(head.path.substr(0, 100)));
     }
-    session_->SubmitHeaders(stream, refusal.fields(), /*end=*/true);
-    return;
+    return Refuse(stream, refusal, end);
   }
   stream->user = call;
   if (end) {
@@ -381,6 +380,28 @@ void CallerConnection::OnRequestHeaders(net::ServerStream* stream,
     call->listed = true;
     incomplete_.push_back(call);
   }
+}
+
+void CallerConnection::Refuse(net::ServerStream* stream,
+                              const GrpcRefusal& refusal, bool end) {
+  if (refusal.code() != absl::StatusCode::kOk) {
+    return session_->SubmitHeaders(stream, refusal.fields(), /*end=*/true);
+  }
+  // Not gRPC. An HTTP client is answered when its request is complete, so that
+  // what follows is still held to HTTP/2's rules.
+  if (!end) {
+    not_grpc_[stream->id()] = refusal.http_status();
+  } else {
+    AnswerHttp(stream, refusal.http_status());
+  }
+}
+
+void CallerConnection::AnswerHttp(net::ServerStream* stream, int status) {
+  constexpr std::string_view kText = "This port serves gRPC only.\n";
+  const std::string code = std::to_string(status);
+  session_->Respond(stream, {{":status", code}, {"content-type", "text/plain"}},
+                    kText.size(),
+                    [kText](char* to) { kText.copy(to, kText.size()); }, {});
 }
 
 void CallerConnection::OnData(net::ServerStream* stream,
@@ -394,7 +415,12 @@ void CallerConnection::OnData(net::ServerStream* stream,
 
 void CallerConnection::OnEnd(net::ServerStream* stream) {
   ServerCall* const call = CallOf(stream);
-  if (call == nullptr) return;
+  if (call == nullptr) {
+    if (const auto found = not_grpc_.extract(stream->id())) {
+      AnswerHttp(stream, found.mapped());
+    }
+    return;
+  }
   Unlist(call);
   call->OnEnd();
 }
@@ -406,7 +432,10 @@ void CallerConnection::OnSendable(net::ServerStream* stream) {
 void CallerConnection::OnClosed(net::ServerStream* stream, net::StreamEnd end,
                                 uint32_t /*code*/) {
   ServerCall* const call = CallOf(stream);
-  if (call == nullptr) return;
+  if (call == nullptr) {
+    not_grpc_.erase(stream->id());
+    return;
+  }
   stream->user = nullptr;
   Unlist(call);
   call->OnClosed(end);

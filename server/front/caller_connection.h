@@ -31,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/lease_id.h"
 #include "base/time.h"
 #include "net/http2/server_session.h"
@@ -44,6 +45,7 @@
 namespace hotline::server {
 
 class FrontLoop;
+class GrpcRefusal;
 class ServerCall;
 
 class CallerConnection final
@@ -120,6 +122,9 @@ class CallerConnection final
   void Close();
   void DropSession();
 
+  void Refuse(net::ServerStream* stream, const GrpcRefusal& refusal, bool end);
+  void AnswerHttp(net::ServerStream* stream, int status);
+
   void ArmTimer();
   void OnTimer(Instant now);
   void Unlist(ServerCall* call);
@@ -145,6 +150,8 @@ class CallerConnection final
   Assembly assembly_;
   // Begun by what is being received, and not complete.
   std::vector<ServerCall*> incomplete_;
+  // Requests that are not gRPC and not complete: stream and HTTP status.
+  absl::flat_hash_map<int32_t, int> not_grpc_;
   std::vector<Acquired> acquired_;  // The latest, as a ring.
   size_t next_acquired_ = 0;
 

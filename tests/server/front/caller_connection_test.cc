@@ -127,6 +127,31 @@ TEST_F(CallerConnectionTest, AnIncompleteRequestEndsAtItsDeadline) {
   EXPECT_EQ(caller->Await(3).status, "0");
 }
 
+// Other clients of HTTP are told what the port is for, once their request is
+// complete; until then it is held to HTTP/2's rules.
+TEST_F(CallerConnectionTest, ARequestThatIsNotGrpcIsAnsweredInHttp) {
+  auto caller = Connected();
+  caller->Send(net::Post(1) + net::Data(1, "x"));
+  caller->Send(net::Post(3) + net::Headers(3, {{"a", "b"}}));
+  EXPECT_EQ(caller->Await(3).status, "reset");
+  EXPECT_TRUE(caller->Await(3).head.empty());
+  caller->Send(net::Data(1, "", net::kEndStream));
+  EXPECT_EQ(caller->Await(1).head.at(0).second, "415");
+  EXPECT_NE(caller->raw.find("serves gRPC only"), std::string::npos);
+  caller->Send(RawCaller::Call(5, kCheck, Check()));
+  EXPECT_EQ(caller->Await(5).status, "0");
+}
+
+TEST_F(CallerConnectionTest, AGoAwayWithoutCallsEndsTheConnection) {
+  auto caller = Connected();
+  caller->Send(RawCaller::Call(1, kCheck, Check()));
+  caller->Await(1);
+  caller->Send(net::GoAway(0, NGHTTP2_NO_ERROR));
+  caller->ReadToEnd();
+  caller->Close();
+  EXPECT_TRUE(Closed());
+}
+
 // Health.
 
 TEST_F(CallerConnectionTest, HealthHasATable) {
