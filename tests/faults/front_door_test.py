@@ -73,7 +73,10 @@ class CrowdTest(harness.EndToEnd):
             for connection in connections:
                 connection.close()
         gone = time.monotonic()
-        wait.until(lambda: serves(server), "it serves again", 20)
+        # Only then is a new caller sure not to be refused, and counted.
+        wait.until(lambda: server.metrics()["hotline_listen_connections"] == 0,
+                   "all are gone", 20)
+        self.assertTrue(serves(server))
         self.assertLess(time.monotonic() - gone, 3)
         counts = server.metrics()
         self.assertEqual(counts['hotline_listen_refused_total{reason="%s"}'
