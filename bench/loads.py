@@ -11,7 +11,7 @@ BODY_BYTES = 100
 
 
 class Load:
-    """One run of h2load, and what it found."""
+    """One run of h2load, in which every answer has the upstream's body."""
 
     def __init__(self, port, path, requests, clients, streams, folder,
                  data=None):
@@ -27,7 +27,10 @@ class Load:
                              text=True, timeout=120).stdout
         done = re.search(r"finished in ([\d.]+)(ms|s|us), ([\d.]+) req/s", out)
         counts = re.search(r"(\d+) succeeded, (\d+) failed", out)
-        if not done or int(counts[1]) != requests:
+        # An error of gRPC is HTTP's 200 as well, but without a body.
+        body = int(re.search(r"headers \(.*\), .*\((\d+)\) data", out)[1])
+        if (not done or int(counts[1]) != requests
+                or body < requests * BODY_BYTES):
             raise RuntimeError("h2load: " + out)
         self.rate = float(done[3])
         times = sorted(int(line.split("\t")[2]) for line in open(log))

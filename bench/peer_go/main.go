@@ -148,7 +148,9 @@ func readBody(response *http.Response, limit int64) (
 	if most <= 0 || most > maxBody {
 		most = maxBody
 	}
-	if length := response.ContentLength; length >= 0 && length <= most {
+	length := response.ContentLength // That of a GET, if it was a HEAD.
+	if length >= 0 && length <= most &&
+		response.Request.Method != http.MethodHead {
 		body = make([]byte, length)
 		_, err = io.ReadFull(response.Body, body)
 		return body, false, err
