@@ -49,7 +49,7 @@ class ExecuteStreamCall final : public ServerCall, private StreamPeer {
       if (!writing_) call_->OnWritten();
     });
   }
-  // The end was END_STREAM, which a caller that breaks off does not send.
+  // The end was END_STREAM. Most callers that break off only reset the stream.
   void Confirm() override {
     OnLoop([this] {
       if (!over()) call_->OnConfirmed();
