@@ -128,10 +128,10 @@ std::shared_ptr<Call> Broker::NewAcquire(const v1::AcquireRequest* request,
 }
 
 std::shared_ptr<Call> Broker::NewExecute(const v1::ExecuteRequest* request,
-                                         v1::ExecuteResponse* response,
+                                         ExecuteAnswer* answer,
                                          CallContext context,
                                          Completion* completion) {
-  return std::make_shared<ExecuteCall>(parts_.get(), request, response,
+  return std::make_shared<ExecuteCall>(parts_.get(), request, answer,
                                        WithSettings(std::move(context)),
                                        completion);
 }

@@ -42,6 +42,7 @@
 namespace hotline::server {
 
 struct BrokerParts;
+class ExecuteAnswer;
 class OpenSession;
 class Registry;
 
@@ -57,13 +58,13 @@ class Broker {
 
   // --- Calls ---
 
-  // The request and the response must live until completion.
+  // The request and the response or answer must live until completion.
   std::shared_ptr<Call> NewAcquire(const v1::AcquireRequest* request,
                                    v1::AcquireResponse* response,
                                    CallContext context, Completion* completion);
   std::shared_ptr<Call> NewExecute(const v1::ExecuteRequest* request,
-                                   v1::ExecuteResponse* response,
-                                   CallContext context, Completion* completion);
+                                   ExecuteAnswer* answer, CallContext context,
+                                   Completion* completion);
   // `caller` and `completion` must live until completion.
   TunnelParts NewTunnel(v1::TunnelOpen open, CallContext context,
                         TunnelCaller* caller, Completion* completion);

@@ -1,7 +1,7 @@
 // The calls that a Broker runs, as their callers see them.
 //
 //   class Reply : public Completion { void OnComplete(ErrorPtr) override; };
-//   auto call = broker.NewExecute(&request, &response, context, &reply);
+//   auto call = broker.NewExecute(&request, &answer, context, &reply);
 //   call->Start();
 //   ...
 //   call->Cancel();  // Optional; OnComplete follows in any case.

@@ -7,13 +7,13 @@
 namespace hotline::server {
 
 ExecuteCall::ExecuteCall(BrokerParts* parts, const v1::ExecuteRequest* request,
-                         v1::ExecuteResponse* response, CallContext context,
+                         ExecuteAnswer* answer, CallContext context,
                          Completion* completion)
     : PooledCall(parts, RpcMethod::kExecute,
                  static_cast<int64_t>(request->body().size()),
                  std::move(context), static_cast<Completion*>(this)),
       request_(*request),
-      response_(response),
+      answer_(answer),
       completion_(completion),
       exchange_(this, parts) {}
 
@@ -59,18 +59,13 @@ void ExecuteCall::OnDone(upstream::CallResult result) {
 
 void ExecuteCall::Succeed(Instant now) {
   upstream::Response& answer = exchange_.attempt().result().response;
-  v1::Receipt* receipt = response_->mutable_receipt();
-  exchange_.FillReceiptConnection(now, receipt);
+  exchange_.FillReceiptConnection(now, answer_->receipt());
   exchange_.NoteAnswer(answer.status, answer.headers, now);
   exchange_.GiveBack(now);
   exchange_.answer().Offer(static_cast<int64_t>(answer.body.size()));
 
-  response_->set_status(answer.status);
-  MoveHeaders(&answer.headers, response_->mutable_headers());
-  MoveHeaders(&answer.trailers, response_->mutable_trailers());
-  response_->set_body(std::move(answer.body));
-  response_->set_truncated(answer.truncated);
-  exchange_.FillReceipt(now, receipt);
+  answer_->Take(std::move(answer));
+  exchange_.FillReceipt(now, answer_->receipt());
   Complete(nullptr);
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "server/broker/exchange.h"
+#include "server/broker/execute_answer.h"
 #include "server/broker/pooled_call.h"
 
 namespace hotline::server {
@@ -16,9 +17,9 @@ class ExecuteCall final : public PooledCall,
                           private upstream::AnswerRoom,
                           private AnswerWaiter {
  public:
-  // The request, the response and the completion must live until completion.
+  // The request, the answer and the completion must live until completion.
   ExecuteCall(BrokerParts* parts, const v1::ExecuteRequest* request,
-              v1::ExecuteResponse* response, CallContext context,
+              ExecuteAnswer* answer, CallContext context,
               Completion* completion);
 
  private:
@@ -44,7 +45,7 @@ class ExecuteCall final : public PooledCall,
   void OnNoRoom() override;
 
   const v1::ExecuteRequest& request_;
-  v1::ExecuteResponse* const response_;
+  ExecuteAnswer* const answer_;
   Completion* const completion_;
   Exchange exchange_;
 

@@ -15,18 +15,6 @@ ErrorPtr Draining() {
   return FromRejection("", draining);
 }
 
-// About the result's size on the wire.
-int64_t SizeOf(const v1::SessionResult& result) {
-  int64_t size = 512;
-  if (!result.has_execute()) return size;
-  const v1::ExecuteResponse& answer = result.execute();
-  size += static_cast<int64_t>(answer.body().size());
-  for (const v1::Header& header : answer.headers()) {
-    size += static_cast<int64_t>(header.name().size() + header.value().size());
-  }
-  return size;
-}
-
 }  // namespace
 
 void SessionCall::OnComplete(ErrorPtr error) {
@@ -179,13 +167,13 @@ void Session::OnAbort() {
 void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
   const auto keep = shared_from_this();
   std::optional<LeaseId> lease;
+  const bool acquires = entry->acquires();
   if (error != nullptr) {
-    FillStatus(*error, entry->result->mutable_error());
-  } else if (entry->acquires) {
-    lease =
-        PresentedLease(entry->result->acquire().lease().lease_id(), context_);
+    entry->Fail(*error);
+  } else if (acquires) {
+    lease = PresentedLease(entry->acquired().lease().lease_id(), context_);
   }
-  const int64_t size = SizeOf(*entry->result);
+  const size_t size = entry->ByteSize();
   std::unique_ptr<SessionCall> mine;
   bool ended;
   {
@@ -193,7 +181,7 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
     const auto found = calls_.find(entry->id);
     mine = std::move(found->second);
     calls_.erase(found);
-    if (mine->acquires) --acquiring_;
+    if (acquires) --acquiring_;
     LetGoLocked(mine->batch);
     ended = state_ == State::kCancelled || state_ == State::kFinished;
     if (!ended) {
@@ -202,7 +190,7 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
         full_.push_back(std::move(open_));
       }
       auto out = open_ != nullptr ? std::move(open_) : NewOutgoingLocked();
-      out->Add(std::move(mine), size);
+      mine->AddTo(out.get());
       PutLocked(std::move(out));
     }
   }
@@ -216,13 +204,13 @@ void Session::Pump() {
   while (true) {
     Action action;
     State state;
-    const v1::SessionResponse* message = nullptr;
+    const std::string* message = nullptr;
     {
       MutexLock lock(&mu_);
       state = state_;
       action = DecideLocked();
       if (action == Action::kNone) return;
-      if (action == Action::kWrite) message = written_->message;
+      if (action == Action::kWrite) message = &written_->message();
       if (action == Action::kFinish) {
         state = std::exchange(state_, State::kFinished);
       } else {
@@ -334,8 +322,8 @@ std::unique_ptr<Outgoing> Session::NewOutgoingLocked() {
 }
 
 void Session::PutLocked(std::unique_ptr<Outgoing> out) {
-  held_ += out->bytes - out->counted;
-  out->counted = out->bytes;
+  held_ += out->size() - out->counted;
+  out->counted = out->size();
   if (out->empty()) {
     if (spare_out_ == nullptr) spare_out_ = std::move(out);
   } else if (open_ == nullptr) {

@@ -34,6 +34,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -54,8 +55,9 @@ class SessionTransport {
   virtual ~SessionTransport() = default;
   // Answered by OnRead. `into` stays valid until then.
   virtual void Read(v1::SessionRequest* into) = 0;
-  // Answered by OnWritten. `message` stays valid until then.
-  virtual void Write(const v1::SessionResponse* message) = 0;
+  // Answered by OnWritten. `message`, an encoded v1.SessionResponse, stays
+  // valid until then.
+  virtual void Write(const std::string* message) = 0;
   // Answered by OnTurn after other sessions have had a turn.
   virtual void Yield() = 0;
   // Ends the stream, including a read that is under way. Null: OK.

@@ -10,11 +10,6 @@ namespace {
 constexpr int kInline = 1;
 constexpr int kCall = 16;
 
-// About the sizes of results on the wire.
-constexpr int64_t kAcquiredBytes = 384;
-constexpr int64_t kSmallBytes = 96;
-constexpr int64_t kErrorBytes = 384;
-
 // How often leases are searched for ended ones.
 constexpr Duration kSearchInterval = std::chrono::milliseconds(100);
 
@@ -29,7 +24,9 @@ ErrorPtr TooManyInFlight(int limit) {
 }
 
 void AddError(uint64_t id, const ErrorPtr& error, Outgoing* out) {
-  FillStatus(*error, out->Add(id, kErrorBytes)->mutable_error());
+  v1::SessionResult* const result = out->NewResult(id);
+  FillStatus(*error, result->mutable_error());
+  out->Add(*result);
 }
 
 }  // namespace
@@ -92,10 +89,11 @@ int Session::HandleAcquire(const v1::SessionItem& item, Outgoing* out) {
              out);
     return kInline;
   }
-  v1::SessionResult* result = out->Add(item.id(), kAcquiredBytes);
+  v1::SessionResult* const result = out->NewResult(item.id());
   LeaseId lease;
   if (broker_->AcquireIdle(item.acquire(), context_, result->mutable_acquire(),
                            &lease)) {
+    out->Add(*result);
     bool ended;
     {
       MutexLock lock(&mu_);
@@ -105,14 +103,12 @@ int Session::HandleAcquire(const v1::SessionItem& item, Outgoing* out) {
     if (ended) broker_->Reclaim({lease}, context_.arrival);
     return kInline;
   }
-  out->TakeBackLast(kAcquiredBytes);
   SessionCall* entry = AddCall(item.id(), /*acquires=*/true);
   if (entry == nullptr) {
     AddError(item.id(), TooManyInFlight(limits_.max_items_in_flight), out);
     return kInline;
   }
-  StartCall(entry, broker_->NewAcquire(&item.acquire(),
-                                       entry->result->mutable_acquire(),
+  StartCall(entry, broker_->NewAcquire(&item.acquire(), entry->NewAcquired(),
                                        context_, entry));
   return kCall;
 }
@@ -123,30 +119,30 @@ int Session::HandleExecute(const v1::SessionItem& item, Outgoing* out) {
     AddError(item.id(), TooManyInFlight(limits_.max_items_in_flight), out);
     return kInline;
   }
-  StartCall(entry, broker_->NewExecute(&item.execute(),
-                                       entry->result->mutable_execute(),
+  StartCall(entry, broker_->NewExecute(&item.execute(), entry->NewAnswer(),
                                        context_, entry));
   return kCall;
 }
 
 void Session::HandleRelease(const v1::SessionItem& item, Outgoing* out) {
-  v1::SessionResult* result = out->Add(item.id(), kSmallBytes);
+  v1::SessionResult* const result = out->NewResult(item.id());
   LeaseId lease;
-  if (const ErrorPtr error = broker_->Release(
-          item.release(), result->mutable_release(), context_, &lease)) {
-    FillStatus(*error, result->mutable_error());
-    return;
-  }
+  const ErrorPtr error = broker_->Release(
+      item.release(), result->mutable_release(), context_, &lease);
+  if (error != nullptr) FillStatus(*error, result->mutable_error());
+  out->Add(*result);
+  if (error != nullptr) return;
   MutexLock lock(&mu_);
   leases_.erase(lease);
 }
 
 void Session::HandleRenew(const v1::SessionItem& item, Outgoing* out) {
-  v1::SessionResult* result = out->Add(item.id(), kSmallBytes);
+  v1::SessionResult* const result = out->NewResult(item.id());
   if (const ErrorPtr error =
           broker_->Renew(item.renew(), result->mutable_renew(), context_)) {
     FillStatus(*error, result->mutable_error());
   }
+  out->Add(*result);
 }
 
 void Session::HandleCancel(const v1::SessionItem& item, Outgoing* out) {
@@ -156,9 +152,9 @@ void Session::HandleCancel(const v1::SessionItem& item, Outgoing* out) {
     const auto found = calls_.find(item.cancel().id());
     if (found != calls_.end()) call = found->second->call;
   }
-  out->Add(item.id(), kSmallBytes)
-      ->mutable_cancel()
-      ->set_found(call != nullptr);
+  v1::SessionResult* const result = out->NewResult(item.id());
+  result->mutable_cancel()->set_found(call != nullptr);
+  out->Add(*result);
   if (call != nullptr) call->Cancel();
 }
 
@@ -171,7 +167,6 @@ SessionCall* Session::AddCall(uint64_t id, bool acquires) {
   }
   auto entry = std::make_unique<SessionCall>(
       std::static_pointer_cast<Session>(shared_from_this()), id, batch_);
-  entry->acquires = acquires;
   SessionCall* const raw = entry.get();
   MutexLock lock(&mu_);
   if (calls_.size() >= static_cast<size_t>(limits_.max_items_in_flight)) {

@@ -7,11 +7,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "google/protobuf/arena.h"
 #include "hotline/v1/broker.pb.h"
 #include "server/broker/broker.h"
+#include "server/broker/error.h"
+#include "server/broker/execute_answer.h"
 
 namespace hotline::server {
 
@@ -50,69 +55,90 @@ struct Batch {
   bool counted = false;  // Against the session's limit.
 };
 
-// An item in flight, with its result.
+// A message to be written: results, encoded, until it is full.
+class Outgoing {
+ public:
+  // Callers accept 4 MiB by default, and one result has at most 3 MiB of body.
+  static constexpr size_t kFull = 512 << 10;
+
+  bool empty() const { return message_.empty(); }
+  bool HasRoom(size_t more) const {
+    return empty() || message_.size() + more <= kFull;
+  }
+
+  // A result for Add, which lives until Clear.
+  v1::SessionResult* NewResult(uint64_t id) {
+    auto* const result =
+        google::protobuf::Arena::CreateMessage<v1::SessionResult>(arena_.get());
+    result->set_id(id);
+    return result;
+  }
+  void Add(const v1::SessionResult& result);
+  // Adds an item's answer. `call` is kept until Clear: it accounts for the
+  // memory of its answer.
+  void Add(uint64_t id, const ExecuteAnswer& answer,
+           std::shared_ptr<Call> call);
+  void Clear();
+
+  // A v1.SessionResponse.
+  const std::string& message() const { return message_; }
+  int64_t size() const { return static_cast<int64_t>(message_.size()); }
+
+  int64_t counted = 0;  // Bytes counted against the session's limit.
+
+ private:
+  // Makes room for a result of `size` bytes, after its tag and length.
+  uint8_t* Extend(size_t size);
+
+  BlockArena<16 << 10> arena_;
+  std::string message_;
+  std::vector<std::shared_ptr<Call>> calls_;
+};
+
+// An item in flight, with its answer.
 class SessionCall final : public Completion {
  public:
   SessionCall(std::shared_ptr<Session> session, uint64_t id, Batch* batch)
-      : session(std::move(session)), id(id), batch(batch) {
-    result =
-        google::protobuf::Arena::CreateMessage<v1::SessionResult>(arena.get());
-    result->set_id(id);
-  }
+      : session(std::move(session)), id(id), batch(batch) {}
+
+  ExecuteAnswer* NewAnswer() { return &answer_.emplace(arena_.get()); }
+  v1::AcquireResponse* NewAcquired() { return NewResult()->mutable_acquire(); }
+  // Of an Acquire.
+  const v1::AcquireResponse& acquired() const { return result_->acquire(); }
+  bool acquires() const { return !answer_.has_value(); }
 
   // Completion:
   void OnComplete(ErrorPtr error) override;
+
+  // After the completion: the item's result is this error.
+  void Fail(const Error& error) {
+    answer_.reset();
+    FillStatus(error, NewResult()->mutable_error());
+  }
+  size_t ByteSize() const {
+    return answer_.has_value() ? answer_->ByteSize() : result_->ByteSizeLong();
+  }
+  void AddTo(Outgoing* out) {
+    if (!answer_.has_value()) return out->Add(*result_);
+    out->Add(id, *answer_, std::move(call));
+  }
 
   const std::shared_ptr<Session> session;
   const uint64_t id;
   Batch* const batch;
   std::shared_ptr<Call> call;
-  bool acquires = false;
-  v1::SessionResult* result = nullptr;
 
  private:
-  BlockArena<2 << 10> arena;
-};
-
-// A message to be written. Results are added until it is full.
-struct Outgoing {
-  // Callers accept 4 MiB by default, and one result has at most 3 MiB of body.
-  static constexpr int64_t kFull = 512 << 10;
-
-  Outgoing() { Clear(); }
-  void Clear() {
-    arena.get()->Reset();
-    calls.clear();
-    message = google::protobuf::Arena::CreateMessage<v1::SessionResponse>(
-        arena.get());
-    bytes = counted = 0;
+  v1::SessionResult* NewResult() {
+    result_ =
+        google::protobuf::Arena::CreateMessage<v1::SessionResult>(arena_.get());
+    result_->set_id(id);
+    return result_;
   }
 
-  bool empty() const { return message->results_size() == 0; }
-  bool HasRoom(int64_t more) const { return empty() || bytes + more <= kFull; }
-
-  v1::SessionResult* Add(uint64_t id, int64_t size) {
-    v1::SessionResult* result = message->add_results();
-    result->set_id(id);
-    bytes += size;
-    return result;
-  }
-  void TakeBackLast(int64_t size) {
-    message->mutable_results()->RemoveLast();
-    bytes -= size;
-  }
-  // Adds the result of a call, and keeps the call with it.
-  void Add(std::unique_ptr<SessionCall> call, int64_t size) {
-    message->mutable_results()->UnsafeArenaAddAllocated(call->result);
-    calls.push_back(std::move(call));
-    bytes += size;
-  }
-
-  BlockArena<16 << 10> arena;
-  v1::SessionResponse* message = nullptr;
-  std::vector<std::unique_ptr<SessionCall>> calls;
-  int64_t bytes = 0;    // Approximate.
-  int64_t counted = 0;  // Of those, counted against the session's limit.
+  BlockArena<2 << 10> arena_;
+  std::optional<ExecuteAnswer> answer_;  // Of an Execute, until it fails.
+  v1::SessionResult* result_ = nullptr;  // Of anything else.
 };
 
 }  // namespace hotline::server

@@ -24,20 +24,18 @@ ErrorPtr FromStatus(const absl::Status& status) {
 // Writes a message with its prefix.
 class Encoder {
  public:
-  explicit Encoder(const google::protobuf::MessageLite& message)
-      : message_(message), prefix_(MakeMessagePrefix(message.ByteSizeLong())) {}
+  Encoder(size_t size, absl::FunctionRef<void(uint8_t*)> encode)
+      : size_(size), encode_(encode), prefix_(MakeMessagePrefix(size)) {}
 
-  size_t size() const {
-    return prefix_.size() + static_cast<size_t>(message_.GetCachedSize());
-  }
+  size_t size() const { return prefix_.size() + size_; }
   void operator()(char* to) const {
     std::memcpy(to, prefix_.data(), prefix_.size());
-    message_.SerializeWithCachedSizesToArray(
-        reinterpret_cast<uint8_t*>(to + prefix_.size()));
+    encode_(reinterpret_cast<uint8_t*>(to + prefix_.size()));
   }
 
  private:
-  const google::protobuf::MessageLite& message_;
+  const size_t size_;
+  const absl::FunctionRef<void(uint8_t*)> encode_;
   const MessagePrefix prefix_;
 };
 
@@ -277,21 +275,40 @@ void ServerCall::SendHeaders() {
 size_t ServerCall::Send(const google::protobuf::MessageLite& message) {
   if (stream_ == nullptr || finished_) return 0;
   SendHeaders();
-  const Encoder encoder(message);
+  const auto encode = [&](uint8_t* to) {
+    message.SerializeWithCachedSizesToArray(to);
+  };
+  const Encoder encoder(message.ByteSizeLong(), encode);
   const size_t waiting =
       connection_->session().SubmitData(stream_, encoder.size(), encoder);
   connection_->Touch();
   return waiting;
 }
 
+size_t ServerCall::SendEncoded(std::string_view message) {
+  if (stream_ == nullptr || finished_) return 0;
+  SendHeaders();
+  const MessagePrefix prefix = MakeMessagePrefix(message.size());
+  const size_t waiting = connection_->session().SubmitData(
+      stream_, {prefix.data(), prefix.size()}, message);
+  connection_->Touch();
+  return waiting;
+}
+
 void ServerCall::FinishWith(const google::protobuf::MessageLite& message) {
+  FinishWith(message.ByteSizeLong(),
+             [&](uint8_t* to) { message.SerializeWithCachedSizesToArray(to); });
+}
+
+void ServerCall::FinishWith(size_t size,
+                            absl::FunctionRef<void(uint8_t*)> encode) {
   if (std::exchange(finished_, true)) return;
   DisarmDeadline();
   Record(absl::StatusCode::kOk);
   if (stream_ == nullptr) return;
   static const GrpcTrailers* const kOk =
       new GrpcTrailers(absl::StatusCode::kOk, "");
-  const Encoder encoder(message);
+  const Encoder encoder(size, encode);
   connection_->session().Respond(stream_, AnswerHead(), encoder.size(), encoder,
                                  kOk->fields());
   connection_->Touch();

@@ -30,6 +30,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "base/time.h"
@@ -142,11 +143,15 @@ class ServerCall : private Assembly::Member {
 
   // --- Output; each does nothing without a stream ---
   void SendHeaders();
-  // Returns how many bytes wait; more than 0: OnSendable follows.
+  // Return how many bytes wait; more than 0: OnSendable follows.
   size_t Send(const google::protobuf::MessageLite& message);
+  // `message` is encoded.
+  size_t SendEncoded(std::string_view message);
   // Null: OK. Counts the call, and sends its status.
   void Finish(ErrorPtr error);
-  // The same with one message before it. For calls that have sent nothing.
+  // The same with one message before it, whose `size` bytes `encode` writes.
+  // For calls that have sent nothing.
+  void FinishWith(size_t size, absl::FunctionRef<void(uint8_t*)> encode);
   void FinishWith(const google::protobuf::MessageLite& message);
 
   // Does `work` on the call's loop: at once when called there, unless something

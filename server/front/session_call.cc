@@ -2,6 +2,7 @@
 // ready in one turn leave in as few messages as Session makes of them, at the
 // turn's end.
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "hotline/v1/broker.pb.h"
@@ -34,7 +35,7 @@ class SessionOnStream final : public ServerCall, private SessionTransport {
 
   void OnTurnEnd() override {
     for (int i = 0; i < kMaxMessages && writing_ != nullptr; ++i) {
-      waiting_ = Send(*std::exchange(writing_, nullptr)) > 0;
+      waiting_ = SendEncoded(*std::exchange(writing_, nullptr)) > 0;
       if (waiting_) break;
       session_->OnWritten();  // It may write again.
     }
@@ -68,7 +69,7 @@ class SessionOnStream final : public ServerCall, private SessionTransport {
       ReadNext();
     });
   }
-  void Write(const v1::SessionResponse* message) override {
+  void Write(const std::string* message) override {
     OnLoop([this, message] {
       if (over()) return session_->OnWritten();  // Cancelled meanwhile.
       writing_ = message;
@@ -89,8 +90,8 @@ class SessionOnStream final : public ServerCall, private SessionTransport {
   }
 
   std::shared_ptr<Session> session_;
-  v1::SessionRequest* wanted_ = nullptr;          // The read under way.
-  const v1::SessionResponse* writing_ = nullptr;  // To be sent.
+  v1::SessionRequest* wanted_ = nullptr;  // The read under way.
+  const std::string* writing_ = nullptr;  // To be sent.
   bool waiting_ = false;  // What was sent waits; OnSendable follows.
   bool listed_ = false;   // OnTurnEnd follows, or is under way.
 };

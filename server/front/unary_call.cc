@@ -7,6 +7,7 @@
 #include "hotline/v1/broker.pb.h"
 #include "server/broker/broker.h"
 #include "server/broker/call.h"
+#include "server/broker/execute_answer.h"
 #include "server/front/caller_connection.h"
 #include "server/front/front_loop.h"
 
@@ -27,7 +28,7 @@ class PromptCall final : public UnaryCall<Request, Response> {
     ErrorPtr error =
         (broker->*kAnswer)(this->request(), this->response(), this->context());
     if (error != nullptr) return this->Finish(std::move(error));
-    this->FinishWith(*this->response());
+    this->FinishWithResponse();
   }
 };
 
@@ -58,7 +59,7 @@ class RunningCall : public UnaryCall<Request, Response>, public Completion {
     this->OnLoop([this, error = std::move(error)]() mutable {
       if (error == nullptr) OnSuccess();
       if (error == nullptr && !this->over()) {
-        this->FinishWith(*this->response());
+        this->FinishWithResponse();
         if (this->stream()->waiting_bytes() > 0) this->DropMessages();
       }
       // The broker's call stays until the stream is closed: it accounts for the
@@ -71,7 +72,7 @@ class RunningCall : public UnaryCall<Request, Response>, public Completion {
 };
 
 class ExecuteCallOnStream final
-    : public RunningCall<v1::ExecuteRequest, v1::ExecuteResponse> {
+    : public RunningCall<v1::ExecuteRequest, ExecuteAnswer> {
  public:
   using RunningCall::RunningCall;
 

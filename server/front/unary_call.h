@@ -3,17 +3,21 @@
 #define HOTLINE_SERVER_FRONT_UNARY_CALL_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "google/protobuf/arena.h"
+#include "google/protobuf/message_lite.h"
 #include "server/front/server_call.h"
 
 namespace hotline::server {
 
 // Both messages are made in an arena whose first block is part of the call: a
-// small call takes no other memory.
+// small call takes no other memory. ResponseType is a protobuf message, or is
+// made of an arena and encodes itself, as ExecuteAnswer.
 template <typename RequestType, typename ResponseType>
 class UnaryCall : public ServerCall {
  public:
@@ -23,11 +27,19 @@ class UnaryCall : public ServerCall {
   }
 
  protected:
-  // The request is complete. Leads to FinishWith(*response()), or Finish.
+  // The request is complete. Leads to FinishWithResponse, or Finish.
   virtual void Start() = 0;
   void CancelRun() override {}
 
-  // After FinishWith, for a large answer: it was copied on its way out.
+  void FinishWithResponse() {
+    if constexpr (kIsMessage) {
+      this->FinishWith(*response_);
+    } else {
+      this->FinishWith(response_->ByteSize(),
+                       [this](uint8_t* to) { response_->Encode(to); });
+    }
+  }
+  // After it, for a large answer: it was copied on its way out.
   void DropMessages() {
     request_ = nullptr;
     response_ = nullptr;
@@ -50,7 +62,12 @@ class UnaryCall : public ServerCall {
   void OnHalfClose() final {
     if (request_ == nullptr) return RefuseCount();
     DisarmDeadline();
-    response_ = google::protobuf::Arena::CreateMessage<ResponseType>(&arena_);
+    if constexpr (kIsMessage) {
+      response_ = google::protobuf::Arena::CreateMessage<ResponseType>(&arena_);
+    } else {
+      response_ =
+          google::protobuf::Arena::Create<ResponseType>(&arena_, &arena_);
+    }
     Start();
   }
 
@@ -59,6 +76,8 @@ class UnaryCall : public ServerCall {
                    "the method takes exactly one message"));
   }
 
+  static constexpr bool kIsMessage =
+      std::is_base_of_v<google::protobuf::MessageLite, ResponseType>;
   static constexpr size_t kBlockBytes = 4 << 10;
   alignas(8) char block_[kBlockBytes];
   google::protobuf::Arena arena_;

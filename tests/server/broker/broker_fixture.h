@@ -9,14 +9,26 @@
 #include <string>
 #include <utility>
 
+#include "google/protobuf/arena.h"
 #include "gtest/gtest.h"
 #include "pool/pool.h"
 #include "server/broker/broker.h"
+#include "server/broker/execute_answer.h"
 #include "tests/fakes/eventually.h"
 #include "tests/fakes/scripted_peer.h"
 #include "upstream/upstream.h"
 
 namespace hotline::server {
+
+// What a caller reads of `answer`.
+inline v1::ExecuteResponse Decoded(const ExecuteAnswer& answer) {
+  std::string encoded(answer.ByteSize(), '\0');
+  auto* const begin = reinterpret_cast<uint8_t*>(encoded.data());
+  EXPECT_EQ(answer.Encode(begin), begin + encoded.size());
+  v1::ExecuteResponse response;
+  EXPECT_TRUE(response.ParseFromString(encoded));
+  return response;
+}
 
 // A call that a test can wait for.
 template <typename Request, typename Response>
@@ -61,7 +73,17 @@ class TestCall : public Completion {
   ErrorPtr error_;
 };
 
-using TestExecute = TestCall<v1::ExecuteRequest, v1::ExecuteResponse>;
+class TestExecute final
+    : public TestCall<v1::ExecuteRequest, v1::ExecuteResponse> {
+ public:
+  void OnComplete(ErrorPtr error) override {
+    if (error == nullptr) response = Decoded(answer);
+    TestCall::OnComplete(std::move(error));
+  }
+
+  google::protobuf::Arena arena;
+  ExecuteAnswer answer{&arena};
+};
 using TestAcquire = TestCall<v1::AcquireRequest, v1::AcquireResponse>;
 
 class BrokerTest : public ::testing::Test {
@@ -104,7 +126,7 @@ class BrokerTest : public ::testing::Test {
     context.deadline = context.arrival + deadline;
     if constexpr (std::is_same_v<T, TestExecute>) {
       call->call =
-          broker_->NewExecute(&call->request, &call->response, context, call);
+          broker_->NewExecute(&call->request, &call->answer, context, call);
     } else {
       call->call =
           broker_->NewAcquire(&call->request, &call->response, context, call);

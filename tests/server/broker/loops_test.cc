@@ -3,6 +3,7 @@
 #include <latch>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "net/loop.h"
@@ -50,12 +51,14 @@ class Caller final : public Completion {
   void Next() {
     if (left_-- == 0) return done_->count_down();
     request_.set_url(url_);
-    response_.Clear();
+    answer_.reset();
+    arena_.Reset();
     CallContext context;
     context.arrival = MonotonicNow();
     context.deadline = context.arrival + std::chrono::seconds(30);
     context.loop = loop_->index();
-    call_ = broker_->NewExecute(&request_, &response_, context, this);
+    call_ = broker_->NewExecute(&request_, &answer_.emplace(&arena_), context,
+                                this);
     call_->Start();
   }
 
@@ -66,7 +69,8 @@ class Caller final : public Completion {
   int failed_ = 0;
   std::latch* done_ = nullptr;
   v1::ExecuteRequest request_;
-  v1::ExecuteResponse response_;
+  google::protobuf::Arena arena_;
+  std::optional<ExecuteAnswer> answer_;
   std::shared_ptr<Call> call_;
 };
 

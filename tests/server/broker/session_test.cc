@@ -28,12 +28,14 @@ class TestStream : public SessionTransport {
     ++reads_;
     cv_.notify_all();
   }
-  void Write(const v1::SessionResponse* message) override {
+  void Write(const std::string* encoded) override {
+    v1::SessionResponse message;
+    EXPECT_TRUE(message.ParseFromString(*encoded));
     {
       std::lock_guard lock(mu_);
       EXPECT_FALSE(finished_);
-      messages_.push_back(message->results_size());
-      for (const auto& result : message->results()) {
+      messages_.push_back(message.results_size());
+      for (const auto& result : message.results()) {
         v1::SessionResult& mine = results_[result.id()];
         EXPECT_TRUE(mine.id() == 0 || ReasonOf(mine) == "DUPLICATE_ITEM_ID");
         mine = result;
