@@ -1,6 +1,5 @@
 #include "server/broker/execute_answer.h"
 
-#include <string_view>
 #include <utility>
 #include <vector>
 

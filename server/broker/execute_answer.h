@@ -32,7 +32,6 @@ class ExecuteAnswer {
   // ToUtf8 does.
   void Take(upstream::Response response);
   v1::Receipt* receipt() { return receipt_; }
-  const upstream::Response& response() const { return response_; }
 
   // Of the encoded message. REQUIRES: the answer does not change any more.
   size_t ByteSize() const;

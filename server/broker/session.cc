@@ -167,10 +167,9 @@ void Session::OnAbort() {
 void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
   const auto keep = shared_from_this();
   std::optional<LeaseId> lease;
-  const bool acquires = entry->acquires();
   if (error != nullptr) {
     entry->Fail(*error);
-  } else if (acquires) {
+  } else if (entry->acquires()) {
     lease = PresentedLease(entry->acquired().lease().lease_id(), context_);
   }
   const size_t size = entry->ByteSize();
@@ -181,7 +180,7 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
     const auto found = calls_.find(entry->id);
     mine = std::move(found->second);
     calls_.erase(found);
-    if (acquires) --acquiring_;
+    if (mine->acquires()) --acquiring_;
     LetGoLocked(mine->batch);
     ended = state_ == State::kCancelled || state_ == State::kFinished;
     if (!ended) {
@@ -190,7 +189,7 @@ void Session::OnCallDone(SessionCall* entry, ErrorPtr error) {
         full_.push_back(std::move(open_));
       }
       auto out = open_ != nullptr ? std::move(open_) : NewOutgoingLocked();
-      mine->AddTo(out.get());
+      mine->AddTo(out.get(), size);
       PutLocked(std::move(out));
     }
   }

@@ -17,13 +17,12 @@ uint8_t* Outgoing::Extend(size_t size) {
                      reinterpret_cast<uint8_t*>(message_.data() + before));
 }
 
-void Outgoing::Add(const v1::SessionResult& result) {
-  result.SerializeWithCachedSizesToArray(Extend(result.ByteSizeLong()));
+void Outgoing::Add(const v1::SessionResult& result, size_t size) {
+  result.SerializeWithCachedSizesToArray(Extend(size));
 }
 
-void Outgoing::Add(uint64_t id, const ExecuteAnswer& answer,
+void Outgoing::Add(uint64_t id, const ExecuteAnswer& answer, size_t size,
                    std::shared_ptr<Call> call) {
-  const size_t size = answer.ByteSize();
   uint8_t* to = Extend(OptionalVarintSize(id) + LengthDelimitedSize(size));
   to = WriteOptionalVarint(v1::SessionResult::kIdFieldNumber, id, to);
   to = WriteLength(v1::SessionResult::kExecuteFieldNumber, size, to);

@@ -66,17 +66,21 @@ class Outgoing {
     return empty() || message_.size() + more <= kFull;
   }
 
-  // A result for Add, which lives until Clear.
+  // A result to fill in and Add; it lives until Clear.
   v1::SessionResult* NewResult(uint64_t id) {
     auto* const result =
         google::protobuf::Arena::CreateMessage<v1::SessionResult>(arena_.get());
     result->set_id(id);
     return result;
   }
-  void Add(const v1::SessionResult& result);
+  void Add(const v1::SessionResult& result) {
+    Add(result, result.ByteSizeLong());
+  }
+  // `size`: of the result or the answer, which was just asked for its ByteSize.
+  void Add(const v1::SessionResult& result, size_t size);
   // Adds an item's answer. `call` is kept until Clear: it accounts for the
   // memory of its answer.
-  void Add(uint64_t id, const ExecuteAnswer& answer,
+  void Add(uint64_t id, const ExecuteAnswer& answer, size_t size,
            std::shared_ptr<Call> call);
   void Clear();
 
@@ -112,15 +116,15 @@ class SessionCall final : public Completion {
 
   // After the completion: the item's result is this error.
   void Fail(const Error& error) {
-    answer_.reset();
     FillStatus(error, NewResult()->mutable_error());
   }
   size_t ByteSize() const {
-    return answer_.has_value() ? answer_->ByteSize() : result_->ByteSizeLong();
+    return result_ != nullptr ? result_->ByteSizeLong() : answer_->ByteSize();
   }
-  void AddTo(Outgoing* out) {
-    if (!answer_.has_value()) return out->Add(*result_);
-    out->Add(id, *answer_, std::move(call));
+  // `size`: ByteSize().
+  void AddTo(Outgoing* out, size_t size) {
+    if (result_ != nullptr) return out->Add(*result_, size);
+    out->Add(id, *answer_, size, std::move(call));
   }
 
   const std::shared_ptr<Session> session;
@@ -137,8 +141,9 @@ class SessionCall final : public Completion {
   }
 
   BlockArena<2 << 10> arena_;
-  std::optional<ExecuteAnswer> answer_;  // Of an Execute, until it fails.
-  v1::SessionResult* result_ = nullptr;  // Of anything else.
+  std::optional<ExecuteAnswer> answer_;  // Of an Execute.
+  // Of an Acquire, or the error of either.
+  v1::SessionResult* result_ = nullptr;
 };
 
 }  // namespace hotline::server

@@ -11,29 +11,36 @@
 #include <string_view>
 
 #include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/wire_format_lite.h"
 
 namespace hotline::server {
 
-using google::protobuf::internal::WireFormatLite;
-using google::protobuf::io::CodedOutputStream;
+// Of the wire types, those that are written here.
+inline constexpr int kVarintType = 0;
+inline constexpr int kLengthDelimitedType = 2;
+
+inline size_t VarintSize(uint64_t value) {
+  return google::protobuf::io::CodedOutputStream::VarintSize64(value);
+}
+inline uint8_t* WriteVarint(uint64_t value, uint8_t* to) {
+  return google::protobuf::io::CodedOutputStream::WriteVarint64ToArray(value,
+                                                                       to);
+}
 
 // A tag, a length and as many bytes.
 inline size_t LengthDelimitedSize(size_t bytes) {
-  return 1 + CodedOutputStream::VarintSize64(bytes) + bytes;
+  return 1 + VarintSize(bytes) + bytes;
 }
 inline size_t OptionalBytesSize(std::string_view bytes) {
   return bytes.empty() ? 0 : LengthDelimitedSize(bytes.size());
 }
 inline size_t OptionalVarintSize(uint64_t value) {
-  return value == 0 ? 0 : 1 + CodedOutputStream::VarintSize64(value);
+  return value == 0 ? 0 : 1 + VarintSize(value);
 }
 
 // The tag and the length; the bytes follow.
 inline uint8_t* WriteLength(int field, size_t bytes, uint8_t* to) {
-  *to++ = static_cast<uint8_t>(field << 3 |
-                               WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
-  return CodedOutputStream::WriteVarint64ToArray(bytes, to);
+  *to++ = static_cast<uint8_t>(field << 3 | kLengthDelimitedType);
+  return WriteVarint(bytes, to);
 }
 inline uint8_t* WriteOptionalBytes(int field, std::string_view bytes,
                                    uint8_t* to) {
@@ -44,8 +51,8 @@ inline uint8_t* WriteOptionalBytes(int field, std::string_view bytes,
 }
 inline uint8_t* WriteOptionalVarint(int field, uint64_t value, uint8_t* to) {
   if (value == 0) return to;
-  *to++ = static_cast<uint8_t>(field << 3 | WireFormatLite::WIRETYPE_VARINT);
-  return CodedOutputStream::WriteVarint64ToArray(value, to);
+  *to++ = static_cast<uint8_t>(field << 3 | kVarintType);
+  return WriteVarint(value, to);
 }
 
 }  // namespace hotline::server

@@ -20,13 +20,17 @@
 
 namespace hotline::server {
 
-// What a caller reads of `answer`.
-inline v1::ExecuteResponse Decoded(const ExecuteAnswer& answer) {
+inline std::string Encoded(const ExecuteAnswer& answer) {
   std::string encoded(answer.ByteSize(), '\0');
   auto* const begin = reinterpret_cast<uint8_t*>(encoded.data());
   EXPECT_EQ(answer.Encode(begin), begin + encoded.size());
+  return encoded;
+}
+
+// What a caller reads of `answer`.
+inline v1::ExecuteResponse Decoded(const ExecuteAnswer& answer) {
   v1::ExecuteResponse response;
-  EXPECT_TRUE(response.ParseFromString(encoded));
+  EXPECT_TRUE(response.ParseFromString(Encoded(answer)));
   return response;
 }
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "google/protobuf/arena.h"
-#include "gtest/gtest.h"
 #include "server/broker/session_messages.h"
+#include "tests/server/broker/broker_fixture.h"
 
 namespace hotline::server {
 namespace {
@@ -63,13 +63,6 @@ v1::ExecuteResponse Message(const Response& response,
   return message;
 }
 
-std::string Encoded(const ExecuteAnswer& answer) {
-  std::string encoded(answer.ByteSize(), '\0');
-  auto* const begin = reinterpret_cast<uint8_t*>(encoded.data());
-  EXPECT_EQ(answer.Encode(begin), begin + encoded.size());
-  return encoded;
-}
-
 void FillReceipt(int attempts, v1::Receipt* receipt) {
   receipt->set_attempts(attempts);
   if (attempts == 0) return;
@@ -99,8 +92,7 @@ TEST(ExecuteAnswerTest, NamesAreMadeUtf8) {
                .headers = {{"a\xff", "\xff"}},
                .body = "",
                .trailers = {{"\xc3\x28", "v"}}});
-  v1::ExecuteResponse read;
-  ASSERT_TRUE(read.ParseFromString(Encoded(answer)));
+  const v1::ExecuteResponse read = Decoded(answer);
   EXPECT_EQ("a\uFFFD", read.headers(0).name());
   EXPECT_EQ("\xff", read.headers(0).value());
   EXPECT_EQ("\uFFFD(", read.trailers(0).name());
@@ -115,7 +107,7 @@ TEST(OutgoingTest, ResultsFollowEachOther) {
       ExecuteAnswer answer(&arena);
       answer.Take(response);
       FillReceipt(1, answer.receipt());
-      out.Add(id, answer, nullptr);
+      out.Add(id, answer, answer.ByteSize(), nullptr);
       v1::SessionResult* const execute = expected.add_results();
       execute->set_id(id);
       *execute->mutable_execute() = Message(response, *answer.receipt());
