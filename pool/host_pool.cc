@@ -309,7 +309,6 @@ void HostPool::BeginDial(Home* home, Instant now) {
   conn->checks_failed = 0;
   conn->checks_passed = 0;
   conn->uses = 0;
-  conn->handle = 0;
   conn->dial_began = now;
   conn->timings = DialTimings{};
   ++counts_[static_cast<int>(ConnState::kDialing)];
@@ -342,7 +341,6 @@ void HostPool::Dialed(ConnRecord* conn, const Established& established,
     conn->home = &homes_[established.loop < home_count_ ? established.loop : 0];
     CountAtHome(*conn, 1);
   }
-  conn->handle = established.handle;
   conn->timings = established.timings;
   conn->peer_streams = established.max_streams;
   conn->limit = LimitOf(*conn);
@@ -526,8 +524,7 @@ void HostPool::StartProbe(ConnRecord* conn) {
   SetState(conn, ConnState::kProbing);
   conn->recheck_at = kNever;
   SetTimer(conn, Instant{});  // For its lifetime only.
-  shard_->outbox.push_back(
-      ProbeEffect{shard_->ids.Encode(*conn), conn->handle, key_});
+  shard_->outbox.push_back(ProbeEffect{shard_->ids.Encode(*conn), key_});
 }
 
 void HostPool::Drain(ConnRecord* conn, CloseReason reason) {
@@ -546,8 +543,7 @@ void HostPool::Close(ConnRecord* conn, CloseReason reason, bool claimed) {
   if (!claimed) shard_->shared->connections.ExpectReturn();
   SetState(conn, ConnState::kClosing);
   shard_->timers.Cancel(&conn->timer);
-  shard_->outbox.push_back(
-      CloseEffect{shard_->ids.Encode(*conn), conn->handle, reason});
+  shard_->outbox.push_back(CloseEffect{shard_->ids.Encode(*conn), reason});
 }
 
 ConnRecord* HostPool::OldestIdle() const {

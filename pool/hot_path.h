@@ -99,7 +99,6 @@ inline void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
   grant->lease.secret = lease.secret;
   grant->lease.owner = lease.owner;
   grant->conn = shard_->ids.Encode(conn);
-  grant->handle = conn.handle;
   grant->reused = lease.uses_before > 0;
   grant->uses = lease.uses_before;
   grant->ready_since = conn.ready_since;

@@ -66,8 +66,7 @@ struct ConnRecord : SlabEntry, Link<InPool>, Link<AtHome>, Link<InIdleOrder> {
   // In kProbing: when to check again after a failed check; kNever while a check
   // is under way.
   Instant recheck_at = kNever;
-  uint64_t uses = 0;  // Leases so far.
-  Handle handle = 0;
+  uint64_t uses = 0;     // Leases so far.
   Instant idle_since{};  // When the last slot was given back.
   Instant lend_until{};  // While idle, it is lent only before this time.
   Instant ready_since{};

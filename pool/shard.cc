@@ -77,10 +77,10 @@ void Shard::Perform(Effect& effect) {
       shared->transport->Dial(e.conn, std::move(e.key), e.loop);
     }
     void operator()(ProbeEffect& e) {
-      shared->transport->Probe(e.conn, e.handle, std::move(e.key));
+      shared->transport->Probe(e.conn, std::move(e.key));
     }
     void operator()(CloseEffect& e) {
-      shared->transport->Close(e.conn, e.handle, e.reason);
+      shared->transport->Close(e.conn, e.reason);
     }
     void operator()(WakeEffect& e) { shared->transport->WakeAt(shard, e.when); }
     void operator()(GrantEffect& e) { e.waiter->OnGrant(e.grant); }

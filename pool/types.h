@@ -41,12 +41,9 @@
 
 namespace hotline::pool {
 
-// Identifies a connection, from the start of its dial. 0 means none.
+// Identifies a connection, from the start of its dial, to the pool and to the
+// transport. 0 means none.
 using ConnId = uint64_t;
-
-// The transport's own id of an open connection, opaque to the pool. The
-// transport must tolerate the handle of a closed connection.
-using Handle = uint64_t;
 
 // One of the transport's event loops, from 0, below PoolConfig::loops.
 using LoopIndex = uint16_t;
@@ -237,7 +234,6 @@ struct DialTimings {
 
 // A new connection, as the transport reports it.
 struct Established {
-  Handle handle = 0;
   int max_streams = 1;  // Concurrent streams the peer allows; 1 for HTTP/1.1.
   DialTimings timings;
   LoopIndex loop = 0;  // The loop it lives on.

@@ -4,7 +4,7 @@
 //   class Handler : public CallHandler {
 //     void OnDone(CallResult result) override { ... }
 //   };
-//   upstream->StartCall(handle, {.authority = "a.example"}, &handler);
+//   upstream->StartCall(conn, {.authority = "a.example"}, &handler);
 #ifndef HOTLINE_UPSTREAM_TYPES_H_
 #define HOTLINE_UPSTREAM_TYPES_H_
 

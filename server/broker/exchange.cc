@@ -18,12 +18,12 @@ constexpr int kFreeRetriesOnUsed = 2;
 
 // Lets the address behind a connection cool down if its answer asks for that.
 void CoolDown(const CoolDownSettings& settings, upstream::Upstream* upstream,
-              const std::string& target, pool::Handle handle, int status,
+              const std::string& target, pool::ConnId conn, int status,
               const std::vector<upstream::Header>& headers, Instant now) {
   const auto length =
       CoolFor(settings, status, headers, std::chrono::system_clock::now());
   if (!length.has_value()) return;
-  const auto address = upstream->AddressOf(handle);
+  const auto address = upstream->AddressOf(conn);
   // The connection closed with its answer, or its address is not one of the
   // target's own.
   if (!address.has_value()) return;
@@ -120,7 +120,7 @@ void Exchange::NoteAnswer(int status,
                           Instant now) {
   if (target_.cool_down == nullptr) return;
   CoolDown(*target_.cool_down, parts_.upstream, terms_.key.target,
-           attempt_.slot().handle(), status, headers, now);
+           attempt_.slot().conn(), status, headers, now);
 }
 
 void Exchange::FillReceiptConnection(Instant now, v1::Receipt* receipt) const {
@@ -151,7 +151,7 @@ void Exchange::Fail(bool may_repeat, Instant now) {
   // On HTTP/2 a call can fail while its connection lives on.
   const bool stale =
       attempt_.slot().uses() > 0 &&
-      parts_.upstream->Describe(attempt_.slot().handle()) == nullptr;
+      parts_.upstream->Describe(attempt_.slot().conn()) == nullptr;
   if (stale && (result.error == CallError::kReset ||
                 result.error == CallError::kConnectionGone)) {
     parts_.metrics->RecordStaleReuse(terms_.key.target);

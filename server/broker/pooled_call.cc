@@ -346,7 +346,7 @@ void FillConnection(const upstream::Upstream& upstream,
   out->set_calls(slot.uses());
   FillDuration(std::max(Duration(0), now - slot.ready_since()),
                out->mutable_age());
-  const auto facts = upstream.Describe(slot.handle());
+  const auto facts = upstream.Describe(slot.conn());
   if (facts == nullptr) return;
   out->set_protocol(facts->protocol);
   out->set_remote_address(facts->remote_address);

@@ -159,20 +159,20 @@ void StreamCall::WriteNext() {
 
 void StreamCall::ConsumeNext() {
   size_t bytes;
-  pool::Handle handle;
+  pool::ConnId conn;
   {
     MutexLock lock(&stream_mu_);
     bytes = std::exchange(consumed_, 0);
-    handle = handle_;
+    conn = conn_;
   }
-  parts_->upstream->Consume(handle, call(), bytes);
+  parts_->upstream->Consume(conn, call(), bytes);
 }
 
 void StreamCall::SendNext() {
   std::string_view data;
   bool end;
   uint64_t attempt;
-  pool::Handle handle;
+  pool::ConnId conn;
   upstream::CallId id;
   {
     MutexLock lock(&stream_mu_);
@@ -188,10 +188,10 @@ void StreamCall::SendNext() {
     sent_end_ = end;
     sendable_ = false;
     attempt = attempt_;
-    handle = handle_;
+    conn = conn_;
     id = call();
   }
-  const size_t held = parts_->upstream->SendBody(handle, id, data, end);
+  const size_t held = parts_->upstream->SendBody(conn, id, data, end);
   MutexLock lock(&stream_mu_);
   if (!replayable_) std::string().swap(held_);
   if (piece_used_ == piece_.size()) {
@@ -220,13 +220,13 @@ void StreamCall::Finish() {
 
 void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
   const std::shared_ptr<Call> keep = shared_from_this();
-  const pool::Handle handle = slot.handle();
+  const pool::ConnId conn = slot.conn();
   if (ErrorPtr error = exchange_.Take(std::move(slot), now)) {
     return Complete(std::move(error));
   }
   Attempt& attempt = exchange_.attempt();
   const uint64_t number = attempt.number();
-  const std::optional<bool> end = BeginSending(number, handle);
+  const std::optional<bool> end = BeginSending(number, conn);
   if (!end.has_value()) {
     exchange_.GiveBack(now);
     return Complete(EndedError());  // OnComplete replaces it by the fault.
@@ -250,11 +250,11 @@ void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
 }
 
 std::optional<bool> StreamCall::BeginSending(uint64_t number,
-                                             pool::Handle handle) {
+                                             pool::ConnId conn) {
   MutexLock lock(&stream_mu_);
   if (fault_.has_value()) return std::nullopt;
   attempt_ = number;
-  handle_ = handle;
+  conn_ = conn;
   replay_ = !held_.empty();
   sendable_ = true;
   sent_end_ = request_ended_ && !replay_ && piece_used_ == piece_.size();

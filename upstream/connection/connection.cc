@@ -81,13 +81,12 @@ bool Connection::IsReady(std::string* problem) {
   return false;
 }
 
-std::optional<int> Connection::Announce(ConnectionOwner* owner, pool::ConnId id,
-                                        pool::Handle handle) {
+std::optional<int> Connection::Announce(ConnectionOwner* owner,
+                                        pool::ConnId id) {
   MutexLock lock(&mu_);
   if (state_ != State::kOpen || going_away_) return std::nullopt;
   owner_ = owner;
   id_ = id;
-  handle_ = handle;
   probation_.Begin(MonotonicNow());
   return codec_->MaxStreams();
 }
