@@ -154,7 +154,7 @@ void Exchange::Fail(bool may_repeat, Instant now) {
       parts_.upstream->Describe(attempt_.slot().conn()) == nullptr;
   if (stale && (result.error == CallError::kReset ||
                 result.error == CallError::kConnectionGone)) {
-    parts_.metrics->RecordStaleReuse(terms_.key.target);
+    parts_.metrics->RecordStaleReuse(terms_.key.target, &target_.metrics);
   }
   HOTLINE_LOG(kDebug, "attempt failed",
               {{"target", terms_.key.target},
@@ -191,7 +191,8 @@ bool Exchange::MayRetry(Instant now) {
 
 void Exchange::Retry(bool stale, Instant now) {
   const upstream::CallResult& result = attempt_.result();
-  parts_.metrics->RecordRetry(terms_.key.target, ToString(result.verdict));
+  parts_.metrics->RecordRetry(terms_.key.target, ToString(result.verdict),
+                              &target_.metrics);
   if (result.error == CallError::kTlsRefused) {
     ++terms_.attempts;
     return call_.SeekLater(terms_.attempts - 1, now);
@@ -269,9 +270,9 @@ ErrorPtr Exchange::Judge(ErrorPtr error) const {
 }
 
 void Exchange::Record(const ErrorPtr& error) const {
-  parts_.metrics->RecordExecute(terms_.key.target,
-                                error == nullptr ? "" : error->reason,
-                                MonotonicNow() - terms_.context.arrival);
+  parts_.metrics->RecordExecute(
+      terms_.key.target, error == nullptr ? "" : error->reason,
+      MonotonicNow() - terms_.context.arrival, &target_.metrics);
 }
 
 }  // namespace hotline::server
