@@ -123,12 +123,9 @@ void Exchange::NoteAnswer(int status,
            attempt_.slot().conn(), status, headers, now);
 }
 
-void Exchange::FillReceiptConnection(Instant now, v1::Receipt* receipt) const {
-  FillConnection(*parts_.upstream, attempt_.slot(), now,
-                 receipt->mutable_connection());
-}
-
 void Exchange::FillReceipt(Instant now, v1::Receipt* receipt) const {
+  FillConnection(attempt_.result().facts.get(), attempt_.slot(), now,
+                 receipt->mutable_connection());
   receipt->set_attempts(terms_.attempts + free_retries_);
   for (Verdict verdict : failed_) {
     const std::string_view name = ToString(verdict);

@@ -59,8 +59,6 @@ void ExecuteCall::OnDone(upstream::CallResult result) {
 
 void ExecuteCall::Succeed(Instant now) {
   upstream::Response& answer = exchange_.attempt().result().response;
-  v1::Receipt* receipt = response_->mutable_receipt();
-  exchange_.FillReceiptConnection(now, receipt);
   exchange_.NoteAnswer(answer.status, answer.headers, now);
   exchange_.GiveBack(now);
   exchange_.answer().Offer(static_cast<int64_t>(answer.body.size()));
@@ -70,7 +68,7 @@ void ExecuteCall::Succeed(Instant now) {
   MoveHeaders(&answer.trailers, response_->mutable_trailers());
   response_->set_body(std::move(answer.body));
   response_->set_truncated(answer.truncated);
-  exchange_.FillReceipt(now, receipt);
+  exchange_.FillReceipt(now, response_->mutable_receipt());
   Complete(nullptr);
 }
 

@@ -144,7 +144,8 @@ void TunnelCall::OnHead(int status, std::vector<upstream::Header> headers) {
   opened_ = true;
   v1::TunnelResponse message;
   v1::TunnelOpened* const opened = message.mutable_opened();
-  FillConnection(*parts_->upstream, attempt_.slot(), now,
+  const auto facts = parts_->upstream->Describe(attempt_.slot().conn());
+  FillConnection(facts.get(), attempt_.slot(), now,
                  opened->mutable_connection());
   FillDuration(now - terms_.context.arrival,
                opened->mutable_timings()->mutable_total());

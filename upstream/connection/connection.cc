@@ -280,7 +280,7 @@ void Connection::Deliver(News* news) {
   }
   if (changes.changed) changes.changed();
   if (changes.pinged) changes.pinged(true);
-  news->calls.Deliver();
+  news->calls.Deliver(facts());
   if (traits_.multiplexed) FlushOnLoop();
 }
 
@@ -367,7 +367,7 @@ void Connection::DeliverLast() {
   if (changes.changed) changes.changed();
   if (changes.pinged) changes.pinged(false);
   if (probe) probe(false);
-  calls.Deliver();
+  calls.Deliver(facts());
   for (CallHandler* handler : late) handler->OnDone(too_late);
 }
 
