@@ -276,12 +276,12 @@ void Shard::AcquireLocked(HostPool* pool, const AcquireRequest& request,
 }
 
 LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
-                           CallTag* running, bool* quiet) {
+                           CallTag* running, bool* follow_up) {
   EventScope scope(this, now);
   Target* target = nullptr;
   const LeaseStatus status =
       leases_.Release(id, outcome, now, running, &target);
-  *quiet = target == nullptr && state_.outbox.empty();
+  *follow_up = target != nullptr || !state_.outbox.empty();
   if (target != nullptr) FinishEventLocked(target, now);
   return status;
 }

@@ -49,8 +49,8 @@ void StreamCall::Act() {
 }
 
 StreamCall::Step StreamCall::NextLocked() const {
-  if (told_) return Step::kNone;
-  if (completed_) return Step::kTell;
+  if (reported_) return Step::kNone;
+  if (completed_) return Step::kReport;
   if (stage_ == Stage::kOver) return Step::kNone;
   if (!writing_) {
     if (end_seen_ && !confirmed_ && !request_ended_ &&
@@ -82,8 +82,8 @@ void StreamCall::Take(Step step) {
   switch (step) {
     case Step::kNone:
       return;
-    case Step::kTell:
-      return TellPeer();
+    case Step::kReport:
+      return ReportEnd();
     case Step::kFinish:
       return Finish();
     case Step::kBegin:
@@ -118,11 +118,11 @@ void StreamCall::ReadNext() {
   peer_->Read();
 }
 
-void StreamCall::TellPeer() {
+void StreamCall::ReportEnd() {
   ErrorPtr error;
   {
     MutexLock lock(&stream_mu_);
-    told_ = true;
+    reported_ = true;
     error = std::move(error_);
   }
   peer_->OnComplete(std::move(error));

@@ -54,7 +54,7 @@ class StreamCall final : public PooledCall,
 
   enum class Step : uint8_t {
     kNone,
-    kTell,  // The end, to the peer.
+    kReport,  // The end, to the peer.
     kFinish,
     kBegin,
     kConfirm,
@@ -90,7 +90,7 @@ class StreamCall final : public PooledCall,
   bool HasToSendLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
   bool WantsReadLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
   void Take(Step step) ABSL_LOCKS_EXCLUDED(stream_mu_);
-  void TellPeer();
+  void ReportEnd();
   void BeginRequest();
   void ConfirmEnd();
   void WriteNext();
@@ -132,7 +132,7 @@ class StreamCall final : public PooledCall,
   std::optional<InputError> fault_ ABSL_GUARDED_BY(stream_mu_);
   // The end: known, and told to the peer.
   bool completed_ ABSL_GUARDED_BY(stream_mu_) = false;
-  bool told_ ABSL_GUARDED_BY(stream_mu_) = false;
+  bool reported_ ABSL_GUARDED_BY(stream_mu_) = false;
   ErrorPtr error_ ABSL_GUARDED_BY(stream_mu_);
 
   // The request, from the caller.
