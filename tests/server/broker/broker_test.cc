@@ -71,6 +71,15 @@ TEST_F(BrokerTest, AnUpstreamsErrorStatusIsData) {
   EXPECT_EQ(call->response.receipt().attempts(), 1);
 }
 
+TEST_F(BrokerTest, TheReceiptDescribesAConnectionThatClosesWithItsAnswer) {
+  ScriptedPeer peer(AlwaysAnswer(
+      "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"));
+  auto call = Execute(peer);
+  ASSERT_EQ(call->Wait(), "OK");
+  EXPECT_EQ(call->response.receipt().connection().protocol(), "http/1.1");
+  EXPECT_NE(call->response.receipt().connection().remote_address(), "");
+}
+
 // Answers one request, then reads the next one and closes the connection.
 void AnswerOnceThenCut(PeerConnection& connection) {
   if (connection.ReadRequest().empty()) return;
