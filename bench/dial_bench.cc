@@ -34,9 +34,8 @@ class Dialler final : public pool::TransportEvents {
   }
   int failed() const { return failed_; }
 
-  void Dialed(pool::ConnId id, const pool::Established& established,
-              Instant) override {
-    upstream_->Close(id, established.handle, pool::CloseReason::kIdle);
+  void Dialed(pool::ConnId id, const pool::Established&, Instant) override {
+    upstream_->Close(id, pool::CloseReason::kIdle);
   }
   void DialFailed(pool::ConnId, const pool::DialError& error,
                   Instant) override {

@@ -43,12 +43,12 @@ class InstantTransport final : public Transport {
   void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
             LoopIndex) override {
     static_cast<void>(key);
-    events_->Dialed(id, {.handle = id, .max_streams = 1, .timings = {}}, kNow);
+    events_->Dialed(id, {.max_streams = 1, .timings = {}}, kNow);
   }
-  void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {
+  void Probe(ConnId id, std::shared_ptr<const HostPoolKey>) override {
     events_->Probed(id, true, kNow);
   }
-  void Close(ConnId id, Handle, CloseReason reason) override {
+  void Close(ConnId id, CloseReason reason) override {
     events_->Closed(id, reason, nullptr, kNow);
   }
   void WakeAt(int, Instant) override {}
@@ -119,7 +119,7 @@ HostPoolKey KeyOf(int index) {
 void Pair(Pool& pool, const AcquireRequest& request) {
   const AcquireResult result = pool.Acquire(request, kNow);
   if (result.kind != AcquireResult::kGranted) std::abort();
-  benchmark::DoNotOptimize(result.grant.handle);
+  benchmark::DoNotOptimize(result.grant.conn);
   pool.Release(result.grant.lease, Outcome::kOk, kNow);
 }
 

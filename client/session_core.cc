@@ -47,7 +47,7 @@ SessionCore::SessionCore(BrokerSessionOptions options,
       channel_(channel),
       stub_(v1::Broker::NewStub(channel)) {}
 
-void SessionCore::Tell(Endings& endings) {
+void SessionCore::Deliver(Endings& endings) {
   for (auto& [done, status] : endings) done(std::move(status), nullptr);
   endings.clear();
 }
@@ -123,7 +123,7 @@ void SessionCore::Close() {
     stream->Cancel();
     LetGo(stream);
   }
-  Tell(endings);
+  Deliver(endings);
   if (alarm != nullptr) alarm->Cancel();
   {
     MutexLock lock(&mu_);
@@ -327,7 +327,7 @@ void SessionCore::OnClosed(SessionStream* stream, const absl::Status& status) {
     if (hopeless) waited_ = false;
     LoseQueuedLocked(hopeless ? &status : nullptr, &endings);
   }
-  Tell(endings);
+  Deliver(endings);
   Pump();
 }
 

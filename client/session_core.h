@@ -77,7 +77,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // Calls to finish, with their results, after unlocking.
   using Endings = std::vector<std::pair<BrokerSession::ItemDone, absl::Status>>;
 
-  static void Tell(Endings& endings);
+  static void Deliver(Endings& endings);
   void Submit(Entry entry);
   // Opens a stream or writes a message if one is due.
   void Pump();

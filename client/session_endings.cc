@@ -135,7 +135,7 @@ void SessionCore::OnAlarm(Instant set_for) {
     late->Cancel();
     LetGo(late);
   }
-  Tell(endings);
+  Deliver(endings);
   Pump();
 }
 

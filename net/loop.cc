@@ -18,8 +18,8 @@ constexpr size_t kDeadlinesPerTurn = 256;
 }  // namespace
 
 struct Loop::Asio {
-  // One thread runs it, several post to it.
-  boost::asio::io_context io{1};
+  // One thread runs it and does all I/O on it; several threads post to it.
+  boost::asio::io_context io{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE_IO};
   boost::asio::steady_timer timer{io};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{
       io.get_executor()};

@@ -39,12 +39,12 @@ void SocketWatch::Wait() {
   asio_->descriptor.async_wait(Asio::Descriptor::wait_read,
                                [this](const boost::system::error_code& error) {
                                  if (error) return;  // Finished.
-                                 Tell();
+                                 Dispatch();
                                  Wait();
                                });
 }
 
-void SocketWatch::Tell() {
+void SocketWatch::Dispatch() {
   epoll_event events[kEventsPerTurn];
   const int count = epoll_wait(epoll_, events, kEventsPerTurn, 0);
   for (int i = 0; i < count; ++i) {

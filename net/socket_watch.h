@@ -67,7 +67,7 @@ class SocketWatch {
   };
 
   void Wait();
-  void Tell();
+  void Dispatch();
   bool Control(Token token, Entry* entry, uint32_t events);
 
   const int epoll_;

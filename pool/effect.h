@@ -19,13 +19,11 @@ struct DialEffect {
 
 struct ProbeEffect {
   ConnId conn;
-  Handle handle;
   std::shared_ptr<const HostPoolKey> key;
 };
 
 struct CloseEffect {
   ConnId conn;
-  Handle handle;
   CloseReason reason;
 };
 

@@ -172,8 +172,8 @@ void HostPool::RejectOverdue(Instant now) {
   while (overdue(line_.first_any())) {
     Reject(line_.first_any(), RejectReason::kWaitTimeout, now);
   }
-  while (overdue(line_.first_choosy())) {
-    Reject(line_.first_choosy(), RejectReason::kWaitTimeout, now);
+  while (overdue(line_.first_new_only())) {
+    Reject(line_.first_new_only(), RejectReason::kWaitTimeout, now);
   }
 }
 
@@ -182,16 +182,17 @@ void HostPool::Serve(Instant now) {
     RejectOverdue(now);
     if (line_.empty()) return;
     Waiting* any = line_.first_any();
-    Waiting* choosy = line_.first_choosy();
-    const bool choosy_first = line_.first() == choosy;
+    Waiting* new_only = line_.first_new_only();
+    const bool new_only_first = line_.first() == new_only;
     ConnRecord* conn = FindLendable(/*new_only=*/any == nullptr,
-                                    (any ? any : choosy)->home, now);
+                                    (any ? any : new_only)->home, now);
     if (conn == nullptr) return;
-    if (conn->uses == 0 && choosy_first) {
-      GrantTo(choosy, FindLendable(/*new_only=*/true, choosy->home, now), now);
+    if (conn->uses == 0 && new_only_first) {
+      GrantTo(new_only, FindLendable(/*new_only=*/true, new_only->home, now),
+              now);
     } else if (conn->active == 0 &&
-               (choosy_first ? target_->PlacesShort(now) > 0
-                             : target_->OwesPlaceBefore(*any, now))) {
+               (new_only_first ? target_->PlacesShort(now) > 0
+                               : target_->OwesPlaceBefore(*any, now))) {
       // The waiter whose turn it is needs its place, for a new connection.
       Close(conn, CloseReason::kReclaimed);
     } else {
@@ -254,16 +255,16 @@ void HostPool::PlaceAtHome(ConnRecord* conn, bool last) {
   }
 }
 
-void HostPool::LeaveHome(Lease* lease, Home* home) {
-  lease->away = home;
-  ++home->away;
-  ++lease->conn->home->guests;
+void HostPool::BeginCrossLoop(Lease* lease, Home* home) {
+  lease->callers_home = home;
+  ++home->leases_elsewhere;
+  ++lease->conn->home->foreign_leases;
   ++target_->counters().cross_loop;
 }
 
-void HostPool::ReturnHome(const Lease& lease) {
-  --lease.away->away;
-  --lease.conn->home->guests;
+void HostPool::EndCrossLoop(const Lease& lease) {
+  --lease.callers_home->leases_elsewhere;
+  --lease.conn->home->foreign_leases;
 }
 
 // The loop whose callers lack a connection most, dials under way counted: their
@@ -275,8 +276,8 @@ Home* HostPool::LackingHome() const {
   int most = 0;
   for (int i = 0; i < home_count_; ++i) {
     Home& home = homes_[i];
-    const int lack =
-        home.waiters + home.away - home.guests - home.dialing * streams;
+    const int lack = home.waiters + home.leases_elsewhere -
+                     home.foreign_leases - home.dialing * streams;
     if (lack <= most) continue;
     most = lack;
     best = &home;
@@ -309,7 +310,6 @@ void HostPool::BeginDial(Home* home, Instant now) {
   conn->checks_failed = 0;
   conn->checks_passed = 0;
   conn->uses = 0;
-  conn->handle = 0;
   conn->dial_began = now;
   conn->timings = DialTimings{};
   ++counts_[static_cast<int>(ConnState::kDialing)];
@@ -342,7 +342,6 @@ void HostPool::Dialed(ConnRecord* conn, const Established& established,
     conn->home = &homes_[established.loop < home_count_ ? established.loop : 0];
     CountAtHome(*conn, 1);
   }
-  conn->handle = established.handle;
   conn->timings = established.timings;
   conn->peer_streams = established.max_streams;
   conn->limit = LimitOf(*conn);
@@ -526,8 +525,7 @@ void HostPool::StartProbe(ConnRecord* conn) {
   SetState(conn, ConnState::kProbing);
   conn->recheck_at = kNever;
   SetTimer(conn, Instant{});  // For its lifetime only.
-  shard_->outbox.push_back(
-      ProbeEffect{shard_->ids.Encode(*conn), conn->handle, key_});
+  shard_->outbox.push_back(ProbeEffect{shard_->ids.Encode(*conn), key_});
 }
 
 void HostPool::Drain(ConnRecord* conn, CloseReason reason) {
@@ -546,8 +544,7 @@ void HostPool::Close(ConnRecord* conn, CloseReason reason, bool claimed) {
   if (!claimed) shard_->shared->connections.ExpectReturn();
   SetState(conn, ConnState::kClosing);
   shard_->timers.Cancel(&conn->timer);
-  shard_->outbox.push_back(
-      CloseEffect{shard_->ids.Encode(*conn), conn->handle, reason});
+  shard_->outbox.push_back(CloseEffect{shard_->ids.Encode(*conn), reason});
 }
 
 ConnRecord* HostPool::OldestIdle() const {
@@ -665,7 +662,7 @@ void HostPool::ScheduleRecheck(ConnRecord* conn, Instant now) {
 SizingNumbers HostPool::Numbers(Instant now) const {
   const TargetConfig& config = target_->config();
   return {.waiters = line_.any_length(),
-          .new_only_waiters = line_.choosy_length(),
+          .new_only_waiters = line_.new_only_length(),
           .floor_missing = FloorMissing(),
           .dialing = count(ConnState::kDialing),
           .streams = target_->ExpectedStreams(*key_),

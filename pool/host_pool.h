@@ -128,7 +128,7 @@ class HostPool {
   uint64_t OldestOrder() const;
   // When the oldest waiter arrived; `now`: there is none.
   Instant OldestArrival(Instant now) const;
-  bool WantsUnused() const { return line_.choosy_length() > 0; }
+  bool WantsUnused() const { return line_.new_only_length() > 0; }
 
   // --- Events of connections ---
 
@@ -209,8 +209,8 @@ class HostPool {
   // The same as Place, in the lists of its loop. REQUIRES: it has a home.
   void PlaceAtHome(ConnRecord* conn, bool last);
   // A caller at `home` is lent another loop's connection, or gives it back.
-  void LeaveHome(Lease* lease, Home* home);
-  void ReturnHome(const Lease& lease);
+  void BeginCrossLoop(Lease* lease, Home* home);
+  void EndCrossLoop(const Lease& lease);
   // Counts a connection at its home, or not any more.
   void CountAtHome(const ConnRecord& conn, int change);
   Home* LackingHome() const;

@@ -64,9 +64,9 @@ inline Lease* HostPool::Lend(ConnRecord* conn, Duration ttl, uint64_t secret,
   assert(conn->state == ConnState::kReady && conn->active < conn->limit);
   Lease* lease = shard_->leases.Allocate();
   lease->conn = conn;
-  lease->away = nullptr;
+  lease->callers_home = nullptr;
   if (home != nullptr && home != conn->home) [[unlikely]]
-    LeaveHome(lease, home);
+    BeginCrossLoop(lease, home);
   lease->secret = secret;
   lease->owner = owner;
   lease->granted = now;
@@ -99,7 +99,6 @@ inline void HostPool::FillGrant(const Lease& lease, Grant* grant) const {
   grant->lease.secret = lease.secret;
   grant->lease.owner = lease.owner;
   grant->conn = shard_->ids.Encode(conn);
-  grant->handle = conn.handle;
   grant->reused = lease.uses_before > 0;
   grant->uses = lease.uses_before;
   grant->ready_since = conn.ready_since;
@@ -164,8 +163,8 @@ inline void Target::OnEnded(Lease* lease, Instant now) {
 
 inline void HostPool::EndLease(Lease* lease, Outcome outcome, Instant now) {
   ConnRecord* conn = lease->conn;
-  if (lease->away != nullptr) [[unlikely]]
-    ReturnHome(*lease);
+  if (lease->callers_home != nullptr) [[unlikely]]
+    EndCrossLoop(*lease);
   target_->OnEnded(lease, now);
   --conn->active;
   if (conn->gone) [[unlikely]] {

@@ -248,17 +248,19 @@ void Inspector::CheckHomes(const HostPool& pool) {
   const auto& leases = pool.target_->leases_;
   for (const Lease* lease = leases.front(); lease != nullptr;
        lease = leases.Next(lease)) {
-    if (lease->conn->pool != &pool || lease->away == nullptr) continue;
-    Expect(lease->away != lease->conn->home, "away, but at home");
-    ++at(lease->away).away;
-    ++at(lease->conn->home).guests;
+    if (lease->conn->pool != &pool || lease->callers_home == nullptr) continue;
+    Expect(lease->callers_home != lease->conn->home,
+           "a cross-loop lease on its own loop");
+    ++at(lease->callers_home).leases_elsewhere;
+    ++at(lease->conn->home).foreign_leases;
   }
   for (int i = 0; i < pool.home_count_; ++i) {
     const Home& home = pool.homes_[i];
     Expect(home.connections == seen[i].connections &&
                home.dialing == seen[i].dialing &&
-               home.waiters == seen[i].waiters && home.away == seen[i].away &&
-               home.guests == seen[i].guests,
+               home.waiters == seen[i].waiters &&
+               home.leases_elsewhere == seen[i].leases_elsewhere &&
+               home.foreign_leases == seen[i].foreign_leases,
            "a loop's counts are wrong");
   }
 }
@@ -292,25 +294,25 @@ void Inspector::CheckLine(const HostPool& pool) {
   if (line.first_any() != nullptr) {
     Expect(pool.lendable_.empty(), "a caller waits while a slot is free");
   }
-  if (line.first_choosy() != nullptr) {
+  if (line.first_new_only() != nullptr) {
     Expect(pool.lendable_.fresh.empty(),
            "a caller waits while an unused connection is free");
   }
   int any_length = 0;
-  int choosy_length = 0;
+  int new_only_length = 0;
   uint64_t any_order = 0;
-  uint64_t choosy_order = 0;
+  uint64_t new_only_order = 0;
   line.ForEach([&](const Waiting* waiting) {
-    ++(waiting->new_only ? choosy_length : any_length);
-    uint64_t& order = waiting->new_only ? choosy_order : any_order;
+    ++(waiting->new_only ? new_only_length : any_length);
+    uint64_t& order = waiting->new_only ? new_only_order : any_order;
     Expect(waiting->order > order, "a line is out of order");
     order = waiting->order;
     Expect(waiting->deadline == kNever || waiting->timer.scheduled(),
            "a deadline without a timer");
   });
-  Expect(
-      any_length == line.any_length() && choosy_length == line.choosy_length(),
-      "a line's length is wrong");
+  Expect(any_length == line.any_length() &&
+             new_only_length == line.new_only_length(),
+         "a line's length is wrong");
 }
 
 // A caller must wait for something that will happen.

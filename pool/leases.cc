@@ -73,7 +73,6 @@ CallStart Leases::BeginCall(const LeaseId& id, CallTag call, Instant now,
   if (lease->has_end) lease->left = lease->expires - now;
   lease->expires = kNever;
   const ConnRecord& conn = *lease->conn;
-  start.handle = conn.handle;
   start.conn = shard_->ids.Encode(conn);
   start.uses = lease->uses_before;
   start.ready_since = conn.ready_since;

@@ -63,9 +63,9 @@ LeaseStatus Pool::Release(const LeaseId& lease, Outcome outcome, Instant now,
   Shard* shard = nullptr;
   LeaseStatus status = impl_->Of(lease, &shard);
   if (status != LeaseStatus::kOk) return status;
-  bool quiet = false;
-  status = shard->Release(lease, outcome, now, running, &quiet);
-  if (!quiet) impl_->FollowUp(now);
+  bool follow_up = true;
+  status = shard->Release(lease, outcome, now, running, &follow_up);
+  if (follow_up) impl_->FollowUp(now);
   return status;
 }
 

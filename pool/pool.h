@@ -63,7 +63,6 @@ namespace hotline::pool {
 struct Grant {
   LeaseId lease;
   ConnId conn = 0;
-  Handle handle = 0;
   bool reused = false;    // The connection has served a caller before.
   uint64_t uses = 0;      // Leases on it before this one.
   Instant ready_since{};  // When the connection was established.
@@ -144,7 +143,6 @@ enum class LeaseStatus : uint8_t {
 // The connection of a lease, for a call on it.
 struct CallStart {
   LeaseStatus status = LeaseStatus::kUnknown;
-  Handle handle = 0;
   ConnId conn = 0;
   uint64_t uses = 0;
   Instant ready_since{};

@@ -66,8 +66,7 @@ struct ConnRecord : SlabEntry, Link<InPool>, Link<AtHome>, Link<InIdleOrder> {
   // In kProbing: when to check again after a failed check; kNever while a check
   // is under way.
   Instant recheck_at = kNever;
-  uint64_t uses = 0;  // Leases so far.
-  Handle handle = 0;
+  uint64_t uses = 0;     // Leases so far.
   Instant idle_since{};  // When the last slot was given back.
   Instant lend_until{};  // While idle, it is lent only before this time.
   Instant ready_since{};
@@ -97,15 +96,16 @@ struct Home {
   int connections = 0;  // Being dialled, ready or being checked.
   int dialing = 0;      // Of them.
   int waiters = 0;      // Callers on this loop.
-  int away = 0;         // Leases of its callers on other loops' connections.
-  int guests = 0;       // Leases of other loops' callers on its connections.
+  // Leases of its callers on other loops' connections, and the reverse.
+  int leases_elsewhere = 0;
+  int foreign_leases = 0;
 };
 
 struct Lease : SlabEntry, Link<InTarget> {
   bool busy() const { return call != 0; }
 
   ConnRecord* conn = nullptr;
-  Home* away = nullptr;  // Of its caller, if the connection has another one.
+  Home* callers_home = nullptr;  // If the connection has another one.
   uint64_t secret = 0;
   uint64_t owner = 0;
   Instant granted{};

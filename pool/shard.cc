@@ -77,10 +77,10 @@ void Shard::Perform(Effect& effect) {
       shared->transport->Dial(e.conn, std::move(e.key), e.loop);
     }
     void operator()(ProbeEffect& e) {
-      shared->transport->Probe(e.conn, e.handle, std::move(e.key));
+      shared->transport->Probe(e.conn, std::move(e.key));
     }
     void operator()(CloseEffect& e) {
-      shared->transport->Close(e.conn, e.handle, e.reason);
+      shared->transport->Close(e.conn, e.reason);
     }
     void operator()(WakeEffect& e) { shared->transport->WakeAt(shard, e.when); }
     void operator()(GrantEffect& e) { e.waiter->OnGrant(e.grant); }
@@ -276,12 +276,12 @@ void Shard::AcquireLocked(HostPool* pool, const AcquireRequest& request,
 }
 
 LeaseStatus Shard::Release(const LeaseId& id, Outcome outcome, Instant now,
-                           CallTag* running, bool* quiet) {
+                           CallTag* running, bool* follow_up) {
   EventScope scope(this, now);
   Target* target = nullptr;
   const LeaseStatus status =
       leases_.Release(id, outcome, now, running, &target);
-  *quiet = target == nullptr && state_.outbox.empty();
+  *follow_up = target != nullptr || !state_.outbox.empty();
   if (target != nullptr) FinishEventLocked(target, now);
   return status;
 }

@@ -46,9 +46,9 @@ class alignas(128) Shard {
   // Returns true if it was granted; otherwise nothing has changed.
   bool AcquireIdle(const AcquireRequest& request, const KeyHash& hash,
                    Instant now, AcquireResult* result);
-  // Sets `quiet` if nothing is to be followed up.
+  // `*follow_up`: whether anything is to be followed up.
   LeaseStatus Release(const LeaseId& id, Outcome outcome, Instant now,
-                      CallTag* running, bool* quiet);
+                      CallTag* running, bool* follow_up);
 
   LeaseStatus ReleaseNamed(const std::string& target,
                            std::string_view request_id, Outcome outcome,

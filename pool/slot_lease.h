@@ -2,7 +2,7 @@
 // lent.
 //
 //   SlotLease slot(&pool, grant, /*dropped=*/Outcome::kOk, &MonotonicNow);
-//   upstream.StartCall(slot.handle(), ...);
+//   upstream.StartCall(slot.conn(), ...);
 //   ...
 //   slot.Release(Outcome::kOk, now);  // Or leave it to the destructor.
 //
@@ -93,7 +93,6 @@ class SlotLease {
   // Facts of the slot. They stay readable after its end.
   const LeaseId& lease() const { return lease_; }
   ConnId conn() const { return conn_; }
-  Handle handle() const { return handle_; }
   // Leases on the connection before this one.
   uint64_t uses() const { return uses_; }
   Instant ready_since() const { return ready_since_; }
@@ -109,7 +108,6 @@ class SlotLease {
         clock_(clock),
         lease_(lease),
         conn_(source.conn),
-        handle_(source.handle),
         uses_(source.uses),
         ready_since_(source.ready_since) {}
 
@@ -121,7 +119,6 @@ class SlotLease {
   Clock clock_ = nullptr;
   LeaseId lease_;
   ConnId conn_ = 0;
-  Handle handle_ = 0;
   uint64_t uses_ = 0;
   Instant ready_since_{};
   Outcome dropped_ = Outcome::kOk;

@@ -5,8 +5,8 @@
 namespace hotline::pool {
 namespace {
 
-// In quarantine, how often an idle, unused connection is looked at.
-constexpr Duration kQuarantineLook = std::chrono::seconds(1);
+// The idle timeout in quarantine, where only unused connections are idle.
+constexpr Duration kQuarantineIdleTimeout = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -93,7 +93,7 @@ void TargetHealth::ExpireLearned(Instant now) {
 
 void TargetHealth::UpdateIdleTimes() {
   usable_idle_ = no_reuse_ ? Duration(0) : idle_limit_.usable();
-  idle_for_ = no_reuse_ ? kQuarantineLook
+  idle_for_ = no_reuse_ ? kQuarantineIdleTimeout
                         : std::min(config_->idle_timeout, usable_idle_);
   lend_for_ = config_->probe == ProbeKind::kNone
                   ? usable_idle_

@@ -6,7 +6,7 @@
 //   pool       transport.Dial(id, key, loop)
 //   transport  resolves, connects, handshakes, checks; then
 //              events.Dialed(id, established, now)
-//   pool       lends the connection; later transport.Close(id, handle, reason)
+//   pool       lends the connection; later transport.Close(id, reason)
 //   transport  events.Closed(id, reason, nullptr, now)
 //
 // upstream/ implements Transport over sockets; the tests implement it over a
@@ -60,13 +60,12 @@ class Transport {
   virtual void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
                     LoopIndex loop) = 0;
 
-  // Checks an idle connection.
-  virtual void Probe(ConnId id, Handle handle,
-                     std::shared_ptr<const HostPoolKey> key) = 0;
+  // Checks an idle connection, which may have closed by itself.
+  virtual void Probe(ConnId id, std::shared_ptr<const HostPoolKey> key) = 0;
 
   // Closes a connection and aborts the calls on it. If it had closed by itself,
   // that Closed is the answer.
-  virtual void Close(ConnId id, Handle handle, CloseReason reason) = 0;
+  virtual void Close(ConnId id, CloseReason reason) = 0;
 
   // Asks for Pool::Tick(shard, now) soon after `when`; at once if `when` is not
   // in the future (a thread has carried out its share of effects, and more are

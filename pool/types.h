@@ -11,19 +11,19 @@
 //   key.options.alpn = "h2";
 //
 // Terms used throughout the pool:
-//   slot      What one borrower gets of a connection: the whole connection
-//             (HTTP/1.1, kExclusive) or one stream (HTTP/2, kShared).
-//   lease     A slot that is lent, from the grant to its release.
+//   slot      The unit that is lent: a whole connection (HTTP/1.1, kExclusive)
+//             or one stream of it (HTTP/2, kShared).
+//   lease     The loan of a slot, from its grant to its release.
 //   waiter    A caller in line for a slot.
 //   target    Scheme, host and port; owns limits, counters and health.
 //   HostPool  The connections of one target that share a key.
 //
-// Thread safety: plain values, as thread-safe as an int.
+// Thread safety: plain values; synchronize as for an int.
 //
 // Invariants:
 //   1. A ConnId is never reused while the process lives, and is never 0.
-//   2. All times are on the monotonic clock, and always passed in: no code of
-//      the pool reads a clock.
+//   2. All times are on the monotonic clock and are passed in: the pool reads
+//      no clock.
 //   3. Strings returned by ToString and DialError::reason have static storage
 //      duration.
 #ifndef HOTLINE_POOL_TYPES_H_
@@ -41,16 +41,13 @@
 
 namespace hotline::pool {
 
-// Identifies a connection, from the start of its dial. 0 means none.
+// Identifies a connection, from the start of its dial, to the pool and to the
+// transport. 0 means none.
 using ConnId = uint64_t;
 
-// The transport's own id of an open connection, opaque to the pool. The
-// transport must tolerate the handle of a closed connection.
-using Handle = uint64_t;
-
-// One of the transport's event loops, from 0, below PoolConfig::loops.
+// One of the transport's event loops: 0 to PoolConfig::loops - 1.
 using LoopIndex = uint16_t;
-// No loop, or any.
+// No loop in particular.
 inline constexpr LoopIndex kNoLoop = UINT16_MAX;
 
 // Identifies the call that runs on a lease, chosen by the caller of
@@ -58,34 +55,34 @@ inline constexpr LoopIndex kNoLoop = UINT16_MAX;
 using CallTag = uint64_t;
 
 enum class Mode : uint8_t {
-  kShared,     // One slot: on HTTP/1.1 the connection, on HTTP/2 a stream.
-  kExclusive,  // A whole connection, whatever its protocol.
+  kShared,     // A slot: on HTTP/1.1 the connection, on HTTP/2 a stream.
+  kExclusive,  // The whole connection, on either protocol.
 };
 
 enum class Reuse : uint8_t {
-  kPrefer,       // Reuse, else dial, else wait.
+  kPrefer,       // Reuse if possible, else dial, else wait.
   kRequireWarm,  // Only a connection that is idle now: no dial, no wait.
-  kForceNew,     // Only a connection that has not served any caller.
+  kForceNew,     // Only a connection that has served no caller.
 };
 
-// The borrower's verdict on a connection when it releases its slot.
+// The borrower's verdict on a connection, given with the release of its slot.
 enum class Outcome : uint8_t {
   kOk,
   kBroken,   // Close the connection and count an error.
   kDiscard,  // Close the connection.
 };
 
-// The part of a HostPoolKey, beside target and mode, that makes connections
+// What connections must have in common, besides target and mode, to be
 // interchangeable. An empty string means the default.
 struct ConnectionOptions {
   std::string sni;         // Default: the target's host.
   std::string pool_group;  // Default: the common group.
   std::string alpn;  // "h2" or "http/1.1": this protocol only; https only.
   std::string tls_profile;  // Default: as configured.
-  std::string remote_ip;    // The address to connect to; default: resolved.
-  std::string source_ip;    // The local address; default: chosen by transport.
-  // The check that each new connection has to pass, in the form of
-  // ToText(ConnectionCheck). Default: the target's own check.
+  std::string remote_ip;    // The address to connect to. Default: resolved.
+  std::string source_ip;  // The local address. Default: the transport's choice.
+  // The check that a new connection must pass, as ToText(ConnectionCheck).
+  // Default: the target's own check.
   std::string validate;
 
   friend bool operator==(const ConnectionOptions&,
@@ -107,7 +104,8 @@ struct ConnectionCheck {
 };
 
 // Converts a check to one string, "HEAD 200-399 /path", so that keys compare
-// fast, and back. REQUIRES: the method has no blank; `text` is from ToText.
+// fast, and back. REQUIRES: the method contains no space; `text` is from
+// ToText.
 std::string ToText(const ConnectionCheck& check);
 ConnectionCheck CheckOfText(std::string_view text);
 
@@ -124,7 +122,7 @@ struct HostPoolKey {
   }
 };
 
-// Describes the holder of a lease to people. The pool never interprets it.
+// Describes the holder of a lease to an operator; opaque to the pool.
 struct Holder {
   std::string client_id;
   std::string purpose;
@@ -134,24 +132,24 @@ struct Holder {
 
 // How an idle connection is checked before it is lent again.
 enum class ProbeKind : uint8_t {
-  kHttp,  // By a request; the transport has its path and status range.
-  kTcp,   // It must be open and silent.
+  kHttp,  // By a request; the transport knows its path and status range.
+  kTcp,   // It must be open, with no bytes received.
   kNone,
 };
 
 // The settings of one target. A change takes effect at the next event. A
 // lowered limit is reached by retiring idle connections and not replacing
-// leased ones, never by cutting a lease short.
+// leased ones; no lease is cut short.
 struct TargetConfig {
   int max_connections = 10;
   int max_waiters = 1024;
-  // Refuse a caller at once whose estimated wait exceeds its deadline.
+  // Refuse a caller immediately if its estimated wait exceeds its deadline.
   bool deadline_admission = false;
   int max_dials = 4;
   // Upper bound on streams of one kShared connection, below the peer's own.
   int max_streams = 128;
-  // Slots assumed per connection until the first one is established. 0: unknown
-  // (a single dial is made to learn it); 1 where the protocol is HTTP/1.1.
+  // Slots per connection, assumed until the first one is established. 0:
+  // unknown, so a single dial is made to learn it; 1 for HTTP/1.1.
   int expected_streams = 1;
   // Mode of the default HostPool, whose options are all empty. Fixed for the
   // target's life.
@@ -166,21 +164,21 @@ struct TargetConfig {
   double lifetime_jitter = 0.1;  // +- this share of max_lifetime.
   Duration check_interval = std::chrono::seconds(30);
   ProbeKind probe = ProbeKind::kHttp;
-  // A connection of one slot is closed after `probe_fall` failed checks in a
-  // row. Once a check has failed, it is lent again only after `probe_rise`
-  // passed checks in a row; until then it is checked every second.
+  // A connection of one slot is closed after `probe_fall` consecutive failed
+  // checks. After a failed check it is not lent until `probe_rise` consecutive
+  // checks have passed, one every second.
   int probe_fall = 1;
   int probe_rise = 1;
   int max_errors = 10;  // Above this many errors a connection is retired.
-  // After a failed dial the next one is delayed by a random time below
+  // After a failed dial, the next one is delayed by a random time below
   // min(dial_backoff_base * 2^(failures-1), dial_backoff_cap).
   Duration dial_backoff_base = std::chrono::milliseconds(50);
   Duration dial_backoff_cap = std::chrono::seconds(1);
-  // Connections closed for unsolicited bytes that put the target in quarantine;
-  // 0: never. See quarantine.h.
+  // The number of connections closed for unsolicited bytes that puts the target
+  // in quarantine; 0: never. See quarantine.h.
   int desync_limit = 3;
-  // Failed dials in a row that open the circuit breaker (0: never), and how
-  // long it then bars dials. See breaker.h.
+  // The number of consecutive failed dials that opens the circuit breaker (0:
+  // never), and how long it then stays open. See breaker.h.
   int breaker_failures = 10;
   Duration breaker_open_for = std::chrono::seconds(2);
 
@@ -195,16 +193,17 @@ struct PoolConfig {
   int max_connections = 100;
   int max_dials = 64;
   int max_targets = 131072;
-  // Part of every LeaseId: distinguishes the leases of different processes.
+  // Part of every LeaseId; distinguishes the leases of different processes.
   uint32_t instance = 0;
   // Seeds jitter and key hashes. Lease secrets come from the caller of Acquire.
   uint64_t seed = 1;
   Duration leak_after = std::chrono::seconds(60);
-  // The most effects a thread carries out before it leaves the rest to the next
-  // thread: some of them are grants to other callers, whose requests it then
-  // encrypts and sends. At least 2. Fixed for the pool's life.
+  // The maximum number of effects that a thread carries out before it leaves
+  // the rest to the next thread. Bounded because an effect may be a grant to
+  // another caller, whose request this thread then encrypts and sends. At least
+  // 2. Fixed for the pool's life.
   int effects_per_turn = 16;
-  static constexpr int kNoTurns = 1 << 30;  // No bound.
+  static constexpr int kNoTurns = 1 << 30;  // Unbounded.
 };
 
 // The phase in which a dial failed.
@@ -222,12 +221,12 @@ struct DialError {
   // "TLS_VERIFY_FAILED", "ALPN_MISMATCH", "EGRESS_DENIED", ...
   const char* reason = "CONNECT_FAILED";
   std::string message;
-  // The check that failed is one that a single caller asked for
-  // (ConnectionOptions::validate); it says nothing about other connections.
+  // The failed check was requested by one caller (ConnectionOptions::validate),
+  // so it says nothing about other connections.
   bool callers_check = false;
 };
 
-// Durations of the phases of a dial. Zero: the phase did not take place.
+// Durations of the phases of a dial. Zero: there was no such phase.
 struct DialTimings {
   Duration resolve{0};
   Duration connect{0};
@@ -237,7 +236,6 @@ struct DialTimings {
 
 // A new connection, as the transport reports it.
 struct Established {
-  Handle handle = 0;
   int max_streams = 1;  // Concurrent streams the peer allows; 1 for HTTP/1.1.
   DialTimings timings;
   LoopIndex loop = 0;  // The loop it lives on.
@@ -245,20 +243,20 @@ struct Established {
 
 // Why a connection was closed: the label of connections_closed_total.
 enum class CloseReason : uint8_t {
-  kPeerClosed,  // FIN or GOAWAY while idle.
-  kError,       // Reset, protocol error.
-  kIdle,        // Unused for idle_timeout, or for as long as the peer keeps it.
-  kLifetime,    // Older than max_lifetime.
-  kProbeFailed,  // Also: more than max_errors errors.
-  kUnsolicited,  // Bytes outside of an answer, on a connection that has served.
+  kPeerClosed,   // FIN or GOAWAY while idle.
+  kError,        // Reset, protocol error.
+  kIdle,         // Idle for idle_timeout, or nearly as long as the peer allows.
+  kLifetime,     // Older than max_lifetime.
+  kProbeFailed,  // Also for more than max_errors errors.
+  kUnsolicited,  // Bytes outside a response, on a connection that has served.
   kBroken,       // Released as kBroken.
   kDiscarded,    // Released as kDiscard.
   kExpired,      // Its lease expired.
-  kReclaimed,    // Closed to make room for another target or HostPool.
+  kReclaimed,    // Its place went to another target or HostPool.
   kShrunk,       // A limit or warm floor was lowered.
   kShutdown,
   kNoReuse,    // The target is in quarantine: see quarantine.h.
-  kDeadline,   // The deadline of the call on it passed.
+  kDeadline,   // The call on it reached its deadline.
   kCancelled,  // The call on it was cancelled.
 };
 inline constexpr int kCloseReasons = 15;
@@ -274,7 +272,7 @@ enum class RejectReason : uint8_t {
   kSuperseded,        // A later Acquire or Release has this request_id.
   kIdConflict,        // The request_id was used with other parameters.
   kShutdown,          // The pool is shutting down.
-  kCircuitOpen,       // Only a dial could serve it, and the breaker bars dials.
+  kCircuitOpen,       // It needs a dial, and the circuit breaker is open.
   kWontMakeDeadline,  // The estimated wait exceeds its deadline.
 };
 inline constexpr int kRejectReasons = 10;
@@ -283,7 +281,7 @@ std::string_view ToString(RejectReason reason);
 // The limit that made a caller wait.
 enum class WaitLimit : uint8_t {
   kNone,  // The caller did not wait.
-  kDial,  // A connection was being made.
+  kDial,  // A connection was being dialled.
   kTargetConnections,
   kTargetDials,
   kGlobalConnections,
@@ -303,7 +301,7 @@ enum class BreakerState : uint8_t {
 inline constexpr int kBreakerStates = 3;
 std::string_view ToString(BreakerState state);
 
-// A holder of a lease, named in the rejection of another caller.
+// The holder of a lease, as named in another caller's rejection.
 struct HeldFor {
   Holder holder;
   Duration age{0};
@@ -314,17 +312,17 @@ struct HeldFor {
 struct WaitInfo {
   WaitLimit limit = WaitLimit::kNone;
   int64_t limit_value = 0;
-  int place = 0;  // In line, on arrival: 1 is next; 0: did not wait.
+  int place = 0;  // In line on arrival; 1 is next, 0: did not wait.
   int dials_in_flight = 0;
   Duration waited{0};
 };
 
 enum class ConnState : uint8_t {
   kDialing,   // Being established.
-  kReady,     // Lent, or available.
+  kReady,     // Usable: lent, idle, or partly lent.
   kProbing,   // Being checked: not lent.
-  kDraining,  // Not lent any more; closes when its last lease ends.
-  kClosing,   // The transport was asked to close it and has not reported yet.
+  kDraining,  // No longer lent; closes when its last lease ends.
+  kClosing,   // The transport was asked to close it; not reported closed yet.
 };
 inline constexpr int kConnStates = 5;
 std::string_view ToString(ConnState state);

@@ -8,8 +8,8 @@
 namespace hotline::pool {
 
 // Two FIFO lines: one of waiters that accept any connection, one of waiters
-// that accept only an unused one (Reuse::kForceNew). So a choosy waiter does
-// not hold up the others when a used connection comes free.
+// that accept only an unused one (Reuse::kForceNew). So a waiter of the second
+// kind does not hold up the others when a used connection comes free.
 //
 // Does not own the records. Not thread-safe.
 class WaitLine {
@@ -17,35 +17,35 @@ class WaitLine {
   // Joins the line that `waiting->new_only` selects. Returns the place in it,
   // from 1.
   int Join(Waiting* waiting) {
-    (waiting->new_only ? choosy_ : any_).PushBack(waiting);
-    return ++(waiting->new_only ? choosy_length_ : any_length_);
+    (waiting->new_only ? new_only_ : any_).PushBack(waiting);
+    return ++(waiting->new_only ? new_only_length_ : any_length_);
   }
   void Leave(Waiting* waiting) {
     waiting->Link<InLine>::Unlink();
-    --(waiting->new_only ? choosy_length_ : any_length_);
+    --(waiting->new_only ? new_only_length_ : any_length_);
   }
 
   bool empty() const { return length() == 0; }
-  int length() const { return any_length_ + choosy_length_; }
+  int length() const { return any_length_ + new_only_length_; }
   int any_length() const { return any_length_; }
-  int choosy_length() const { return choosy_length_; }
+  int new_only_length() const { return new_only_length_; }
 
   // The heads of the lines, and the one of them that arrived first. Null if
   // there is none.
   Waiting* first_any() const { return any_.front(); }
-  Waiting* first_choosy() const { return choosy_.front(); }
+  Waiting* first_new_only() const { return new_only_.front(); }
   Waiting* first() const {
     Waiting* const any = any_.front();
-    Waiting* const choosy = choosy_.front();
-    if (any == nullptr || choosy == nullptr) return any ? any : choosy;
-    return any->order < choosy->order ? any : choosy;
+    Waiting* const new_only = new_only_.front();
+    if (any == nullptr || new_only == nullptr) return any ? any : new_only;
+    return any->order < new_only->order ? any : new_only;
   }
 
   // Calls visit(Waiting*) for each waiter, line by line. The visit may remove
   // its waiter.
   template <typename Visit>
   void ForEach(Visit&& visit) const {
-    for (const auto* line : {&any_, &choosy_}) {
+    for (const auto* line : {&any_, &new_only_}) {
       for (Waiting* waiting = line->front(); waiting != nullptr;) {
         Waiting* const next = line->Next(waiting);
         visit(waiting);
@@ -56,9 +56,9 @@ class WaitLine {
 
  private:
   List<Waiting, InLine> any_;
-  List<Waiting, InLine> choosy_;
+  List<Waiting, InLine> new_only_;
   int any_length_ = 0;
-  int choosy_length_ = 0;
+  int new_only_length_ = 0;
 };
 
 }  // namespace hotline::pool

@@ -137,15 +137,13 @@ void UpstreamImpl::FinishDial(size_t loop, pool::ConnId id,
   if (stopped_) return;
   const auto& connection = result.connection;
   if (connection != nullptr) {
-    const pool::Handle handle = table_.NewHandle();
     const bool validated = connection->answered();
-    if (const auto streams = connection->Announce(this, id, handle)) {
+    if (const auto streams = connection->Announce(this, id)) {
       table_.Add(connection);
       if (validated) {
         keeper_->Answered(connection->target(), connection->ticket());
       }
-      events_->Dialed(id,
-                      {handle, *streams, result.timings, loops_[loop]->index()},
+      events_->Dialed(id, {*streams, result.timings, loops_[loop]->index()},
                       MonotonicNow());
       return;
     }
@@ -208,7 +206,7 @@ void UpstreamImpl::OnConnectionClosed(Connection& connection,
   const auto early = connection.TakeEarlyEnd();
   events_->Closed(connection.id(), reason, early ? &*early : nullptr, now);
   // After that: until then a call on it has to wait for the pool's knowing.
-  table_.Remove(connection.handle());
+  table_.Remove(connection.id());
 }
 
 // Addresses.
@@ -292,10 +290,10 @@ class UpstreamImpl::ProbeCall final : public CallHandler {
   const Check check_;
 };
 
-void UpstreamImpl::Probe(pool::ConnId id, pool::Handle handle,
+void UpstreamImpl::Probe(pool::ConnId id,
                          std::shared_ptr<const pool::HostPoolKey> key) {
   if (stopped_) return;
-  const auto connection = table_.Find(handle);
+  const auto connection = table_.Find(id);
   if (connection == nullptr) {
     return events_->Probed(id, false, MonotonicNow());
   }

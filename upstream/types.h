@@ -4,7 +4,7 @@
 //   class Handler : public CallHandler {
 //     void OnDone(CallResult result) override { ... }
 //   };
-//   upstream->StartCall(handle, {.authority = "a.example"}, &handler);
+//   upstream->StartCall(conn, {.authority = "a.example"}, &handler);
 #ifndef HOTLINE_UPSTREAM_TYPES_H_
 #define HOTLINE_UPSTREAM_TYPES_H_
 
@@ -103,6 +103,19 @@ enum class CallError : uint8_t {
   kBadRequest,        // Not valid HTTP (FaultOf); nothing was sent.
 };
 
+// Facts of an open connection.
+struct ConnectionFacts {
+  std::string protocol;        // "http/1.1", "h2".
+  std::string remote_address;  // "192.0.2.1:443", "[2001:db8::1]:443".
+  std::string local_address;
+  std::string tls_version;  // "TLSv1.3"; like the rest empty without TLS.
+  std::string tls_cipher;
+  std::string tls_profile;
+  bool tls_resumed = false;  // The handshake resumed an earlier session.
+  // Expiry of the upstream's certificate, in seconds since 1970; 0: no TLS.
+  int64_t certificate_not_after = 0;
+};
+
 struct CallResult {
   CallError error = CallError::kNone;
   Verdict verdict = Verdict::kComplete;
@@ -114,6 +127,8 @@ struct CallResult {
   // last. 0: did not happen.
   Duration first_byte{0};
   Duration transfer{0};
+  // Of the connection. Null: the request was not written.
+  std::shared_ptr<const ConnectionFacts> facts;
 };
 
 // Receives the result of a call: called once, on a loop's thread or from inside
@@ -150,19 +165,6 @@ class StreamHandler : public CallHandler {
  private:
   friend class CallTable;
   std::atomic<CallId> call_{0};
-};
-
-// Facts of an open connection.
-struct ConnectionFacts {
-  std::string protocol;        // "http/1.1", "h2".
-  std::string remote_address;  // "192.0.2.1:443", "[2001:db8::1]:443".
-  std::string local_address;
-  std::string tls_version;  // "TLSv1.3"; like the rest empty without TLS.
-  std::string tls_cipher;
-  std::string tls_profile;
-  bool tls_resumed = false;  // The handshake resumed an earlier session.
-  // Expiry of the upstream's certificate, in seconds since 1970; 0: no TLS.
-  int64_t certificate_not_after = 0;
 };
 
 }  // namespace hotline::upstream

@@ -180,9 +180,9 @@ void UpstreamImpl::set_settings(std::shared_ptr<const Settings> settings) {
 
 // Calls.
 
-CallId UpstreamImpl::StartCall(pool::Handle handle, const Request& request,
+CallId UpstreamImpl::StartCall(pool::ConnId conn, const Request& request,
                                CallHandler* handler, Instant now) {
-  const auto connection = table_.Find(handle);
+  const auto connection = table_.Find(conn);
   if (connection != nullptr) {
     return connection->StartCall(request, handler, now);
   }
@@ -190,9 +190,9 @@ CallId UpstreamImpl::StartCall(pool::Handle handle, const Request& request,
   return 0;
 }
 
-CallId UpstreamImpl::OpenStream(pool::Handle handle, const Request& head,
+CallId UpstreamImpl::OpenStream(pool::ConnId conn, const Request& head,
                                 bool end, StreamHandler* handler, Instant now) {
-  const auto connection = table_.Find(handle);
+  const auto connection = table_.Find(conn);
   if (connection != nullptr) {
     return connection->OpenStream(head, end, handler, now);
   }
@@ -200,42 +200,41 @@ CallId UpstreamImpl::OpenStream(pool::Handle handle, const Request& head,
   return 0;
 }
 
-size_t UpstreamImpl::SendBody(pool::Handle handle, CallId call,
+size_t UpstreamImpl::SendBody(pool::ConnId conn, CallId call,
                               std::string_view piece, bool end) {
-  const auto connection = table_.Find(handle);
+  const auto connection = table_.Find(conn);
   return connection == nullptr ? 0 : connection->SendBody(call, piece, end);
 }
 
-void UpstreamImpl::Consume(pool::Handle handle, CallId call, size_t bytes) {
-  const auto connection = table_.Find(handle);
+void UpstreamImpl::Consume(pool::ConnId conn, CallId call, size_t bytes) {
+  const auto connection = table_.Find(conn);
   if (connection != nullptr) connection->Consume(call, bytes);
 }
 
-void UpstreamImpl::ResumeAnswer(pool::Handle handle, CallId call) {
-  const auto connection = table_.Find(handle);
+void UpstreamImpl::ResumeAnswer(pool::ConnId conn, CallId call) {
+  const auto connection = table_.Find(conn);
   if (connection != nullptr) connection->ResumeAnswer(call);
 }
 
-void UpstreamImpl::CancelCall(pool::Handle handle, CallId call, CallError why) {
-  const auto connection = table_.Find(handle);
+void UpstreamImpl::CancelCall(pool::ConnId conn, CallId call, CallError why) {
+  const auto connection = table_.Find(conn);
   if (connection != nullptr) connection->CancelCall(call, why);
 }
 
-void UpstreamImpl::Close(pool::ConnId, pool::Handle handle,
-                         pool::CloseReason reason) {
-  const auto connection = table_.Find(handle);
+void UpstreamImpl::Close(pool::ConnId conn, pool::CloseReason reason) {
+  const auto connection = table_.Find(conn);
   // Gone: the pool has been told.
   if (connection != nullptr) connection->Close(reason);
 }
 
 std::shared_ptr<const ConnectionFacts> UpstreamImpl::Describe(
-    pool::Handle handle) const {
-  const auto connection = table_.Find(handle);
+    pool::ConnId conn) const {
+  const auto connection = table_.Find(conn);
   return connection == nullptr ? nullptr : connection->facts();
 }
 
-std::optional<IpAddress> UpstreamImpl::AddressOf(pool::Handle handle) const {
-  const auto connection = table_.Find(handle);
+std::optional<IpAddress> UpstreamImpl::AddressOf(pool::ConnId conn) const {
+  const auto connection = table_.Find(conn);
   if (connection == nullptr || connection->ticket().epoch == 0) {
     return std::nullopt;
   }

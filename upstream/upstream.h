@@ -9,7 +9,7 @@
 //     pool.Tick(shard, now);
 //   });
 //   const CallId call = (*upstream)->StartCall(
-//       handle, {.authority = "example.com", .path = "/"}, &handler, now);
+//       conn, {.authority = "example.com", .path = "/"}, &handler, now);
 //
 // The thread that starts a call writes the request itself, under the
 // connection's lock; the connection's loop reads the answer and calls the
@@ -22,8 +22,8 @@
 // Invariants:
 //   1. A handler that was given to StartCall or OpenStream gets OnDone exactly
 //      once, whatever happens to the connection, and at the latest in Stop.
-//   2. A handle names one connection and is never reused. Once that is gone,
-//      methods that take the handle do nothing and say so by their result.
+//   2. Once a connection is gone, methods that take its id do nothing and say
+//      so by their result.
 //   3. The pool learns of a connection's end (TransportEvents::Closed) before
 //      the handlers of the calls that ended with it.
 //   4. No socket is connected to an address that the egress rules deny.
@@ -86,13 +86,13 @@ class Upstream : public pool::Transport {
 
   // Runs a request. `handler` may be called before this returns. Without the
   // connection the call ends with kConnectionGone and kNotSent.
-  virtual CallId StartCall(pool::Handle handle, const Request& request,
+  virtual CallId StartCall(pool::ConnId conn, const Request& request,
                            CallHandler* handler, Instant now) = 0;
 
   // Begins a request whose body follows by SendBody; `end`: it has none.
   // `head.body` and `head.max_response_bytes` are ignored. The answer arrives
   // in pieces, at the pace of Consume. Otherwise as StartCall.
-  virtual CallId OpenStream(pool::Handle handle, const Request& head, bool end,
+  virtual CallId OpenStream(pool::ConnId conn, const Request& head, bool end,
                             StreamHandler* handler, Instant now) = 0;
 
   // The next piece of a streamed request's body; `end`: the last one. Returns
@@ -100,24 +100,24 @@ class Upstream : public pool::Transport {
   // more: at most about 512 KiB and the piece, if the caller then waits for
   // OnSendable. 0: more may be sent at once, or the call is over. One thread at
   // a time per call.
-  virtual size_t SendBody(pool::Handle handle, CallId call,
+  virtual size_t SendBody(pool::ConnId conn, CallId call,
                           std::string_view piece, bool end) = 0;
 
   // Acknowledges that `bytes` of OnBody's were consumed. About 1 MiB may be
   // unconsumed; then the peer has to wait (on HTTP/2 only with this stream).
-  virtual void Consume(pool::Handle handle, CallId call, size_t bytes) = 0;
+  virtual void Consume(pool::ConnId conn, CallId call, size_t bytes) = 0;
 
   // The answer's AnswerRoom has the room that it was last asked for.
-  virtual void ResumeAnswer(pool::Handle handle, CallId call) = 0;
+  virtual void ResumeAnswer(pool::ConnId conn, CallId call) = 0;
 
   // Ends a call with `why` (kCancelled, kNoRoom) unless it has ended. Closes
   // the connection on HTTP/1.1, resets the stream on HTTP/2.
-  virtual void CancelCall(pool::Handle handle, CallId call,
+  virtual void CancelCall(pool::ConnId conn, CallId call,
                           CallError why = CallError::kCancelled) = 0;
 
   // Null: the connection is gone. Shared, not copied: it never changes.
   virtual std::shared_ptr<const ConnectionFacts> Describe(
-      pool::Handle handle) const = 0;
+      pool::ConnId conn) const = 0;
 
   // --- Timers ---
 
@@ -158,7 +158,7 @@ class Upstream : public pool::Transport {
 
   // Which of its target's addresses (its proxy's, where it has one) a
   // connection leads to. Nothing: it is gone, or leads to none of them.
-  virtual std::optional<IpAddress> AddressOf(pool::Handle handle) const = 0;
+  virtual std::optional<IpAddress> AddressOf(pool::ConnId conn) const = 0;
 
   // Takes an address out of service until `until`, and then until it passes a
   // test (see AddressBook::Cool). False: it is not an address of the target, or

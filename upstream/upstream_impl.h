@@ -58,17 +58,17 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   absl::Status Reconfigure(Options options) override;
   absl::StatusOr<bool> RefreshTlsFiles() override;
 
-  CallId StartCall(pool::Handle handle, const Request& request,
+  CallId StartCall(pool::ConnId conn, const Request& request,
                    CallHandler* handler, Instant now) override;
-  CallId OpenStream(pool::Handle handle, const Request& head, bool end,
+  CallId OpenStream(pool::ConnId conn, const Request& head, bool end,
                     StreamHandler* handler, Instant now) override;
-  size_t SendBody(pool::Handle handle, CallId call, std::string_view piece,
+  size_t SendBody(pool::ConnId conn, CallId call, std::string_view piece,
                   bool end) override;
-  void Consume(pool::Handle handle, CallId call, size_t bytes) override;
-  void ResumeAnswer(pool::Handle handle, CallId call) override;
-  void CancelCall(pool::Handle handle, CallId call, CallError why) override;
+  void Consume(pool::ConnId conn, CallId call, size_t bytes) override;
+  void ResumeAnswer(pool::ConnId conn, CallId call) override;
+  void CancelCall(pool::ConnId conn, CallId call, CallError why) override;
   std::shared_ptr<const ConnectionFacts> Describe(
-      pool::Handle handle) const override;
+      pool::ConnId conn) const override;
 
   Timer RunAt(Instant when, absl::AnyInvocable<void()> work) override;
   void CancelTimer(const Timer& timer) override;
@@ -79,7 +79,7 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   std::vector<AddressRow> Addresses(const std::string& target) const override {
     return keeper_->Rows(target);
   }
-  std::optional<IpAddress> AddressOf(pool::Handle handle) const override;
+  std::optional<IpAddress> AddressOf(pool::ConnId conn) const override;
   bool Cool(const std::string& target, const IpAddress& address, Instant until,
             std::string_view why, Instant now) override {
     return keeper_->Cool(target, address, until, why, now);
@@ -88,10 +88,9 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   // pool::Transport:
   void Dial(pool::ConnId id, std::shared_ptr<const pool::HostPoolKey> key,
             pool::LoopIndex on) override;
-  void Probe(pool::ConnId id, pool::Handle handle,
+  void Probe(pool::ConnId id,
              std::shared_ptr<const pool::HostPoolKey> key) override;
-  void Close(pool::ConnId id, pool::Handle handle,
-             pool::CloseReason reason) override;
+  void Close(pool::ConnId conn, pool::CloseReason reason) override;
   void WakeAt(int shard, Instant when) override;
 
  private:

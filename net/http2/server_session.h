@@ -268,7 +268,7 @@ class ServerSession {
   void PayForReset(const ServerStream& stream);
   void Malformed(ServerStream* stream);
   void GiveReaderBack();
-  void TellPending();
+  void ReportPending();
   // Calls OnSendable and OnClosed; whether there was any.
   bool Deliver();
 

@@ -243,7 +243,7 @@ bool ServerSession::Receive(std::string_view bytes, Instant now) {
         HandOn(frames_.raw_head().substr(0, withheld));
         HandOn(bytes.substr(0, size));
       }
-      TellPending();
+      ReportPending();
       if (frames_.at_end()) OnFrameEnd(frames_.head());
     }
     Settle();
@@ -521,21 +521,23 @@ void ServerSession::GiveReaderBack() {
   if (head_ != nullptr) memory_->Give(std::move(head_));
 }
 
-void ServerSession::TellPending() {
-  const Pending told = std::exchange(pending_, {});
-  if (ServerStream* const stream = told.stream) {
-    if (told.head && !stream->closed_) {
+void ServerSession::ReportPending() {
+  const Pending pending = std::exchange(pending_, {});
+  if (ServerStream* const stream = pending.stream) {
+    if (pending.head && !stream->closed_) {
       stream->announced_ = true;
-      events_->OnRequestHeaders(stream, head_->head(), told.end);
+      events_->OnRequestHeaders(stream, head_->head(), pending.end);
     }
-    if (!told.data.empty() && !stream->closed_) {
-      events_->OnData(stream, told.data);
+    if (!pending.data.empty() && !stream->closed_) {
+      events_->OnData(stream, pending.data);
     }
-    if (told.end && !told.head && !stream->closed_) events_->OnEnd(stream);
-    if (told.head) GiveReaderBack();
+    if (pending.end && !pending.head && !stream->closed_) {
+      events_->OnEnd(stream);
+    }
+    if (pending.head) GiveReaderBack();
   }
-  if (told.late_reset != 0) {
-    events_->OnLateReset(told.late_reset, told.late_code);
+  if (pending.late_reset != 0) {
+    events_->OnLateReset(pending.late_reset, pending.late_code);
   }
 }
 

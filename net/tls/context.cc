@@ -134,7 +134,7 @@ std::shared_ptr<const TlsAuthorities> TlsAuthorities::Load(
   return authorities;
 }
 
-std::shared_ptr<const TlsAuthorities> TlsAuthorities::Nobody() {
+std::shared_ptr<const TlsAuthorities> TlsAuthorities::None() {
   return std::make_shared<Authorities>();
 }
 
@@ -371,7 +371,7 @@ std::vector<TlsFault> CheckTlsProfile(const TlsProfile& profile) {
       TlsAuthorities::Load(profile.ca_file, &error) == nullptr) {
     faults.push_back({"ca_file", error});
   }
-  TlsContext::Create(profile, TlsAuthorities::Nobody(), nullptr, 0, &faults);
+  TlsContext::Create(profile, TlsAuthorities::None(), nullptr, 0, &faults);
   return faults;
 }
 

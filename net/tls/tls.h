@@ -46,7 +46,7 @@ class TlsAuthorities {
   static std::shared_ptr<const TlsAuthorities> Load(const std::string& ca_file,
                                                     std::string* error);
   // Trusts no authority.
-  static std::shared_ptr<const TlsAuthorities> Nobody();
+  static std::shared_ptr<const TlsAuthorities> None();
   // The file that Load("") tries first.
   static const char* SystemFile();
 };

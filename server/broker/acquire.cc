@@ -110,7 +110,8 @@ void FillAcquired(const pool::SlotLease& slot, Instant expires,
                   const upstream::Upstream& upstream, Instant arrival,
                   Instant now, v1::AcquireResponse* out) {
   FillLease(slot.lease(), expires, now, out->mutable_lease());
-  FillConnection(upstream, slot, now, out->mutable_connection());
+  const auto facts = upstream.Describe(slot.conn());
+  FillConnection(facts.get(), slot, now, out->mutable_connection());
   FillDuration(now - arrival, out->mutable_timings()->mutable_total());
 }
 

@@ -19,41 +19,40 @@ void Attempt::Take(pool::SlotLease slot) {
 void Attempt::Start(const upstream::Request& request,
                     upstream::CallHandler* handler, Instant now) {
   const uint64_t number = number_;
-  const pool::Handle handle = slot_.handle();
-  Name(number, handle, upstream_->StartCall(handle, request, handler, now));
+  const pool::ConnId conn = slot_.conn();
+  Name(number, conn, upstream_->StartCall(conn, request, handler, now));
 }
 
 void Attempt::Open(const upstream::Request& head, bool end,
                    upstream::StreamHandler* handler, Instant now) {
   const uint64_t number = number_;
-  const pool::Handle handle = slot_.handle();
-  Name(number, handle, upstream_->OpenStream(handle, head, end, handler, now));
+  const pool::ConnId conn = slot_.conn();
+  Name(number, conn, upstream_->OpenStream(conn, head, end, handler, now));
 }
 
-void Attempt::Name(uint64_t number, pool::Handle handle,
-                   upstream::CallId call) {
+void Attempt::Name(uint64_t number, pool::ConnId conn, upstream::CallId call) {
   bool cancelled;
   {
     MutexLock lock(&mu_);
     if (number_ != number) return;  // The next attempt has begun.
-    handle_ = handle;
+    conn_ = conn;
     call_ = call;
     cancelled = cancelled_;
   }
   // Cancel came before the call had a name.
-  if (cancelled && call != 0) upstream_->CancelCall(handle, call);
+  if (cancelled && call != 0) upstream_->CancelCall(conn, call);
 }
 
 void Attempt::Cancel() {
-  pool::Handle handle;
+  pool::ConnId conn;
   upstream::CallId call;
   {
     MutexLock lock(&mu_);
     cancelled_ = true;
-    handle = handle_;
+    conn = conn_;
     call = call_;
   }
-  if (call != 0) upstream_->CancelCall(handle, call);
+  if (call != 0) upstream_->CancelCall(conn, call);
 }
 
 void Attempt::CancelOn(const LeaseId& lease) {

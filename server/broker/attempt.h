@@ -71,7 +71,7 @@ class Attempt {
 
  private:
   // Stores the name of the upstream's call for Cancel.
-  void Name(uint64_t number, pool::Handle handle, upstream::CallId call);
+  void Name(uint64_t number, pool::ConnId conn, upstream::CallId call);
 
   upstream::Upstream* const upstream_;
   pool::SlotLease slot_;
@@ -83,7 +83,7 @@ class Attempt {
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   // Of the latest call that has a name; 0 before. It may have ended: to cancel
   // it then does nothing.
-  pool::Handle handle_ ABSL_GUARDED_BY(mu_) = 0;
+  pool::ConnId conn_ ABSL_GUARDED_BY(mu_) = 0;
   upstream::CallId call_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

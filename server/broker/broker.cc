@@ -19,6 +19,12 @@
 namespace hotline::server {
 namespace {
 
+// Unique in the process.
+uint64_t NextSettingsVersion() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
 pool::Outcome FromProto(v1::Outcome outcome) {
   switch (outcome) {
     case v1::OUTCOME_BROKEN:
@@ -112,7 +118,8 @@ Broker::Broker(const BrokerSettings& settings, uint32_t instance,
     : instance_(instance),
       start_time_(std::chrono::system_clock::now()),
       parts_(std::make_unique<BrokerParts>(settings, pool, upstream, metrics)),
-      settings_(std::make_shared<const BrokerSettings>(settings)) {}
+      settings_(std::make_shared<const BrokerSettings>(settings)),
+      settings_version_(NextSettingsVersion()) {}
 
 Broker::~Broker() = default;
 
@@ -331,11 +338,21 @@ void Broker::Reconfigure(const BrokerSettings& settings) {
   auto fresh = std::make_shared<const BrokerSettings>(settings);
   MutexLock lock(&settings_mu_);
   settings_ = std::move(fresh);
+  settings_version_ = NextSettingsVersion();
 }
 
 std::shared_ptr<const BrokerSettings> Broker::settings() const {
-  MutexLock lock(&settings_mu_);
-  return settings_;
+  // Every call asks for them, and they seldom change.
+  struct Copy {
+    uint64_t version = 0;
+    std::shared_ptr<const BrokerSettings> settings;
+  };
+  thread_local Copy copy;
+  if (copy.version != settings_version_) {
+    MutexLock lock(&settings_mu_);
+    copy = {settings_version_, settings_};
+  }
+  return copy.settings;
 }
 
 std::shared_ptr<const BrokerSettings> Broker::SettingsOf(

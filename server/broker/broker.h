@@ -17,6 +17,7 @@
 #ifndef HOTLINE_SERVER_BROKER_BROKER_H_
 #define HOTLINE_SERVER_BROKER_BROKER_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -147,6 +148,8 @@ class Broker {
 
   mutable Mutex settings_mu_;
   std::shared_ptr<const BrokerSettings> settings_ ABSL_GUARDED_BY(settings_mu_);
+  // Changes with settings_, so that each thread can keep a reference to them.
+  std::atomic<uint64_t> settings_version_;
 };
 
 }  // namespace hotline::server

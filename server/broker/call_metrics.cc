@@ -123,7 +123,8 @@ struct alignas(64) CallMetrics::Present {
 namespace {
 
 // Counts a thread as present for its lifetime. Sequentially consistent with
-// Unlink and FreeRetired: a thread that finds an entry is seen there.
+// Unlink and FreeRetired: a thread that finds an entry, or an EntryRef valid,
+// is seen there.
 class Presence {
  public:
   explicit Presence(std::atomic<uint32_t>& threads) : threads_(threads) {
@@ -163,9 +164,21 @@ CallMetrics::Entry* CallMetrics::In(const std::atomic<Entry*>& bucket,
   return nullptr;
 }
 
-CallMetrics::Entry* CallMetrics::Find(std::string_view target, bool may_add) {
+void CallMetrics::LookUp(std::string_view target, size_t hash,
+                         EntryRef* ref) const {
+  const Presence present(present_[MyStripe()].threads);
+  ref->hash = hash;
+  // Before the search: an eviction during it must make the ref stale.
+  ref->evictions = evictions_.load();
+  ref->entry = In(buckets_[hash & mask_], target, hash);
+}
+
+CallMetrics::Entry* CallMetrics::Find(std::string_view target,
+                                      const EntryRef* ref, bool may_add) {
+  if (ref != nullptr && IsValid(*ref)) return ref->entry;
   if (target.empty()) return others_.get();
-  const size_t hash = absl::HashOf(target);
+  const size_t hash =
+      ref != nullptr && ref->hash != 0 ? ref->hash : absl::HashOf(target);
   if (Entry* const found = In(buckets_[hash & mask_], target, hash)) {
     return found;
   }
@@ -191,26 +204,29 @@ CallMetrics::Entry* CallMetrics::Add(std::string_view target, size_t hash) {
 }
 
 void CallMetrics::RecordExecute(std::string_view target,
-                                std::string_view reason, Duration took) {
+                                std::string_view reason, Duration took,
+                                const EntryRef* ref) {
   const size_t mine = MyStripe();
   const Presence present(present_[mine].threads);
   const Ending ending = EndingOf(reason);
-  Stripe& stripe = Find(target, !ending.target_untouched)->stripes[mine];
+  Stripe& stripe = Find(target, ref, !ending.target_untouched)->stripes[mine];
   Increment(stripe.results[ending.result]);
   stripe.seconds.Record(took);
 }
 
-void CallMetrics::RecordRetry(std::string_view target,
-                              std::string_view verdict) {
+void CallMetrics::RecordRetry(std::string_view target, std::string_view verdict,
+                              const EntryRef* ref) {
   const size_t mine = MyStripe();
   const Presence present(present_[mine].threads);
-  Increment(Find(target, true)->stripes[mine].retries[VerdictIndex(verdict)]);
+  Increment(
+      Find(target, ref, true)->stripes[mine].retries[VerdictIndex(verdict)]);
 }
 
-void CallMetrics::RecordStaleReuse(std::string_view target) {
+void CallMetrics::RecordStaleReuse(std::string_view target,
+                                   const EntryRef* ref) {
   const size_t mine = MyStripe();
   const Presence present(present_[mine].threads);
-  Increment(Find(target, true)->stripes[mine].stale_reuse);
+  Increment(Find(target, ref, true)->stripes[mine].stale_reuse);
 }
 
 void CallMetrics::AddTo(const Entry& entry, Row* row) {
@@ -283,6 +299,7 @@ void CallMetrics::Unlink(Entry* entry) {
     link->store(entry->next.load());
     used_.fetch_sub(1, std::memory_order_relaxed);
   }
+  evictions_.fetch_add(1);
   retired_.emplace_back(entry);
 }
 

@@ -4,18 +4,21 @@
 //   metrics.RecordExecute("https://a.example:443", "UPSTREAM_RESET", took);
 //   for (const CallMetrics::Row& row : metrics.Read()) Show(row);
 //
-// Recording takes no lock: a table look-up, then relaxed additions to one of a
-// few stripes, chosen by core. Reading sums the stripes: each counter is
-// correct, two of them may be a moment apart.
+// Recording takes no lock: a table look-up, unless the call has an EntryRef,
+// then relaxed additions to one of a few stripes, chosen by core. Reading sums
+// the stripes: each counter is correct, two of them may be a moment apart.
 //
 // A target has an entry in the table. When the table fills up, the least called
 // targets lose theirs (MakeRoom). Threads may still be recording into a retired
 // entry: each announces itself in its stripe, and an entry is freed once every
 // stripe has been seen without a thread. Its counts move to the empty name.
+// EntryRefs are not tracked: any eviction makes all of them stale, and a stale
+// one is looked up again.
 //
 // Invariants:
 // 1. The sum over all rows never falls.
-// 2. An entry is not freed while a thread may use it.
+// 2. An entry is not freed while a thread may use it, and is not used by an
+//    EntryRef from before the last eviction.
 //
 // Thread safety: everything may be called from any thread.
 #ifndef HOTLINE_SERVER_BROKER_CALL_METRICS_H_
@@ -77,6 +80,8 @@ struct HistogramCounts {
 };
 
 class CallMetrics {
+  struct Entry;
+
  public:
   // Counts `max_targets` targets (at least kLeastTargets) separately, at about
   // 4 KiB each; the others are counted together under an empty name. The
@@ -88,17 +93,32 @@ class CallMetrics {
   CallMetrics(const CallMetrics&) = delete;
   CallMetrics& operator=(const CallMetrics&) = delete;
 
+  // Where a target is counted, so that recording need not look it up. A plain
+  // value; it may outlive the entry, but not this object.
+  struct EntryRef {
+    size_t hash = 0;         // absl::HashOf(target); 0: not computed yet.
+    Entry* entry = nullptr;  // Null: not found yet.
+    uint64_t evictions = 0;  // As of when `entry` was found.
+  };
+  // Updates `*ref`, which is of the same target or new. Adds no entry.
+  void Resolve(std::string_view target, size_t hash, EntryRef* ref) const {
+    if (!IsValid(*ref)) LookUp(target, hash, ref);
+  }
+
+  // In these, `ref` is the target's; null: the caller has not resolved it.
+  //
   // An Execute on `target` (canonical) ended after `took`. `reason`: the
   // error's, empty for success. A reason that is kTargetUntouched gets the
   // target no entry; without one it is counted under the empty name.
   void RecordExecute(std::string_view target, std::string_view reason,
-                     Duration took);
+                     Duration took, const EntryRef* ref = nullptr);
 
   // An attempt failed with `verdict` ("NOT_SENT") and is retried.
-  void RecordRetry(std::string_view target, std::string_view verdict);
+  void RecordRetry(std::string_view target, std::string_view verdict,
+                   const EntryRef* ref = nullptr);
 
   // A reused connection was found dead when the request was written.
-  void RecordStaleReuse(std::string_view target);
+  void RecordStaleReuse(std::string_view target, const EntryRef* ref = nullptr);
 
   struct Row {
     std::string target;  // Empty: all targets without an entry.
@@ -116,13 +136,17 @@ class CallMetrics {
   void MakeRoom(Instant now);
 
  private:
-  struct Entry;
   struct Stripe;
   struct Present;
 
+  // Evictions are counted after the entry is unlinked, and before it is freed.
+  bool IsValid(const EntryRef& ref) const {
+    return ref.entry != nullptr && ref.evictions == evictions_.load();
+  }
+  void LookUp(std::string_view target, size_t hash, EntryRef* ref) const;
   // The target's entry; without one, a new one if `may_add` and there is room,
   // else others_.
-  Entry* Find(std::string_view target, bool may_add);
+  Entry* Find(std::string_view target, const EntryRef* ref, bool may_add);
   Entry* Add(std::string_view target, size_t hash);
   static Entry* In(const std::atomic<Entry*>& bucket, std::string_view target,
                    size_t hash);
@@ -137,6 +161,7 @@ class CallMetrics {
   const std::unique_ptr<Entry> others_;
   const std::unique_ptr<Present[]> present_;  // By stripe.
   std::atomic<size_t> used_{0};
+  std::atomic<uint64_t> evictions_{0};
   // Taken before mu_. Entries are unlinked under both.
   mutable Mutex read_mu_;
   Instant make_room_at_ ABSL_GUARDED_BY(read_mu_){};

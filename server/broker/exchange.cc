@@ -18,12 +18,12 @@ constexpr int kFreeRetriesOnUsed = 2;
 
 // Lets the address behind a connection cool down if its answer asks for that.
 void CoolDown(const CoolDownSettings& settings, upstream::Upstream* upstream,
-              const std::string& target, pool::Handle handle, int status,
+              const std::string& target, pool::ConnId conn, int status,
               const std::vector<upstream::Header>& headers, Instant now) {
   const auto length =
       CoolFor(settings, status, headers, std::chrono::system_clock::now());
   if (!length.has_value()) return;
-  const auto address = upstream->AddressOf(handle);
+  const auto address = upstream->AddressOf(conn);
   // The connection closed with its answer, or its address is not one of the
   // target's own.
   if (!address.has_value()) return;
@@ -120,15 +120,12 @@ void Exchange::NoteAnswer(int status,
                           Instant now) {
   if (target_.cool_down == nullptr) return;
   CoolDown(*target_.cool_down, parts_.upstream, terms_.key.target,
-           attempt_.slot().handle(), status, headers, now);
-}
-
-void Exchange::FillReceiptConnection(Instant now, v1::Receipt* receipt) const {
-  FillConnection(*parts_.upstream, attempt_.slot(), now,
-                 receipt->mutable_connection());
+           attempt_.slot().conn(), status, headers, now);
 }
 
 void Exchange::FillReceipt(Instant now, v1::Receipt* receipt) const {
+  FillConnection(attempt_.result().facts.get(), attempt_.slot(), now,
+                 receipt->mutable_connection());
   receipt->set_attempts(terms_.attempts + free_retries_);
   for (Verdict verdict : failed_) {
     const std::string_view name = ToString(verdict);
@@ -151,10 +148,10 @@ void Exchange::Fail(bool may_repeat, Instant now) {
   // On HTTP/2 a call can fail while its connection lives on.
   const bool stale =
       attempt_.slot().uses() > 0 &&
-      parts_.upstream->Describe(attempt_.slot().handle()) == nullptr;
+      parts_.upstream->Describe(attempt_.slot().conn()) == nullptr;
   if (stale && (result.error == CallError::kReset ||
                 result.error == CallError::kConnectionGone)) {
-    parts_.metrics->RecordStaleReuse(terms_.key.target);
+    parts_.metrics->RecordStaleReuse(terms_.key.target, &target_.metrics);
   }
   HOTLINE_LOG(kDebug, "attempt failed",
               {{"target", terms_.key.target},
@@ -191,7 +188,8 @@ bool Exchange::MayRetry(Instant now) {
 
 void Exchange::Retry(bool stale, Instant now) {
   const upstream::CallResult& result = attempt_.result();
-  parts_.metrics->RecordRetry(terms_.key.target, ToString(result.verdict));
+  parts_.metrics->RecordRetry(terms_.key.target, ToString(result.verdict),
+                              &target_.metrics);
   if (result.error == CallError::kTlsRefused) {
     ++terms_.attempts;
     return call_.SeekLater(terms_.attempts - 1, now);
@@ -269,9 +267,9 @@ ErrorPtr Exchange::Judge(ErrorPtr error) const {
 }
 
 void Exchange::Record(const ErrorPtr& error) const {
-  parts_.metrics->RecordExecute(terms_.key.target,
-                                error == nullptr ? "" : error->reason,
-                                MonotonicNow() - terms_.context.arrival);
+  parts_.metrics->RecordExecute(
+      terms_.key.target, error == nullptr ? "" : error->reason,
+      MonotonicNow() - terms_.context.arrival, &target_.metrics);
 }
 
 }  // namespace hotline::server

@@ -74,8 +74,6 @@ class Exchange {
   void NoteAnswer(int status, const std::vector<upstream::Header>& headers,
                   Instant now);
   void GiveBack(Instant now);
-  // REQUIRES: before GiveBack.
-  void FillReceiptConnection(Instant now, v1::Receipt* receipt) const;
   void FillReceipt(Instant now, v1::Receipt* receipt) const;
 
   // The attempt failed (attempt().result()): seeks a slot for another one, or

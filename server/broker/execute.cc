@@ -59,7 +59,6 @@ void ExecuteCall::OnDone(upstream::CallResult result) {
 
 void ExecuteCall::Succeed(Instant now) {
   upstream::Response& answer = exchange_.attempt().result().response;
-  exchange_.FillReceiptConnection(now, answer_->receipt());
   exchange_.NoteAnswer(answer.status, answer.headers, now);
   exchange_.GiveBack(now);
   exchange_.answer().Offer(static_cast<int64_t>(answer.body.size()));
@@ -76,7 +75,7 @@ void ExecuteCall::OnComplete(ErrorPtr error) {
 }
 
 bool ExecuteCall::Grow(upstream::CallId call, size_t have, size_t want) {
-  starved_handle_ = exchange_.attempt().slot().handle();
+  starved_conn_ = exchange_.attempt().slot().conn();
   starved_call_ = call;
   AnswerMemory::Hold& answer = exchange_.answer();
   answer.AtLeast(static_cast<int64_t>(have));
@@ -86,11 +85,11 @@ bool ExecuteCall::Grow(upstream::CallId call, size_t have, size_t want) {
 }
 
 void ExecuteCall::OnRoom() {
-  parts_->upstream->ResumeAnswer(starved_handle_, starved_call_);
+  parts_->upstream->ResumeAnswer(starved_conn_, starved_call_);
 }
 
 void ExecuteCall::OnNoRoom() {
-  parts_->upstream->CancelCall(starved_handle_, starved_call_,
+  parts_->upstream->CancelCall(starved_conn_, starved_call_,
                                upstream::CallError::kNoRoom);
 }
 

@@ -50,7 +50,7 @@ class ExecuteCall final : public PooledCall,
   Exchange exchange_;
 
   // The upstream's call whose answer waits for room. Written before it waits.
-  pool::Handle starved_handle_ = 0;
+  pool::ConnId starved_conn_ = 0;
   upstream::CallId starved_call_ = 0;
 };
 

@@ -1,7 +1,7 @@
 // The options of the use cases; filled by config.
 //
-// Plain values, and checks of the words of a policy, so that config can refuse
-// a rule that Policy would not understand.
+// Plain values, and checks of the patterns of a policy, so that config can
+// refuse a rule that CompilePolicy would not accept.
 #ifndef HOTLINE_SERVER_BROKER_OPTIONS_H_
 #define HOTLINE_SERVER_BROKER_OPTIONS_H_
 
@@ -29,13 +29,14 @@ struct Quota {
 };
 
 struct PolicyRule {
-  // Patterns of whole names of identities; "*" matches any characters. Only
-  // "anonymous" matches callers without an identity.
+  // Patterns, each of which must match the whole name of an identity; "*"
+  // matches any characters. Only "anonymous" matches callers without an
+  // identity.
   std::vector<std::string> identities;
-  // Patterns of targets: "*" in the host matches any characters, as a port or
-  // scheme any. Empty: all targets. An SNI or address that a call sets instead
-  // of the target's host must match as well, unless it matches `snis` or
-  // `remote_ips`.
+  // Patterns of targets. "*" in the host matches any characters; "*" as the
+  // scheme or port matches any. Empty: all targets. If a call sets an SNI or
+  // address other than the target's host, that must match one of these as well,
+  // or one of `snis` or `remote_ips`.
   std::vector<std::string> targets;
   // Patterns of server names; "*" matches any characters.
   std::vector<std::string> snis;
@@ -56,7 +57,7 @@ struct PolicyRules {
   friend bool operator==(const PolicyRules&, const PolicyRules&) = default;
 };
 
-// The fault of a word of a rule; empty if it is valid.
+// Return what is wrong with a pattern or name in a rule; empty if it is valid.
 std::string CheckIdentityPattern(const std::string& text);
 std::string CheckTargetPattern(const std::string& text);
 std::string CheckSniPattern(const std::string& text);
@@ -71,7 +72,7 @@ struct OverloadLimits {
   int max_calls = 10'000;        // Waiting and running.
 };
 
-// Which answers take the address that gave them out of service for a while.
+// Which answers take the address they came from out of service for a while.
 struct CoolDownSettings {
   // Statuses that make an address cool down; empty: none.
   std::vector<int> statuses;
@@ -105,7 +106,7 @@ struct BrokerSettings {
   Duration max_lease_ttl = std::chrono::minutes(10);
   Duration tunnel_idle_timeout = std::chrono::minutes(5);
   SessionLimits session;
-  // Names of the profiles that callers may ask for.
+  // Names of the TLS profiles that callers may request.
   std::set<std::string, std::less<>> tls_profiles;
   // Null: every caller is allowed everything.
   std::shared_ptr<const Policy> policy;

@@ -26,6 +26,7 @@ struct BrokerParts {
       : pool(pool),
         upstream(upstream),
         metrics(metrics),
+        targets(metrics),
         overload(settings.overload, ResidentBytes),
         answers(settings.max_answer_bytes,
                 [upstream](Instant when, absl::AnyInvocable<void()> work) {

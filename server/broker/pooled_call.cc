@@ -338,7 +338,7 @@ void PooledCall::Complete(ErrorPtr error) {
   completion_->OnComplete(std::move(error));
 }
 
-void FillConnection(const upstream::Upstream& upstream,
+void FillConnection(const upstream::ConnectionFacts* facts,
                     const pool::SlotLease& slot, Instant now,
                     v1::ConnectionInfo* out) {
   out->set_connection_id(slot.conn());
@@ -346,7 +346,6 @@ void FillConnection(const upstream::Upstream& upstream,
   out->set_calls(slot.uses());
   FillDuration(std::max(Duration(0), now - slot.ready_since()),
                out->mutable_age());
-  const auto facts = upstream.Describe(slot.handle());
   if (facts == nullptr) return;
   out->set_protocol(facts->protocol);
   out->set_remote_address(facts->remote_address);

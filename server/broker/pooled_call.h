@@ -153,8 +153,8 @@ uint64_t UnguessableBits();
 // A random duration below min(cap, base * 2^(n-1)); zero for n = 0.
 Duration FullJitter(int n, Duration base, Duration cap);
 
-// Fills what the pool and the upstream know of a slot's connection.
-void FillConnection(const upstream::Upstream& upstream,
+// Fills what is known of a slot's connection. `facts` is null if it is gone.
+void FillConnection(const upstream::ConnectionFacts* facts,
                     const pool::SlotLease& slot, Instant now,
                     v1::ConnectionInfo* out);
 

@@ -49,8 +49,8 @@ void StreamCall::Act() {
 }
 
 StreamCall::Step StreamCall::NextLocked() const {
-  if (told_) return Step::kNone;
-  if (completed_) return Step::kTell;
+  if (reported_) return Step::kNone;
+  if (completed_) return Step::kReport;
   if (stage_ == Stage::kOver) return Step::kNone;
   if (!writing_) {
     if (end_seen_ && !confirmed_ && !request_ended_ &&
@@ -82,8 +82,8 @@ void StreamCall::Take(Step step) {
   switch (step) {
     case Step::kNone:
       return;
-    case Step::kTell:
-      return TellPeer();
+    case Step::kReport:
+      return ReportEnd();
     case Step::kFinish:
       return Finish();
     case Step::kBegin:
@@ -118,11 +118,11 @@ void StreamCall::ReadNext() {
   peer_->Read();
 }
 
-void StreamCall::TellPeer() {
+void StreamCall::ReportEnd() {
   ErrorPtr error;
   {
     MutexLock lock(&stream_mu_);
-    told_ = true;
+    reported_ = true;
     error = std::move(error_);
   }
   peer_->OnComplete(std::move(error));
@@ -159,20 +159,20 @@ void StreamCall::WriteNext() {
 
 void StreamCall::ConsumeNext() {
   size_t bytes;
-  pool::Handle handle;
+  pool::ConnId conn;
   {
     MutexLock lock(&stream_mu_);
     bytes = std::exchange(consumed_, 0);
-    handle = handle_;
+    conn = conn_;
   }
-  parts_->upstream->Consume(handle, call(), bytes);
+  parts_->upstream->Consume(conn, call(), bytes);
 }
 
 void StreamCall::SendNext() {
   std::string_view data;
   bool end;
   uint64_t attempt;
-  pool::Handle handle;
+  pool::ConnId conn;
   upstream::CallId id;
   {
     MutexLock lock(&stream_mu_);
@@ -188,10 +188,10 @@ void StreamCall::SendNext() {
     sent_end_ = end;
     sendable_ = false;
     attempt = attempt_;
-    handle = handle_;
+    conn = conn_;
     id = call();
   }
-  const size_t held = parts_->upstream->SendBody(handle, id, data, end);
+  const size_t held = parts_->upstream->SendBody(conn, id, data, end);
   MutexLock lock(&stream_mu_);
   if (!replayable_) std::string().swap(held_);
   if (piece_used_ == piece_.size()) {
@@ -220,13 +220,13 @@ void StreamCall::Finish() {
 
 void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
   const std::shared_ptr<Call> keep = shared_from_this();
-  const pool::Handle handle = slot.handle();
+  const pool::ConnId conn = slot.conn();
   if (ErrorPtr error = exchange_.Take(std::move(slot), now)) {
     return Complete(std::move(error));
   }
   Attempt& attempt = exchange_.attempt();
   const uint64_t number = attempt.number();
-  const std::optional<bool> end = BeginSending(number, handle);
+  const std::optional<bool> end = BeginSending(number, conn);
   if (!end.has_value()) {
     exchange_.GiveBack(now);
     return Complete(EndedError());  // OnComplete replaces it by the fault.
@@ -250,11 +250,11 @@ void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
 }
 
 std::optional<bool> StreamCall::BeginSending(uint64_t number,
-                                             pool::Handle handle) {
+                                             pool::ConnId conn) {
   MutexLock lock(&stream_mu_);
   if (fault_.has_value()) return std::nullopt;
   attempt_ = number;
-  handle_ = handle;
+  conn_ = conn;
   replay_ = !held_.empty();
   sendable_ = true;
   sent_end_ = request_ended_ && !replay_ && piece_used_ == piece_.size();

@@ -54,7 +54,7 @@ class StreamCall final : public PooledCall,
 
   enum class Step : uint8_t {
     kNone,
-    kTell,  // The end, to the peer.
+    kReport,  // The end, to the peer.
     kFinish,
     kBegin,
     kConfirm,
@@ -90,7 +90,7 @@ class StreamCall final : public PooledCall,
   bool HasToSendLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
   bool WantsReadLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(stream_mu_);
   void Take(Step step) ABSL_LOCKS_EXCLUDED(stream_mu_);
-  void TellPeer();
+  void ReportEnd();
   void BeginRequest();
   void ConfirmEnd();
   void WriteNext();
@@ -101,7 +101,7 @@ class StreamCall final : public PooledCall,
 
   // Prepares to send on attempt `number`. Returns whether the body is at its
   // end; nothing if the call must not run any more.
-  std::optional<bool> BeginSending(uint64_t number, pool::Handle handle);
+  std::optional<bool> BeginSending(uint64_t number, pool::ConnId conn);
   // Leaves `stage` for kOver; false: the call is in another stage.
   bool Claim(Stage stage);
   std::optional<InputError> TakeMessageLocked(v1::ExecuteStreamRequest* message)
@@ -132,7 +132,7 @@ class StreamCall final : public PooledCall,
   std::optional<InputError> fault_ ABSL_GUARDED_BY(stream_mu_);
   // The end: known, and told to the peer.
   bool completed_ ABSL_GUARDED_BY(stream_mu_) = false;
-  bool told_ ABSL_GUARDED_BY(stream_mu_) = false;
+  bool reported_ ABSL_GUARDED_BY(stream_mu_) = false;
   ErrorPtr error_ ABSL_GUARDED_BY(stream_mu_);
 
   // The request, from the caller.
@@ -155,7 +155,7 @@ class StreamCall final : public PooledCall,
   // The request, to the upstream.
   uint64_t attempt_ ABSL_GUARDED_BY(stream_mu_) = 0;  // Its number; 0: none.
   bool running_ ABSL_GUARDED_BY(stream_mu_) = false;  // It was opened, too.
-  pool::Handle handle_ ABSL_GUARDED_BY(stream_mu_) = 0;
+  pool::ConnId conn_ ABSL_GUARDED_BY(stream_mu_) = 0;
   bool replay_ ABSL_GUARDED_BY(stream_mu_) = false;  // held_ is to be sent.
   bool sendable_ ABSL_GUARDED_BY(stream_mu_) = false;
   bool sent_end_ ABSL_GUARDED_BY(stream_mu_) = false;

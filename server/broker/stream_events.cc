@@ -172,7 +172,6 @@ void StreamCall::OnDone(upstream::CallResult result) {
   }
   exchange_.attempt().End(std::move(result));
   if (failed) return exchange_.Fail(may_repeat, now);
-  exchange_.FillReceiptConnection(now, last_->mutable_end()->mutable_receipt());
   exchange_.GiveBack(now);
   {
     MutexLock lock(&stream_mu_);

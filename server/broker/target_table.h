@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/hash/hash.h"
 #include "base/mutex.h"
+#include "server/broker/call_metrics.h"
 #include "server/broker/options.h"
 #include "server/broker/retry_budget.h"
 
@@ -21,6 +22,7 @@ namespace hotline::server {
 
 struct TargetRef {
   RetryBudget* budget = nullptr;  // Lives as long as the table.
+  CallMetrics::EntryRef metrics;
   // Null: its answers ask for nothing. Lives as long as the settings.
   const CoolDownSettings* cool_down = nullptr;
 };
@@ -36,9 +38,26 @@ inline const CoolDownSettings* CoolDownOf(std::string_view target,
 // Targets are never forgotten; past a limit the others share one budget.
 class TargetTable {
  public:
+  // `metrics` must outlive the table.
+  explicit TargetTable(const CallMetrics* metrics) : metrics_(metrics) {}
+
   // `target` is canonical.
   TargetRef Resolve(std::string_view target, const BrokerSettings& settings) {
-    return {BudgetOf(target), CoolDownOf(target, settings)};
+    TargetRef ref;
+    ref.cool_down = CoolDownOf(target, settings);
+    const Name name{target, absl::HashOf(target)};
+    // The set uses the lower bits.
+    Stripe& stripe = stripes_[(name.hash >> 32) % kStripes];
+    MutexLock lock(&stripe.mu);
+    if (Target* const found = FindOrAdd(name, &stripe)) {
+      metrics_->Resolve(target, name.hash, &found->metrics);
+      ref.budget = &found->budget;
+      ref.metrics = found->metrics;
+    } else {
+      ref.budget = &shared_budget_;
+      ref.metrics.hash = name.hash;
+    }
+    return ref;
   }
 
  private:
@@ -54,6 +73,7 @@ class TargetTable {
     std::string text;
     size_t hash = 0;
     RetryBudget budget;
+    CallMetrics::EntryRef metrics;  // As of the last call.
   };
   using TargetPtr = std::unique_ptr<Target>;
   struct Hash {
@@ -75,20 +95,19 @@ class TargetTable {
     absl::flat_hash_set<TargetPtr, Hash, Equal> targets ABSL_GUARDED_BY(mu);
   };
 
-  RetryBudget* BudgetOf(std::string_view target) {
-    const Name name{target, absl::HashOf(target)};
-    // The set uses the lower bits.
-    Stripe& stripe = stripes_[(name.hash >> 32) % kStripes];
-    MutexLock lock(&stripe.mu);
-    const auto found = stripe.targets.find(name);
-    if (found != stripe.targets.end()) return &(*found)->budget;
-    if (stripe.targets.size() >= kMaxTargetsPerStripe) return &shared_budget_;
+  // Null: the stripe is full.
+  static Target* FindOrAdd(const Name& name, Stripe* stripe)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe->mu) {
+    const auto found = stripe->targets.find(name);
+    if (found != stripe->targets.end()) return found->get();
+    if (stripe->targets.size() >= kMaxTargetsPerStripe) return nullptr;
     auto added = std::make_unique<Target>();
-    added->text = target;
+    added->text = name.text;
     added->hash = name.hash;
-    return &(*stripe.targets.insert(std::move(added)).first)->budget;
+    return stripe->targets.insert(std::move(added)).first->get();
   }
 
+  const CallMetrics* const metrics_;
   std::array<Stripe, kStripes> stripes_;
   RetryBudget shared_budget_;
 };

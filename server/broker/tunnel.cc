@@ -81,7 +81,7 @@ ErrorPtr TunnelCall::CheckLease(const pool::CallStart& start) {
   if (auto bad = ValidateUpgrade(open_, key.target, &url_)) {
     return FromInput(*bad);
   }
-  const auto facts = parts_->upstream->Describe(start.handle);
+  const auto facts = parts_->upstream->Describe(start.conn);
   if (facts != nullptr && facts->protocol == "h2") {
     return MakeError("ALPN_MISMATCH",
                      absl::StrCat(key.target,
@@ -117,18 +117,18 @@ bool TunnelCall::Send(std::string_view data) {
   if (data.empty()) return true;
   NotePassage(MonotonicNow());
   sent_ += data.size();
-  return parts_->upstream->SendBody(attempt_.slot().handle(), call(), data,
+  return parts_->upstream->SendBody(attempt_.slot().conn(), call(), data,
                                     /*end=*/false) == 0;
 }
 
 void TunnelCall::EndSend() {
-  parts_->upstream->SendBody(attempt_.slot().handle(), call(), {},
+  parts_->upstream->SendBody(attempt_.slot().conn(), call(), {},
                              /*end=*/true);
 }
 
 void TunnelCall::OnWritten(size_t bytes) {
   NotePassage(MonotonicNow());
-  parts_->upstream->Consume(attempt_.slot().handle(), call(), bytes);
+  parts_->upstream->Consume(attempt_.slot().conn(), call(), bytes);
 }
 
 // From the upstream.
@@ -144,7 +144,8 @@ void TunnelCall::OnHead(int status, std::vector<upstream::Header> headers) {
   opened_ = true;
   v1::TunnelResponse message;
   v1::TunnelOpened* const opened = message.mutable_opened();
-  FillConnection(*parts_->upstream, attempt_.slot(), now,
+  const auto facts = parts_->upstream->Describe(attempt_.slot().conn());
+  FillConnection(facts.get(), attempt_.slot(), now,
                  opened->mutable_connection());
   FillDuration(now - terms_.context.arrival,
                opened->mutable_timings()->mutable_total());

@@ -88,15 +88,15 @@ void Front::Deliver(int fd, const Visitor& visitor) {
 void Front::SetServing(bool serving) {
   health_.Set("", serving);
   health_.Set(kBroker, serving);
-  TellWatchers();
+  NotifyWatchers();
 }
 
 void Front::SetHealth(std::string_view service, bool serving) {
   health_.Set(service, serving);
-  TellWatchers();
+  NotifyWatchers();
 }
 
-void Front::TellWatchers() {
+void Front::NotifyWatchers() {
   for (const auto& loop : loops_) loop->OnHealthChanged();
 }
 

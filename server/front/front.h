@@ -83,7 +83,7 @@ class Front {
         std::unique_ptr<FrontDoor> door);
 
   void Deliver(int fd, const Visitor& visitor);
-  void TellWatchers();
+  void NotifyWatchers();
   // False: it took longer, or only connections without calls are left.
   bool AwaitIdle(Duration most) const;
 

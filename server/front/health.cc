@@ -54,7 +54,7 @@ class WatchCall final : public ServerCall, public HealthWatch {
     if (!begun_ || waiting_ || over()) return;
     const ServingStatus now =
         StatusOf(home().parts().health->Find(request_.service()));
-    if (std::exchange(told_, now) == now) return;
+    if (std::exchange(sent_, now) == now) return;
     v1::HealthCheckResponse response;
     response.set_status(now);
     waiting_ = Send(response) > 0;
@@ -79,7 +79,7 @@ class WatchCall final : public ServerCall, public HealthWatch {
   bool begun_ = false;
   bool waiting_ = false;  // OnSendable follows.
   // None at first.
-  ServingStatus told_ = v1::HealthCheckResponse::UNKNOWN;
+  ServingStatus sent_ = v1::HealthCheckResponse::UNKNOWN;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Everything about the front that can be configured; filled by config.
+// The options of the front; filled by config.
 //
 // Plain values.
 #ifndef HOTLINE_SERVER_FRONT_OPTIONS_H_
@@ -29,8 +29,8 @@ struct FrontDoorOptions {
   // process that can open the socket's file.
   std::vector<uint32_t> allowed_uids;
   std::vector<uint32_t> allowed_gids;
-  // Open connections, in all and of one peer (an address without its port, or a
-  // uid; 0: no cap per peer).
+  // Limits on open connections: in total, and per peer, which is an address
+  // without its port, or a uid. 0 per peer: no limit.
   int max_connections = 10'000;
   int max_connections_per_peer = 0;
 
@@ -47,8 +47,8 @@ struct FrontOptions {
   Duration handshake_timeout = std::chrono::seconds(3);
   // A connection that resets calls faster than this is closed.
   int max_resets_per_second = 1000;
-  // Of requests that have come in part, beyond what HTTP/2's windows let each
-  // caller send at once; 0: no limit.
+  // Bytes of incomplete requests that all callers together may have in memory,
+  // beyond what HTTP/2's windows allow each of them; 0: no limit.
   int64_t max_message_bytes = 0;
 
   friend bool operator==(const FrontOptions&, const FrontOptions&) = default;

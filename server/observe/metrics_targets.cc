@@ -271,14 +271,15 @@ bool TargetFold::IsBusier(const Candidate& a, const Candidate& b) {
          std::tie(b.served, b.score, a.target);
 }
 
-std::vector<TargetFold::Candidate> TargetFold::Quiet() const {
-  std::vector<Candidate> quiet;
+std::vector<TargetFold::Candidate> TargetFold::LeastBusy() const {
+  std::vector<Candidate> least_busy;
   for (size_t i = 0; i < shown_.size(); ++i) {
     const Shown& s = shown_[i];
-    if (!s.pinned) quiet.push_back({s.served, s.score, s.target, nullptr, i});
+    if (s.pinned) continue;
+    least_busy.push_back({s.served, s.score, s.target, nullptr, i});
   }
-  std::sort(quiet.rbegin(), quiet.rend(), IsBusier);
-  return quiet;
+  std::sort(least_busy.rbegin(), least_busy.rend(), IsBusier);
+  return least_busy;
 }
 
 std::vector<TargetFold::Candidate> TargetFold::Busy(const Sources& sources) {
@@ -299,14 +300,14 @@ std::vector<TargetFold::Candidate> TargetFold::Busy(const Sources& sources) {
 }
 
 void TargetFold::Choose(const Sources& sources) {
-  const std::vector<Candidate> quiet = Quiet();
+  const std::vector<Candidate> least_busy = LeastBusy();
   const std::vector<Candidate> busy = Busy(sources);
   auto next = busy.begin();
   const auto end = busy.end();
   for (; next != end && shown_.size() < max_targets_; ++next, --folded_) {
     shown_.push_back(Begin(next->target, *next->source));
   }
-  for (const Candidate& place : quiet) {
+  for (const Candidate& place : least_busy) {
     if (next == end || !next->served) break;
     // More than twice as busy, by more than one call: otherwise two targets
     // would take turns.

@@ -151,7 +151,7 @@ class TargetFold {
     size_t index;          // ... in shown_[index].
   };
   // Those with series, the least busy first.
-  std::vector<Candidate> Quiet() const;
+  std::vector<Candidate> LeastBusy() const;
   // Those without, the busiest first, max_targets_ at most. Counts folded_.
   std::vector<Candidate> Busy(const Sources& sources);
   static bool IsBusier(const Candidate& a, const Candidate& b);

@@ -23,10 +23,10 @@ class NotingWorld final : public Transport {
   void Dial(ConnId id, std::shared_ptr<const HostPoolKey>, LoopIndex) override {
     dials.push_back(id);
   }
-  void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {
+  void Probe(ConnId id, std::shared_ptr<const HostPoolKey>) override {
     probes.push_back(id);
   }
-  void Close(ConnId id, Handle, CloseReason reason) override {
+  void Close(ConnId id, CloseReason reason) override {
     closes.emplace_back(id, reason);
   }
   void WakeAt(int, Instant when) override { wake = std::min(wake, when); }
@@ -70,7 +70,6 @@ class ErrorThresholdTest : public ::testing::Test {
     Caller caller;
     EXPECT_EQ(Ask(&caller).kind, AcquireResult::kQueued);
     Established established;
-    established.handle = world_.dials.back();
     established.max_streams = 100;
     pool_->Dialed(world_.dials.back(), established, now_);
     EXPECT_NE(caller.granted.conn, 0u);
@@ -111,7 +110,6 @@ TEST_F(ErrorThresholdTest, TheEleventhEndsItsServiceAndAnotherIsDialled) {
   pool_->Closed(first.conn, CloseReason::kError, nullptr, now_);
 
   Established established;
-  established.handle = 2;
   established.max_streams = 100;
   pool_->Dialed(world_.dials[1], established, now_);
   EXPECT_EQ(caller.granted.conn, world_.dials[1]);

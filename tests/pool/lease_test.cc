@@ -22,7 +22,7 @@ TEST_F(ReleaseTest, BrokenClosesTheConnection) {
   Caller& holder = Lent();
   Release(holder, Outcome::kBroken);
   EXPECT_EQ(OnlyClose(), CloseReason::kBroken);
-  EXPECT_EQ(transport_.closes[0].handle, holder.grant().handle);
+  EXPECT_EQ(transport_.closes[0].id, holder.conn());
   EXPECT_EQ(Counters().errors_counted, 1u);
   EXPECT_TRUE(Acquire().waiting()) << "a closing connection is not lent";
   CloseAll();
@@ -137,7 +137,6 @@ TEST_F(CallTest, ReturnsTheConnectionAndAllowsOneCallAtATime) {
   const CallStart start = BeginCall(caller.lease());
   EXPECT_EQ(start.status, LeaseStatus::kOk);
   EXPECT_EQ(start.conn, caller.conn());
-  EXPECT_EQ(start.handle, caller.grant().handle);
   EXPECT_EQ(start.key->target, kA);
   EXPECT_EQ(BeginCall(caller.lease()).status, LeaseStatus::kBusy);
   EndCall(caller.lease());

@@ -7,16 +7,16 @@ namespace hotline::pool {
 
 void RecordingTransport::Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
                               LoopIndex loop) {
-  dials.push_back({id, 0, key->target, CloseReason::kError, loop});
+  dials.push_back({id, key->target, CloseReason::kError, loop});
 }
 
-void RecordingTransport::Probe(ConnId id, Handle handle,
+void RecordingTransport::Probe(ConnId id,
                                std::shared_ptr<const HostPoolKey> key) {
-  probes.push_back({id, handle, key->target});
+  probes.push_back({id, key->target});
 }
 
-void RecordingTransport::Close(ConnId id, Handle handle, CloseReason reason) {
-  closes.push_back({id, handle, "", reason});
+void RecordingTransport::Close(ConnId id, CloseReason reason) {
+  closes.push_back({id, "", reason});
 }
 
 void RecordingTransport::WakeAt(int shard, Instant when) {
@@ -174,7 +174,6 @@ ConnId PoolTest::Dialed(int streams, LoopIndex elsewhere) {
   established.loop = elsewhere != kNoLoop ? elsewhere
                      : asked != kNoLoop   ? asked
                                           : 0;
-  established.handle = id + 1'000'000;
   established.max_streams = streams;
   established.timings = timings_;
   pool().Dialed(id, established, now_);

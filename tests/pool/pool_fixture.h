@@ -30,7 +30,6 @@ class RecordingTransport final : public Transport {
  public:
   struct Asked {
     ConnId id = 0;
-    Handle handle = 0;
     std::string target;
     CloseReason reason = CloseReason::kError;  // Of a close.
     LoopIndex loop = kNoLoop;                  // Of a dial.
@@ -38,9 +37,8 @@ class RecordingTransport final : public Transport {
 
   void Dial(ConnId id, std::shared_ptr<const HostPoolKey> key,
             LoopIndex loop) override;
-  void Probe(ConnId id, Handle handle,
-             std::shared_ptr<const HostPoolKey> key) override;
-  void Close(ConnId id, Handle handle, CloseReason reason) override;
+  void Probe(ConnId id, std::shared_ptr<const HostPoolKey> key) override;
+  void Close(ConnId id, CloseReason reason) override;
   void WakeAt(int shard, Instant when) override;
 
   // Requests not answered yet, oldest first.

@@ -38,7 +38,7 @@ TEST_F(TurnsTest, AThreadCarriesOutItsShareAndLeavesTheRestInOrder) {
   ASSERT_EQ(dials(), 1u);
   const ConnId id = transport_.dials.front().id;
   transport_.dials.pop_front();
-  pool().Dialed(id, {.handle = 1, .max_streams = 100, .timings = {}}, now_);
+  pool().Dialed(id, {.max_streams = 100, .timings = {}}, now_);
   EXPECT_EQ(Ended(callers), 4u);
   for (size_t ended = 4; ended < 20; ended += 4) {
     ASSERT_EQ(Ended(callers), ended);

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/hash/hash.h"
 #include "gtest/gtest.h"
 #include "server/broker/call_metrics.h"
 #include "server/observe/metrics_targets.h"
@@ -240,6 +241,33 @@ TEST(ExecuteTableTest, UnusedNamesAreEvicted) {
   EXPECT_LE(metrics.Read().size(), size_t{kNames - kNames / 4 + 1});
 }
 
+TEST(ExecuteTableTest, AnEntryThatWasResolvedBeforeItsEvictionIsNotUsed) {
+  CallMetrics metrics(1);
+  const std::string_view target = "seldom";
+  CallMetrics::EntryRef ref;
+  metrics.Resolve(target, absl::HashOf(target), &ref);
+  metrics.RecordExecute(target, "", microseconds(1), &ref);
+  // Resolve adds no entry, so the first ref named none.
+  metrics.Resolve(target, absl::HashOf(target), &ref);
+  metrics.RecordExecute(target, "", microseconds(1), &ref);
+  EXPECT_TRUE(Has(metrics.Read(), "seldom", 2));
+  for (size_t i = 1; i < CallMetrics::kLeastTargets; ++i) {
+    for (int n = 0; n < 3; ++n) {
+      metrics.RecordExecute("t" + std::to_string(i), "", microseconds(1));
+    }
+  }
+  metrics.MakeRoom(Instant{std::chrono::hours(1)});
+  EXPECT_FALSE(Has(metrics.Read(), "seldom", 2));
+  const uint64_t before = Sum(metrics.Read());
+  // A call that resolved its target before the eviction ends after it.
+  metrics.RecordExecute(target, "", microseconds(1), &ref);
+  EXPECT_TRUE(Has(metrics.Read(), "seldom", 1));
+  metrics.Resolve(target, absl::HashOf(target), &ref);
+  metrics.RecordExecute(target, "", microseconds(1), &ref);
+  EXPECT_TRUE(Has(metrics.Read(), "seldom", 2));
+  EXPECT_EQ(Sum(metrics.Read()), before + 2);
+}
+
 TEST(ExecuteTableTest, NothingIsLostWhileThreadsRecordAndNamesLeave) {
   CallMetrics metrics(1);
   std::atomic<bool> stop{false};
@@ -248,8 +276,16 @@ TEST(ExecuteTableTest, NothingIsLostWhileThreadsRecordAndNamesLeave) {
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&, t] {
       uint64_t mine = 0;
+      // Every second call has resolved its target, maybe long ago.
+      std::vector<CallMetrics::EntryRef> refs(5003);
       for (int i = t; !stop || mine < 5000; i = (i * 31 + 7) % 5003, ++mine) {
-        metrics.RecordExecute("t" + std::to_string(i), "", microseconds(1));
+        const std::string target = "t" + std::to_string(i);
+        if (mine % 4 == 0) {
+          metrics.Resolve(target, absl::HashOf(std::string_view(target)),
+                          &refs[i]);
+        }
+        metrics.RecordExecute(target, "", microseconds(1),
+                              mine % 2 == 0 ? &refs[i] : nullptr);
       }
       recorded += mine;
     });

@@ -26,10 +26,10 @@ constexpr char kOpened[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 // Says "hi", and listens.
 class Caller final : public StreamHandler {
  public:
-  Caller(Upstream* upstream, pool::Handle handle)
-      : upstream_(upstream), handle_(handle) {}
+  Caller(Upstream* upstream, pool::ConnId conn)
+      : upstream_(upstream), conn_(conn) {}
   void Open() {
-    upstream_->OpenStream(handle_, {}, /*end=*/false, this, MonotonicNow());
+    upstream_->OpenStream(conn_, {}, /*end=*/false, this, MonotonicNow());
   }
   void OnHead(int, std::vector<Header>) override {}
   void OnBody(std::string piece) override {
@@ -51,14 +51,14 @@ class Caller final : public StreamHandler {
     return heard_;
   }
   void Close() {
-    upstream_->CancelCall(handle_, call());
+    upstream_->CancelCall(conn_, call());
     std::unique_lock lock(mu_);
     changed_.wait_for(lock, kPatience, [&] { return done_; });
   }
 
  private:
   Upstream* const upstream_;
-  const pool::Handle handle_;
+  const pool::ConnId conn_;
   std::mutex mu_;
   std::condition_variable changed_;
   std::string heard_;
@@ -79,8 +79,8 @@ TEST_F(ProxyFirstBytesTest, GreetingWithTheAnswerIsTheTunnels) {
     c.AwaitClose();
   });
   Use(proxy);
-  const pool::Handle handle = Connect("tcp://far.test:25");
-  Caller caller(&upstream(), handle);
+  const pool::ConnId conn = Connect("tcp://far.test:25");
+  Caller caller(&upstream(), conn);
   caller.Open();
   EXPECT_EQ(caller.Heard(21), "220 mail.test ESMTP\r\n");
   caller.Close();
@@ -95,8 +95,8 @@ TEST_F(ProxyFirstBytesTest, ItIsWholeHoweverItIsCut) {
     c.AwaitClose();
   });
   Use(proxy);
-  const pool::Handle handle = Connect("tcp://far.test:25");
-  Caller caller(&upstream(), handle);
+  const pool::ConnId conn = Connect("tcp://far.test:25");
+  Caller caller(&upstream(), conn);
   caller.Open();
   EXPECT_EQ(caller.Heard(21), "220 mail.test ESMTP\r\n");
   caller.Close();
@@ -139,8 +139,8 @@ TEST_F(ProxyFirstBytesTest, ServerBehindTlsMaySpeakFirstToo) {
   ScriptedPeer proxy([&](PeerConnection& c) { Relay(c, server.port()); });
   Use(proxy);
   options_.egress.allow.push_back("localhost");
-  const pool::Handle handle = Connect("tls://localhost:993");
-  Caller caller(&upstream(), handle);
+  const pool::ConnId conn = Connect("tls://localhost:993");
+  Caller caller(&upstream(), conn);
   caller.Open();
   EXPECT_EQ(caller.Heard(16), "* OK IMAP4rev1\r\n");
   caller.Close();

@@ -211,7 +211,7 @@ TEST_F(SmugglingTest, WhatIsMoreThanOneRequestIsNotWritten) {
     const auto run = [&](upstream::Request request) {
       if (request.authority.empty()) request.authority = "localhost";
       Written written;
-      upstream_->StartCall(start.handle, request, &written, MonotonicNow());
+      upstream_->StartCall(start.conn, request, &written, MonotonicNow());
       return written.done.get_future().get();
     };
     for (const Part& part : BadParts()) {

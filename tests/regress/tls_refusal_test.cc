@@ -199,11 +199,11 @@ TEST_F(TlsRefusedTunnelTest, TunnelEndsByTheRefusalAsWell) {
   });
   CallResult result;
   do {  // The refusal may be quicker than the tunnel, which then never began.
-    const pool::Handle handle =
+    const pool::ConnId conn =
         Connect("tls://localhost:" + std::to_string(peer.port()));
     Listening tunnel;
-    upstream().OpenStream(handle, {}, /*end=*/false, &tunnel, MonotonicNow());
-    upstream().SendBody(handle, tunnel.call(), "EHLO", /*end=*/false);
+    upstream().OpenStream(conn, {}, /*end=*/false, &tunnel, MonotonicNow());
+    upstream().SendBody(conn, tunnel.call(), "EHLO", /*end=*/false);
     result = tunnel.Await();
   } while (result.error == CallError::kConnectionGone &&
            result.message == "the connection is gone");

@@ -83,10 +83,8 @@ void Network::FinishDial(ConnId id, size_t address) {
   }
   Peer& peer = peers_[id];
   peer.phase = Peer::kOpen;
-  peer.handle = next_handle_++;
   open_.push_back(id);
   pool::Established established;
-  established.handle = peer.handle;
   established.loop = loops_[id];
   established.max_streams =
       options_.max_streams == 1 ? 1 : dice_->Between(0, options_.max_streams);
@@ -125,13 +123,12 @@ void Network::EndByItself(ConnId id, bool early) {
          [this, id, reason, early] { PostClosed(id, reason, early); });
 }
 
-void Network::Probe(ConnId id, pool::Handle handle,
-                    std::shared_ptr<const pool::HostPoolKey> key) {
+void Network::Probe(ConnId id, std::shared_ptr<const pool::HostPoolKey> key) {
   Expect(key != nullptr, "a probe without a key");
   const auto found = peers_.find(id);
   if (found != peers_.end()) {
     Peer& peer = found->second;
-    Expect(peer.handle == handle, "a probe of another connection");
+    Expect(peer.phase != Peer::kDialing, "a probe during the dial");
     Expect(peer.probes == 0, "two probes at once");
     Expect(!peer.close_asked, "a probe after the close");
     ++peer.probes;
@@ -148,13 +145,12 @@ void Network::Probe(ConnId id, pool::Handle handle,
   });
 }
 
-void Network::Close(ConnId id, pool::Handle handle, CloseReason reason) {
+void Network::Close(ConnId id, CloseReason reason) {
   static_cast<void>(reason);
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;  // Its close was reported meanwhile.
   Peer& peer = found->second;
   Expect(peer.phase != Peer::kDialing, "a close during the dial");
-  Expect(peer.handle == handle, "a close of another connection");
   Expect(!peer.close_asked, "closed twice");
   peer.close_asked = true;
   if (peer.phase == Peer::kClosed) return;  // The report is under way.

@@ -71,17 +71,15 @@ class Network final : public pool::Transport {
   // pool::Transport:
   void Dial(pool::ConnId id, std::shared_ptr<const pool::HostPoolKey> key,
             pool::LoopIndex loop) override;
-  void Probe(pool::ConnId id, pool::Handle handle,
+  void Probe(pool::ConnId id,
              std::shared_ptr<const pool::HostPoolKey> key) override;
-  void Close(pool::ConnId id, pool::Handle handle,
-             pool::CloseReason reason) override;
+  void Close(pool::ConnId id, pool::CloseReason reason) override;
   void WakeAt(int shard, Instant when) override;
 
  private:
   struct Peer {
     enum Phase { kDialing, kOpen, kClosed };
     Phase phase = kDialing;
-    pool::Handle handle = 0;
     int streams = 0;  // The limit.
     int probes = 0;
     bool close_asked = false;
@@ -127,7 +125,6 @@ class Network final : public pool::Transport {
   std::map<int, Wake> wakes_;
   std::vector<Address> addresses_;
   size_t next_address_ = 0;
-  pool::Handle next_handle_ = 1;
   int outstanding_ = 0;
   uint64_t dials_ = 0;
   uint64_t early_ = 0;

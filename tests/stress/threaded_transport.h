@@ -42,13 +42,10 @@ class ThreadedTransport final : public Transport {
             LoopIndex loop) override {
     Add({Request::kDial, id, key->mode, loop});
   }
-  void Probe(ConnId id, Handle, std::shared_ptr<const HostPoolKey>) override {
+  void Probe(ConnId id, std::shared_ptr<const HostPoolKey>) override {
     Add({Request::kProbe, id});
   }
-  void Close(ConnId id, Handle handle, CloseReason) override {
-    EXPECT_EQ(handle, id + 1);
-    Add({Request::kClose, id});
-  }
+  void Close(ConnId id, CloseReason) override { Add({Request::kClose, id}); }
   void WakeAt(int shard, Instant when) override {
     {
       std::lock_guard lock(mutex_);
@@ -112,8 +109,7 @@ class ThreadedTransport final : public Transport {
         }
         ++open_;
         // Every second connection has streams.
-        pool_->Dialed(
-            id, {id + 1, random_() % 2 == 0 ? 3 : 1, {}, request.loop}, now);
+        pool_->Dialed(id, {random_() % 2 == 0 ? 3 : 1, {}, request.loop}, now);
         if (random_() % 4 == 0) pool_->ConcurrencyChanged(id, 2, now);
         if (random_() % 4 == 0) pool_->Served(id, now);
         if (random_() % 4 == 0) {

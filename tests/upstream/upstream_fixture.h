@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,11 +36,11 @@ using ::hotline::testing::TestCa;
 inline constexpr auto kPatience = std::chrono::seconds(20);
 
 struct DialOutcome {
-  pool::Handle handle = 0;  // 0: failed.
+  pool::ConnId conn = 0;  // 0: failed.
   pool::DialError error;
   pool::DialTimings timings;
   int max_streams = 0;
-  explicit operator bool() const { return handle != 0; }
+  explicit operator bool() const { return conn != 0; }
 };
 
 // Writes down what the transport tells, and how often.
@@ -66,7 +67,7 @@ class NotingPool final : public pool::TransportEvents {
   void Dialed(pool::ConnId id, const pool::Established& e, Instant) override {
     Note([&] {
       ++answers_[id];
-      dials_[id] = {e.handle, {}, e.timings, e.max_streams};
+      dials_[id] = {id, {}, e.timings, e.max_streams};
     });
   }
   void DialFailed(pool::ConnId id, const pool::DialError& error,
@@ -216,7 +217,7 @@ class UpstreamTest : public ::testing::Test {
     if (upstream_ == nullptr) return;
     upstream_->Stop();
     // Whatever was opened has been closed, once.
-    for (const auto& [id, handle] : opened_) EXPECT_EQ(1, pool_.closes(id));
+    for (const pool::ConnId id : opened_) EXPECT_EQ(1, pool_.closes(id));
   }
 
   Upstream& upstream() {
@@ -248,7 +249,7 @@ class UpstreamTest : public ::testing::Test {
   DialOutcome Dial(const std::string& target, const std::string& sni = "") {
     const pool::ConnId id = BeginDial(target, sni);
     const DialOutcome outcome = pool_.AwaitDial(id);
-    if (outcome) opened_[id] = outcome.handle;
+    if (outcome) opened_.insert(id);
     return outcome;
   }
   // The reason why it failed; "" when it did not.
@@ -259,30 +260,28 @@ class UpstreamTest : public ::testing::Test {
     return outcome ? "" : outcome.error.reason;
   }
   // REQUIRES: the dial succeeds.
-  pool::Handle Connect(const std::string& target) {
+  pool::ConnId Connect(const std::string& target) {
     const DialOutcome outcome = Dial(target);
     EXPECT_TRUE(outcome) << outcome.error.reason << ": "
                          << outcome.error.message;
-    return outcome.handle;
+    return outcome.conn;
   }
-  pool::Handle Connect(const ScriptedPeer& peer) {
+  pool::ConnId Connect(const ScriptedPeer& peer) {
     return Connect(peer.target());
   }
 
-  CallId Start(pool::Handle handle, Ending* ending, Request request = {}) {
+  CallId Start(pool::ConnId conn, Ending* ending, Request request = {}) {
     if (request.authority.empty()) request.authority = "localhost";
-    return upstream().StartCall(handle, request, ending, MonotonicNow());
+    return upstream().StartCall(conn, request, ending, MonotonicNow());
   }
-  CallResult Run(pool::Handle handle, const Request& request = {}) {
+  CallResult Run(pool::ConnId conn, const Request& request = {}) {
     Ending ending;
-    Start(handle, &ending, request);
+    Start(conn, &ending, request);
     return ending.Await();
   }
 
   pool::CloseReason AwaitClosed() { return pool_.AwaitClosed(last_id_); }
-  void Probe(pool::Handle handle) {
-    upstream().Probe(last_id_, handle, keys_[last_id_]);
-  }
+  void Probe(pool::ConnId conn) { upstream().Probe(conn, keys_[conn]); }
 
   Options options_;
   TargetPolicy policy_;
@@ -295,7 +294,7 @@ class UpstreamTest : public ::testing::Test {
   NotingPool pool_;
   std::unique_ptr<Upstream> upstream_;
   pool::ConnId last_id_ = 0;
-  std::map<pool::ConnId, pool::Handle> opened_;
+  std::set<pool::ConnId> opened_;
   std::map<pool::ConnId, std::shared_ptr<const pool::HostPoolKey>> keys_;
   std::string message_;
 };

@@ -46,9 +46,9 @@ void AddressBook::Refresh(const std::vector<IpAddress>& answer,
         std::find(answer.begin(), answer.end(), m.address) != answer.end();
     if (is_named && named < kMostAddresses) {
       ++named;
-      if (m.away) ComeBack(&m, now, events);
+      if (m.unlisted) ComeBack(&m, now, events);
     } else if (!(m.address.v6 ? known.v6 : known.v4)) {
-      if (!m.away) ++named;
+      if (!m.unlisted) ++named;
     } else {
       Miss(&m, now, events);
     }
@@ -61,7 +61,7 @@ void AddressBook::Refresh(const std::vector<IpAddress>& answer,
   }
   CheckEgress(check, events);
   KeepOne(now, events);
-  LimitAway(events);
+  LimitUnlisted(events);
   Tick(now, events);
 }
 
@@ -73,9 +73,9 @@ void AddressBook::Come(const IpAddress& address, AddressEvents* events) {
 }
 
 void AddressBook::ComeBack(Member* m, Instant now, AddressEvents* events) {
-  longest_absence_ = std::max(longest_absence_, now - m->away_since);
+  longest_absence_ = std::max(longest_absence_, now - m->unlisted_since);
   last_comeback_ = now;
-  m->away = m->draining = false;
+  m->unlisted = m->draining = false;
   m->missed = 0;
   events->push_back(
       {AddressEvent::Kind::kBack, m->address, "named by DNS again"});
@@ -83,16 +83,16 @@ void AddressBook::ComeBack(Member* m, Instant now, AddressEvents* events) {
 
 void AddressBook::Miss(Member* m, Instant now, AddressEvents* events) {
   ++m->missed;
-  if (m->away) return;
-  m->away = true;
-  m->away_since = now;
+  if (m->unlisted) return;
+  m->unlisted = true;
+  m->unlisted_since = now;
   events->push_back(
       {AddressEvent::Kind::kSuspect, m->address, "DNS names it no more"});
 }
 
 Instant AddressBook::DrainDue(const Member& m) const {
-  if (!m.away || m.draining || m.missed < kMissedRefreshes) return kNever;
-  return m.away_since + std::max(config_.grace, 2 * longest_absence_);
+  if (!m.unlisted || m.draining || m.missed < kMissedRefreshes) return kNever;
+  return m.unlisted_since + std::max(config_.grace, 2 * longest_absence_);
 }
 
 void AddressBook::Tick(Instant now, AddressEvents* events) {
@@ -104,16 +104,16 @@ void AddressBook::Tick(Instant now, AddressEvents* events) {
   Forget();
 }
 
-void AddressBook::LimitAway(AddressEvents* events) {
+void AddressBook::LimitUnlisted(AddressEvents* events) {
   for (;;) {
-    size_t away = 0;
+    size_t unlisted = 0;
     Member* oldest = nullptr;
     for (Member& m : members_) {
-      if (!m.away || m.draining) continue;
-      ++away;
-      if (!oldest || m.away_since < oldest->away_since) oldest = &m;
+      if (!m.unlisted || m.draining) continue;
+      ++unlisted;
+      if (!oldest || m.unlisted_since < oldest->unlisted_since) oldest = &m;
     }
-    if (away <= kMostAddresses) return;
+    if (unlisted <= kMostAddresses) return;
     Drain(oldest, "too many addresses are no longer in DNS", events);
   }
 }
@@ -284,7 +284,7 @@ void AddressBook::KeepOne(Instant now, AddressEvents* events) {
   Member* best = nullptr;
   for (Member& m : members_) {
     if (IsUsable(m)) return;
-    if (m.away || !m.denied.empty()) continue;
+    if (m.unlisted || !m.denied.empty()) continue;
     if (!best || m.until < best->until) best = &m;
   }
   if (best != nullptr) Return(best, "no other address is left", now, events);
@@ -293,7 +293,7 @@ void AddressBook::KeepOne(Instant now, AddressEvents* events) {
 // Tests.
 
 bool AddressBook::WantsTest(const Member& m) const {
-  if (m.testing || m.away || !m.denied.empty()) return false;
+  if (m.testing || m.unlisted || !m.denied.empty()) return false;
   // The only member is tested by the dials themselves.
   return m.test_at != kNever && (m.out != Out::kNo || HasOther(m));
 }

@@ -197,10 +197,10 @@ class AddressBook {
     IpAddress address;
     std::string denied;  // The rule; empty: allowed.
     Out out = Out::kNo;
-    Instant until{};    // The end of being out.
-    std::string why;    // The reason for being out, or the last failure.
-    bool away = false;  // Missing in the last answer.
-    Instant away_since{};
+    Instant until{};        // The end of being out.
+    std::string why;        // The reason for being out, or the last failure.
+    bool unlisted = false;  // Missing in the last answer.
+    Instant unlisted_since{};
     int missed = 0;  // Consecutive answers without it.
     bool draining = false;
 
@@ -221,7 +221,7 @@ class AddressBook {
   };
 
   static bool IsUsable(const Member& m) {
-    return !m.away && m.denied.empty() && m.out == Out::kNo;
+    return !m.unlisted && m.denied.empty() && m.out == Out::kNo;
   }
   static AddressState StateOf(const Member& m);
   Member* Find(const IpAddress& address);
@@ -240,7 +240,7 @@ class AddressBook {
   void Come(const IpAddress& address, AddressEvents* events);
   void ComeBack(Member* m, Instant now, AddressEvents* events);
   void Miss(Member* m, Instant now, AddressEvents* events);
-  void LimitAway(AddressEvents* events);
+  void LimitUnlisted(AddressEvents* events);
   void Drain(Member* m, std::string why, AddressEvents* events);
   void Forget();
   // kNever: another answer without it must come first.

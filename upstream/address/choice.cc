@@ -90,7 +90,7 @@ AddressBook::Plan AddressBook::Choose(uint64_t random, Instant now,
     } else if (m.out == Out::kEjected) {
       ejected.push_back(&m);
     } else if (m.out == Out::kNo && !m.draining) {
-      (m.away ? suspect : active).push_back(&m);
+      (m.unlisted ? suspect : active).push_back(&m);
       all_fail = all_fail && std::max(m.dial_failures, m.breaks) > 0;
     }
   }

@@ -101,7 +101,7 @@ void AddressKeeper::Do(Work work) {
       callbacks_.drain(work.target, event.address);
     }
   }
-  for (auto& told : work.waiting) told(work.told);
+  for (auto& done : work.waiting) done(work.status);
   if (work.arm != kNever) {
     net::Loop::Deadline timer = loop_->RunAt(
         work.arm, [this, target = work.target, epoch = work.epoch,
@@ -206,13 +206,13 @@ std::optional<absl::Status> AddressKeeper::Know(
 
 void AddressKeeper::Await(const std::shared_ptr<const pool::HostPoolKey>& key,
                           const std::string& host,
-                          absl::AnyInvocable<void(absl::Status)> told) {
+                          absl::AnyInvocable<void(absl::Status)> done) {
   const Instant now = MonotonicNow();
   Work work(key->target);
   {
     MutexLock lock(&mu_);
     Entry* const entry = MakeLocked(key, host, now);
-    entry->waiting.push_back(std::move(told));
+    entry->waiting.push_back(std::move(done));
     entry->fresh_until = std::min(entry->fresh_until, now);
     CollectDueLocked(entry, now, &work);
   }
@@ -230,7 +230,7 @@ void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
     if (entry == nullptr || stopped_) return;
     entry->resolving = false;
     work.waiting.swap(entry->waiting);
-    work.told = result.status();
+    work.status = result.status();
     if (result.ok()) {
       work.first = entry->book.empty();
       entry->book.Refresh(result->addresses, check, now, &work.events,
@@ -243,7 +243,7 @@ void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
     } else {
       work.failed = !entry->failing;
       entry->fresh_until = now + kRetryDns;
-      if (now < entry->usable_until) work.told = absl::OkStatus();
+      if (now < entry->usable_until) work.status = absl::OkStatus();
     }
     if (Entry* const kept = FindLocked(target)) {
       kept->failing = !result.ok();

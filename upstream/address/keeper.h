@@ -97,7 +97,7 @@ class AddressKeeper {
   // Calls `told` once, on any thread, when there is an answer.
   void Await(const std::shared_ptr<const pool::HostPoolKey>& key,
              const std::string& host,
-             absl::AnyInvocable<void(absl::Status)> told);
+             absl::AnyInvocable<void(absl::Status)> done);
   AddressBook::Plan Choose(const std::string& target, uint64_t random,
                            Instant now, const AddressBook::EgressCheck& check);
 
@@ -157,7 +157,7 @@ class AddressKeeper {
     std::shared_ptr<const pool::HostPoolKey> key;
     bool resolve = false;
     Instant arm = kNever;
-    absl::Status told;
+    absl::Status status;
     std::vector<absl::AnyInvocable<void(absl::Status)>> waiting;
   };
 

@@ -59,12 +59,12 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
         callbacks_(std::move(callbacks)) {}
 
   const std::string& host() const { return host_; }
-  bool told() const { return told_; }
+  bool reported() const { return reported_; }
   std::vector<Callback>& callbacks() { return callbacks_; }
 
   void Begin() {
     ResolverChannel& channel = *resolver_->channel_;
-    if (channel.hosts_come_first() && TellHosts()) return;
+    if (channel.hosts_come_first() && ReportHosts()) return;
     names_ = channel.Candidates(host_);
     if (names_.empty()) return GiveUp("DNS is not asked on this system");
     AskNext();
@@ -84,11 +84,11 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
   };
   using Halves = std::array<Half, 2>;
 
-  bool TellHosts() {
+  bool ReportHosts() {
     const Addresses found = resolver_->channel_->Hosts(WithoutDot(host_));
     if (found.empty()) return false;
-    told_ = true;
-    resolver_->Tell(this, Resolution{found, MonotonicNow() + kMinTtl}, true);
+    reported_ = true;
+    resolver_->Report(this, Resolution{found, MonotonicNow() + kMinTtl}, true);
     return true;
   }
 
@@ -115,9 +115,9 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
     half.until = MonotonicNow() + answer.ttl;
     half.answer = std::move(answer);
     const bool both = !halves_[0].asking && !halves_[1].asking;
-    if (told_) {
+    if (reported_) {
       if (Has() && !half.Is(Answer::Kind::kFailed)) {
-        return resolver_->Tell(this, Joined(), true);
+        return resolver_->Report(this, Joined(), true);
       }
       return resolver_->Forget(this);
     }
@@ -131,7 +131,7 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
                               const auto self = weak.lock();
                               if (self == nullptr || self->turn_ != turn)
                                 return;
-                              if (!self->told_) self->Conclude();
+                              if (!self->reported_) self->Conclude();
                             });
   }
 
@@ -156,9 +156,9 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
   // Both answers have arrived, or one that suffices.
   void Conclude() {
     if (Has()) {
-      told_ = true;
+      reported_ = true;
       const bool last = !halves_[0].asking && !halves_[1].asking;
-      return resolver_->Tell(this, Joined(), last);
+      return resolver_->Report(this, Joined(), last);
     }
     // The next candidate may be another host: a server's failure does not
     // justify trying it.
@@ -171,18 +171,18 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
   }
 
   void GiveUp(const std::string& why) {
-    if (!resolver_->channel_->hosts_come_first() && TellHosts()) return;
-    told_ = true;
-    resolver_->Tell(this,
-                    absl::UnavailableError(
-                        absl::StrCat("no address for ", host_, ": ", why)),
-                    true);
+    if (!resolver_->channel_->hosts_come_first() && ReportHosts()) return;
+    reported_ = true;
+    resolver_->Report(this,
+                      absl::UnavailableError(
+                          absl::StrCat("no address for ", host_, ": ", why)),
+                      true);
   }
 
   Resolver* const resolver_;
   const std::string host_;
   std::vector<Callback> callbacks_;
-  bool told_ = false;
+  bool reported_ = false;
   std::vector<std::string> names_;
   size_t next_ = 0;
   int turn_ = 0;  // Answers of earlier turns are ignored.
@@ -249,7 +249,7 @@ void Resolver::Start(const std::string& host, Callback callback) {
   }
   if (channel_->Refresh()) Restart();
   const auto it = running_.find(host);
-  if (it != running_.end() && !it->second->told()) {
+  if (it != running_.end() && !it->second->reported()) {
     it->second->callbacks().push_back(std::move(callback));
     return;
   }
@@ -274,7 +274,7 @@ void Resolver::Restart() {
   auto before = std::exchange(running_, {});
   for (auto& [host, question] : before) {
     // A partial answer was delivered: it is refreshed when it expires.
-    if (!question->told()) Begin(host, std::move(question->callbacks()));
+    if (!question->reported()) Begin(host, std::move(question->callbacks()));
   }
 }
 
@@ -283,7 +283,7 @@ void Resolver::Forget(Question* question) {
   if (it != running_.end() && it->second.get() == question) running_.erase(it);
 }
 
-void Resolver::Tell(Question* question, const Result& result, bool last) {
+void Resolver::Report(Question* question, const Result& result, bool last) {
   const std::shared_ptr<Question> keep = question->shared_from_this();
   const Instant now = MonotonicNow();
   {
@@ -311,7 +311,7 @@ void Resolver::Shutdown() {
   channel_.reset();
   auto before = std::exchange(running_, {});
   for (auto& [host, question] : before) {
-    if (question->told()) continue;
+    if (question->reported()) continue;
     for (Callback& callback : question->callbacks()) {
       callback(absl::CancelledError("shutting down"));
     }

@@ -96,7 +96,7 @@ class Resolver {
   // Repeats the queries sent with an earlier configuration.
   void Restart();
   // `last`: no further answer follows.
-  void Tell(Question* question, const Result& result, bool last);
+  void Report(Question* question, const Result& result, bool last);
   void Keep(const std::string& host, const Result& result, Instant until,
             Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

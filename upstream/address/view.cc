@@ -49,7 +49,7 @@ AddressState AddressBook::StateOf(const Member& m) {
   if (!m.denied.empty()) return AddressState::kDenied;
   if (m.out == Out::kEjected) return AddressState::kEjected;
   if (m.out == Out::kCooling) return AddressState::kCooling;
-  return m.away ? AddressState::kSuspect : AddressState::kActive;
+  return m.unlisted ? AddressState::kSuspect : AddressState::kActive;
 }
 
 std::vector<AddressRow> AddressBook::Rows() const {

@@ -206,7 +206,7 @@ void Http2Codec::TakeOutput(std::string* out) {
     out->append(output_);
   }
   output_.clear();
-  TellSendable();
+  ReportSendable();
   if (streams_.empty() && output_.capacity() > kSmallBuffer) {
     std::string().swap(output_);
   }
@@ -226,7 +226,7 @@ void Http2Codec::OnWritten(size_t bytes) {
   account_.OnWritten(written_, produced_);
 }
 
-void Http2Codec::TellSendable() {
+void Http2Codec::ReportSendable() {
   if (sendable_.empty()) return;
   feeding_ = true;
   for (const StreamId id : std::exchange(sendable_, {})) {

@@ -78,13 +78,13 @@ class Http2Codec final : public Codec {
   void OnPong(const nghttp2_ping& frame);
   void OnGoAwayFrame(const nghttp2_goaway& frame);
 
-  // The stream, while its end has not been told; else null.
+  // The stream, until its end is reported; else null.
   Http2Stream* Find(StreamId id) const;
   // Puts the head in fields_ into the output. `with_body`: DATA will follow.
   Http2Stream* Open(const Request& request, bool with_body, bool metered);
   void Pump();
   bool PumpFrame();
-  void TellSendable();
+  void ReportSendable();
 
   // How many of `bytes` belong to one frame; pays for it.
   size_t Measure(std::string_view bytes);
@@ -132,7 +132,7 @@ class Http2Codec final : public Codec {
   std::string output_;
   uint64_t produced_ = 0;           // Bytes that were ever put in output_.
   uint64_t written_ = 0;            // Of those.
-  std::vector<StreamId> sendable_;  // To be told.
+  std::vector<StreamId> sendable_;  // To be reported.
   uint64_t pings_ = 0;
   bool ping_open_ = false;
   bool idling_ = false;  // What was written last is not for a stream.

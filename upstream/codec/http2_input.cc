@@ -41,7 +41,7 @@ bool Http2Codec::Feed(std::string_view bytes) {
           culprit);
     return false;
   }
-  TellSendable();
+  ReportSendable();
   return true;
 }
 

@@ -24,7 +24,7 @@ class RawCodec final : public Codec {
     traits_.opaque = false;
     phase_ = Phase::kOpen;
     stream_ = stream;
-    head_told_ = true;
+    head_reported_ = true;
     answered_ = true;  // By the head.
   }
 
@@ -78,12 +78,12 @@ class RawCodec final : public Codec {
   uint64_t sent_ = 0;         // Given to Send.
   uint64_t written_ = 0;      // Of those.
   bool ended_ = false;        // Nothing more will be sent.
-  bool end_written_ = false;  // The peer has been told so.
+  bool end_written_ = false;  // The peer was sent the end.
 
   // Inwards.
   std::string early_;      // What came before the stream.
   size_t unconsumed_ = 0;  // early_ included.
-  bool head_told_ = false;
+  bool head_reported_ = false;
   bool answered_ = false;  // A byte has come.
   bool peer_ended_ = false;
 };
@@ -122,7 +122,7 @@ bool RawCodec::Feed(std::string_view bytes) {
     unconsumed_ += bytes.size();
     return true;
   }
-  if (!std::exchange(head_told_, true)) {
+  if (!std::exchange(head_reported_, true)) {
     events_->OnHead(stream_, kOpened, {});
     const std::string early = std::exchange(early_, {});
     unconsumed_ -= early.size();

@@ -47,7 +47,7 @@ CallResult NeverSent(CallError error, std::string why) {
   return result;
 }
 
-void CallNews::Deliver() {
+void CallNews::Deliver(const std::shared_ptr<const ConnectionFacts>& facts) {
   for (const auto& stream : streams) {
     StreamHandler* const handler = stream->handler;
     if (stream->status != 0) {
@@ -57,8 +57,12 @@ void CallNews::Deliver() {
     if (stream->trailers) handler->OnTrailers(*std::move(stream->trailers));
     if (stream->sendable) handler->OnSendable();
   }
-  if (first) first->handler->OnDone(std::move(first->result));
+  if (first) {
+    first->result.facts = facts;
+    first->handler->OnDone(std::move(first->result));
+  }
   for (const auto& call : others) {
+    call->result.facts = facts;
     call->handler->OnDone(std::move(call->result));
   }
 }

@@ -26,7 +26,7 @@ namespace hotline::upstream {
 //   table.set_now(now);
 //   codec->Feed(bytes);                     // Calls table.OnHead, OnBody…
 //   CallNews news = table.TakeNews();       // Under the lock.
-//   news.Deliver();                         // Without it: calls the handlers.
+//   news.Deliver(facts);                    // Without it: calls the handlers.
 //
 // Invariants:
 //   1. A call is in the table from Begin until its news is taken. It ends once;
@@ -83,8 +83,8 @@ struct CallNews {
   std::optional<Ending> first;
   std::vector<std::unique_ptr<Call>> others;
 
-  // Calls the handlers. Once, without any lock.
-  void Deliver();
+  // Calls the handlers. Once, without any lock. `facts`: of the connection.
+  void Deliver(const std::shared_ptr<const ConnectionFacts>& facts);
 };
 
 // The result of a call whose request was not written.

@@ -81,13 +81,12 @@ bool Connection::IsReady(std::string* problem) {
   return false;
 }
 
-std::optional<int> Connection::Announce(ConnectionOwner* owner, pool::ConnId id,
-                                        pool::Handle handle) {
+std::optional<int> Connection::Announce(ConnectionOwner* owner,
+                                        pool::ConnId id) {
   MutexLock lock(&mu_);
   if (state_ != State::kOpen || going_away_) return std::nullopt;
   owner_ = owner;
   id_ = id;
-  handle_ = handle;
   probation_.Begin(MonotonicNow());
   return codec_->MaxStreams();
 }
@@ -281,7 +280,7 @@ void Connection::Deliver(News* news) {
   }
   if (changes.changed) changes.changed();
   if (changes.pinged) changes.pinged(true);
-  news->calls.Deliver();
+  news->calls.Deliver(facts());
   if (traits_.multiplexed) FlushOnLoop();
 }
 
@@ -368,7 +367,7 @@ void Connection::DeliverLast() {
   if (changes.changed) changes.changed();
   if (changes.pinged) changes.pinged(false);
   if (probe) probe(false);
-  calls.Deliver();
+  calls.Deliver(facts());
   for (CallHandler* handler : late) handler->OnDone(too_late);
 }
 

@@ -112,8 +112,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Hands the connection to `owner`, which is called from now on. Returns how
   // many calls may run at the same time; nothing: it is of no use any more. On
   // the loop.
-  std::optional<int> Announce(ConnectionOwner* owner, pool::ConnId id,
-                              pool::Handle handle);
+  std::optional<int> Announce(ConnectionOwner* owner, pool::ConnId id);
 
   // See Upstream for these.
   CallId StartCall(const Request& request, CallHandler* handler, Instant now) {
@@ -167,7 +166,6 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   net::Loop& loop() const { return *loop_; }
   // Set by Announce, before other threads know the connection.
   pool::ConnId id() const { return id_; }
-  pool::Handle handle() const { return handle_; }
 
  private:
   enum class State : uint8_t {
@@ -280,7 +278,6 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // Written by Announce.
   ConnectionOwner* owner_ = nullptr;
   pool::ConnId id_ = 0;
-  pool::Handle handle_ = 0;
 
   Mutex mu_;
   State state_ ABSL_GUARDED_BY(mu_) = State::kOpen;

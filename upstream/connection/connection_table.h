@@ -1,10 +1,9 @@
-// Open connections by handle. Handles are numbers that are never used twice, so
-// one that is out of date finds nothing.
+// Open connections by the pool's id. Ids are never reused, so the id of a
+// closed connection finds nothing.
 #ifndef HOTLINE_UPSTREAM_CONNECTION_CONNECTION_TABLE_H_
 #define HOTLINE_UPSTREAM_CONNECTION_CONNECTION_TABLE_H_
 
 #include <array>
-#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -19,28 +18,26 @@ namespace hotline::upstream {
 // Thread-safe. Sharded: every call looks its connection up.
 class ConnectionTable {
  public:
-  pool::Handle NewHandle() { return next_.fetch_add(1) + 1; }
-
   void Add(std::shared_ptr<Connection> connection) {
-    const pool::Handle handle = connection->handle();
-    Shard& shard = ShardOf(handle);
+    const pool::ConnId conn = connection->id();
+    Shard& shard = ShardOf(conn);
     MutexLock lock(&shard.mu);
-    shard.connections.emplace(handle, std::move(connection));
+    shard.connections.emplace(conn, std::move(connection));
   }
 
   // Null: gone.
-  std::shared_ptr<Connection> Find(pool::Handle handle) const {
-    const Shard& shard = ShardOf(handle);
+  std::shared_ptr<Connection> Find(pool::ConnId conn) const {
+    const Shard& shard = ShardOf(conn);
     MutexLock lock(&shard.mu);
-    const auto it = shard.connections.find(handle);
+    const auto it = shard.connections.find(conn);
     return it == shard.connections.end() ? nullptr : it->second;
   }
 
-  void Remove(pool::Handle handle) {
+  void Remove(pool::ConnId conn) {
     std::shared_ptr<Connection> removed;  // Its end is not for the lock.
-    Shard& shard = ShardOf(handle);
+    Shard& shard = ShardOf(conn);
     MutexLock lock(&shard.mu);
-    const auto it = shard.connections.find(handle);
+    const auto it = shard.connections.find(conn);
     if (it == shard.connections.end()) return;
     removed = std::move(it->second);
     shard.connections.erase(it);
@@ -50,7 +47,7 @@ class ConnectionTable {
     std::vector<std::shared_ptr<Connection>> all;
     for (const Shard& shard : shards_) {
       MutexLock lock(&shard.mu);
-      for (const auto& [handle, connection] : shard.connections) {
+      for (const auto& [conn, connection] : shard.connections) {
         all.push_back(connection);
       }
     }
@@ -58,21 +55,26 @@ class ConnectionTable {
   }
 
  private:
-  static constexpr size_t kShards = 16;
+  static constexpr int kShardBits = 4;
+  static constexpr size_t kShards = 1 << kShardBits;
 
   struct alignas(64) Shard {
     mutable Mutex mu;
-    absl::flat_hash_map<pool::Handle, std::shared_ptr<Connection>> connections
+    absl::flat_hash_map<pool::ConnId, std::shared_ptr<Connection>> connections
         ABSL_GUARDED_BY(mu);
   };
 
-  Shard& ShardOf(pool::Handle handle) { return shards_[handle % kShards]; }
-  const Shard& ShardOf(pool::Handle handle) const {
-    return shards_[handle % kShards];
+  // The id's low bits are the pool's shard, so they are the same for all
+  // connections of a target: the multiplication spreads the others.
+  static size_t IndexOf(pool::ConnId conn) {
+    return (conn * 0x9e3779b97f4a7c15u) >> (64 - kShardBits);
+  }
+  Shard& ShardOf(pool::ConnId conn) { return shards_[IndexOf(conn)]; }
+  const Shard& ShardOf(pool::ConnId conn) const {
+    return shards_[IndexOf(conn)];
   }
 
   std::array<Shard, kShards> shards_;
-  std::atomic<pool::Handle> next_{0};
 };
 
 }  // namespace hotline::upstream

@@ -111,15 +111,16 @@ Task<bool> DialImpl::Resolve() {
   const Instant start = MonotonicNow();
   resolved_ = keeper_->Know(spec_.key, host_, start);
   if (!resolved_) {
-    keeper_->Await(spec_.key, host_,
-                   [weak = weak_from_this(), loop = loop_](absl::Status told) {
-                     loop->Post([weak, told = std::move(told)] {
-                       const auto self = weak.lock();
-                       if (self == nullptr || self->resolved_) return;
-                       self->resolved_ = told;
-                       self->timer_.cancel();
-                     });
-                   });
+    keeper_->Await(
+        spec_.key, host_,
+        [weak = weak_from_this(), loop = loop_](absl::Status status) {
+          loop->Post([weak, status = std::move(status)] {
+            const auto self = weak.lock();
+            if (self == nullptr || self->resolved_) return;
+            self->resolved_ = status;
+            self->timer_.cancel();
+          });
+        });
     timer_.expires_at(deadline_);
     while (!resolved_ && !aborted_ && MonotonicNow() < deadline_) {
       co_await timer_.async_wait(kAwait);

@@ -29,8 +29,8 @@ constexpr char kTls[] = "tls";
 constexpr char kTcp[] = "tcp";
 constexpr int64_t kMostValidationBytes = 1 << 20;
 
-// How telling a failure is: the one that got further ranks higher.
-int Telling(const DialError& error) {
+// How far a dial got before it failed, as a rank.
+int Progress(const DialError& error) {
   const std::string_view reason = error.reason;
   if (reason == "EGRESS_DENIED") return 0;
   if (reason == "CONNECT_FAILED") return 1;
@@ -57,7 +57,9 @@ void DialImpl::Abort() {
 bool DialImpl::Fail(FailureClass failure_class, const char* reason,
                     std::string what) {
   DialError error{failure_class, reason, std::move(what)};
-  if (!worst_ || Telling(error) >= Telling(*worst_)) worst_ = std::move(error);
+  if (!worst_ || Progress(error) >= Progress(*worst_)) {
+    worst_ = std::move(error);
+  }
   return false;
 }
 

@@ -179,7 +179,7 @@ TEST_F(TlsMemoryTest, ABadlyCompressedCertificateEndsTheHandshake) {
 }
 
 TEST_F(TlsMemoryTest, NobodyIsTrustedWithoutAuthorities) {
-  authorities_ = TlsAuthorities::Nobody();
+  authorities_ = TlsAuthorities::None();
   Use(TlsProfile());
   EXPECT_EQ(TlsResult::kVerifyFailed, Meet(Engine().get()));
 }

@@ -28,8 +28,8 @@ const TlsProfile& BuiltIn(const std::string& name) {
 
 ClientHello HelloOf(const TlsProfile& profile) {
   std::vector<TlsFault> faults;
-  const auto context = TlsContext::Create(profile, TlsAuthorities::Nobody(),
-                                          nullptr, 0, &faults);
+  const auto context =
+      TlsContext::Create(profile, TlsAuthorities::None(), nullptr, 0, &faults);
   for (const TlsFault& fault : faults) {
     ADD_FAILURE() << fault.key << ": " << fault.text;
   }

@@ -727,10 +727,9 @@ TEST_P(TlsServerTest, AlertDuringHandshakeIsNamed) {
   TlsProfile profile;
   profile.max_version = GetParam() == TLS1_3_VERSION ? "1.3" : "1.2";
   std::vector<TlsFault> faults;
-  const auto client =
-      TlsEngine::Create(TlsContext::Create(profile, TlsAuthorities::Nobody(),
-                                           nullptr, 0, &faults),
-                        "a.example", {"h2"});
+  const auto client = TlsEngine::Create(
+      TlsContext::Create(profile, TlsAuthorities::None(), nullptr, 0, &faults),
+      "a.example", {"h2"});
   const auto server = MakeServer();
   std::string to_server;
   std::string to_client;

@@ -23,13 +23,13 @@ class TestWaiter : public AnswerWaiter {
   std::atomic<int> refusals{0};
 };
 
-// A memory of 1000 bytes; the test fires its timer.
+// An AnswerMemory of 1000 bytes, whose timer the test fires.
 class AnswerMemoryTest : public testing::Test {
  protected:
   std::unique_ptr<Hold> HoldOf(const AnswerMemory::CallerPtr& caller) {
     return std::make_unique<Hold>(&memory_, caller);
   }
-  // True: there was room at once.
+  // Returns true if there was room at once.
   bool Grow(Hold* hold, int64_t bytes) {
     return hold->Grow(bytes, waiter_, MonotonicNow());
   }
@@ -139,8 +139,7 @@ TEST_F(AnswerMemoryTest, SmallAnswersFarPastTheShareRefuseNewCalls) {
   EXPECT_FALSE(memory_.Admit(*one_, MonotonicNow()));
 }
 
-TEST_F(AnswerMemoryTest,
-       OneAtATimeOfAnswersThatWaitForEachOtherPassesTheLimit) {
+TEST_F(AnswerMemoryTest, OfAnswersThatWaitForEachOtherOneMayPassTheLimit) {
   std::vector<std::unique_ptr<Hold>> holds;
   for (int i = 0; i < 5; ++i) {
     holds.push_back(HoldOf(one_));
@@ -171,8 +170,8 @@ TEST_F(AnswerMemoryTest, ARaisedLimitServesWaitingAnswers) {
   EXPECT_EQ(waiter_->rooms, 1);
 }
 
-// Many threads with random answers: finally nothing is held, no answer waits,
-// and every wait has ended once.
+// Many threads with random answers. Afterwards nothing is held, no answer
+// waits, and every wait has ended exactly once.
 TEST(AnswerMemoryStressTest, EveryWaitEndsOnceAndNothingRemains) {
   std::mutex mu;
   std::vector<absl::AnyInvocable<void()>> due;
@@ -196,7 +195,7 @@ TEST(AnswerMemoryStressTest, EveryWaitEndsOnceAndNothingRemains) {
         ++waits;
         if (random() % 4 == 0) {
           ++ends;
-          continue;  // The hold is destroyed while it waits.
+          continue;  // Destroys the hold while it waits.
         }
         while (waiter->rooms + waiter->refusals == 0) {
           other.Offer(random() % 100);

@@ -1,4 +1,4 @@
-// A Broker over a real pool, a real upstream and loopback; no gRPC.
+// A Broker over a real pool, a real upstream and loopback, without gRPC.
 #ifndef HOTLINE_TESTS_SERVER_BROKER_BROKER_FIXTURE_H_
 #define HOTLINE_TESTS_SERVER_BROKER_BROKER_FIXTURE_H_
 
@@ -112,7 +112,7 @@ class BrokerTest : public ::testing::Test {
                                        pool_.get(), upstream_.get(), &metrics_);
   }
 
-  // After every test no lease is held and no caller waits.
+  // Checks that no lease is held and no caller waits.
   void TearDown() override {
     for (const pool::TargetRow& row : Look().targets) {
       EXPECT_EQ(row.leases, leases_kept_) << row.target;

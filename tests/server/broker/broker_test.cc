@@ -44,12 +44,12 @@ TEST_F(BrokerTest, AnOwnerKeepsItsLeaseHoweverManyIdentitiesCome) {
                                      context, &acquire);
   acquire.call->Start();
   ASSERT_EQ(acquire.Wait(), "OK");
-  // Only the lease remains of the call.
+  // Of the call, only the lease remains.
   ASSERT_TRUE(
       Eventually([&](const auto&) { return acquire.call.use_count() == 1; }));
   acquire.call = nullptr;
   context.identity = nullptr;
-  // Enough for the table to drop identities that are not in use.
+  // Enough to make the table drop identities that are not in use.
   for (int i = 0; i < 5000; ++i) table.Get("uid:" + std::to_string(1000 + i));
   v1::ReleaseRequest request;
   request.set_lease_id(acquire.response.lease().lease_id());
@@ -71,6 +71,15 @@ TEST_F(BrokerTest, AnUpstreamsErrorStatusIsData) {
   EXPECT_EQ(call->response.receipt().attempts(), 1);
 }
 
+TEST_F(BrokerTest, TheReceiptDescribesAConnectionThatClosesWithItsAnswer) {
+  ScriptedPeer peer(AlwaysAnswer(
+      "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"));
+  auto call = Execute(peer);
+  ASSERT_EQ(call->Wait(), "OK");
+  EXPECT_EQ(call->response.receipt().connection().protocol(), "http/1.1");
+  EXPECT_NE(call->response.receipt().connection().remote_address(), "");
+}
+
 // Answers one request, then reads the next one and closes the connection.
 void AnswerOnceThenCut(PeerConnection& connection) {
   if (connection.ReadRequest().empty()) return;
@@ -79,7 +88,7 @@ void AnswerOnceThenCut(PeerConnection& connection) {
   connection.Close();
 }
 
-TEST_F(BrokerTest, AGetIsMadeAgainWhenItsReusedConnectionDies) {
+TEST_F(BrokerTest, AGetIsRetriedWhenItsReusedConnectionCloses) {
   ScriptedPeer peer(AnswerOnceThenCut);
   ASSERT_EQ(Execute(peer)->Wait(), "OK");
   auto call = Execute(peer);
@@ -108,7 +117,7 @@ TEST_F(BrokerTest, APostThatMayHaveArrivedIsNeverSentTwice) {
   EXPECT_EQ(peer.accepted(), 1);
 }
 
-TEST_F(BrokerTest, APostWithAnIdempotencyKeyIsMadeAgain) {
+TEST_F(BrokerTest, AnIdempotentPostIsRetried) {
   ScriptedPeer peer(AnswerOnceThenCut);
   ASSERT_EQ(Execute(peer)->Wait(), "OK");
   TestExecute call;
@@ -133,7 +142,7 @@ TEST_F(BrokerTest, AConnectionThePeerClosedWhileIdleIsNotUsed) {
   EXPECT_EQ(peer.accepted(), 2);
 }
 
-TEST_F(BrokerTest, AnAnswerThatBreaksOffIsAbortedWithItsVerdict) {
+TEST_F(BrokerTest, ATruncatedAnswerIsAbortedWithItsVerdict) {
   ScriptedPeer peer([](PeerConnection& connection) {
     connection.ReadRequest();
     connection.Write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
@@ -143,7 +152,7 @@ TEST_F(BrokerTest, AnAnswerThatBreaksOffIsAbortedWithItsVerdict) {
   ASSERT_EQ(post->Wait(), "UPSTREAM_RESET");
   EXPECT_EQ(post->error().code, StatusCode::kAborted);
   EXPECT_EQ(post->metadata("verdict"), "RESPONSE_STARTED");
-  // A GET is tried three times and then fails in the same way.
+  // A GET makes three attempts and then fails in the same way.
   auto get = Execute(peer, "GET");
   ASSERT_EQ(get->Wait(), "UPSTREAM_RESET");
   EXPECT_EQ(get->error().code, StatusCode::kAborted);
@@ -151,7 +160,7 @@ TEST_F(BrokerTest, AnAnswerThatBreaksOffIsAbortedWithItsVerdict) {
 }
 
 TEST_F(BrokerTest, RetriesOfATargetAreBudgeted) {
-  target_config_.breaker_failures = 0;  // Connections that answer nothing.
+  target_config_.breaker_failures = 0;  // No connection answers.
   settings_.retry_budget_percent = 0;
   broker_->Reconfigure(settings_);
   ScriptedPeer peer([](PeerConnection& connection) {
@@ -164,14 +173,14 @@ TEST_F(BrokerTest, RetriesOfATargetAreBudgeted) {
   EXPECT_EQ(peer.accepted(), 13);
 }
 
-TEST_F(BrokerTest, WhatIsNotHttpIsAProtocolError) {
+TEST_F(BrokerTest, AnAnswerThatIsNotHttpIsAProtocolError) {
   ScriptedPeer peer(AlwaysAnswer("SSH-2.0-OpenSSH_9.2\r\n"));
   auto call = Execute(peer);
   ASSERT_EQ(call->Wait(), "PROTOCOL_ERROR");
   EXPECT_EQ(call->error().code, StatusCode::kInternal);
 }
 
-TEST_F(BrokerTest, ASilentUpstreamCostsTheDeadlineAndNoMore) {
+TEST_F(BrokerTest, ASilentUpstreamFailsTheCallAtItsDeadline) {
   ScriptedPeer peer([](PeerConnection& connection) {
     connection.ReadRequest();
     connection.AwaitClose();
@@ -182,7 +191,7 @@ TEST_F(BrokerTest, ASilentUpstreamCostsTheDeadlineAndNoMore) {
   const Duration took = MonotonicNow() - start;
   EXPECT_EQ(call->error().code, StatusCode::kDeadlineExceeded);
   EXPECT_GE(took, milliseconds(300));
-  // Far below all other timeouts, even on a busy machine.
+  // Well below every other timeout, even on a busy machine.
   EXPECT_LT(took, std::chrono::seconds(5));
 }
 
@@ -208,7 +217,7 @@ TEST_F(BrokerTest, AnAddressThatIsNotAllowedIsRefusedAtOnce) {
   EXPECT_EQ(call.error().code, StatusCode::kPermissionDenied);
 }
 
-TEST_F(BrokerTest, ALongBodyIsRefusedOrCutAsAsked) {
+TEST_F(BrokerTest, ALongBodyIsRefusedOrTruncatedAsRequested) {
   settings_.max_body_bytes = 1000;
   broker_->Reconfigure(settings_);
   ScriptedPeer peer(AlwaysAnswer(OkResponse(std::string(5000, 'x'))));
@@ -331,7 +340,7 @@ TEST_F(BrokerTest, ReleaseAsBrokenAbortsTheRunningCall) {
   }));
 }
 
-// A call runs on a lease of the only connection, and others wait in line.
+// A call runs on a lease of the only connection while others wait in line.
 class BusyLeaseTest : public BrokerTest {
  protected:
   void Begin() {
@@ -349,7 +358,7 @@ class BusyLeaseTest : public BrokerTest {
   std::string lease_id() const { return acquire_->response.lease().lease_id(); }
 
   void ExpectOnlyTheRunningCallWasVisitedAndEnded() {
-    // None where the connection's end was faster.
+    // 0 if the connection closed first.
     EXPECT_LE(broker_->registry().visited() - visited_before_, 1u);
     EXPECT_EQ(running_.Wait(), "UPSTREAM_RESET");
     for (const auto& call : waiting_) {

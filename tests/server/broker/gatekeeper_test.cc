@@ -48,7 +48,8 @@ class GatekeeperTest : public ::testing::Test {
   std::vector<std::string> lines_;
 };
 
-TEST_F(GatekeeperTest, WhoHasANameIsForbiddenAndWhoHasNoneIsAskedForIt) {
+TEST_F(GatekeeperTest,
+       ANamedCallerIsForbiddenAndAnAnonymousOneUnauthenticated) {
   const Policy policy = Denying();
   EXPECT_EQ(Check(policy, identities_.Get("uid:7")), "NOT_AUTHORIZED");
   EXPECT_EQ(last_->code, absl::StatusCode::kPermissionDenied);
@@ -62,7 +63,7 @@ TEST_F(GatekeeperTest, WhoHasANameIsForbiddenAndWhoHasNoneIsAskedForIt) {
 
 TEST_F(GatekeeperTest, DenialsAreCountedAndLoggedAtALimitedRate) {
   const Policy policy = Denying();
-  // An earlier test may have used up the limiter's current interval.
+  // An earlier test may have logged in the limiter's current interval.
   uint64_t denied = 0;
   for (; denied < 1000 || (lines_.empty() && denied < 1'000'000'000);
        ++denied) {
@@ -77,7 +78,7 @@ TEST_F(GatekeeperTest, DenialsAreCountedAndLoggedAtALimitedRate) {
   EXPECT_EQ(gatekeeper_.denials(kExecute, Denial::kNotAuthorized), denied);
 }
 
-TEST_F(GatekeeperTest, ARateLetsASecondsWorthGoAndThenItsShare) {
+TEST_F(GatekeeperTest, ARateAllowsABurstOfOneSecondAndThenItsShare) {
   const Policy policy = With({.requests_per_second = 10});
   const IdentityPtr a = identities_.Get("uid:1");
   const IdentityPtr b = identities_.Get("uid:2");
@@ -111,7 +112,7 @@ TEST_F(GatekeeperTest, ARateOfOneIsOneASecond) {
   EXPECT_EQ(Check(policy, a), "OK");
 }
 
-TEST_F(GatekeeperTest, TokensAreCountedAsLongAsTheyLive) {
+TEST_F(GatekeeperTest, ATokenCountsUntilItIsDestroyed) {
   const IdentityPtr a = identities_.Get("uid:1");
   {
     QuotaToken one;
@@ -130,7 +131,7 @@ TEST_F(GatekeeperTest, TokensAreCountedAsLongAsTheyLive) {
   EXPECT_EQ(a->leases, 0);
 }
 
-TEST_F(GatekeeperTest, SomebodyElsesLeaseIsAuditedAndOtherErrorsAreNot) {
+TEST_F(GatekeeperTest, UseOfAnotherCallersLeaseIsAuditedAndOtherErrorsAreNot) {
   const IdentityPtr a = identities_.Get("uid:1");
   gatekeeper_.Note(kExecute, a, *FromLeaseStatus(pool::LeaseStatus::kNotYours));
   gatekeeper_.Note(kExecute, a, *FromLeaseStatus(pool::LeaseStatus::kEnded));

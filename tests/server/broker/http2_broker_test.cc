@@ -1,5 +1,5 @@
-// Executes over HTTP/2, with all rooms but gRPC: callers do not notice what the
-// peer does to its connections.
+// Execute over HTTP/2, with every room but gRPC: callers do not notice when the
+// peer limits, refuses or drains.
 #include <atomic>
 #include <list>
 #include <set>
@@ -76,7 +76,7 @@ TEST_F(Http2BrokerTest, ColdBurstNeedsNoMoreConnectionsThanTheLimitAsks) {
   EXPECT_LE(peer->accepted(), 8);
 }
 
-TEST_F(Http2BrokerTest, RefusedStreamIsSentAgainWhateverTheMethod) {
+TEST_F(Http2BrokerTest, RefusedStreamIsRetriedWhateverTheMethod) {
   std::atomic<int> asked{0};
   const auto peer =
       Serve([&](Http2Peer& p, StreamId id, const Http2Peer::Asked& request) {
@@ -91,7 +91,7 @@ TEST_F(Http2BrokerTest, RefusedStreamIsSentAgainWhateverTheMethod) {
   EXPECT_EQ(1, peer->accepted());
 }
 
-TEST_F(Http2BrokerTest, GoAwayEvery10StreamsFailsNobody) {
+TEST_F(Http2BrokerTest, GoAwayEvery10StreamsFailsNoCall) {
   std::atomic<int> served{0};
   const auto peer =
       Serve([&](Http2Peer& p, StreamId id, const Http2Peer::Asked& request) {
@@ -111,17 +111,17 @@ TEST_F(Http2BrokerTest, GoAwayEvery10StreamsFailsNobody) {
   for (TestExecute& call : calls) {
     ASSERT_EQ("OK", call.Wait()) << call.error().message;
   }
-  EXPECT_EQ(500, served);  // Each exactly once.
+  EXPECT_EQ(500, served);  // Each call exactly once.
   EXPECT_GE(peer->accepted(), 50);
 }
 
 class LimitTest : public Http2BrokerTest {
  protected:
-  // No call can use another connection.
+  // All calls share one connection.
   LimitTest() { target_config_.max_connections = 1; }
 };
 
-TEST_F(LimitTest, LoweredInFlightFailsNobody) {
+TEST_F(LimitTest, LoweringTheStreamLimitInFlightFailsNoCall) {
   ScriptedPeer peer({.tls = Cert(), .alpn = "h2"}, [&](PeerConnection& c) {
     Http2Peer h2({.max_streams = 128});
     std::vector<StreamId> held;

@@ -1,5 +1,5 @@
-// Callers on two loops: their calls stay on connections of their own loop, by
-// the count behind hotline_cross_loop_calls_total.
+// Callers on two loops: their calls stay on connections of their own loop, as
+// counted by hotline_cross_loop_calls_total.
 #include <latch>
 #include <list>
 #include <memory>
@@ -23,14 +23,14 @@ using testing::TestCa;
 constexpr int kLoops = 2;
 constexpr int kCallersPerLoop = 4;
 constexpr int kCallers = kLoops * kCallersPerLoop;
-constexpr int kCalls = 200;  // Of each caller.
+constexpr int kCalls = 200;  // Per caller.
 
 const TestCa& Ca() {
   static const auto* const ca = new TestCa("loops");
   return *ca;
 }
 
-// One call after the other, all begun on its loop.
+// Makes one call after the other, each started on its loop.
 class Caller final : public Completion {
  public:
   Caller(Broker* broker, net::Loop* loop, std::string url)
@@ -105,7 +105,7 @@ class LoopsTest : public BrokerTest {
   std::list<Caller> callers_;
 };
 
-TEST_F(LoopsTest, CallsStayAtHomeOnHttp1) {
+TEST_F(LoopsTest, CallsStayOnTheirLoopOnHttp1) {
   // Each connection's first answer waits until every caller has a connection.
   std::latch all(kCallers);
   ScriptedPeer peer([&all](PeerConnection& connection) {
@@ -122,14 +122,14 @@ TEST_F(LoopsTest, CallsStayAtHomeOnHttp1) {
   EXPECT_EQ(peer.accepted(), kCallers);
 }
 
-TEST_F(LoopsTest, CallsStayAtHomeOnHttp2) {
+TEST_F(LoopsTest, CallsStayOnTheirLoopOnHttp2) {
   const CertFiles cert(Ca().Issue("localhost", "DNS:localhost"));
   target_config_.expected_streams = 0;
   ScriptedPeer peer({.tls = cert, .alpn = "h2"},
                     upstream::ServeHttp2({.max_streams = 100}, upstream::Echo));
   MakeCallers(peer);
   Run(1);
-  Run(1);  // Now every loop has had a reason to dial.
+  Run(1);  // Makes every loop dial.
   ASSERT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
     return snapshot.targets.at(0).counters.opened >= kLoops;
   }));

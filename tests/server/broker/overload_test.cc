@@ -64,7 +64,7 @@ TEST_F(OverloadTest, ManyBytesAreSampledSooner) {
   // Three MiB are more than a 64th of the limit.
   memory_ = 65 * kMiB;
   EXPECT_EQ(Enter(&overload, 3 * kMiB), "OVERLOADED memory");
-  EXPECT_EQ(looks_, 3);  // Again after the allocator has returned memory.
+  EXPECT_EQ(looks_, 3);  // Once more after the allocator returned memory.
 }
 
 TEST_F(OverloadTest, AFewCallsMayAlwaysRun) {

@@ -41,9 +41,9 @@ struct Row {
   bool allowed;
 };
 
-// identity x target x RPC, with "allow" as default.
+// Identity x target x RPC; the default is to allow.
 constexpr Row kMatrix[] = {
-    // The first rule, and targets just outside of it.
+    // The first rule, and targets just outside it.
     {"spiffe://prod/pay/web", kAcquire, "https://bank.test:443", true},
     {"spiffe://prod/pay/web", kExecute, "https://bank.test:443", true},
     {"spiffe://prod/pay/web", kExecute, "https://eu.bank.test:8443", true},
@@ -56,7 +56,7 @@ constexpr Row kMatrix[] = {
     {"spiffe://prod/pay/web", kStats, "", false},
     {"spiffe://prod/pay/web", kRenew, "", true},    // With Acquire.
     {"spiffe://prod/pay/web", kRelease, "", true},  // Always.
-    // Two rules add up, but their parts do not mix.
+    // Rules add up, but the parts of two rules do not combine.
     {"spiffe://prod/pay/batch", kExecute, "https://files.test:443", true},
     {"spiffe://prod/pay/batch", kExecute, "https://bank.test:443", true},
     {"spiffe://prod/pay/batch", kAcquire, "https://files.test:443", false},
@@ -138,7 +138,7 @@ TEST(PolicyTest, AStarMatchesAnyCharacters) {
   EXPECT_FALSE(MatchesPattern("a*b*c", "axcxb"));
   EXPECT_FALSE(MatchesPattern("abc", "abcd"));
   EXPECT_FALSE(MatchesPattern("a.c", "abc"));
-  // No pattern takes long to match.
+  // Matching takes no exponential time.
   std::string pattern;
   for (int i = 0; i < 500; ++i) pattern += "*a";
   EXPECT_FALSE(MatchesPattern(pattern + "b", std::string(2000, 'a')));

@@ -16,7 +16,7 @@
 namespace hotline::server {
 namespace {
 
-// "UNAVAILABLE", "DNS_FAILED".
+// Pairs of a code and a reason: "UNAVAILABLE", "DNS_FAILED".
 using Listed = std::set<std::pair<std::string, std::string>>;
 
 std::vector<std::string> LinesOf(const std::string& path) {
@@ -37,7 +37,7 @@ std::vector<std::string> FindAll(const std::string& text, const char* pattern) {
   return found;
 }
 
-// The reasons in a line of a list, after its code if it has one.
+// The reasons in one line of a list, without the code.
 std::vector<std::string> Names(const std::string& text) {
   std::vector<std::string> names = FindAll(text, "\\b([A-Z][A-Z_]{4,})\\b");
   std::erase_if(names, [](const std::string& name) {
@@ -118,7 +118,7 @@ class Contract {
   Listed list_;
 };
 
-// The table's errors for `rpcs`, as the contract lists them: without CANCELLED.
+// The table's errors for `rpcs`, as in the contract: without CANCELLED.
 Listed TableFor(RpcSet rpcs) {
   Listed out;
   for (const ReasonRow& row : kReasons) {

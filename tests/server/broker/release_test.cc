@@ -17,7 +17,7 @@ class ReleaseTest : public BrokerTest {
  protected:
   ReleaseTest() { target_config_.max_connections = 1; }
 
-  // Who calls.
+  // The identity of a caller.
   struct Who {
     std::string client;
     IdentityPtr identity;
@@ -66,7 +66,7 @@ class ReleaseTest : public BrokerTest {
   int Held() { return Look().targets.at(0).leases; }
 
   ScriptedPeer peer_{AlwaysAnswer(OkResponse("x"))};
-  LeaseId lease_;  // That GiveBack has named.
+  LeaseId lease_;  // The last one that GiveBack released.
 };
 
 TEST_F(ReleaseTest, EndsTheLeaseOfTheAcquire) {

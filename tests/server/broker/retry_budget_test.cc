@@ -13,7 +13,7 @@ int RetriesLeft(RetryBudget* budget, Instant now) {
   return retries;
 }
 
-TEST(RetryBudgetTest, AQuietTargetHasThreeRetries) {
+TEST(RetryBudgetTest, ATargetWithoutRequestsHasThreeRetries) {
   RetryBudget budget;
   EXPECT_EQ(RetriesLeft(&budget, kStart), 3);
 }

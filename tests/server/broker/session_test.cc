@@ -69,8 +69,9 @@ class TestStream : public SessionTransport {
     return info.reason();
   }
 
-  // --- The caller's actions --- Sends a message once the session reads. False:
-  // it does not read.
+  // --- The caller's actions ---
+
+  // Sends a message once the session reads. False: it does not read.
   bool Send(const v1::SessionRequest& message) {
     {
       std::unique_lock lock(mu_);
@@ -105,7 +106,7 @@ class TestStream : public SessionTransport {
     }
     if (owed) session->OnWritten();
   }
-  // Gives the session its next turn, if it has asked for one.
+  // Runs the next turn of the session, if it has asked for one.
   bool Turn() {
     {
       std::lock_guard lock(mu_);
@@ -116,8 +117,9 @@ class TestStream : public SessionTransport {
     return true;
   }
 
-  // --- The caller's observations --- "OK", or the error's reason; "NOTHING" if
-  // there is no result in time.
+  // --- The caller's observations ---
+
+  // "OK", or the error's reason; "NOTHING" if there is no result in time.
   std::string Result(uint64_t id, v1::SessionResult* out = nullptr) {
     std::unique_lock lock(mu_);
     if (!Await(lock, [&] { return results_.count(id) > 0; })) return "NOTHING";
@@ -162,7 +164,7 @@ class TestStream : public SessionTransport {
   std::condition_variable cv_;
   v1::SessionRequest* into_ = nullptr;
   std::map<uint64_t, v1::SessionResult> results_;
-  std::vector<int> messages_;  // The number of results in each.
+  std::vector<int> messages_;  // The number of results in each message.
   int reads_ = 0;
   int yields_ = 0;
   int turns_ = 0;
@@ -172,10 +174,10 @@ class TestStream : public SessionTransport {
   std::string outcome_ = "OPEN";
 };
 
-// Builds a message.
+// Builds a SessionRequest.
 class Message {
  public:
-  // NOLINTNEXTLINE(google-explicit-constructor): it stands for one.
+  // NOLINTNEXTLINE(google-explicit-constructor): used as one.
   operator const v1::SessionRequest&() const { return proto_; }
 
   v1::SessionItem* Item(uint64_t id) {
@@ -216,7 +218,7 @@ class SessionTest : public BrokerTest {
  protected:
   SessionTest() { target_config_.max_connections = 100; }
 
-  // Sessions that a test leaves open end as if their callers were killed.
+  // Ends sessions that a test left open, as if their callers were killed.
   void TearDown() override {
     for (auto& stream : streams_) {
       stream.session->OnCancel();
@@ -301,7 +303,7 @@ TEST_F(SessionTest, ReleasesByTheRequestIdOfAnAcquire) {
   EXPECT_EQ(stream.Result(2), "SUPERSEDED");
   EXPECT_EQ(release(4, "held"), "OK");
   EXPECT_EQ(Held(), 0);
-  // The session knows that it has no lease left: a drain ends it.
+  // The session has no lease left, so a drain ends it.
   broker_->StartDrain(MonotonicNow());
   EXPECT_EQ(stream.Outcome(), "DRAINING");
   EXPECT_EQ(Reclaimed(), 0u);
@@ -324,7 +326,7 @@ TEST_F(SessionTest, AcquiresExecutesAndReleases) {
   ASSERT_EQ(stream.Result(4, &result), "OK");
   EXPECT_TRUE(result.release().already_released());
   EXPECT_EQ(stream.Result(5), "LEASE_EXPIRED");
-  // An acquire that is answered at once, and an execute in the same message.
+  // An acquire that is granted at once, and an execute in the same message.
   Message both;
   both.Acquire(6, peer.target()).Execute(7, peer);
   ASSERT_TRUE(stream.Send(both));
@@ -428,7 +430,7 @@ TEST_F(SessionTest, ACancelledItemEndsAndOthersContinue) {
   EXPECT_EQ(stream.Result(5), "OK");
 }
 
-TEST_F(SessionTest, TheLeasesOfAKilledCallerAreFreeAtOnce) {
+TEST_F(SessionTest, TheLeasesOfAKilledCallerAreReleasedAtOnce) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
   TestStream& stream = Open();
   Message message;
@@ -457,7 +459,7 @@ TEST_F(SessionTest, ALeaseUnderACallIsClosedWithItsSession) {
   }));
 }
 
-TEST_F(SessionTest, AGrantAfterTheEndOfTheSessionGoesBack) {
+TEST_F(SessionTest, AGrantAfterTheEndOfTheSessionIsReleased) {
   target_config_.max_connections = 1;
   Build();
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
@@ -511,7 +513,7 @@ TEST_F(SessionTest, ExpiredLeasesMakeRoom) {
   ASSERT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
     return snapshot.targets[0].leases == 0;
   }));
-  // The session looks for expired leases only now and then.
+  // The session checks for expired leases only from time to time.
   uint64_t id = 2;
   do {
     ASSERT_TRUE(stream.Send(Message().Acquire(++id, peer.target())));
@@ -519,14 +521,14 @@ TEST_F(SessionTest, ExpiredLeasesMakeRoom) {
   EXPECT_EQ(stream.Result(id), "OK");
 }
 
-TEST_F(SessionTest, ALongMessageIsWorkedOnInTurns) {
+TEST_F(SessionTest, ALongMessageIsProcessedInTurns) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
   TestStream& flood = Open();
   TestStream& other = Open();
   Message message;
   for (int i = 1; i <= 1000; ++i) message.Cancel(i, 5000);
   ASSERT_TRUE(flood.Send(message));
-  // The first turn is over, its results were sent, and the rest waits.
+  // The first turn is over and its results were sent; the other items wait.
   EXPECT_EQ(flood.yields(), 1);
   EXPECT_EQ(flood.results(), 256u);
   EXPECT_FALSE(flood.reading());
@@ -552,7 +554,7 @@ TEST_F(SessionTest, CallsCostMoreOfATurnThanItemsAnsweredAtOnce) {
   EXPECT_EQ(stream.yields(), 2);
 }
 
-TEST_F(SessionTest, ResultsGoTogetherWhileAWriteIsUnderWay) {
+TEST_F(SessionTest, ResultsAreBatchedWhileAWriteIsUnderWay) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
   TestStream& stream = Open();
   stream.Stall();
@@ -571,7 +573,7 @@ TEST_F(SessionTest, UnreadResultsStopTheReading) {
   TestStream& stream = Open();
   stream.Stall();
   uint64_t sent = 0;
-  // The answers arrive at any time; finally too many are unread.
+  // Answers arrive at any time, until too many are unread.
   while (sent < 20) {
     if (!stream.reading()) break;
     ASSERT_TRUE(stream.Send(Message().Execute(++sent, peer)));
@@ -678,7 +680,7 @@ TEST_F(SessionTest, StatsNameTheSessionOfALease) {
   EXPECT_EQ(after.totals().sessions(), 0);
 }
 
-// Threads that cancel sessions at any moment.
+// Threads cancel sessions at random moments.
 TEST_F(SessionTest, ASessionCutAtAnyMomentLeavesNothing) {
   target_config_.max_connections = 4;
   Build();

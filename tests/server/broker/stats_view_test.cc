@@ -116,13 +116,13 @@ TEST(StatsViewTest, PagesShowEachRowOnceAndInOrder) {
   EXPECT_EQ(std::set<std::string>(seen.begin(), seen.end()).size(), 30u);
 }
 
-TEST(StatsViewTest, ARowThatVanishesBetweenPagesShiftsNoOther) {
+TEST(StatsViewTest, ARowRemovedBetweenPagesShiftsNoOther) {
   v1::StatsRequest request;
   request.set_page_size(10);
   v1::StatsResponse first;
   pool::Snapshot snapshot = Targets(20);
   ASSERT_EQ(FillStats(request, "", snapshot, {}, &first), nullptr);
-  // The last row of the first page is gone before the second one is requested.
+  // Removes the last row of the first page before the second page is requested.
   std::erase_if(snapshot.targets, [&first](const pool::TargetRow& row) {
     return row.target == first.targets(9).target();
   });

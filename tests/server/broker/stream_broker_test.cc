@@ -1,5 +1,5 @@
-// ExecuteStream with all rooms but gRPC: what is forwarded, what is repeated,
-// and how it ends at every stage.
+// ExecuteStream with every room but gRPC: what is forwarded, when a request is
+// repeated, and how a call ends at each stage.
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -30,7 +30,7 @@ constexpr auto kPatience = seconds(30);
 class TestStream final : public StreamPeer {
  public:
   bool takes = true;        // False: messages wait for Take().
-  bool breaks_off = false;  // Breaks off instead of ending its side.
+  bool breaks_off = false;  // Never confirms the end of its side.
 
   // --- The caller's actions ---
   void SendHead(const v1::ExecuteStreamHead& head) {
@@ -269,7 +269,7 @@ TEST_F(StreamBrokerTest, TheMessageAfterTheHeadDecidesTheFraming) {
   head.set_content_length(5);
   auto known = Open(head);
   known->SendBody("hel");
-  known->SendBody("lo");  // The length is reached.
+  known->SendBody("lo");  // Completes the announced length.
   ASSERT_EQ("OK", known->Wait());
   EXPECT_NE(known->body().find("content-length: 5\r\n\r\nhello"),
             std::string::npos)
@@ -290,7 +290,7 @@ TEST_F(StreamBrokerTest, AnEmptyPieceSendsTheHeadByItself) {
   auto stream = Open(Head(peer));
   stream->AwaitAsked();
   EXPECT_FALSE(head);
-  EXPECT_EQ(0, peer.accepted());  // No connection is borrowed before that.
+  EXPECT_EQ(0, peer.accepted());  // No connection is borrowed yet.
   stream->SendBody("");
   stream->AwaitBody(1);
   stream->SendBody("x");
@@ -364,7 +364,7 @@ TEST_F(StreamBrokerTest, AFaultMidwayEndsTheCall) {
   EXPECT_EQ("head", twice->error().field);
 }
 
-TEST_F(StreamBrokerTest, ACallerThatBreaksOffNeverLooksComplete) {
+TEST_F(StreamBrokerTest, AnUploadThatIsBrokenOffNeverLooksComplete) {
   std::mutex mu;
   std::string got;
   const ScriptedPeer peer([&](PeerConnection& c) {
@@ -390,7 +390,7 @@ TEST_F(StreamBrokerTest, ACallerThatBreaksOffNeverLooksComplete) {
   EXPECT_EQ(got.find("0\r\n\r\n"), got.npos);
 }
 
-TEST_F(StreamBrokerTest, ARefusedRequestIsSentAgainWhileItIsHeld) {
+TEST_F(StreamBrokerTest, ARefusedRequestIsRepeatedWhileItIsBuffered) {
   std::atomic<int> asked{0};
   const auto peer = std::make_unique<ScriptedPeer>(
       ScriptedPeer::Options{.tls = Cert(), .alpn = "h2"},
@@ -419,7 +419,7 @@ TEST_F(StreamBrokerTest, ARefusedRequestIsSentAgainWhileItIsHeld) {
   EXPECT_EQ("REFUSED_BY_PEER", small->receipt().failed_attempts(0));
 }
 
-TEST_F(StreamBrokerTest, ARequestThatIsNoLongerHeldIsNotSentAgain) {
+TEST_F(StreamBrokerTest, ARequestNoLongerBufferedIsNotRepeated) {
   const auto peer = std::make_unique<ScriptedPeer>(
       ScriptedPeer::Options{.tls = Cert(), .alpn = "h2"},
       [&](PeerConnection& c) {
@@ -439,12 +439,12 @@ TEST_F(StreamBrokerTest, ARequestThatIsNoLongerHeldIsNotSentAgain) {
   auto stream = Open(Head(*peer, "PUT"));
   for (int i = 0; i < 4; ++i) stream->SendBody(std::string(100'000, 'x'));
   EXPECT_EQ("UPSTREAM_RESET", stream->Wait());
-  // Nothing was processed: the caller, which has the whole body, may repeat it.
+  // Nothing was processed, so the caller may repeat the request.
   EXPECT_EQ(absl::StatusCode::kUnavailable, stream->error().code);
   EXPECT_EQ("REFUSED_BY_PEER", stream->verdict());
 }
 
-TEST_F(StreamBrokerTest, AConnectionThatDiesIsReplacedWhereTheContractAllows) {
+TEST_F(StreamBrokerTest, AFailedConnectionIsReplacedWhereTheContractAllows) {
   // Each connection serves one request and closes at the second.
   const ScriptedPeer peer([](PeerConnection& c) {
     if (c.ReadRequest().empty()) return;
@@ -468,7 +468,7 @@ TEST_F(StreamBrokerTest, AConnectionThatDiesIsReplacedWhereTheContractAllows) {
   EXPECT_EQ("SENT_UNKNOWN", never->verdict());
 }
 
-TEST_F(StreamBrokerTest, AnAnswerThatBreaksOffIsNotBegunAnew) {
+TEST_F(StreamBrokerTest, ATruncatedAnswerIsNotRestarted) {
   const ScriptedPeer peer([](PeerConnection& c) {
     c.ReadSome();
     c.Write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
@@ -515,7 +515,7 @@ class StageTest : public StreamBrokerTest,
                   public ::testing::WithParamInterface<bool> {
  protected:
   StageTest() { target_config_.max_connections = 1; }
-  // Cancels as the caller, or aborts as the process does at its end.
+  // Cancels as the caller would, or aborts as a shutdown would.
   void End(TestStream& stream) {
     GetParam() ? stream.call->AsCall()->Cancel() : broker_->AbortCalls();
   }
@@ -631,7 +631,7 @@ TEST_F(StreamBrokerTest, OnALeaseItRunsAlone) {
   EXPECT_EQ(lease->response.connection().connection_id(),
             stream->receipt().connection().connection_id());
 
-  // Released as broken, the lease ends the running call.
+  // A release as broken ends the running call.
   auto broken = Open(head);
   broken->SendBody("x");
   broken->AwaitAsked();
@@ -664,7 +664,7 @@ TEST_F(StreamBrokerTest, ReleaseAsOkLetsTheStreamEndFirst) {
 
 TEST_F(StreamBrokerTest, ACallerThatDoesNotReadStopsTheUpstream) {
   constexpr size_t kTotal = 128 << 20;
-  // More than sockets and the broker hold, and far less than all.
+  // More than sockets and the broker buffer, and far less than the body.
   constexpr size_t kMost = 32 << 20;
   std::atomic<size_t> written{0};
   const ScriptedPeer peer([&](PeerConnection& c) {
@@ -694,7 +694,7 @@ TEST_F(StreamBrokerTest, AnUpstreamThatDoesNotReadStopsTheCaller) {
   for (size_t i = 0; i < kPieces; ++i) {
     stream->SendBody(std::string(100'000, 'x'));
   }
-  // Once the window is used up, only the next piece is read.
+  // Once the window is used up, only one more piece is read.
   const auto quick = Serve2(Echo);
   auto other = Open(Head(*quick));
   other->End();

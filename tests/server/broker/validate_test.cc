@@ -196,7 +196,7 @@ TEST(UrlTest, BadPathsAreRefused) {
   }
 }
 
-TEST(UrlTest, NothingBehindTheTextIsRead) {
+TEST(UrlTest, NothingPastTheEndOfTheTextIsRead) {
   const std::string_view text = "https://example.com/%20";
   for (size_t cut : {1, 2}) {
     ParsedUrl url;
@@ -216,7 +216,7 @@ TEST(UrlTest, AUrlHasAtMost16KiB) {
             "BAD_URL url");
 }
 
-TEST(UrlTest, AParsedUrlCanBeFilledAnew) {
+TEST(UrlTest, AParsedUrlCanBeReused) {
   ParsedUrl url;
   EXPECT_EQ(Text(ParseUrl("http://[::1]:8080/a?b", &url)), "");
   EXPECT_EQ(Text(ParseUrl("https://x", &url)), "");
@@ -228,8 +228,8 @@ TEST(UrlTest, AParsedUrlCanBeFilledAnew) {
   EXPECT_EQ(url.path, "/");
 }
 
-// The requests of a file (protobuf text format): each is merged into `valid`
-// and passed to `validate`, which returns the error's text.
+// Merges each request of a file (protobuf text format) into `valid` and passes
+// it to `validate`, which returns the error's text.
 template <typename Message>
 void CheckRequests(const std::string& path, size_t at_least,
                    const Message& valid,
@@ -300,7 +300,7 @@ TEST(ValidateExecuteTest, HostMayHaveTheDefaultPort) {
 TEST(ValidateExecuteTest, HeadersAreBoundedInNumberAndSize) {
   const struct {
     int headers;
-    size_t bytes;  // Of each.
+    size_t bytes;  // Per header.
     const char* want;
   } rows[] = {
       {128, 10, ""},
@@ -388,7 +388,7 @@ TEST(ValidateReleaseTest, NamesALeaseOrAnAcquire) {
     const char* want;
   } rows[] = {
       {"a lease", [](Release* r) { r->set_lease_id("l"); }, ""},
-      {"nothing", [](Release*) {}, ""},  // As a lease id, which is then bad.
+      {"nothing", [](Release*) {}, ""},  // Reads as an empty lease id.
       {"an acquire", acquire, ""},
       {"with a client", [&](Release* r) { acquire(r), r->set_client_id("c"); },
        ""},

@@ -1,4 +1,4 @@
-// The warm set: written, read, and dialled again.
+// The warm set: writing, reading, and dialling it after a restart.
 #include "server/daemon/warm_set.h"
 
 #include <cstdlib>
@@ -34,7 +34,7 @@ WarmEntry Entry(const char* target, int connections, uint64_t uses) {
   return entry;
 }
 
-TEST(WarmSetTest, IsWhatIsReadyTheBusiestFirst) {
+TEST(WarmSetTest, ListsReadyConnectionsTheBusiestFirst) {
   using pool::ConnState;
   pool::Snapshot snapshot;
   snapshot.connections = {
@@ -50,7 +50,7 @@ TEST(WarmSetTest, IsWhatIsReadyTheBusiestFirst) {
   EXPECT_EQ(set[2], Entry(kA, 2, 5));
 }
 
-TEST(WarmSetTest, ComesBackAsItWas) {
+TEST(WarmSetTest, RoundTripsThroughItsText) {
   std::vector<WarmEntry> set = {Entry(kA, 4, 1000), Entry(kB, 1, 0)};
   set[0].key.options = {"other.example",  "own",       "h2",
                         "modern",         "192.0.2.1", "192.0.2.2",
@@ -64,7 +64,7 @@ TEST(WarmSetTest, ComesBackAsItWas) {
   EXPECT_TRUE(none->empty());
 }
 
-TEST(WarmSetTest, WhatIsNotOneIsRefusedAsAWhole) {
+TEST(WarmSetTest, AnInvalidFileIsRefusedAsAWhole) {
   const std::string head = R"({"kind": "hotline.v1.WarmSet", "entries": [)";
   const std::string fine =
       R"({"target": "https://a.example", "connections": 1},)";
@@ -106,12 +106,12 @@ TEST(WarmSetTest, AFileIsReplacedWholeOrNotAtAll) {
   EXPECT_EQ(*set, (std::vector<WarmEntry>{Entry(kB, 1, 1)}));
   EXPECT_FALSE(std::ifstream(path + ".tmp").good()) << "nothing is left";
   EXPECT_FALSE(ReplaceFile(directory + "/none/warm", "x").ok());
-  // The path is a directory: no temporary file is left beside it, either.
+  // The path is a directory; no temporary file is left beside it.
   EXPECT_FALSE(ReplaceFile(directory, "x").ok());
   EXPECT_FALSE(std::ifstream(directory + ".tmp").good());
 }
 
-// A pool in which dials succeed after a while, or never.
+// A pool whose dials succeed if the target is reachable.
 class RewarmerTest : public ::testing::Test {
  protected:
   Rewarmer Make(std::vector<WarmEntry> entries, int dials_per_second) {
@@ -137,7 +137,7 @@ class RewarmerTest : public ::testing::Test {
   bool reachable_ = true;
 };
 
-TEST_F(RewarmerTest, MakesTheFirstFirstAndNotTooManyAtOnce) {
+TEST_F(RewarmerTest, DialsInOrderAtItsRate) {
   Rewarmer rewarmer =
       Make({Entry("https://a", 3, 9), Entry("https://b", 2, 1)}, 2);
   EXPECT_EQ(rewarmer.wanted(), 5);
@@ -157,13 +157,13 @@ TEST_F(RewarmerTest, MakesTheFirstFirstAndNotTooManyAtOnce) {
   EXPECT_EQ(rewarmer.missing(), 0);
 }
 
-TEST_F(RewarmerTest, WhatWasWaitedForIsNotMadeUpAtOnce) {
+TEST_F(RewarmerTest, ALateStepDialsNoMoreThanOneSecondsShare) {
   Rewarmer rewarmer = Make({Entry("https://a", 100, 0)}, 10);
   Pass(&rewarmer, seconds(9));
   EXPECT_EQ(order_.size(), 10u);
 }
 
-TEST_F(RewarmerTest, GivesUpWhenItsPatienceIsOver) {
+TEST_F(RewarmerTest, GivesUpAtItsTimeLimit) {
   reachable_ = false;
   Rewarmer rewarmer = Make({Entry("https://a", 3, 0)}, 10);
   for (int i = 0; i < 9; ++i) {
@@ -174,7 +174,7 @@ TEST_F(RewarmerTest, GivesUpWhenItsPatienceIsOver) {
   EXPECT_EQ(rewarmer.missing(), 3);
 }
 
-TEST_F(RewarmerTest, OfNothingIsDoneAtOnce) {
+TEST_F(RewarmerTest, AnEmptySetIsDoneAtOnce) {
   Rewarmer rewarmer = Make({}, 10);
   EXPECT_TRUE(rewarmer.done());
   EXPECT_EQ(rewarmer.Step(now_), kNever);

@@ -10,7 +10,7 @@ struct Member final : public Assembly::Member {
   int told = 0;
 };
 
-TEST(AssemblyTest, LetsInUpToItsLimit) {
+TEST(AssemblyTest, AdmitsUpToItsLimit) {
   Assembly assembly(100);
   Member a, b;
   EXPECT_TRUE(assembly.Take(&a, 60));
@@ -18,7 +18,7 @@ TEST(AssemblyTest, LetsInUpToItsLimit) {
   EXPECT_EQ(assembly.bytes(), 100u);
 }
 
-TEST(AssemblyTest, PastItsLimitOneGoesOnAndTheOthersWait) {
+TEST(AssemblyTest, PastItsLimitOneMemberContinuesAndTheOthersWait) {
   Assembly assembly(100);
   Member a, b, c;
   EXPECT_TRUE(assembly.Take(&a, 90));
@@ -33,7 +33,7 @@ TEST(AssemblyTest, PastItsLimitOneGoesOnAndTheOthersWait) {
   EXPECT_TRUE(assembly.Take(&a, 10));
 }
 
-TEST(AssemblyTest, WhatHasLeftIsNotTold) {
+TEST(AssemblyTest, AMemberThatLeftIsNotNotified) {
   Assembly assembly(100);
   Member a, b, c;
   EXPECT_TRUE(assembly.Take(&a, 100));
@@ -44,7 +44,7 @@ TEST(AssemblyTest, WhatHasLeftIsNotTold) {
   EXPECT_EQ(c.told, 0);
 }
 
-TEST(AssemblyTest, TheNextOneGoesOnWhenTheFirstIsDone) {
+TEST(AssemblyTest, TheNextMemberContinuesWhenTheFirstIsDone) {
   Assembly assembly(0);
   Member a, b;
   EXPECT_TRUE(assembly.Take(&a, 10));

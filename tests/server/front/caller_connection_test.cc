@@ -1,4 +1,4 @@
-// A caller's connection: requests and answers, floods, the end.
+// A caller's connection: requests, answers, floods, drain and close.
 #include "server/front/caller_connection.h"
 
 #include <numeric>
@@ -52,7 +52,7 @@ TEST_F(CallerConnectionTest, ARequestMayComeByteByByte) {
   EXPECT_EQ(caller->Await(1).status, "0");
 }
 
-TEST_F(CallerConnectionTest, WhatIsNotServedIsUnimplemented) {
+TEST_F(CallerConnectionTest, AnUnknownMethodIsUnimplemented) {
   auto caller = Connected();
   uint32_t stream = 1;
   for (const std::string path :
@@ -84,13 +84,13 @@ TEST_F(CallerConnectionTest, AUnaryCallTakesExactlyOneMessage) {
   EXPECT_EQ(caller->Await(3).status, "12");
 }
 
-TEST_F(CallerConnectionTest, ABodyThatBreaksOffIsInternal) {
+TEST_F(CallerConnectionTest, ATruncatedBodyIsInternal) {
   auto caller = Connected();
   caller->Send(RawCaller::Call(1, kCheck, Check("some").substr(0, 7)));
   EXPECT_EQ(caller->Await(1).status, "13");
 }
 
-TEST_F(CallerConnectionTest, AMessagePastTheWindowIsLetIn) {
+TEST_F(CallerConnectionTest, AMessageLargerThanTheWindowIsReceived) {
   auto caller = Connected();
   const std::string body = Check(std::string(3 << 20, 's'));
   caller->Send(RawCaller::Head(1, kCheck));
@@ -107,12 +107,12 @@ TEST_F(CallerConnectionTest, AMessagePastTheWindowIsLetIn) {
   EXPECT_EQ(caller->Await(1).status, "5");
 }
 
-TEST_F(CallerConnectionTest, TooLargeAMessageIsRefusedByItsPrefix) {
+TEST_F(CallerConnectionTest, ATooLargeMessageIsRefusedByItsPrefix) {
   auto caller = Connected();
   caller->Send(RawCaller::Head(1, kCheck) +
                net::Data(1, std::string("\0\x01\0\0\0x", 6)));
   EXPECT_EQ(caller->Await(1).status, "8");
-  // Its connection serves on.
+  // The connection is still usable.
   caller->Send(RawCaller::Call(3, kCheck, Check()));
   EXPECT_EQ(caller->Await(3).status, "0");
 }
@@ -121,14 +121,14 @@ TEST_F(CallerConnectionTest, AnIncompleteRequestEndsAtItsDeadline) {
   auto caller = Connected();
   caller->Send(RawCaller::Head(1, kExecute, {{"grpc-timeout", "50m"}}));
   EXPECT_EQ(caller->Await(1).status, "4");
-  // Far ones are no errors.
+  // A deadline in the far future is valid.
   caller->Send(
       RawCaller::Call(3, kCheck, Check(), {{"grpc-timeout", "99999999H"}}));
   EXPECT_EQ(caller->Await(3).status, "0");
 }
 
-// Other clients of HTTP are told what the port is for, once their request is
-// complete; until then it is held to HTTP/2's rules.
+// An HTTP client that does not speak gRPC gets an explanation once its request
+// is complete. Until then the rules of HTTP/2 apply to it.
 TEST_F(CallerConnectionTest, ARequestThatIsNotGrpcIsAnsweredInHttp) {
   auto caller = Connected();
   caller->Send(net::Post(1) + net::Data(1, "x"));
@@ -154,7 +154,7 @@ TEST_F(CallerConnectionTest, AGoAwayWithoutCallsEndsTheConnection) {
 
 // Health.
 
-TEST_F(CallerConnectionTest, HealthHasATable) {
+TEST_F(CallerConnectionTest, HealthIsReportedByService) {
   health_.Set("a", false);
   const struct {
     const char* service;
@@ -176,7 +176,7 @@ TEST_F(CallerConnectionTest, HealthHasATable) {
   }
 }
 
-TEST_F(CallerConnectionTest, AWatchIsToldOfEachChange) {
+TEST_F(CallerConnectionTest, AWatchReportsEachChangeOnce) {
   auto caller = Connected();
   caller->Send(RawCaller::Call(1, kWatch, Check("a")));
   const RawCaller::Answer& answer = caller->AwaitMessages(1, 1);
@@ -197,7 +197,7 @@ TEST_F(CallerConnectionTest, AWatchIsToldOfEachChange) {
   EXPECT_FALSE(answer.ended);
 }
 
-// What is no caller of ours.
+// Clients of other protocols, and floods.
 
 TEST_F(CallerConnectionTest, Http1IsAnsweredAndClosed) {
   auto caller = Caller();
@@ -230,7 +230,7 @@ TEST_F(CallerConnectionTest, AFloodIsCutOffAndSaysWhy) {
   EXPECT_TRUE(Closed());
 }
 
-TEST_F(CallerConnectionTest, OneCallersFloodIsNoOthers) {
+TEST_F(CallerConnectionTest, AFloodAffectsNoOtherCaller) {
   auto other = Connected();
   auto caller = Connected();
   std::string resets;
@@ -273,14 +273,14 @@ TEST_F(CallerConnectionTest, ADrainEndsWatchesAndThenTheConnection) {
   EXPECT_TRUE(Closed());
 }
 
-TEST_F(CallerConnectionTest, CutOffEndsWhatIsOpen) {
+TEST_F(CallerConnectionTest, CutOffClosesEveryConnection) {
   auto caller = Connected();
   caller->Send(RawCaller::Call(1, kWatch, Check()));
   caller->AwaitMessages(1, 1);
   front_->CutOff();
   caller->ReadToEnd();
   EXPECT_TRUE(hotline::Eventually([&] { return front_->idle(); }));
-  // One that comes later is closed, too.
+  // A connection accepted later is closed, too.
   Caller()->ReadToEnd();
 }
 

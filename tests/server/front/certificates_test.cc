@@ -22,7 +22,7 @@ const Certs& All() {
   return *all;
 }
 
-// Files that a test may change.
+// Copies of certificate files, which a test may change.
 class CertificatesTest : public ::testing::Test {
  protected:
   CertificatesTest() {
@@ -39,7 +39,7 @@ class CertificatesTest : public ::testing::Test {
   TlsFiles files_;
 };
 
-TEST_F(CertificatesTest, AreLoadedWithTheirEnd) {
+TEST_F(CertificatesTest, AreLoadedWithTheirExpiry) {
   const auto loaded = Certificates::Load(files_);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_GT((*loaded)->expires(), std::chrono::system_clock::now());
@@ -58,7 +58,7 @@ TEST_F(CertificatesTest, AFaultNamesItsFile) {
   EXPECT_FALSE(Certificates::Load(files_).ok());
 }
 
-TEST_F(CertificatesTest, AreTakenWhenTheyFitTogether) {
+TEST_F(CertificatesTest, AreReplacedOnceCertificateAndKeyMatch) {
   const auto loaded = Certificates::Load(files_);
   ASSERT_TRUE(loaded.ok());
   Certificates& certificates = **loaded;

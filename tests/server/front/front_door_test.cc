@@ -24,7 +24,7 @@
 namespace hotline::server {
 namespace {
 
-// A directory of this process with a name short enough for sockets.
+// A directory of this process whose name is short enough for a socket path.
 const std::string& ShortDirectory() {
   struct Directory {
     Directory() {
@@ -38,7 +38,7 @@ const std::string& ShortDirectory() {
   return directory.path;
 }
 
-// A caller's end.
+// A caller's end of a connection.
 class Caller {
  public:
   explicit Caller(const std::string& address, bool at_once = true)
@@ -134,7 +134,7 @@ class FrontDoorTest : public ::testing::Test {
     return door_->counts().refused[static_cast<size_t>(why)];
   }
 
-  // What the connections' owner does at their end.
+  // Closes connections as their owner would.
   void HangUp(size_t count = SIZE_MAX) {
     std::lock_guard lock(mu_);
     for (; count > 0 && !inside_.empty(); --count) {
@@ -155,7 +155,7 @@ class FrontDoorTest : public ::testing::Test {
   std::unique_ptr<FrontDoor> door_;
 };
 
-TEST_F(FrontDoorTest, LetsInOverEveryFamilyAndSaysWhoItIs) {
+TEST_F(FrontDoorTest, AcceptsEveryFamilyAndIdentifiesThePeer) {
   const std::string path = SocketPath("a.sock");
   Open({.addresses = {"127.0.0.1:0", "[::1]:0", "unix://" + path}});
   const Caller a(address(0));
@@ -192,7 +192,7 @@ TEST_F(FrontDoorTest, AConnectionCountsUntilItLeaves) {
   EXPECT_EQ(door_->counts().connections, 0);
 }
 
-TEST_F(FrontDoorTest, KeepsToItsCap) {
+TEST_F(FrontDoorTest, EnforcesItsCap) {
   Open({.addresses = {"127.0.0.1:0"}, .max_connections = 2});
   const Caller a(address());
   const Caller b(address());
@@ -203,7 +203,7 @@ TEST_F(FrontDoorTest, KeepsToItsCap) {
   EXPECT_TRUE(Caller(address()).IsServed());
 }
 
-TEST_F(FrontDoorTest, KeepsToTheCapOfOnePeerWhateverItsPort) {
+TEST_F(FrontDoorTest, EnforcesTheCapOfOnePeerWhateverItsPort) {
   Open(
       {.addresses = {"127.0.0.1:0", "[::1]:0"}, .max_connections_per_peer = 1});
   const Caller a(address(0));
@@ -215,7 +215,7 @@ TEST_F(FrontDoorTest, KeepsToTheCapOfOnePeerWhateverItsPort) {
   EXPECT_TRUE(Caller(address(0)).IsServed());
 }
 
-TEST_F(FrontDoorTest, LetsInByUidAndByAnyGroup) {
+TEST_F(FrontDoorTest, AdmitsByUidAndByAnyGroup) {
   const std::string path = SocketPath("b.sock");
   const uint32_t other = getuid() + 1;
   Open({.addresses = {"unix://" + path}, .allowed_uids = {other}});
@@ -231,7 +231,7 @@ TEST_F(FrontDoorTest, LetsInByUidAndByAnyGroup) {
   EXPECT_TRUE(Caller(address()).IsServed());
 }
 
-TEST_F(FrontDoorTest, CountsWhatConnectionsTurnOutToBe) {
+TEST_F(FrontDoorTest, CountsRefusalsFoundAfterAccepting) {
   Open({.addresses = {"127.0.0.1:0"}});
   door_->Count(Refusal::kHttp1);
   door_->Count(RefusalOf(net::TlsFailure::kNotTls));
@@ -253,7 +253,7 @@ TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   const Caller first(address());
   ASSERT_TRUE(first.IsServed());
-  // Made before: they need descriptors of this process, too.
+  // Created first, because they need descriptors of this process, too.
   std::vector<std::unique_ptr<Caller>> callers;
   for (int i = 0; i < 5; ++i) {
     callers.push_back(std::make_unique<Caller>(address(), /*at_once=*/false));
@@ -261,7 +261,7 @@ TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   rlimit tight = before;
   const int next = dup(0);
   close(next);
-  tight.rlim_cur = next;  // No further descriptor.
+  tight.rlim_cur = next;  // No descriptor is left.
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
   int refused = 0;
   for (const auto& caller : callers) {
@@ -277,7 +277,7 @@ TEST_F(FrontDoorTest, OutOfDescriptorsItRefusesAtOnceAndRecovers) {
   EXPECT_TRUE(Caller(address()).IsServed());
 }
 
-TEST_F(FrontDoorTest, ClosedItLetsNobodyInButKeepsWhoIsInside) {
+TEST_F(FrontDoorTest, ClosedItAcceptsNoneAndKeepsOpenConnections) {
   const std::string path = SocketPath("c.sock");
   Open({.addresses = {"unix://" + path}});
   const Caller a(address());
@@ -288,7 +288,7 @@ TEST_F(FrontDoorTest, ClosedItLetsNobodyInButKeepsWhoIsInside) {
   EXPECT_EQ(door_->counts().connections, 1);
 }
 
-TEST(ListenerTest, ASocketIsBornForItsGroupAndLeavesWithItsListener) {
+TEST(ListenerTest, ASocketIsGroupWritableAndRemovedWithItsListener) {
   const std::string path = ShortDirectory() + "/d.sock";
   const mode_t umask_before = umask(0077);
   {
@@ -300,13 +300,13 @@ TEST(ListenerTest, ASocketIsBornForItsGroupAndLeavesWithItsListener) {
     EXPECT_EQ(info.st_mode & 0777, 0660u);
     const auto second = Listener::Bind("unix://" + path);
     EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
-    // The second one has not removed the socket of the first.
+    // The second bind did not remove the socket of the first.
     EXPECT_TRUE(Caller("unix://" + path).connected());
   }
   EXPECT_NE(access(path.c_str(), F_OK), 0);
 }
 
-TEST(ListenerTest, OnlyASocketThatNobodyListensOnIsReplaced) {
+TEST(ListenerTest, OnlyAStaleSocketIsReplaced) {
   const std::string path = ShortDirectory() + "/e.sock";
   testing::WriteFile(path, "precious");
   EXPECT_FALSE(Listener::Bind("unix://" + path).ok());
@@ -322,7 +322,7 @@ TEST(ListenerTest, OnlyASocketThatNobodyListensOnIsReplaced) {
   EXPECT_TRUE(Listener::Bind("unix://" + path).ok());
 }
 
-TEST(ListenerTest, AnAddressInUseIsToldByName) {
+TEST(ListenerTest, AnAddressInUseIsNamed) {
   const auto first = Listener::Bind("127.0.0.1:0");
   ASSERT_TRUE(first.ok());
   const auto second = Listener::Bind(first->address());

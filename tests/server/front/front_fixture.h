@@ -1,4 +1,4 @@
-// Callers that speak gRPC by raw HTTP/2 frames, over socket pairs, to a
+// Callers that send gRPC as raw HTTP/2 frames, over socket pairs, to a
 // FrontLoop on the upstream's first loop, with a real broker behind it.
 #ifndef HOTLINE_TESTS_SERVER_FRONT_FRONT_FIXTURE_H_
 #define HOTLINE_TESTS_SERVER_FRONT_FRONT_FIXTURE_H_
@@ -28,7 +28,7 @@
 
 namespace hotline::server {
 
-// A message with its prefix.
+// A message with gRPC's length prefix.
 inline std::string Prefixed(std::string_view message) {
   const MessagePrefix prefix = MakeMessagePrefix(message.size());
   return std::string(prefix.data(), prefix.size()).append(message);
@@ -37,20 +37,20 @@ inline std::string Prefixed(const google::protobuf::Message& message) {
   return Prefixed(message.SerializeAsString());
 }
 
-// Blocks when it reads, for 20 s at most.
+// A caller. Its reads block for at most 20 s.
 class RawCaller {
  public:
-  // What a stream has been answered.
+  // The answer on one stream so far.
   struct Answer {
     std::vector<std::string> messages;
-    std::string status = "none";  // grpc-status; "reset": RST_STREAM.
+    std::string status = "none";  // grpc-status, or "reset" for RST_STREAM.
     std::string text;             // grpc-message.
     bool has_details = false;
     bool ended = false;
     net::FieldList head;
   };
 
-  // With `tls`: Handshake is to be called first.
+  // With `tls`, Handshake must be called first.
   explicit RawCaller(int fd, std::unique_ptr<net::TlsEngine> tls = nullptr)
       : fd_(fd), tls_(std::move(tls)) {
     timeval limit{.tv_sec = 20, .tv_usec = 0};
@@ -63,7 +63,7 @@ class RawCaller {
     fd_ = -1;
   }
 
-  // False: one of the two sides gave up.
+  // Returns false if either side aborts the handshake.
   bool Handshake() {
     for (;;) {
       std::string out;
@@ -84,7 +84,7 @@ class RawCaller {
   void SendPlain(std::string_view bytes) const {
     while (!bytes.empty()) {
       const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent <= 0) return;  // The reader sees why.
+      if (sent <= 0) return;  // The next read reports why.
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
   }
@@ -103,14 +103,14 @@ class RawCaller {
     fields.insert(fields.end(), more.begin(), more.end());
     return net::Headers(stream, fields);
   }
-  // A whole call.
+  // A complete unary call.
   static std::string Call(uint32_t stream, const std::string& path,
                           const std::string& body,
                           const net::FieldList& more = {}) {
     return Head(stream, path, more) + net::Data(stream, body, net::kEndStream);
   }
 
-  // Reads more. False: the end.
+  // Reads more bytes. Returns false at the end of the connection.
   bool ReadMore() {
     std::string bytes;
     if (tls_ != nullptr ? !ReadTls(&bytes) : !Receive()) return false;
@@ -123,7 +123,7 @@ class RawCaller {
     }
     return true;
   }
-  // False: `done` does not hold, and no more comes.
+  // Returns false if the connection ends before `done` holds.
   bool ReadUntil(const std::function<bool()>& done) {
     while (!done()) {
       if (!ReadMore()) return false;
@@ -139,7 +139,7 @@ class RawCaller {
         ReadUntil([&] { return answers_[stream].messages.size() >= count; }));
     return answers_[stream];
   }
-  // Until the other side closes.
+  // Reads until the other side closes.
   void ReadToEnd() {
     while (ReadMore()) {
     }

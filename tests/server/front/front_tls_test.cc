@@ -1,4 +1,4 @@
-// Mutual TLS: who is served, and what the others are counted as.
+// Mutual TLS: which callers are served, and how refused ones are counted.
 #include "net/tls/server.h"
 #include "server/front/certificates.h"
 #include "tests/fakes/test_certs.h"
@@ -12,7 +12,7 @@ using testing::TestCa;
 
 constexpr char kCheck[] = "/grpc.health.v1.Health/Check";
 
-// Certificates take time to make: all tests share them.
+// Shared by all tests, because making certificates takes time.
 struct Certs {
   TestCa ca{"front-ca"};
   TestCa foreign{"front-foreign"};
@@ -75,7 +75,7 @@ TEST_F(FrontTlsTest, ACallerWithACertificateIsServedAndKnown) {
   EXPECT_EQ(identities_.size(), 1u) << "it was that one";
 }
 
-TEST_F(FrontTlsTest, TheOthersAreCountedByCause) {
+TEST_F(FrontTlsTest, RefusedHandshakesAreCountedByCause) {
   const struct {
     CertFiles cert;
     net::TlsFailure cause;
@@ -85,7 +85,7 @@ TEST_F(FrontTlsTest, TheOthersAreCountedByCause) {
   for (const auto& row : rows) {
     SCOPED_TRACE(net::TlsFailureName(row.cause));
     auto caller = TlsCaller(row.cert);
-    // In TLS 1.3 the caller has finished before it is refused.
+    // In TLS 1.3 the caller finishes its handshake before it is refused.
     if (caller->Handshake()) caller->ReadToEnd();
     EXPECT_TRUE(hotline::Eventually(
         [&] { return Refused(RefusalOf(row.cause)) == 1; }));

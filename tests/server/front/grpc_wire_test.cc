@@ -90,7 +90,7 @@ TEST_F(GrpcRequestTest, OtherContentTypesAreUnsupported) {
     EXPECT_EQ(refusal.fields()[0].value, "415");
   }
   EXPECT_EQ(ParseThese({{"te", "trailers"}}).http_status(), 415);
-  // Whatever other faults there are.
+  // This fault takes precedence over any other.
   EXPECT_EQ(ParseThese({{"grpc-timeout", "x"}, {"content-type", "text/plain"}})
                 .http_status(),
             415);
@@ -105,7 +105,7 @@ TEST_F(GrpcRequestTest, OnlyPostIsAllowed) {
   EXPECT_EQ(Parse().http_status(), 405);
 }
 
-TEST_F(GrpcRequestTest, TrailersMustBeWanted) {
+TEST_F(GrpcRequestTest, TeTrailersIsRequired) {
   const GrpcRefusal refusal =
       ParseThese({{"content-type", "application/grpc"}});
   EXPECT_EQ(refusal.code(), StatusCode::kInternal);
@@ -176,19 +176,19 @@ TEST(GrpcTimeoutTest, EveryUnitIsRead) {
   EXPECT_EQ(ParseGrpcTimeout("00000001S"), seconds(1));
 }
 
-TEST(GrpcTimeoutTest, TheLargestOfEveryUnitIsFarAway) {
+TEST(GrpcTimeoutTest, TheLargestValueOfEveryUnitIsAccepted) {
   EXPECT_EQ(ParseGrpcTimeout("99999999H"), Duration::max());
   EXPECT_EQ(ParseGrpcTimeout("99999999M"), minutes(99'999'999));
   EXPECT_EQ(ParseGrpcTimeout("99999999S"), seconds(99'999'999));
   EXPECT_EQ(ParseGrpcTimeout("99999999n"), nanoseconds(99'999'999));
-  // The longest that fits, and the shortest that does not.
+  // The largest value that fits a Duration, and the first that does not.
   EXPECT_EQ(ParseGrpcTimeout("2562047H"), hours(2'562'047));
   EXPECT_EQ(ParseGrpcTimeout("2562048H"), Duration::max());
   const Instant now = Instant{} + hours(1000);
   EXPECT_EQ(SaturatingAdd(now, *ParseGrpcTimeout("99999999H")), kNever);
 }
 
-TEST(GrpcTimeoutTest, AnythingElseIsNone) {
+TEST(GrpcTimeoutTest, AnythingElseIsRefused) {
   for (const char* text : {"", "1", "H", "S1", "1s", "1h", "-1S", "+1S", "1.5S",
                            " 1S", "1S ", "123456789S", "1SS", "0x1S", "1\0S"}) {
     EXPECT_EQ(ParseGrpcTimeout(text), std::nullopt) << text;
@@ -204,7 +204,7 @@ TEST(MetadataTest, BinaryValuesAreDecoded) {
   EXPECT_EQ(DecodeBinary("YQ,Yg==, Yw"), "abc");
 }
 
-TEST(MetadataTest, WhatIsNoBase64IsNotDecoded) {
+TEST(MetadataTest, InvalidBase64IsNotDecoded) {
   for (const char* text : {"A", "YQ=", "YQ===", "=", "Y Q", "YQ==YQ==", "a_-b",
                            "YQ==a", "\n", "YWJj=", "!", "YWJjZ"}) {
     EXPECT_EQ(DecodeBinary(text), std::nullopt) << text;
@@ -299,7 +299,7 @@ TEST(MessageReaderTest, TheLimitHoldsForTheAnnouncedLength) {
   }
 }
 
-TEST(MessageReaderTest, WhatIsNotReadYetIsKept) {
+TEST(MessageReaderTest, UnreadBytesAreKept) {
   MessageReader reader(GrpcEncoding::kIdentity, kMost);
   std::string body = Prefixed("a") + Prefixed("bb") + Prefixed("ccc");
   const std::string first = body.substr(0, body.size() - 2);
@@ -329,7 +329,7 @@ TEST(MessageReaderTest, WhatIsNotReadYetIsKept) {
   EXPECT_TRUE(reader.Finish().ok());
 }
 
-TEST(MessageReaderTest, AnAnnouncedLengthTakesNoMemory) {
+TEST(MessageReaderTest, AnAnnouncedLengthAllocatesNoMemory) {
   MessageReader reader(GrpcEncoding::kIdentity, 100 << 20);
   const size_t before = mallinfo2().uordblks;
   const std::string begin("\0\x05\0\0\0xyz", 8);
@@ -339,7 +339,7 @@ TEST(MessageReaderTest, AnAnnouncedLengthTakesNoMemory) {
   EXPECT_LT(mallinfo2().uordblks - before, 100u << 10);
 }
 
-TEST(MessageReaderTest, ABodyThatBreaksOffIsAnError) {
+TEST(MessageReaderTest, ATruncatedBodyIsAnError) {
   const std::string body = Prefixed("hello");
   for (size_t size = 1; size < body.size(); ++size) {
     EXPECT_EQ(ReadAll(body.substr(0, size)).status.code(),
@@ -409,7 +409,7 @@ TEST_P(CompressedTest, TheLimitHoldsForWhatIsInflated) {
   }
 }
 
-// The beginning of what 200 MiB of zeros are compressed to.
+// The first bytes of 200 MiB of zeros, compressed.
 std::string Bomb(bool gzip) {
   z_stream stream = {};
   deflateInit2(&stream, Z_BEST_COMPRESSION, Z_DEFLATED, gzip ? 15 + 16 : 15, 9,
@@ -426,14 +426,14 @@ std::string Bomb(bool gzip) {
     return out;
   };
   std::string bomb = compress();
-  // After a full flush the same bytes come again.
+  // After a full flush the output repeats.
   const std::string repeated = compress();
   for (int i = 1; i < 200; ++i) bomb += repeated;
   deflateEnd(&stream);
   return bomb;
 }
 
-TEST_P(CompressedTest, ABombCostsAWindow) {
+TEST_P(CompressedTest, ABombCostsOnlyAWindowOfMemory) {
   const std::string bomb = Prefixed(Bomb(GetParam() == GrpcEncoding::kGzip), 1);
   ASSERT_LT(bomb.size(), 300u << 10);
   MessageReader reader(GetParam(), 4 << 20);
@@ -505,7 +505,7 @@ TEST(GrpcTrailersTest, AnErrorHasTextAndDetails) {
   EXPECT_FALSE(trailers.fields()[1].indexed);
 }
 
-TEST(GrpcTrailersTest, AloneTheyBeginWithTheStatus) {
+TEST(GrpcTrailersTest, TrailersOnlyBeginWithTheHttpStatus) {
   const GrpcTrailers trailers(StatusCode::kNotFound, "no");
   ASSERT_EQ(trailers.fields_alone().size(), 4u);
   EXPECT_EQ(trailers.fields_alone()[0].value, "200");
@@ -524,7 +524,7 @@ TEST(GrpcTrailersTest, TheyStayWithinThePeersLimit) {
     size += field.name.size() + field.value.size();
   }
   EXPECT_LT(size, 8u << 10);
-  // No character is split.
+  // No UTF-8 character is split.
   EXPECT_EQ(trailers.fields()[1].value.size() % 6, 0u);
 }
 

@@ -15,7 +15,7 @@ using Request = reflection::ServerReflectionRequest;
 using Response = reflection::ServerReflectionResponse;
 
 const Reflection& Subject() {
-  // Used, so that their files are linked.
+  // Referenced, so that their files are linked.
   EXPECT_NE(v1::ExecuteRequest::descriptor(), nullptr);
   EXPECT_NE(grpc::health::v1::HealthCheckRequest::descriptor(), nullptr);
   static const Reflection subject(
@@ -85,7 +85,7 @@ TEST(ReflectionTest, EverySymbolLeadsToItsFileAndWhatThatImports) {
         EXPECT_TRUE(names.contains(import)) << import;
       }
     }
-    // By its name, too.
+    // Also by file name.
     Request by_name;
     by_name.set_file_by_filename(row.file);
     ASSERT_FALSE(Files(Ask(by_name)).empty());
@@ -102,7 +102,7 @@ TEST(ReflectionTest, ItsOwnMessagesHaveTheNamesOfGrpc) {
   EXPECT_EQ(file.SerializeAsString().find("hotline"), std::string::npos);
 }
 
-TEST(ReflectionTest, WhatIsUnknownIsNotFound) {
+TEST(ReflectionTest, AnUnknownSymbolIsNotFound) {
   Request requests[4];
   requests[0].set_file_by_filename("none.proto");
   requests[1].set_file_containing_symbol("none.None");

@@ -1,4 +1,4 @@
-// The broker's methods over the wire.
+// The broker's methods, called over HTTP/2.
 #include "server/front/server_call.h"
 
 #include <atomic>
@@ -71,7 +71,7 @@ TEST_F(ServerCallTest, ALargeAnswerPassesASmallWindow) {
   auto caller = Connected();
   caller->Send(net::Window(0, 8 << 20));
   caller->Send(RawCaller::Call(1, Method("Execute"), Execute(peer)));
-  // A window at a time.
+  // Reads one window at a time.
   size_t seen = 0;
   ASSERT_TRUE(caller->ReadUntil([&] {
     size_t total = 0;
@@ -143,7 +143,7 @@ TEST_F(ServerCallTest, AnAcquireThatIsResetLeavesNoLease) {
   auto caller = Connected();
   uint32_t stream = 1;
   for (int i = 0; i < 50; ++i, stream += 2) {
-    // Before the answer, with it, and after it.
+    // The reset comes before the answer, with it, or after it.
     caller->Send(RawCaller::Call(stream, Method("Acquire"), Acquire(peer)));
     if (i % 3 != 0) caller->Await(stream);
     caller->Send(net::Rst(stream));
@@ -315,7 +315,7 @@ TEST_F(ServerCallTest, ATunnelPassesBytesAndItsEnd) {
   EXPECT_EQ(bytes, "pong");
 }
 
-TEST_F(ServerCallTest, ATunnelThatDoesNotBeginByOpeningIsRefused) {
+TEST_F(ServerCallTest, ATunnelMustBeginWithOpen) {
   auto caller = Connected();
   v1::TunnelRequest data;
   data.set_data("x");

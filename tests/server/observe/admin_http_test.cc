@@ -61,7 +61,7 @@ class Client {
     EXPECT_EQ(poll(&end, 1, 20'000), 1);
   }
 
-  // Reads one answer with a Content-Length: head and body.
+  // Reads the head and body of one answer with a Content-Length.
   std::string ReadAnswer(bool head_only = false) {
     std::string all;
     char c;
@@ -219,7 +219,7 @@ TEST_F(AdminHttpTest, AHeadThenAGetOnOneConnectionDoNotMix) {
   EXPECT_TRUE(absl::EndsWith(answer, "a 1\n"));
 }
 
-TEST_F(AdminHttpTest, NonsenseGetsAnAnswerAndIsClosed) {
+TEST_F(AdminHttpTest, ABadRequestIsAnsweredAndClosed) {
   Start();
   Client garbage(http_->port());
   garbage.Send("\x16\x03\x01 hello\r\n\r\n");
@@ -262,7 +262,7 @@ TEST_F(AdminHttpTest, AReaderThatDoesNotReadIsCutOff) {
   EXPECT_LT(client.ReadAll().size(), metrics_.size());
 }
 
-TEST_F(AdminHttpTest, AConnectionTooManyTakesThePlaceOfTheOneLeastOfUse) {
+TEST_F(AdminHttpTest, PastTheLimitANewConnectionReplacesTheLeastRecentlyUsed) {
   options_.max_connections = 3;
   Start();
   std::vector<std::unique_ptr<Client>> clients;
@@ -281,7 +281,7 @@ TEST_F(AdminHttpTest, AConnectionTooManyTakesThePlaceOfTheOneLeastOfUse) {
   EXPECT_TRUE(absl::EndsWith(ask(*clients[2]), "ok\n"));
 }
 
-TEST_F(AdminHttpTest, ReasonsAreShownAndNotObeyed) {
+TEST_F(AdminHttpTest, ReasonsAreEscaped) {
   reasons_ = {"a\r\nX: y\x1b[2J\xff"};
   Start();
   EXPECT_TRUE(absl::EndsWith(Ask("GET /readyz"),
@@ -289,7 +289,7 @@ TEST_F(AdminHttpTest, ReasonsAreShownAndNotObeyed) {
                              "y\\u001b[2J\\xff\n"));
 }
 
-TEST_F(AdminHttpTest, AnAddressThatIsTakenIsNamed) {
+TEST_F(AdminHttpTest, AnAddressInUseIsNamed) {
   Start();
   const int port = http_->port();
   options_.address = absl::StrCat("127.0.0.1:", port);
@@ -299,11 +299,11 @@ TEST_F(AdminHttpTest, AnAddressThatIsTakenIsNamed) {
             absl::StrCat("127.0.0.1:", port,
                          ": cannot listen: Address already in use"));
   http_->Stop();
-  const auto third = AdminHttp::Start(options_);  // Free again, at once.
+  const auto third = AdminHttp::Start(options_);  // The port is free at once.
   EXPECT_TRUE(third.ok()) << third.status();
 }
 
-TEST_F(AdminHttpTest, AnAddressThatIsNoneIsRefused) {
+TEST_F(AdminHttpTest, AMalformedAddressIsRefused) {
   for (const char* address :
        {"", "localhost:80", "127.0.0.1", ":80", "127.0.0.1:99999", "::1:80",
         "[127.0.0.1]:80", "1.2.3.4:x"}) {

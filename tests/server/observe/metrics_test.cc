@@ -43,7 +43,7 @@ class MetricsTest : public ::testing::Test {
         std::move(sources));
   }
 
-  // Makes `target` known to the pool and returns its row, to be filled.
+  // Adds `target` to the pool and returns its row for the test to fill.
   pool::TargetRow& Row(const std::string& target) {
     for (auto& row : snapshot_.targets) {
       if (row.target == target) return row;
@@ -105,7 +105,7 @@ TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
     }
     names.insert(name);
   }
-  Row(kA).max_connections = 1;  // The one family that needs a known target.
+  Row(kA).max_connections = 1;  // This family needs a known target.
   Scrape();
   if (Value("hotline_max_connections{target=\"" + std::string(kA) + "\"}") ==
       1) {
@@ -352,7 +352,7 @@ TEST_F(MetricsTest, AHundredThousandTargetsAreNoLongerAPageThanAThousand) {
   const size_t before = metrics_->Render().size();
   add_up_to(100'000);
   const size_t after = metrics_->Render().size();
-  // The numbers are longer, but there are no more series.
+  // The numbers have more digits, but the series are the same.
   EXPECT_LT(after, before + before / 50);
   Scrape();
   EXPECT_EQ(Value("hotline_targets"), 100'000);
@@ -388,7 +388,7 @@ TEST_F(MetricsTest, CountersOnlyGrowWhenTargetsAreForgottenAndComeBack) {
   EXPECT_EQ(Granted("other"), 26);
 }
 
-TEST_F(MetricsTest, PromtoolHasNothingToSay) {
+TEST_F(MetricsTest, PromtoolFindsNoFault) {
   Show(2, {kA});
   Row(kA).counters.wait.Record(milliseconds(1));
   Row(kB).max_connections = 3;

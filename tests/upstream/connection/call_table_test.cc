@@ -102,7 +102,7 @@ TEST_F(CallTableTest, ACallEndsOnceAndItsHandlerIsCalledByDeliver) {
   EXPECT_TRUE(table_.has_ended());
   EXPECT_EQ(call.text, "");
 
-  table_.TakeNews().Deliver();
+  table_.TakeNews().Deliver(nullptr);
   EXPECT_EQ(call.text, "done");
   EXPECT_EQ(call.result.error, CallError::kNone);
   EXPECT_EQ(call.result.response.status, 200);
@@ -122,7 +122,7 @@ TEST_F(CallTableTest, OverdueCallsExpireAndOthersGoOn) {
   EXPECT_EQ(codec_.cancelled, std::vector<StreamId>{first});
   EXPECT_EQ(table_.TakeErrors(), 1);
   EXPECT_EQ(table_.TakeErrors(), 0);
-  table_.TakeNews().Deliver();
+  table_.TakeNews().Deliver(nullptr);
   EXPECT_EQ(soon.result.error, CallError::kTimeout);
   EXPECT_EQ(late.text, "");
   EXPECT_TRUE(table_.busy());
@@ -151,7 +151,7 @@ TEST_F(CallTableTest, ALostConnectionEndsAllCallsByTheirVerdict) {
     Begin(&second);
     table_.LoseAll("gone", row.refused);
     EXPECT_FALSE(table_.busy());
-    table_.TakeNews().Deliver();
+    table_.TakeNews().Deliver(nullptr);
     for (const Recorder* call : {&first, &second}) {
       EXPECT_EQ(call->text, "done");
       EXPECT_EQ(call->result.error, row.error);
@@ -170,7 +170,7 @@ TEST_F(CallTableTest, ABodyPastTheLimitFailsOrIsTruncated) {
     table_.OnBody(stream, "abcd");
     table_.OnBody(stream, "e");
   }
-  table_.TakeNews().Deliver();
+  table_.TakeNews().Deliver(nullptr);
   EXPECT_EQ(failed.result.error, CallError::kResponseTooLarge);
   EXPECT_EQ(truncated.result.error, CallError::kNone);
   EXPECT_TRUE(truncated.result.response.truncated);
@@ -185,12 +185,12 @@ TEST_F(CallTableTest, AStreamedAnswerIsDeliveredInOrderAndOnce) {
   table_.OnHead(stream, 200, {});
   table_.OnBody(stream, "a");
   table_.OnBody(stream, "b");
-  table_.TakeNews().Deliver();
+  table_.TakeNews().Deliver(nullptr);
   EXPECT_EQ(call.text, "head 200 body ab ");
   table_.OnBody(stream, "c");
   table_.OnTrailers(stream, {});
   table_.OnComplete(stream);
-  table_.TakeNews().Deliver();
+  table_.TakeNews().Deliver(nullptr);
   EXPECT_EQ(call.text, "head 200 body ab body c trailers done");
   EXPECT_FALSE(table_.Consume(stream, 1)) << "it has ended";
 }
@@ -201,7 +201,7 @@ TEST_F(CallTableTest, BytesSentAreHeldBackUntilTheStreamIsSendable) {
   EXPECT_TRUE(table_.Send(stream, "12345", false));
   EXPECT_EQ(table_.TakeHeld(), 5u);
   table_.OnSendable(stream);
-  table_.TakeNews().Deliver();
+  table_.TakeNews().Deliver(nullptr);
   EXPECT_EQ(call.text, "sendable ");
   // Room that the flush itself makes is not reported apart.
   EXPECT_TRUE(table_.Send(stream, "12345", false));

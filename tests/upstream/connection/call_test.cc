@@ -38,8 +38,8 @@ TEST_F(CallTest, TlsConnectionAnswersAndDescribesItself) {
   EXPECT_EQ("localhost", peer.last_sni());
   EXPECT_GT(dialed.timings.connect.count(), 0);
   EXPECT_GT(dialed.timings.tls.count(), 0);
-  EXPECT_EQ("hi", Run(dialed.handle).response.body);
-  const auto facts = upstream().Describe(dialed.handle);
+  EXPECT_EQ("hi", Run(dialed.conn).response.body);
+  const auto facts = upstream().Describe(dialed.conn);
   ASSERT_NE(nullptr, facts);
   EXPECT_EQ("http/1.1", facts->protocol);
   EXPECT_EQ("127.0.0.1:" + std::to_string(peer.port()), facts->remote_address);
@@ -53,9 +53,9 @@ TEST_F(CallTest, ThousandCallsOnOneConnection) {
     ScriptedPeer::Options options;
     if (tls) options.tls = LocalhostCert();
     ScriptedPeer peer(options, AlwaysAnswer(OkResponse("again")));
-    const pool::Handle handle = Connect(peer);
+    const pool::ConnId conn = Connect(peer);
     for (int i = 0; i < 1000; ++i) {
-      const CallResult result = Run(handle);
+      const CallResult result = Run(conn);
       ASSERT_EQ("again", result.response.body) << i << ": " << result.message;
     }
     EXPECT_EQ(1, peer.accepted());
@@ -138,11 +138,11 @@ TEST_F(CallTest, EarlierDeadlineAfterALaterOneHolds) {
     c.Write(OkResponse("first"));
     c.AwaitClose();
   });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   const Instant now = MonotonicNow();
-  EXPECT_EQ("first", Run(handle, {.deadline = now + kPatience}).response.body);
+  EXPECT_EQ("first", Run(conn, {.deadline = now + kPatience}).response.body);
   EXPECT_EQ(CallError::kTimeout,
-            Run(handle, {.deadline = now + milliseconds(50)}).error);
+            Run(conn, {.deadline = now + milliseconds(50)}).error);
 }
 
 TEST_F(CallTest, LaterDeadlineAfterAnEarlierOneHolds) {
@@ -151,11 +151,11 @@ TEST_F(CallTest, LaterDeadlineAfterAnEarlierOneHolds) {
     c.Write(OkResponse("first"));
     c.AwaitClose();
   });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   const Instant now = MonotonicNow();
-  Run(handle, {.deadline = now + milliseconds(20)});
+  Run(conn, {.deadline = now + milliseconds(20)});
   EXPECT_EQ(CallError::kTimeout,
-            Run(handle, {.deadline = now + milliseconds(80)}).error);
+            Run(conn, {.deadline = now + milliseconds(80)}).error);
   EXPECT_GE(MonotonicNow(), now + milliseconds(80));
 }
 
@@ -166,12 +166,12 @@ TEST_F(CallTest, CancelledCallIsToldOnceAndTheConnectionClosed) {
     arrived.set_value();
     c.AwaitClose();
   });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   Ending ending;
-  const CallId call = Start(handle, &ending);
+  const CallId call = Start(conn, &ending);
   arrived.get_future().wait();
-  upstream().CancelCall(handle, call);
-  upstream().CancelCall(handle, call);
+  upstream().CancelCall(conn, call);
+  upstream().CancelCall(conn, call);
   EXPECT_EQ(CallError::kCancelled, ending.Await().error);
   EXPECT_EQ(Verdict::kSentUnknown, ending.Await().verdict);
   EXPECT_EQ(1, pool_.closes(last_id_));
@@ -181,21 +181,21 @@ TEST_F(CallTest, CancelledCallIsToldOnceAndTheConnectionClosed) {
 
 TEST_F(CallTest, CancellingACallThatHasEndedChangesNothing) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hi")));
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   Ending first;
-  const CallId call = Start(handle, &first);
+  const CallId call = Start(conn, &first);
   first.Await();
-  upstream().CancelCall(handle, call);
-  EXPECT_EQ("hi", Run(handle).response.body);
+  upstream().CancelCall(conn, call);
+  EXPECT_EQ("hi", Run(conn).response.body);
   EXPECT_EQ(0, pool_.closes(last_id_));
 }
 
 TEST_F(CallTest, CloseByThePoolEndsTheCall) {
   ScriptedPeer peer([](PeerConnection& c) { c.AwaitClose(); });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   Ending ending;
-  Start(handle, &ending);
-  upstream().Close(last_id_, handle, pool::CloseReason::kBroken);
+  Start(conn, &ending);
+  upstream().Close(conn, pool::CloseReason::kBroken);
   EXPECT_EQ(CallError::kCancelled, ending.Await().error);
   EXPECT_EQ(pool::CloseReason::kBroken, AwaitClosed());
 }
@@ -289,13 +289,13 @@ TEST_F(CallTest, ConnectionCloseIsHonoured) {
         "Content-Length: 2\r\n\r\nhi");
     c.AwaitClose();
   });
-  const pool::Handle handle = Connect(peer);
-  EXPECT_EQ("hi", Run(handle).response.body);
+  const pool::ConnId conn = Connect(peer);
+  EXPECT_EQ("hi", Run(conn).response.body);
   EXPECT_EQ(1, pool_.closes(last_id_));
-  const CallResult late = Run(handle);
+  const CallResult late = Run(conn);
   EXPECT_EQ(CallError::kConnectionGone, late.error);
   EXPECT_EQ(Verdict::kNotSent, late.verdict);
-  EXPECT_EQ(nullptr, upstream().Describe(handle));
+  EXPECT_EQ(nullptr, upstream().Describe(conn));
 }
 
 TEST_F(CallTest, GarbageIsAProtocolError) {
@@ -305,11 +305,11 @@ TEST_F(CallTest, GarbageIsAProtocolError) {
   EXPECT_EQ(pool::CloseReason::kError, AwaitClosed());
 }
 
-TEST_F(CallTest, UnknownHandleIsConnectionGone) {
+TEST_F(CallTest, UnknownConnectionIsConnectionGone) {
   EXPECT_EQ(CallError::kConnectionGone, Run(4711).error);
   EXPECT_EQ(CallError::kConnectionGone, Run(0).error);
   upstream().CancelCall(4711, 1);
-  upstream().Close(1, 4711, pool::CloseReason::kIdle);
+  upstream().Close(4711, pool::CloseReason::kIdle);
 }
 
 TEST_F(CallTest, StopEndsCallsInFlight) {
@@ -317,9 +317,9 @@ TEST_F(CallTest, StopEndsCallsInFlight) {
   options_.loops = 2;
   std::vector<std::unique_ptr<Ending>> endings;
   for (int i = 0; i < 20; ++i) {
-    const pool::Handle handle = Connect(peer);
+    const pool::ConnId conn = Connect(peer);
     endings.push_back(std::make_unique<Ending>());
-    Start(handle, endings.back().get());
+    Start(conn, endings.back().get());
   }
   upstream().Stop();
   for (const auto& ending : endings) {
@@ -327,7 +327,7 @@ TEST_F(CallTest, StopEndsCallsInFlight) {
     EXPECT_EQ(CallError::kCancelled, ending->Await().error);
   }
   Ending after;
-  Start(opened_[1], &after);
+  Start(*opened_.begin(), &after);
   EXPECT_EQ(1, after.count());
 }
 
@@ -341,15 +341,15 @@ TEST_F(CallTest, ManyThreadsCallAtOnce) {
       c.Write(OkResponse(request.substr(4, end - 4)));
     }
   });
-  std::vector<pool::Handle> handles;
-  for (int i = 0; i < 8; ++i) handles.push_back(Connect(peer));
+  std::vector<pool::ConnId> conns;
+  for (int i = 0; i < 8; ++i) conns.push_back(Connect(peer));
   std::atomic<int> right{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&, i] {
       for (int n = 0; n < 100; ++n) {
         const std::string path = "/" + std::to_string(i * 1000 + n);
-        right += Run(handles[i], {.path = path}).response.body == path;
+        right += Run(conns[i], {.path = path}).response.body == path;
       }
     });
   }
@@ -361,18 +361,17 @@ TEST_F(CallTest, ManyThreadsCallAtOnce) {
 TEST_F(CallTest, CallsRacingWithClosesAllEnd) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hi")));
   for (int round = 0; round < 100; ++round) {
-    const pool::Handle handle = Connect(peer);
-    const pool::ConnId id = last_id_;
+    const pool::ConnId conn = Connect(peer);
     std::thread closer(
-        [&] { upstream().Close(id, handle, pool::CloseReason::kShrunk); });
+        [&] { upstream().Close(conn, pool::CloseReason::kShrunk); });
     for (bool open = true; open;) {
       Ending ending;
-      Start(handle, &ending);
+      Start(conn, &ending);
       open = ending.Await().error == CallError::kNone;
       EXPECT_EQ(1, ending.count());
       // Whoever is told that the connection is gone finds the pool informed.
       if (!open) {
-        EXPECT_EQ(1, pool_.closes(id));
+        EXPECT_EQ(1, pool_.closes(conn));
       }
     }
     closer.join();

@@ -91,7 +91,7 @@ TEST_F(Http2ConnectionTest, ConnectionIsReadyWithThePeersLimit) {
   const DialOutcome dialed = Dial(peer->target());
   ASSERT_TRUE(dialed) << dialed.error.message;
   EXPECT_EQ(7, dialed.max_streams);
-  const auto facts = upstream().Describe(dialed.handle);
+  const auto facts = upstream().Describe(dialed.conn);
   EXPECT_EQ("h2", facts->protocol);
   EXPECT_EQ("TLSv1.3", facts->tls_version);
 }
@@ -124,19 +124,19 @@ TEST_F(Http2ConnectionTest, CallAnswersAndIsCounted) {
 
 TEST_F(Http2ConnectionTest, HundredCallsRunSideBySideFromManyThreads) {
   const auto peer = Serve(Holding());
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   std::list<Ending> endings(100);
   std::vector<std::thread> threads;
   auto next = endings.begin();
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&, first = next] {
       auto mine = first;
-      for (int j = 0; j < 25; ++j) Start(handle, &*mine++, {.path = "/hold"});
+      for (int j = 0; j < 25; ++j) Start(conn, &*mine++, {.path = "/hold"});
     });
     std::advance(next, 25);
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ("/release", Run(handle, {.path = "/release"}).response.body);
+  EXPECT_EQ("/release", Run(conn, {.path = "/release"}).response.body);
   for (Ending& ending : endings) {
     EXPECT_EQ("held", ending.Await().response.body);
     EXPECT_EQ(1, ending.count());
@@ -147,18 +147,18 @@ TEST_F(Http2ConnectionTest, HundredCallsRunSideBySideFromManyThreads) {
 
 TEST_F(Http2ConnectionTest, WhatIsBegunTogetherGoesOutInFewRecords) {
   const auto peer = Serve(Holding());
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   std::list<Ending> endings(100);
   StartsMore first([&] {
-    for (Ending& ending : endings) Start(handle, &ending, {.path = "/hold"});
+    for (Ending& ending : endings) Start(conn, &ending, {.path = "/hold"});
   });
   const int before = RecordsAfter(0);
-  upstream().StartCall(handle, {.authority = "localhost", .path = "/"}, &first,
+  upstream().StartCall(conn, {.authority = "localhost", .path = "/"}, &first,
                        MonotonicNow());
   // One for the first request, one or two for all others, and what the protocol
   // itself has to say.
   EXPECT_LE(RecordsAfter(101) - before, 8);
-  EXPECT_EQ("/release", Run(handle, {.path = "/release"}).response.body);
+  EXPECT_EQ("/release", Run(conn, {.path = "/release"}).response.body);
   for (Ending& ending : endings) {
     EXPECT_EQ("held", ending.Await().response.body);
   }
@@ -166,9 +166,9 @@ TEST_F(Http2ConnectionTest, WhatIsBegunTogetherGoesOutInFewRecords) {
 
 TEST_F(Http2ConnectionTest, ThousandCallsOneAfterTheOther) {
   const auto peer = Serve(Echo);
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   for (int i = 0; i < 1000; ++i) {
-    ASSERT_EQ("/", Run(handle).response.body) << i;
+    ASSERT_EQ("/", Run(conn).response.body) << i;
   }
   EXPECT_EQ(0, pool_.closes(last_id_));
 }
@@ -178,10 +178,10 @@ TEST_F(Http2ConnectionTest, LargeBodiesGoBothWaysSideBySide) {
   for (size_t i = 0; i < body.size(); i += 101) body[i] = 'a' + i % 26;
   const auto peer =
       Serve(Echo, {.stream_window = 1 << 20, .connection_window = 4 << 20});
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   std::list<Ending> endings(4);
   for (Ending& ending : endings) {
-    Start(handle, &ending,
+    Start(conn, &ending,
           {.method = "POST", .body = body, .max_response_bytes = 4 << 20});
   }
   for (Ending& ending : endings) {
@@ -197,18 +197,18 @@ TEST_F(Http2ConnectionTest, LargeBodiesGoBothWaysSideBySide) {
 
 TEST_F(Http2ConnectionTest, CancelledCallResetsItsStreamAndNothingElse) {
   const auto peer = Serve(Holding());
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   Ending stays;
   Ending goes;
-  Start(handle, &stays, {.path = "/hold"});
-  const CallId call = Start(handle, &goes, {.path = "/hold"});
-  EXPECT_EQ("/", Run(handle).response.body);
-  upstream().CancelCall(handle, call);
-  upstream().CancelCall(handle, call);
+  Start(conn, &stays, {.path = "/hold"});
+  const CallId call = Start(conn, &goes, {.path = "/hold"});
+  EXPECT_EQ("/", Run(conn).response.body);
+  upstream().CancelCall(conn, call);
+  upstream().CancelCall(conn, call);
   EXPECT_EQ(CallError::kCancelled, goes.Await().error);
   EXPECT_EQ(Verdict::kSentUnknown, goes.Await().verdict);
   AwaitResets(1);
-  Run(handle, {.path = "/release"});
+  Run(conn, {.path = "/release"});
   EXPECT_EQ("held", stays.Await().response.body);
   EXPECT_EQ(1, resets());
   EXPECT_EQ(0, pool_.closes(last_id_));
@@ -218,13 +218,13 @@ TEST_F(Http2ConnectionTest, CancelledCallResetsItsStreamAndNothingElse) {
 
 TEST_F(Http2ConnectionTest, DeadlineResetsItsStreamAndCountsAnError) {
   const auto peer = Serve(Holding());
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   Ending stays;
-  Start(handle, &stays,
+  Start(conn, &stays,
         {.path = "/hold", .deadline = MonotonicNow() + kPatience});
   std::list<Ending> late(3);
   for (Ending& ending : late) {
-    Start(handle, &ending,
+    Start(conn, &ending,
           {.path = "/hold", .deadline = MonotonicNow() + milliseconds(50)});
   }
   for (Ending& ending : late) {
@@ -232,7 +232,7 @@ TEST_F(Http2ConnectionTest, DeadlineResetsItsStreamAndCountsAnError) {
     EXPECT_EQ(Verdict::kSentUnknown, ending.Await().verdict);
   }
   AwaitResets(3);
-  Run(handle, {.path = "/release"});
+  Run(conn, {.path = "/release"});
   EXPECT_EQ("held", stays.Await().response.body);
   EXPECT_EQ(3, pool_.errors(last_id_));
   EXPECT_EQ(0, pool_.closes(last_id_));
@@ -244,11 +244,11 @@ TEST_F(Http2ConnectionTest, ResetByThePeerFailsOneCallAndCountsAnError) {
         if (request.Get(":path") == "/") return Echo(p, id, request);
         p.Reset(id, NGHTTP2_INTERNAL_ERROR);
       });
-  const pool::Handle handle = Connect(*peer);
-  const CallResult result = Run(handle, {.path = "/bad"});
+  const pool::ConnId conn = Connect(*peer);
+  const CallResult result = Run(conn, {.path = "/bad"});
   EXPECT_EQ(CallError::kReset, result.error);
   EXPECT_EQ(Verdict::kSentUnknown, result.verdict);
-  EXPECT_EQ("/", Run(handle).response.body);
+  EXPECT_EQ("/", Run(conn).response.body);
   EXPECT_EQ(1, pool_.errors(last_id_));
 }
 
@@ -258,11 +258,11 @@ TEST_F(Http2ConnectionTest, RefusedStreamWasNotProcessedAndIsNoError) {
         if (request.Get(":path") == "/") return Echo(p, id, request);
         p.Reset(id, NGHTTP2_REFUSED_STREAM);
       });
-  const pool::Handle handle = Connect(*peer);
-  const CallResult result = Run(handle, {.path = "/bad"});
+  const pool::ConnId conn = Connect(*peer);
+  const CallResult result = Run(conn, {.path = "/bad"});
   EXPECT_EQ(CallError::kReset, result.error);
   EXPECT_EQ(Verdict::kRefusedByPeer, result.verdict);
-  EXPECT_EQ("/", Run(handle).response.body);
+  EXPECT_EQ("/", Run(conn).response.body);
   EXPECT_EQ(0, pool_.errors(last_id_));
 }
 
@@ -271,13 +271,13 @@ TEST_F(Http2ConnectionTest, BodyLimitsAreEachCallsOwn) {
       Serve([](Http2Peer& p, StreamId id, const Http2Peer::Asked&) {
         p.Answer(id, {{":status", "200"}}, std::string(100000, 'x'));
       });
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   Ending cut;
   Ending failed;
   Ending whole;
-  Start(handle, &cut, {.max_response_bytes = 10, .truncate = true});
-  Start(handle, &failed, {.max_response_bytes = 99999});
-  Start(handle, &whole, {.max_response_bytes = 100000});
+  Start(conn, &cut, {.max_response_bytes = 10, .truncate = true});
+  Start(conn, &failed, {.max_response_bytes = 99999});
+  Start(conn, &whole, {.max_response_bytes = 100000});
   EXPECT_EQ(CallError::kNone, cut.Await().error);
   EXPECT_TRUE(cut.Await().response.truncated);
   EXPECT_EQ("xxxxxxxxxx", cut.Await().response.body);
@@ -300,19 +300,19 @@ TEST_F(Http2ConnectionTest, GoAwayIsToldOnceAndStreamsAboveAreRefused) {
         p.Answer(1, {{":status", "200"}}, "one");
         p.Answer(3, {{":status", "200"}}, "three");
       });
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   std::list<Ending> endings(3);
-  for (Ending& ending : endings) Start(handle, &ending);
+  for (Ending& ending : endings) Start(conn, &ending);
   auto it = endings.begin();
   EXPECT_EQ("one", (it++)->Await().response.body);
   EXPECT_EQ("three", (it++)->Await().response.body);
   EXPECT_EQ(Verdict::kRefusedByPeer, it->Await().verdict);
   // By the time the caller was told, so was the pool.
   EXPECT_EQ(1, pool_.goaways(last_id_));
-  const CallResult late = Run(handle);
+  const CallResult late = Run(conn);
   EXPECT_EQ(Verdict::kNotSent, late.verdict);
   EXPECT_EQ(0, pool_.closes(last_id_));
-  upstream().Close(last_id_, handle, pool::CloseReason::kPeerClosed);
+  upstream().Close(conn, pool::CloseReason::kPeerClosed);
   AwaitClosed();
 }
 
@@ -322,8 +322,8 @@ TEST_F(Http2ConnectionTest, GoAwayWhileIdleIsToldAtOnce) {
         Echo(p, id, request);
         p.GoAway(id, NGHTTP2_NO_ERROR);
       });
-  const pool::Handle handle = Connect(*peer);
-  EXPECT_EQ("/", Run(handle).response.body);
+  const pool::ConnId conn = Connect(*peer);
+  EXPECT_EQ("/", Run(conn).response.body);
   pool_.AwaitGoAway(last_id_);
 }
 
@@ -333,13 +333,13 @@ TEST_F(Http2ConnectionTest, ChangedLimitsAreTold) {
         Echo(p, id, request);
         p.SetMaxStreams(std::stoi(request.Get(":path").substr(1)));
       });
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   for (const char* limit : {"/10", "/1", "/200", "/0"}) {
-    EXPECT_EQ(limit, Run(handle, {.path = limit}).response.body);
+    EXPECT_EQ(limit, Run(conn, {.path = limit}).response.body);
     pool_.AwaitStreams(last_id_, std::stoi(limit + 1));
   }
   // None may be sent.
-  EXPECT_EQ(Verdict::kNotSent, Run(handle).verdict);
+  EXPECT_EQ(Verdict::kNotSent, Run(conn).verdict);
   EXPECT_EQ(0, pool_.closes(last_id_));
 }
 
@@ -351,9 +351,9 @@ TEST_F(Http2ConnectionTest, EndOfTheConnectionIsToldToEveryCallOnce) {
                       while (h2.requests.size() < 20) h2.Feed(c.ReadSome());
                       c.Close();
                     });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   std::list<Ending> endings(20);
-  for (Ending& ending : endings) Start(handle, &ending);
+  for (Ending& ending : endings) Start(conn, &ending);
   for (Ending& ending : endings) {
     EXPECT_EQ(CallError::kReset, ending.Await().error);
     EXPECT_EQ(Verdict::kSentUnknown, ending.Await().verdict);
@@ -366,10 +366,10 @@ TEST_F(Http2ConnectionTest, EndOfTheConnectionIsToldToEveryCallOnce) {
 
 TEST_F(Http2ConnectionTest, CloseByThePoolEndsEveryCall) {
   const auto peer = Serve(Holding());
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   std::list<Ending> endings(5);
-  for (Ending& ending : endings) Start(handle, &ending, {.path = "/hold"});
-  upstream().Close(last_id_, handle, pool::CloseReason::kShrunk);
+  for (Ending& ending : endings) Start(conn, &ending, {.path = "/hold"});
+  upstream().Close(conn, pool::CloseReason::kShrunk);
   for (Ending& ending : endings) {
     EXPECT_EQ(CallError::kCancelled, ending.Await().error);
   }
@@ -385,9 +385,9 @@ TEST_F(Http2ConnectionTest, PeerThatTurnsToNonsenseIsClosedWithTypedErrors) {
                       c.Write("what about this for a frame?");
                       c.AwaitClose();
                     });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   std::list<Ending> endings(2);
-  for (Ending& ending : endings) Start(handle, &ending);
+  for (Ending& ending : endings) Start(conn, &ending);
   for (Ending& ending : endings) {
     // Neither call's answer was at fault: they may be repeated.
     const CallResult result = ending.Await();
@@ -408,8 +408,8 @@ TEST_F(Http2ConnectionTest, FinWhileIdleRetiresAtOnce) {
         c.Write(h2.TakeOutput());
         c.Close();
       });
-  const pool::Handle handle = Connect(peer);
-  EXPECT_EQ("/", Run(handle).response.body);
+  const pool::ConnId conn = Connect(peer);
+  EXPECT_EQ("/", Run(conn).response.body);
   EXPECT_EQ(pool::CloseReason::kPeerClosed, AwaitClosed());
 }
 
@@ -507,15 +507,15 @@ TEST_F(Http2ConnectionTest, ASilentPeerThatAnswersPingsIsKept) {
   options_.ping_after = milliseconds(50);
   options_.ping_timeout = seconds(1);
   const auto peer = Serve(Holding());
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   Ending held;
-  Start(handle, &held, {.path = "/hold"});
+  Start(conn, &held, {.path = "/hold"});
   {
     std::unique_lock lock(mu_);
     ASSERT_TRUE(
         changed_.wait_for(lock, kPatience, [&] { return pings_ >= 3; }));
   }
-  Run(handle, {.path = "/release"});
+  Run(conn, {.path = "/release"});
   EXPECT_EQ("held", held.Await().response.body);
   EXPECT_EQ(0, pool_.closes(last_id_));
 }
@@ -528,9 +528,9 @@ TEST_F(Http2ConnectionTest, ASilentPeerThatAnswersNoPingIsClosed) {
                       c.Write(Http2Peer({}).TakeOutput());
                       c.AwaitClose();
                     });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   std::list<Ending> endings(3);
-  for (Ending& ending : endings) Start(handle, &ending);
+  for (Ending& ending : endings) Start(conn, &ending);
   for (Ending& ending : endings) {
     EXPECT_EQ(CallError::kReset, ending.Await().error);
     EXPECT_EQ(Verdict::kSentUnknown, ending.Await().verdict);
@@ -542,14 +542,13 @@ TEST_F(Http2ConnectionTest, APeerThatOwesNoAnswerIsNotPinged) {
   options_.ping_after = milliseconds(20);
   options_.ping_timeout = seconds(2);
   const auto peer = Serve(Echo);
-  const pool::Handle handle = Connect(*peer);
-  const pool::ConnId idle = last_id_;
+  const pool::ConnId conn = Connect(*peer);
   // While the answer is owed, a slow machine may ping. The probe's own PING is
   // the last of these, and the first and last of the idle time that follows.
-  EXPECT_EQ("/", Run(handle).response.body);
+  EXPECT_EQ("/", Run(conn).response.body);
   const auto pings_with_probe = [&](size_t probe) {
-    upstream().Probe(idle, handle, keys_[idle]);
-    EXPECT_TRUE(pool_.AwaitProbe(idle, probe));
+    upstream().Probe(conn, keys_[conn]);
+    EXPECT_TRUE(pool_.AwaitProbe(conn, probe));
     std::lock_guard lock(mu_);
     return pings_;
   };
@@ -566,7 +565,7 @@ TEST_F(Http2ConnectionTest, APeerThatOwesNoAnswerIsNotPinged) {
                      });
   EXPECT_EQ(CallError::kReset, Run(Connect(owing)).error);
   EXPECT_EQ(before + 1, pings_with_probe(2));
-  EXPECT_EQ(0, pool_.closes(idle));
+  EXPECT_EQ(0, pool_.closes(conn));
 }
 
 TEST_F(Http2ConnectionTest, ProbeOfAClosedConnectionIsAnswered) {

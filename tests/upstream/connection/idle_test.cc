@@ -28,8 +28,8 @@ class IdleTest : public UpstreamTest {
         });
   }
   void ConnectAndGo(const ScriptedPeer& peer) {
-    const pool::Handle handle = Connect(peer);
-    EXPECT_EQ("hi", Run(handle).response.body);
+    const pool::ConnId conn = Connect(peer);
+    EXPECT_EQ("hi", Run(conn).response.body);
     EXPECT_EQ(0, pool_.closes(last_id_));
     go_.set_value();
   }
@@ -54,8 +54,8 @@ TEST_F(IdleTest, WhatTheUpstreamSaysOfItsPatienceIsToldOnceAndWhenItChanges) {
     }
     c.AwaitClose();
   });
-  const pool::Handle handle = Connect(peer);
-  for (int i = 0; i < 4; ++i) EXPECT_EQ(204, Run(handle).response.status);
+  const pool::ConnId conn = Connect(peer);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(204, Run(conn).response.status);
   EXPECT_EQ((std::vector<Duration>{std::chrono::seconds(5),
                                    std::chrono::seconds(60)}),
             pool_.said(last_id_));
@@ -115,8 +115,8 @@ TEST_F(IdleTest, PeerSeesTheCloseOfAnIdleConnection) {
     std::promise<bool> closed;
     ScriptedPeer peer(
         options, [&](PeerConnection& c) { closed.set_value(c.AwaitClose()); });
-    const pool::Handle handle = Connect(peer);
-    upstream().Close(last_id_, handle, pool::CloseReason::kIdle);
+    const pool::ConnId conn = Connect(peer);
+    upstream().Close(conn, pool::CloseReason::kIdle);
     EXPECT_EQ(pool::CloseReason::kIdle, AwaitClosed());
     EXPECT_TRUE(closed.get_future().get());
   }
@@ -156,12 +156,12 @@ TEST_F(IdleTest, ProbeFailsAtItsTimeout) {
 
 TEST_F(IdleTest, ProbeIsAnsweredWhenTheConnectionCloses) {
   ScriptedPeer peer([](PeerConnection& c) { c.AwaitClose(); });
-  const pool::Handle handle = Connect(peer);
-  Probe(handle);
-  upstream().Close(last_id_, handle, pool::CloseReason::kShrunk);
+  const pool::ConnId conn = Connect(peer);
+  Probe(conn);
+  upstream().Close(conn, pool::CloseReason::kShrunk);
   EXPECT_FALSE(pool_.AwaitProbe(last_id_));
   AwaitClosed();
-  Probe(handle);
+  Probe(conn);
   EXPECT_FALSE(pool_.AwaitProbe(last_id_, 2));
 }
 
@@ -171,10 +171,10 @@ TEST_F(IdleTest, ProbeOfTcpAloneSendsNothing) {
   ScriptedPeer peer([&](PeerConnection& c) {
     if (!c.ReadSome().empty()) got_bytes = true;
   });
-  const pool::Handle handle = Connect(peer);
-  Probe(handle);
+  const pool::ConnId conn = Connect(peer);
+  Probe(conn);
   EXPECT_TRUE(pool_.AwaitProbe(last_id_));
-  upstream().Close(last_id_, handle, pool::CloseReason::kIdle);
+  upstream().Close(conn, pool::CloseReason::kIdle);
   AwaitClosed();
   EXPECT_FALSE(got_bytes);
 }

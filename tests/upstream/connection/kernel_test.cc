@@ -79,11 +79,11 @@ TEST_F(KernelTest, OneThatCannotBeWatchedAnyMoreEndsItsCalls) {
   ScriptedPeer peer([&](PeerConnection&) {
     while (!over) std::this_thread::yield();  // Reads nothing.
   });
-  const pool::Handle handle = Connect(peer);
+  const pool::ConnId conn = Connect(peer);
   modifications_left = 0;
   const std::string body(64 << 20, 'x');
   Ending ending;
-  Start(handle, &ending, {.method = "POST", .body = body});
+  Start(conn, &ending, {.method = "POST", .body = body});
   const CallResult& result = ending.Await();
   EXPECT_EQ(result.error, CallError::kReset);
   EXPECT_EQ(result.verdict, Verdict::kPartial);
@@ -98,17 +98,16 @@ TEST_F(KernelTest, ACallerSendsOnlySoMuchOfALargeBodyItself) {
     ScriptedPeer::Options options;
     if (tls) options.tls = LocalhostCert();
     ScriptedPeer peer(options, [](PeerConnection& c) { c.AwaitClose(); });
-    const pool::Handle handle = Connect(peer);
+    const pool::ConnId conn = Connect(peer);
     // As if the network took all of it.
     bottomless = true;
     const std::string body(32 << 20, 'x');
     Ending ending;
     const size_t before = sent_here;
-    const CallId call =
-        Start(handle, &ending, {.method = "POST", .body = body});
+    const CallId call = Start(conn, &ending, {.method = "POST", .body = body});
     EXPECT_GT(sent_here, before);
     EXPECT_LE(sent_here - before, 600u << 10);
-    upstream().CancelCall(handle, call);
+    upstream().CancelCall(conn, call);
     ending.Await();
     bottomless = false;
     AwaitClosed();

@@ -100,12 +100,12 @@ TEST_F(ProbationTest, OnHttp2AGoAwayOrACloseAfterTheSettingsFailsTheDial) {
       c.Write(h2.TakeOutput());
       c.AwaitClose();
     });
-    const pool::Handle handle = Connect(peer);
+    const pool::ConnId conn = Connect(peer);
     go_.set_value();
     if (polite) {
       pool_.AwaitGoAway(last_id_);
       EXPECT_FALSE(pool_.early(last_id_).message.empty()) << "told with it";
-      upstream().Close(last_id_, handle, pool::CloseReason::kPeerClosed);
+      upstream().Close(conn, pool::CloseReason::kPeerClosed);
     }
     AwaitClosed();
     EXPECT_FALSE(pool_.early(last_id_).message.empty());
@@ -192,7 +192,7 @@ TEST_F(ProbationTest, AnEndAfterProbationIsNoFailedDial) {
   const pool::ConnId idle = last_id_;
   // The loop itself says when that time is over: a call's deadline passes.
   ScriptedPeer silent([](PeerConnection& c) { c.AwaitClose(); });
-  const pool::Handle other = Connect(silent);
+  const pool::ConnId other = Connect(silent);
   const Instant end =
       MonotonicNow() + pool::kProbation + std::chrono::milliseconds(200);
   EXPECT_EQ(CallError::kTimeout, Run(other, {.deadline = end}).error);
@@ -225,13 +225,13 @@ TEST_F(ProbationTest, ATunnelHasServedOnceSomethingCame) {
       c.Close();
     });
     Tunnel tunnel;
-    const pool::Handle handle =
+    const pool::ConnId conn =
         Connect("tcp://127.0.0.1:" + std::to_string(peer.port()));
     const CallId call =
-        upstream().OpenStream(handle, {}, false, &tunnel, MonotonicNow());
+        upstream().OpenStream(conn, {}, false, &tunnel, MonotonicNow());
     if (call != 0) {
       tunnel.ended.get_future().wait();
-      upstream().SendBody(handle, call, "", true);
+      upstream().SendBody(conn, call, "", true);
     }
     tunnel.done.get_future().wait();
     AwaitClosed();

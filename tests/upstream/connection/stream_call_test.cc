@@ -27,8 +27,8 @@ std::string Pattern(size_t size) {
 // One streamed call: remembers what it is told, sends and consumes.
 class Stream final : public StreamHandler {
  public:
-  Stream(Upstream* upstream, pool::Handle handle)
-      : upstream_(upstream), handle_(handle) {}
+  Stream(Upstream* upstream, pool::ConnId conn)
+      : upstream_(upstream), conn_(conn) {}
 
   // Unless told otherwise it consumes at once what comes.
   bool consumes = true;
@@ -36,7 +36,7 @@ class Stream final : public StreamHandler {
 
   void Open(Request head, bool end) {
     if (head.authority.empty()) head.authority = "localhost";
-    upstream_->OpenStream(handle_, head, end, this, MonotonicNow());
+    upstream_->OpenStream(conn_, head, end, this, MonotonicNow());
   }
   // Sends in pieces, each when there is room for it.
   void SendAll(std::string_view body, size_t piece = 50'000) {
@@ -48,7 +48,7 @@ class Stream final : public StreamHandler {
         sendable_ = false;
       }
       const size_t held =
-          upstream_->SendBody(handle_, call(), next, body.empty());
+          upstream_->SendBody(conn_, call(), next, body.empty());
       EXPECT_LE(held, kMostHeld);
       {
         std::lock_guard lock(mu_);
@@ -61,10 +61,10 @@ class Stream final : public StreamHandler {
     } while (!body.empty());
   }
   size_t Send(std::string_view piece, bool end = false) {
-    return upstream_->SendBody(handle_, call(), piece, end);
+    return upstream_->SendBody(conn_, call(), piece, end);
   }
-  void Consume(size_t bytes) { upstream_->Consume(handle_, call(), bytes); }
-  void Cancel() { upstream_->CancelCall(handle_, call()); }
+  void Consume(size_t bytes) { upstream_->Consume(conn_, call(), bytes); }
+  void Cancel() { upstream_->CancelCall(conn_, call()); }
 
   void OnHead(int status, std::vector<Header> headers) override {
     std::unique_lock lock(mu_);
@@ -148,7 +148,7 @@ class Stream final : public StreamHandler {
 
  private:
   Upstream* const upstream_;
-  const pool::Handle handle_;
+  const pool::ConnId conn_;
   std::mutex mu_;
   std::condition_variable changed_;
   int status_ = 0;
@@ -232,8 +232,8 @@ class StreamCallTest : public UpstreamTest,
   }
   static std::string Same(std::string body) { return body; }
 
-  std::unique_ptr<Stream> NewStream(pool::Handle handle) {
-    return std::make_unique<Stream>(&upstream(), handle);
+  std::unique_ptr<Stream> NewStream(pool::ConnId conn) {
+    return std::make_unique<Stream>(&upstream(), conn);
   }
 };
 
@@ -268,11 +268,11 @@ TEST_P(StreamCallTest, ARequestWithoutABodyIsAnswered) {
 
 TEST_P(StreamCallTest, BodiesOfEverySizeComeBackEqual) {
   const auto peer = Serve(Same, {.stream_window = 65535});
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   for (const size_t size :
        {size_t{0}, size_t{1}, size_t{65536}, 3 * kMiB, 9 * kMiB + 17}) {
     const std::string body = Pattern(size);
-    const auto stream = NewStream(handle);
+    const auto stream = NewStream(conn);
     stream->Open({.method = "POST"}, false);
     stream->SendAll(body);
     const CallResult& result = stream->AwaitDone();
@@ -286,12 +286,11 @@ TEST_P(StreamCallTest, BodiesOfEverySizeComeBackEqual) {
 
 TEST_P(StreamCallTest, WholeAndStreamedCallsTakeTurnsOnAConnection) {
   const auto peer = Serve(Same);
-  const pool::Handle handle = Connect(*peer);
+  const pool::ConnId conn = Connect(*peer);
   for (int i = 0; i < 50; ++i) {
     const std::string text = std::to_string(i);
-    EXPECT_EQ(text,
-              Run(handle, {.method = "POST", .body = text}).response.body);
-    const auto stream = NewStream(handle);
+    EXPECT_EQ(text, Run(conn, {.method = "POST", .body = text}).response.body);
+    const auto stream = NewStream(conn);
     stream->Open({.method = "POST"}, false);
     stream->Send(text, true);
     EXPECT_EQ(CallError::kNone, stream->AwaitDone().error);
@@ -413,8 +412,8 @@ TEST_P(StreamCallTest, TheDeadlineEndsAStreamThatWaits) {
 
 TEST_P(StreamCallTest, TheDeadlineEndsAStreamWhoseReaderStandsStill) {
   const auto peer = Serve([](std::string) { return Pattern(8 * kMiB); });
-  const pool::Handle handle = Connect(*peer);
-  const auto stream = NewStream(handle);
+  const pool::ConnId conn = Connect(*peer);
+  const auto stream = NewStream(conn);
   stream->consumes = false;
   stream->Open({.deadline = MonotonicNow() + seconds(2)}, true);
   EXPECT_EQ(CallError::kTimeout, stream->AwaitDone().error);
@@ -422,7 +421,7 @@ TEST_P(StreamCallTest, TheDeadlineEndsAStreamWhoseReaderStandsStill) {
   EXPECT_LE(stream->size(), kMostUnconsumed);
   if (http2()) {
     // Its own reset, and nothing else.
-    EXPECT_EQ(CallError::kResponseTooLarge, Run(handle).error);
+    EXPECT_EQ(CallError::kResponseTooLarge, Run(conn).error);
   }
 }
 
@@ -490,7 +489,7 @@ TEST_P(StreamCallTest, ClosingAndStoppingEndStreams) {
   const auto peer = Silent();
   const auto first = NewStream(Connect(*peer));
   first->Open({.method = "POST"}, false);
-  upstream().Close(last_id_, opened_[last_id_], pool::CloseReason::kShrunk);
+  upstream().Close(last_id_, pool::CloseReason::kShrunk);
   EXPECT_EQ(CallError::kCancelled, first->AwaitDone().error);
   const auto second = NewStream(Connect(*peer));
   second->Open({.method = "POST"}, false);
@@ -501,10 +500,10 @@ TEST_P(StreamCallTest, ClosingAndStoppingEndStreams) {
 
 TEST_P(StreamCallTest, WithoutItsConnectionAStreamIsNotSent) {
   const auto peer = Silent();
-  const pool::Handle handle = Connect(*peer);
-  upstream().Close(last_id_, handle, pool::CloseReason::kShrunk);
+  const pool::ConnId conn = Connect(*peer);
+  upstream().Close(conn, pool::CloseReason::kShrunk);
   AwaitClosed();
-  const auto stream = NewStream(handle);
+  const auto stream = NewStream(conn);
   stream->Open({}, true);
   EXPECT_EQ(CallError::kConnectionGone, stream->AwaitDone().error);
   EXPECT_EQ(Verdict::kNotSent, stream->AwaitDone().verdict);
@@ -515,14 +514,14 @@ TEST_P(StreamCallTest, AStandstillOnHttp2LeavesItsNeighboursAlone) {
   if (!http2()) return;
   const auto peer = Serve(
       [](std::string body) { return body.empty() ? Pattern(8 * kMiB) : body; });
-  const pool::Handle handle = Connect(*peer);
-  const auto stalled = NewStream(handle);
+  const pool::ConnId conn = Connect(*peer);
+  const auto stalled = NewStream(conn);
   stalled->consumes = false;
   stalled->Open({}, true);
   stalled->AwaitBody(kMiB);
   for (int i = 0; i < 20; ++i) {
     const std::string body = Pattern(200'000);
-    const auto stream = NewStream(handle);
+    const auto stream = NewStream(conn);
     stream->Open({.method = "POST"}, false);
     stream->SendAll(body);
     EXPECT_EQ(CallError::kNone, stream->AwaitDone().error);

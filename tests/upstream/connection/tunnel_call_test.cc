@@ -9,21 +9,21 @@ namespace {
 // The caller's end of one. Takes at once what comes.
 class TunnelEnd final : public StreamHandler {
  public:
-  TunnelEnd(Upstream* upstream, pool::Handle handle)
-      : upstream_(upstream), handle_(handle) {}
+  TunnelEnd(Upstream* upstream, pool::ConnId conn)
+      : upstream_(upstream), conn_(conn) {}
 
   void Open(const Request& request = {}, bool end = false) {
-    upstream_->OpenStream(handle_, request, end, this, MonotonicNow());
+    upstream_->OpenStream(conn_, request, end, this, MonotonicNow());
   }
   void Send(std::string_view bytes, bool end = false) {
-    upstream_->SendBody(handle_, call(), bytes, end);
+    upstream_->SendBody(conn_, call(), bytes, end);
   }
 
   void OnHead(int status, std::vector<Header>) override {
     Note([&] { status_ = status; });
   }
   void OnBody(std::string piece) override {
-    upstream_->Consume(handle_, call(), piece.size());
+    upstream_->Consume(conn_, call(), piece.size());
     Note([&] { body_ += piece; });
   }
   void OnTrailers(std::vector<Header>) override {
@@ -70,7 +70,7 @@ class TunnelEnd final : public StreamHandler {
   }
 
   Upstream* const upstream_;
-  const pool::Handle handle_;
+  const pool::ConnId conn_;
   std::mutex mu_;
   std::condition_variable changed_;
   int status_ = 0;
@@ -103,9 +103,9 @@ void EchoBytes(PeerConnection& c) {
 
 TEST_P(TunnelCallTest, BytesPassUntilBothHaveEnded) {
   ScriptedPeer peer(PeerOptions(), EchoBytes);
-  const pool::Handle handle = Connect(Target(peer));
-  EXPECT_EQ(GetParam() ? "tls" : "tcp", upstream().Describe(handle)->protocol);
-  TunnelEnd tunnel(&upstream(), handle);
+  const pool::ConnId conn = Connect(Target(peer));
+  EXPECT_EQ(GetParam() ? "tls" : "tcp", upstream().Describe(conn)->protocol);
+  TunnelEnd tunnel(&upstream(), conn);
   tunnel.Open();
   tunnel.AwaitOpen();
   const std::string large(3 << 20, 'x');
@@ -126,31 +126,31 @@ TEST_P(TunnelCallTest, ServerMaySpeakFirst) {
     c.Write("220 hello\r\n");
     EchoBytes(c);
   });
-  const pool::Handle handle = Connect(Target(peer));
+  const pool::ConnId conn = Connect(Target(peer));
   // What was said may be here by now, or come later: it is heard.
-  Probe(handle);
+  Probe(conn);
   EXPECT_TRUE(pool_.AwaitProbe(last_id_));
-  TunnelEnd tunnel(&upstream(), handle);
+  TunnelEnd tunnel(&upstream(), conn);
   tunnel.Open();
   EXPECT_EQ("220 hello\r\n", tunnel.AwaitBody(11));
-  upstream().CancelCall(handle, tunnel.call());
+  upstream().CancelCall(conn, tunnel.call());
   EXPECT_EQ(CallError::kCancelled, tunnel.AwaitDone().error);
   AwaitClosed();
 }
 
 TEST_P(TunnelCallTest, IdleConnectionThatEndsIsRetired) {
   ScriptedPeer peer(PeerOptions(), [](PeerConnection& c) { c.Close(); });
-  const pool::Handle handle = Connect(Target(peer));
+  const pool::ConnId conn = Connect(Target(peer));
   EXPECT_EQ(pool::CloseReason::kPeerClosed, AwaitClosed());
-  TunnelEnd tunnel(&upstream(), handle);
+  TunnelEnd tunnel(&upstream(), conn);
   tunnel.Open();
   EXPECT_EQ(Verdict::kNotSent, tunnel.AwaitDone().verdict);
 }
 
 TEST_P(TunnelCallTest, DeadlineEndsIt) {
   ScriptedPeer peer(PeerOptions(), [](PeerConnection& c) { c.AwaitClose(); });
-  const pool::Handle handle = Connect(Target(peer));
-  TunnelEnd tunnel(&upstream(), handle);
+  const pool::ConnId conn = Connect(Target(peer));
+  TunnelEnd tunnel(&upstream(), conn);
   tunnel.Open({.deadline = MonotonicNow() + std::chrono::milliseconds(100)});
   EXPECT_EQ(CallError::kTimeout, tunnel.AwaitDone().error);
   AwaitClosed();
@@ -212,9 +212,9 @@ TEST_F(UpgradeCallTest, ConnectionThatAnsweredBeforeBecomesATunnel) {
         "first");
     EchoBytes(c);
   });
-  const pool::Handle handle = Connect(peer);
-  EXPECT_EQ("one", Run(handle).response.body);
-  TunnelEnd tunnel(&upstream(), handle);
+  const pool::ConnId conn = Connect(peer);
+  EXPECT_EQ("one", Run(conn).response.body);
+  TunnelEnd tunnel(&upstream(), conn);
   tunnel.Open({.authority = "localhost", .upgrade = "echo"}, /*end=*/true);
   tunnel.AwaitOpen();
   EXPECT_EQ("first", tunnel.AwaitBody(5));

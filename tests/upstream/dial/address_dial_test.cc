@@ -47,12 +47,12 @@ class DeafListener {
 
 class AddressDialTest : public UpstreamTest {
  protected:
-  std::string LocalIp(pool::Handle handle) {
-    const std::string at = upstream().Describe(handle)->local_address;
+  std::string LocalIp(pool::ConnId conn) {
+    const std::string at = upstream().Describe(conn)->local_address;
     return at.substr(0, at.rfind(':'));
   }
-  std::string RemoteIp(pool::Handle handle) {
-    const std::string at = upstream().Describe(handle)->remote_address;
+  std::string RemoteIp(pool::ConnId conn) {
+    const std::string at = upstream().Describe(conn)->remote_address;
     return at.substr(0, at.rfind(':'));
   }
   AddressRow Row(const std::string& target, const std::string& address) {
@@ -74,8 +74,8 @@ TEST_F(AddressDialTest, ADeafAddressCostsTheStaggerAndNoMore) {
   // Whichever is first: the deaf one is tried by some, and overtaken.
   for (int i = 0; i < 20; ++i) {
     const Instant start = MonotonicNow();
-    const pool::Handle handle = Connect(target);
-    EXPECT_EQ("127.0.0.1", RemoteIp(handle));
+    const pool::ConnId conn = Connect(target);
+    EXPECT_EQ("127.0.0.1", RemoteIp(conn));
     EXPECT_LT(MonotonicNow() - start, seconds(10));
   }
   const AddressRow row = Row(target, "127.0.0.2");
@@ -141,9 +141,9 @@ TEST_F(AddressDialTest, RemoteIpIsWhereItGoesAndTheNameRemains) {
                     AlwaysAnswer(OkResponse("hi")));
   remote_ip_ = "127.0.0.7";
   // No DNS knows it, and none is asked.
-  const pool::Handle handle =
+  const pool::ConnId conn =
       Connect("https://pinned.test:" + std::to_string(peer.port()));
-  EXPECT_EQ("127.0.0.7", RemoteIp(handle));
+  EXPECT_EQ("127.0.0.7", RemoteIp(conn));
   EXPECT_EQ("pinned.test", peer.last_sni());
 }
 

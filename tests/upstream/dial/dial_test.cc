@@ -149,17 +149,17 @@ TEST_F(DialTest, RefusedPortIsReported) {
 TEST_F(DialTest, NextAddressIsTriedWhenOneRefuses) {
   // localhost is 127.0.0.1 and then ::1; only the second listens.
   ScriptedPeer peer({.address = "::1"}, AlwaysAnswer(OkResponse("six")));
-  const pool::Handle handle =
+  const pool::ConnId conn =
       Connect("http://localhost:" + std::to_string(peer.port()));
-  EXPECT_EQ("six", Run(handle).response.body);
+  EXPECT_EQ("six", Run(conn).response.body);
 }
 
 TEST_F(DialTest, NextAddressIsTriedWhenOneIsDenied) {
   options_.egress.deny = {"127.0.0.1"};
   ScriptedPeer peer({.address = "::1"}, AlwaysAnswer(OkResponse("six")));
-  const pool::Handle handle =
+  const pool::ConnId conn =
       Connect("http://localhost:" + std::to_string(peer.port()));
-  EXPECT_EQ("six", Run(handle).response.body);
+  EXPECT_EQ("six", Run(conn).response.body);
 }
 
 TEST_F(DialTest, DeniedAddressIsNeverConnectedTo) {
@@ -230,7 +230,7 @@ TEST_F(DialTest, ValidationPassesWithAStatusInRange) {
   const DialOutcome outcome = Dial(peer.target());
   ASSERT_TRUE(outcome) << outcome.error.message;
   EXPECT_GT(outcome.timings.validate.count(), 0);
-  EXPECT_EQ("hi", Run(outcome.handle).response.body);
+  EXPECT_EQ("hi", Run(outcome.conn).response.body);
   EXPECT_EQ(0u, seen.find("HEAD /healthz HTTP/1.1\r\nHost: localhost:" +
                           std::to_string(peer.port()) + "\r\n"))
       << seen;

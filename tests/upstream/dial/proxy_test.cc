@@ -96,13 +96,13 @@ TEST_F(ProxyTest, PlainTargetsAreReachedThroughATunnel) {
   });
   Use(proxy);
   // The name is the proxy's to resolve.
-  const pool::Handle handle = Connect("http://far.test:8080");
-  EXPECT_EQ("through", Run(handle).response.body);
+  const pool::ConnId conn = Connect("http://far.test:8080");
+  EXPECT_EQ("through", Run(conn).response.body);
   EXPECT_EQ(0u, asked.find("CONNECT far.test:8080 HTTP/1.1\r\n"
                            "Host: far.test:8080\r\n"))
       << asked;
   EXPECT_EQ("127.0.0.1:" + std::to_string(proxy.port()),
-            upstream().Describe(handle)->remote_address);
+            upstream().Describe(conn)->remote_address);
   const auto rows = upstream().Addresses("http://far.test:8080");
   ASSERT_EQ(1u, rows.size());
   EXPECT_EQ("127.0.0.1", rows[0].address.ToString());

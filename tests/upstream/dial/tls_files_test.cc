@@ -110,7 +110,7 @@ TEST_F(TlsFilesTest, WhoInsistsOnOneRefusesAClientWithout) {
 TEST_F(TlsFilesTest, NewConnectionsShowTheNewCertificate) {
   Present(SharedCa().Issue("alice", "DNS:alice"));
   ScriptedPeer peer(Asking(), AlwaysAnswer(OkResponse("hello")));
-  const pool::Handle first = Connect(peer);
+  const pool::ConnId first = Connect(peer);
   EXPECT_EQ(CallError::kNone, Run(first).error);
   EXPECT_FALSE(Refresh());
   Present(SharedCa().Issue("bob", "DNS:bob"));
@@ -173,7 +173,7 @@ TEST_F(TlsFilesTest, NewAuthoritiesDecideOnNewConnections) {
   ScriptedPeer::Options new_options;
   new_options.tls = next.Issue("localhost", "DNS:localhost");
   ScriptedPeer new_peer(new_options, AlwaysAnswer(OkResponse("hello")));
-  const pool::Handle first = Connect(old_peer);
+  const pool::ConnId first = Connect(old_peer);
   EXPECT_EQ(CallError::kNone, Run(first).error);
   EXPECT_EQ("TLS_VERIFY_FAILED", DialReason(new_peer.target()));
   Replace(options_.ca_file, ReadFile(next.cert()));

@@ -26,9 +26,9 @@ class TlsTest : public UpstreamTest {
   // Connects and makes a call: by its answer the tickets, which came before it,
   // have been taken in.
   ConnectionFacts Visit(const ScriptedPeer& peer) {
-    const pool::Handle handle = Connect(peer);
-    EXPECT_EQ(CallError::kNone, Run(handle).error);
-    const auto facts = upstream().Describe(handle);
+    const pool::ConnId conn = Connect(peer);
+    EXPECT_EQ(CallError::kNone, Run(conn).error);
+    const auto facts = upstream().Describe(conn);
     return facts == nullptr ? ConnectionFacts() : *facts;
   }
   bool Resumes(const ScriptedPeer& peer) { return Visit(peer).tls_resumed; }
