@@ -384,6 +384,15 @@ void ServerSession::Unlink(ServerStream* stream) {
   --open_streams_;
 }
 
+std::vector<ServerStream*> ServerSession::ListOpen() const {
+  std::vector<ServerStream*> open;
+  for (ServerStream* stream = first_open_; stream != nullptr;
+       stream = stream->next_) {
+    if (stream->announced_) open.push_back(stream);
+  }
+  return open;
+}
+
 void ServerSession::CloseStream(ServerStream* stream, StreamEnd end,
                                 uint32_t code) {
   nghttp2_session_set_stream_user_data(session_, stream->id_, nullptr);

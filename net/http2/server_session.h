@@ -202,6 +202,8 @@ class ServerSession {
   // Of kPeerError and kFlood, for a log: printable, short.
   const std::string& end_text() const { return end_text_; }
   size_t open_streams() const { return open_streams_; }
+  // Valid until the next event.
+  std::vector<ServerStream*> ListOpen() const;
   // The peer's SETTINGS have arrived.
   bool ready() const { return ready_; }
 

@@ -63,7 +63,7 @@ Reason ReasonOf(const pool::Rejection& rejection) {
     case RejectReason::kIdConflict:
       return "REQUEST_ID_CONFLICT";
     case RejectReason::kShutdown:
-      break;
+      break;  // See DrainingError.
   }
   return "DRAINING";
 }
@@ -95,7 +95,7 @@ std::string MessageOf(const std::string& target,
     case RejectReason::kShutdown:
       break;
   }
-  return "this process is shutting down";
+  return "";
 }
 
 bool ExplainsWait(RejectReason reason) {
@@ -147,14 +147,18 @@ ErrorPtr FromLeaseStatus(pool::LeaseStatus status) {
   return MakeError("LEASE_UNKNOWN", "there is no such lease");
 }
 
+ErrorPtr DrainingError() {
+  ErrorPtr error = MakeError("DRAINING", "this process is shutting down");
+  error->retry_after = std::chrono::seconds(1);
+  return error;
+}
+
 ErrorPtr FromRejection(const std::string& target,
                        const pool::Rejection& rejection, uint64_t owner) {
+  if (rejection.reason == RejectReason::kShutdown) return DrainingError();
   const Reason reason = ReasonOf(rejection);
   ErrorPtr error = MakeError(reason, MessageOf(target, rejection));
   if (reason.retry_later()) error->retry_after = rejection.retry_after;
-  if (rejection.reason == RejectReason::kShutdown) {
-    error->retry_after = std::chrono::seconds(1);
-  }
   if (rejection.reason == RejectReason::kIdConflict) {
     error->field = "request_id";
   }

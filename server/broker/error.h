@@ -56,6 +56,9 @@ ErrorPtr FromLeaseStatus(pool::LeaseStatus status);
 ErrorPtr FromRejection(const std::string& target,
                        const pool::Rejection& rejection, uint64_t owner = 0);
 
+// This process is shutting down: UNAVAILABLE/DRAINING.
+ErrorPtr DrainingError();
+
 // The status that callers get: an ErrorInfo (domain "hotline") and, if the
 // error has them, RetryInfo, BadRequest and WaitExplanation.
 void FillStatus(const Error& error, google::rpc::Status* out);

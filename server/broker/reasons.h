@@ -102,7 +102,7 @@ inline constexpr ReasonRow kTable[] = {
      kRetryLater | kTargetUntouched},
     {"OVERLOADED", StatusCode::kResourceExhausted, kAny,
      kRetryLater | kTargetUntouched},
-    {"DRAINING", StatusCode::kUnavailable, kBorrow | kSession,
+    {"DRAINING", StatusCode::kUnavailable, kAny | kBorrow | kSession,
      kRetryLater | kTargetUntouched},
 
     // The pool.

@@ -9,12 +9,6 @@ namespace {
 // microsecond); a call costs more, as it writes to its upstream.
 constexpr int kTurn = 256;
 
-ErrorPtr Draining() {
-  pool::Rejection draining;
-  draining.reason = pool::RejectReason::kShutdown;
-  return FromRejection("", draining);
-}
-
 }  // namespace
 
 void SessionCall::OnComplete(ErrorPtr error) {
@@ -25,10 +19,7 @@ std::shared_ptr<Session> Session::Start(Broker* broker, CallContext context,
                                         SessionTransport* transport) {
   auto session = std::shared_ptr<Session>(
       new Session(broker, std::move(context), transport));
-  auto holder = std::make_shared<pool::Holder>();
-  holder->trace = session->context_.traceparent;
-  holder->session = broker->AddSession(session.get());
-  session->context_.holder = std::move(holder);
+  // Before AddSession, which ends the session if a drain has begun.
   if (ErrorPtr denied = broker->AuthorizeSession(session->context_)) {
     {
       MutexLock lock(&session->mu_);
@@ -37,6 +28,10 @@ std::shared_ptr<Session> Session::Start(Broker* broker, CallContext context,
     transport->Finish(std::move(denied));
     return session;
   }
+  auto holder = std::make_shared<pool::Holder>();
+  holder->trace = session->context_.traceparent;
+  holder->session = broker->AddSession(session.get());
+  session->context_.holder = std::move(holder);
   session->Pump();
   return session;
 }
@@ -287,7 +282,7 @@ void Session::DoFinish(State before) {
   // Unsent results refer to the session, and it to them: break the circle.
   unread.clear();
   ErrorPtr error;
-  if (before == State::kEnding) error = Draining();
+  if (before == State::kEnding) error = DrainingError();
   if (before == State::kCancelled) {
     error = MakeError("CANCELLED", "the caller is gone");
   }

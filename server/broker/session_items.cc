@@ -44,11 +44,7 @@ ErrorPtr Session::Refusal(const v1::SessionItem& item) {
     return FromInput({"BAD_ITEM", "call", "asks for nothing that is known"});
   }
   MutexLock lock(&mu_);
-  if (state_ == State::kEnding) {
-    pool::Rejection draining;
-    draining.reason = pool::RejectReason::kShutdown;
-    return FromRejection("", draining);
-  }
+  if (state_ == State::kEnding) return DrainingError();
   if (calls_.contains(item.id())) {
     return FromInput({"DUPLICATE_ITEM_ID", "id",
                       "an item with this id is in flight; it goes on"});

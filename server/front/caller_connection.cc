@@ -96,12 +96,24 @@ void CallerConnection::StartDrain(Instant now) {
 void CallerConnection::CutOff() {
   const auto keep = shared_from_this();
   now_ = MonotonicNow();
+  bool answers = has_output();
+  if (session_.has_value()) {
+    for (net::ServerStream* const stream : session_->ListOpen()) {
+      answers = true;
+      if (ServerCall* const call = CallOf(stream)) call->OnCutOff();
+    }
+    // Answers first: GOAWAY overtakes their bodies.
+    do {
+      Flush(now_);
+    } while (dirty_ && !blocked_ && state_ == State::kOpen);
+  }
   if (session_.has_value()) {
     session_->Close(0, "the server stops");
     end_noticed_ = true;
     Flush(now_);
   }
-  Close();
+  // A reset, because of bytes that have not been read, could overtake answers.
+  if (state_ != State::kLingering || !answers) Close();
 }
 
 // Input.

@@ -65,7 +65,7 @@ class CallerConnection final
 
   // GOAWAY in two steps; calls that were accepted go on.
   void StartDrain(Instant now);
-  // Now, with GOAWAY if the socket takes it.
+  // Now, with the end of every call and GOAWAY as far as the socket takes them.
   void CutOff();
   // Writes, once. At the end of a turn.
   void Flush(Instant now);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
+#include <functional>
 #include <utility>
 
 #include "base/log.h"
@@ -16,12 +16,14 @@ constexpr char kHealth[] = "grpc.health.v1.Health";
 // How long callers without a call may take to acknowledge the drain: some do
 // not look at their connection until they need it.
 constexpr Duration kGoodbyeTime = std::chrono::milliseconds(200);
-// How long calls that were cancelled may take to end.
-constexpr Duration kCancelTime = std::chrono::seconds(5);
+// How long calls that were cancelled may take to end, and callers to take
+// their last answers.
+constexpr Duration kCutOffTime = std::chrono::seconds(5);
 
 FrontParts PartsOf(const FrontOptions& options, const Front::Parts& parts,
                    FrontDoor* door, HealthTable* health,
-                   const Reflection* reflection) {
+                   const Reflection* reflection,
+                   std::function<void()> on_drained) {
   FrontParts out;
   out.broker = parts.broker;
   out.metrics = parts.metrics;
@@ -31,6 +33,7 @@ FrontParts PartsOf(const FrontOptions& options, const Front::Parts& parts,
   out.reflection = reflection;
   if (parts.certificates != nullptr) out.tls = &parts.certificates->contexts();
   out.further_services = parts.further_services;
+  out.on_drained = std::move(on_drained);
   out.http2.handshake_timeout = options.handshake_timeout;
   out.http2.max_resets_per_second = options.max_resets_per_second;
   if (options.max_message_bytes > 0) {
@@ -45,7 +48,11 @@ Front::Front(const FrontOptions& options, const Parts& parts,
              std::unique_ptr<FrontDoor> door)
     : door_(std::move(door)),
       reflection_({kBroker, kHealth}),
-      parts_(PartsOf(options, parts, door_.get(), &health_, &reflection_)) {}
+      parts_(
+          PartsOf(options, parts, door_.get(), &health_, &reflection_, [this] {
+            MutexLock lock(&drained_mu_);
+            drained_.notify_all();
+          })) {}
 
 absl::StatusOr<std::unique_ptr<Front>> Front::Start(
     const FrontOptions& options, const Parts& parts,
@@ -102,9 +109,9 @@ void Front::NotifyWatchers() {
 
 // The end.
 
-bool Front::AwaitIdle(Duration most) const {
-  constexpr Duration kStep = std::chrono::milliseconds(5);
+bool Front::AwaitIdle(Duration most, Duration goodbye) {
   const Instant start = MonotonicNow();
+  MutexLock lock(&drained_mu_);
   for (;;) {
     bool idle = true;
     bool calls = false;
@@ -113,9 +120,10 @@ bool Front::AwaitIdle(Duration most) const {
       calls = calls || loop->has_calls();
     }
     if (idle) return true;
-    const Duration waited = MonotonicNow() - start;
-    if (waited >= most || (!calls && waited >= kGoodbyeTime)) return false;
-    std::this_thread::sleep_for(kStep);
+    const Instant end =
+        SaturatingAdd(start, calls ? most : std::min(most, goodbye));
+    if (MonotonicNow() >= end) return false;
+    lock.WaitUntil(&drained_, end);
   }
 }
 
@@ -124,9 +132,9 @@ void Front::Stop(Duration grace) {
   // No connection is on its way to a loop after this.
   door_->Stop();
   for (const auto& loop : loops_) loop->StartDrain();
-  if (AwaitIdle(grace)) return;
+  if (AwaitIdle(grace, kGoodbyeTime)) return;
   for (const auto& loop : loops_) loop->CutOff();
-  if (AwaitIdle(kCancelTime)) return;
+  if (AwaitIdle(kCutOffTime, kCutOffTime)) return;
   HOTLINE_LOG(kError, "connections or calls do not end", {});
 }
 

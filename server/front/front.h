@@ -13,12 +13,14 @@
 #ifndef HOTLINE_SERVER_FRONT_FRONT_H_
 #define HOTLINE_SERVER_FRONT_FRONT_H_
 
+#include <condition_variable>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "base/time.h"
 #include "net/loop.h"
 #include "server/broker/broker.h"
@@ -84,8 +86,9 @@ class Front {
 
   void Deliver(int fd, const Visitor& visitor);
   void NotifyWatchers();
-  // False: it took longer, or only connections without calls are left.
-  bool AwaitIdle(Duration most) const;
+  // False: it took longer, or for `goodbye` only connections without calls have
+  // been left.
+  bool AwaitIdle(Duration most, Duration goodbye);
 
   const std::unique_ptr<FrontDoor> door_;
   HealthTable health_;
@@ -93,6 +96,9 @@ class Front {
   const FrontParts parts_;
   std::vector<std::unique_ptr<FrontLoop>> loops_;
   bool stopped_ = false;
+
+  Mutex drained_mu_;
+  std::condition_variable drained_;  // Calls or connections of a loop.
 };
 
 }  // namespace hotline::server

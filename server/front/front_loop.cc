@@ -55,6 +55,7 @@ void FrontLoop::StartDrain() {
       connection->StartDrain(now);
     }
     for (HealthWatch* const watch : watches_) watch->OnDrain();
+    NoteDrained();
   });
 }
 
@@ -85,8 +86,7 @@ void FrontLoop::Take(int fd, Visitor visitor) {
   if (cut_off_ || (secured && tls == nullptr)) {
     close(fd);
     parts_->door->Leave(visitor);
-    connection_count_.fetch_sub(1, std::memory_order_release);
-    return;
+    return ForgetConnection();
   }
   const auto connection = std::make_shared<CallerConnection>(
       this, fd, std::move(visitor), std::move(tls), now);
@@ -97,7 +97,13 @@ void FrontLoop::Take(int fd, Visitor visitor) {
 void FrontLoop::OnConnectionClosed(CallerConnection* connection) {
   connections_.erase(connection);
   parts_->door->Leave(connection->visitor());
-  connection_count_.fetch_sub(1, std::memory_order_release);
+  ForgetConnection();
+}
+
+void FrontLoop::ForgetConnection() {
+  if (connection_count_.fetch_sub(1, std::memory_order_release) == 1) {
+    NoteDrained();
+  }
 }
 
 // Turns.

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,6 +52,9 @@ struct FrontParts {
   net::ServerOptions http2;
   // Of messages that have come in part, beyond the windows, for each loop.
   size_t max_assembled_bytes = size_t{1} << 40;
+  // Called on a loop that drains when its last call, or its last connection,
+  // is gone. May be null.
+  std::function<void()> on_drained;
 };
 
 class FrontLoop {
@@ -104,7 +108,9 @@ class FrontLoop {
     calls_.fetch_add(1, std::memory_order_relaxed);
     if (++turn_calls_ == kMaxTurnCalls) ScheduleTurnEnd();
   }
-  void OnCallGone() { calls_.fetch_sub(1, std::memory_order_release); }
+  void OnCallGone() {
+    if (calls_.fetch_sub(1, std::memory_order_release) == 1) NoteDrained();
+  }
   // Bytes of messages that have come in part. False: there are too many.
   bool AddAssembled(size_t bytes) {
     if (assembled_ + bytes > parts_->max_assembled_bytes) return false;
@@ -121,6 +127,10 @@ class FrontLoop {
   static constexpr int kMaxTurnCalls = 256;
 
   void Take(int fd, Visitor visitor);
+  void ForgetConnection();
+  void NoteDrained() {
+    if (draining_ && parts_->on_drained) parts_->on_drained();
+  }
   void ScheduleTurnEnd();
   void EndTurn();
 

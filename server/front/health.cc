@@ -59,9 +59,7 @@ class WatchCall final : public ServerCall, public HealthWatch {
     response.set_status(now);
     waiting_ = Send(response) > 0;
   }
-  void OnDrain() override {
-    End(PlainError(absl::StatusCode::kUnavailable, "the server stops"));
-  }
+  void OnDrain() override { End(DrainingError()); }
 
  private:
   void OnMessage(std::string_view message) override {

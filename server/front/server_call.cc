@@ -200,6 +200,10 @@ void ServerCall::OnClosed(net::StreamEnd end) {
   Release();
 }
 
+void ServerCall::OnCutOff() {
+  if (!running_) End(DrainingError());
+}
+
 void ServerCall::End(ErrorPtr error) {
   if (over()) return;
   const Ref keep(this);

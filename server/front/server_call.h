@@ -93,6 +93,10 @@ class ServerCall : private Assembly::Member {
   virtual void OnSendable() {}
   // After FrontLoop::AtTurnEnd.
   virtual void OnTurnEnd() {}
+  // The connection is about to be cut off. Ends a call that waits for the rest
+  // of its request: it has not reached the broker, which ends the others
+  // (Broker::AbortCalls).
+  void OnCutOff();
 
   // Sets the timer, if there is a deadline and the call is not over: for calls
   // whose deadline the broker does not watch, or not yet.

@@ -162,7 +162,8 @@ TEST(ReasonsTest, TheContractListsTheErrorsOfItemsAndOfEveryRpc) {
   EXPECT_EQ(contract.Of("Session"), items);
   EXPECT_EQ(TableFor(reasons::kSession), (Listed{{"UNAVAILABLE", "DRAINING"}}));
   EXPECT_EQ(contract.Of("*"), TableFor(reasons::kAny));
-  EXPECT_EQ(contract.retried(), (std::set<std::string>{"OVERLOADED", "QUOTA"}));
+  EXPECT_EQ(contract.retried(),
+            (std::set<std::string>{"DRAINING", "OVERLOADED", "QUOTA"}));
   for (const std::string& name : contract.retried()) {
     EXPECT_TRUE(Reason::Find(name)->retry_later()) << name;
   }

@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "google/protobuf/message.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "net/tls/tls.h"
 #include "server/front/front_loop.h"
@@ -46,6 +48,8 @@ class RawCaller {
     std::string status = "none";  // grpc-status, or "reset" for RST_STREAM.
     std::string text;             // grpc-message.
     bool has_details = false;
+    std::string reason;  // Of the ErrorInfo.
+    uint32_t reset = 0;  // The code of RST_STREAM.
     bool ended = false;
     net::FieldList head;
   };
@@ -150,6 +154,8 @@ class RawCaller {
                       [type](const auto& f) { return f.type == type; }));
   }
 
+  Answer& answer(uint32_t stream) { return answers_[stream]; }
+
   std::string raw;
   std::vector<net::OutFrame> frames;
   uint64_t credit = 0;  // WINDOW_UPDATEs for streams.
@@ -180,6 +186,7 @@ class RawCaller {
       credit += frame.Number();
     } else if (frame.type == NGHTTP2_RST_STREAM) {
       if (!answer.ended) answer.status = "reset";
+      answer.reset = frame.Number();
       answer.ended = true;
     } else if (frame.type == NGHTTP2_DATA) {
       TakeMessages(&bodies_[frame.stream].append(frame.payload),
@@ -189,12 +196,23 @@ class RawCaller {
       if (frame.Get("grpc-status") != "-") {
         answer.status = frame.Get("grpc-status");
         answer.text = frame.Get("grpc-message");
-        answer.has_details = frame.Get("grpc-status-details-bin") != "-";
+        const std::string details = frame.Get("grpc-status-details-bin");
+        answer.has_details = details != "-";
+        if (answer.has_details) answer.reason = ReasonIn(details);
       }
     }
     const bool ends =
         frame.type == NGHTTP2_HEADERS || frame.type == NGHTTP2_DATA;
     if (ends && (frame.flags & net::kEndStream) != 0) answer.ended = true;
+  }
+  static std::string ReasonIn(const std::string& details) {
+    google::rpc::Status status;
+    EXPECT_TRUE(status.ParseFromString(DecodeBinary(details).value_or("?")));
+    google::rpc::ErrorInfo info;
+    for (const auto& detail : status.details()) {
+      if (detail.UnpackTo(&info) && info.domain() == "hotline") break;
+    }
+    return info.reason();
   }
   static void TakeMessages(std::string* body, std::vector<std::string>* out) {
     MessageReader reader(GrpcEncoding::kIdentity, 64 << 20);

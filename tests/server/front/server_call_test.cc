@@ -2,6 +2,7 @@
 #include "server/front/server_call.h"
 
 #include <atomic>
+#include <random>
 
 #include "tests/server/front/front_fixture.h"
 
@@ -149,6 +150,40 @@ TEST_F(ServerCallTest, AnAcquireThatIsResetLeavesNoLease) {
     caller->Send(net::Rst(stream));
   }
   EXPECT_TRUE(NoLease()) << Leases();
+}
+
+TEST_F(ServerCallTest, AResetAtAnyMomentLeavesNoLease) {
+  constexpr int kRaces = 1000;
+  constexpr int kRacesOfOne = 100;  // Of one connection.
+  parts_.http2.max_resets_per_second = 1'000'000;
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
+  std::minstd_rand random(1);
+  int answered = 0;
+  Duration usual(0);  // From an Acquire to its answer.
+  for (int i = 0; i < kRaces; i += kRacesOfOne) {
+    auto caller = Connected();
+    uint32_t stream = 1;
+    for (int j = 0; j < kRacesOfOne; ++j, stream += 2) {
+      const Instant start = MonotonicNow();
+      caller->Send(RawCaller::Call(stream, Method("Acquire"), Acquire(peer)));
+      if (j == 0) {
+        ASSERT_EQ(caller->Await(stream).status, "0");
+        usual = MonotonicNow() - start;
+      }
+      // From before the answer to after it, unread.
+      const Instant reset = start + usual * (random() % 200) / 100;
+      while (MonotonicNow() < reset) {
+      }
+      caller->Send(net::Rst(stream));
+    }
+    caller->Send(RawCaller::Call(stream, Method("Stats"), Prefixed("")));
+    ASSERT_EQ(caller->Await(stream).status, "0");
+    for (uint32_t id = 1; id < stream; id += 2) {
+      answered += caller->answer(id).status == "0" ? 1 : 0;
+    }
+    ASSERT_TRUE(NoLease()) << Leases() << " after " << i + kRacesOfOne;
+  }
+  RecordProperty("answered", answered);
 }
 
 TEST_F(ServerCallTest, ALateResetLeavesAUsedLease) {
