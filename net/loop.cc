@@ -1,5 +1,7 @@
 #include "net/loop.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -39,7 +41,10 @@ Loop::~Loop() {
 }
 
 void Loop::Start() {
-  thread_ = std::thread([this] { asio_->io.run(); });
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "hotline-loop");
+    asio_->io.run();
+  });
 }
 
 void Loop::Finish() {

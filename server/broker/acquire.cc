@@ -129,6 +129,11 @@ ErrorPtr AcquireCall::Prepare(Instant now) {
       return refused;
     }
     terms_.acquire.request_id = request_id_;
+    // The pool replaces one that has a place in line by this.
+    for (const auto& earlier :
+         parts_->named_waits.Find(terms_.key.target, request_id_)) {
+      earlier->Supersede(/*backing_off=*/true);
+    }
   }
   terms_.max_attempts = terms_.settings.max_attempts;
   Seek(now);

@@ -184,8 +184,7 @@ ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
                                   "client_id", context, &id)) {
       return bad;
     }
-    status = parts_->pool->ReleaseNamed(target.canonical, id, outcome, now,
-                                        lease, &running);
+    status = ReleaseNamed(target.canonical, id, outcome, now, lease, &running);
   }
   switch (status) {
     case pool::LeaseStatus::kOk:
@@ -198,6 +197,22 @@ ErrorPtr Broker::Release(const v1::ReleaseRequest& request,
     default:
       return parts_->LeaseError(status, RpcMethod::kRelease, context);
   }
+}
+
+pool::LeaseStatus Broker::ReleaseNamed(const std::string& target,
+                                       const std::string& id,
+                                       pool::Outcome outcome, Instant now,
+                                       LeaseId* lease, pool::CallTag* running) {
+  const auto status =
+      parts_->pool->ReleaseNamed(target, id, outcome, now, lease, running);
+  if (status != pool::LeaseStatus::kEnded) return status;
+  // It may be between two places in line, or have got its lease since.
+  bool ended = false;
+  const auto calls = parts_->named_waits.Find(target, id);
+  for (const auto& call : calls) ended = call->Supersede() || ended;
+  if (ended) return pool::LeaseStatus::kOk;
+  if (calls.empty()) return status;
+  return parts_->pool->ReleaseNamed(target, id, outcome, now, lease, running);
 }
 
 ErrorPtr Broker::Renew(const v1::RenewRequest& request,

@@ -139,6 +139,12 @@ class Broker {
   // Null: `rpc` is allowed. For what is answered at once.
   ErrorPtr Authorize(const BrokerSettings& settings, RpcMethod rpc,
                      const CallContext& context, std::string_view target);
+  // Pool::ReleaseNamed, also for an Acquire that has no place in line at the
+  // moment.
+  pool::LeaseStatus ReleaseNamed(const std::string& target,
+                                 const std::string& id, pool::Outcome outcome,
+                                 Instant now, LeaseId* lease,
+                                 pool::CallTag* running);
   // Ends the call that runs on a lease that has ended; `running` 0: none.
   void EndCallOn(const LeaseId& lease, pool::CallTag running);
 

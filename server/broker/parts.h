@@ -13,6 +13,7 @@
 #include "server/broker/call_metrics.h"
 #include "server/broker/error.h"
 #include "server/broker/gatekeeper.h"
+#include "server/broker/named_waits.h"
 #include "server/broker/overload.h"
 #include "server/broker/registry.h"
 #include "server/broker/target_table.h"
@@ -47,6 +48,7 @@ struct BrokerParts {
   upstream::Upstream* const upstream;
   CallMetrics* const metrics;
   Registry registry;
+  NamedWaits named_waits;
   TargetTable targets;
   Gatekeeper gatekeeper;
   Overload overload;

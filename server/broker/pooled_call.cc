@@ -142,6 +142,7 @@ void PooledCall::OnAcquired(pool::AcquireResult result, bool may_wait,
     MutexLock lock(&mu_);
     if (step_ != step) return;
     waiter_ = result.waiter;
+    ListLocked();
     if (ended_ == Ended::kNo) return;
   }
   // The call was ended before it had a place in line to leave.
@@ -197,6 +198,7 @@ void PooledCall::OnRefused(const pool::Rejection& rejection, Instant now) {
                {"error", rejection.dial_error.message},
                {"waited", rejection.wait.waited},
                {"trace", terms_.context.traceparent}});
+  if (ended() == Ended::kSuperseded) return Complete(EndedError());
   if (IsTransient(rejection) && terms_.attempts < terms_.max_attempts &&
       ended() == Ended::kNo) {
     ++terms_.attempts;
@@ -228,6 +230,7 @@ void PooledCall::SeekLater(int n, Instant now) {
   {
     MutexLock lock(&mu_);
     phase_ = Phase::kBackoff;
+    ListLocked();
     step = ++step_;
     if (ended_ != Ended::kNo) step = 0;
   }
@@ -284,6 +287,30 @@ void PooledCall::End(Ended how) {
     // The timer of a back-off then finds that it is late.
     if (phase == Phase::kBackoff) ++step_;
   }
+  EndPhase(phase, waiter);
+}
+
+bool PooledCall::Supersede(bool backing_off) {
+  const std::shared_ptr<Call> keep = shared_from_this();
+  Phase phase;
+  pool::WaiterId waiter = 0;
+  {
+    MutexLock lock(&mu_);
+    if (ended_ != Ended::kNo) return false;
+    if (phase_ != Phase::kBackoff &&
+        (backing_off || phase_ != Phase::kWaiting)) {
+      return false;
+    }
+    ended_ = Ended::kSuperseded;
+    phase = phase_;
+    waiter = waiter_;
+    if (phase == Phase::kBackoff) ++step_;
+  }
+  EndPhase(phase, waiter);
+  return true;
+}
+
+void PooledCall::EndPhase(Phase phase, pool::WaiterId waiter) {
   switch (phase) {
     case Phase::kWaiting:
       if (waiter != 0 && parts_->pool->Cancel(waiter, MonotonicNow())) {
@@ -313,24 +340,37 @@ bool PooledCall::completed() const {
 }
 
 ErrorPtr PooledCall::EndedError() const {
-  if (ended() == Ended::kAborted) {
-    pool::Rejection draining;
-    draining.reason = pool::RejectReason::kShutdown;
-    return FromRejection(terms_.key.target, draining);
+  switch (ended()) {
+    case Ended::kAborted:
+      return DrainingError();
+    case Ended::kSuperseded: {
+      pool::Rejection superseded;
+      superseded.reason = pool::RejectReason::kSuperseded;
+      return FromRejection(terms_.key.target, superseded);
+    }
+    default:
+      return MakeError("CANCELLED", "the caller is gone");
   }
-  return MakeError("CANCELLED", "the caller is gone");
+}
+
+void PooledCall::ListLocked() {
+  if (terms_.acquire.request_id.empty() || std::exchange(listed_, true)) return;
+  parts_->named_waits.Add(this);
 }
 
 void PooledCall::Complete(ErrorPtr error) {
   std::shared_ptr<Call> last;
+  bool listed;
   {
     MutexLock lock(&mu_);
     if (phase_ == Phase::kDone) return;
     phase_ = Phase::kDone;
+    listed = listed_;
     ++step_;
     last = std::move(self_);
   }
   parts_->registry.Remove(this);
+  if (listed) parts_->named_waits.Remove(this);
   if (entered_) parts_->overload.Leave();
   place_in_line_ = QuotaToken();
   // The pool has its own reference if there is a lease.

@@ -19,10 +19,10 @@
 // Invariants:
 //   1. Every change of phase happens under mu_ and increments step_: a place in
 //      line or a timer that arrives late finds that it is.
-//   2. Cancel and Abort set ended_ and then end the phase that they find: a
-//      place in line by Pool::Cancel, which decides the race against a grant; a
-//      back-off directly; a running call by OnEnded. A slot that is granted
-//      afterwards goes straight back.
+//   2. Cancel, Abort and Supersede set ended_ and then end the phase that they
+//      find: a place in line by Pool::Cancel, which decides the race against a
+//      grant; a back-off directly; a running call by OnEnded. A slot that is
+//      granted afterwards goes straight back.
 //   3. A call does not begin to run or wait without the policy's consent.
 #ifndef HOTLINE_SERVER_BROKER_POOLED_CALL_H_
 #define HOTLINE_SERVER_BROKER_POOLED_CALL_H_
@@ -69,14 +69,19 @@ class PooledCall : public Call, private pool::Waiter {
   void Cancel() final { End(Ended::kCancelled); }
   void Abort() final { End(Ended::kAborted); }
 
-  enum class Ended : uint8_t { kNo, kCancelled, kAborted };
+  // Ends the call with SUPERSEDED because a Release, or the same Acquire again,
+  // names its request_id: while it waits in line or backs off, or, with
+  // `backing_off`, while it backs off. False: it does not, and is not ended.
+  bool Supersede(bool backing_off = false);
+
+  enum class Ended : uint8_t { kNo, kCancelled, kAborted, kSuperseded };
 
   RpcMethod rpc() const { return rpc_; }
   CallTerms& terms() { return terms_; }
   const CallTerms& terms() const { return terms_; }
   Ended ended() const;
   bool completed() const;
-  // The error of a call that was cancelled or aborted.
+  // The error of a call that was ended.
   ErrorPtr EndedError() const;
 
   // Asks the policy, once, whether the caller may do this. Seek and RunOnLease
@@ -123,6 +128,10 @@ class PooledCall : public Call, private pool::Waiter {
   void OnReject(pool::Rejection rejection) final;
 
   void End(Ended how);
+  // What ended_ requires of a call in this phase.
+  void EndPhase(Phase phase, pool::WaiterId waiter);
+  // Makes a call with a request_id known to NamedWaits, once.
+  void ListLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnAcquired(pool::AcquireResult result, bool may_wait, uint64_t step,
                   Instant now);
   void OnRefused(const pool::Rejection& rejection, Instant now);
@@ -145,6 +154,7 @@ class PooledCall : public Call, private pool::Waiter {
   Ended ended_ ABSL_GUARDED_BY(mu_) = Ended::kNo;
   uint64_t step_ ABSL_GUARDED_BY(mu_) = 0;
   pool::WaiterId waiter_ ABSL_GUARDED_BY(mu_) = 0;
+  bool listed_ ABSL_GUARDED_BY(mu_) = false;  // In NamedWaits.
 };
 
 // 64 unpredictable bits.

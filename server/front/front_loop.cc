@@ -62,6 +62,8 @@ void FrontLoop::StartDrain() {
 void FrontLoop::CutOff() {
   loop_->Post([this] {
     draining_ = cut_off_ = true;
+    // Answers that calls have collected go out first.
+    EndTurn();
     // Each leaves the set.
     const std::vector<CallerConnection*> all(connections_.begin(),
                                              connections_.end());

@@ -14,6 +14,7 @@ from hotline.v1 import broker_pb2 as pb
 
 import harness
 import hotlined
+import threads
 import wait
 
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -52,9 +53,8 @@ class AdminTest(harness.EndToEnd):
         self.assertEqual(server.process.wait(timeout=30), 0)
         server.stop()  # Closes its log and channel.
 
-    def test_reflection_and_channelz_are_there(self):
-        server = self.start_hotlined()
-        channel = self.admin(server)
+    def check_services(self, channel):
+        """Reflection and channelz answer."""
         reflect = channel.stream_stream(
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
         # list_services: "*".
@@ -62,6 +62,27 @@ class AdminTest(harness.EndToEnd):
         self.assertIn(b"grpc.channelz.v1.Channelz", listed)
         servers = channel.unary_unary("/grpc.channelz.v1.Channelz/GetServers")
         self.assertNotEqual(servers(b"", timeout=20), b"")
+
+    def test_it_answers_while_every_loop_stands_still(self):
+        _, server, target = self.start_both({"upstream": {"loops": 2}})
+        request = pb.ExecuteRequest(url=target + "/")
+        self.assertEqual(server.broker.Execute(request, timeout=20).status, 200)
+        loops = threads.named(server.process, "hotline-loop")
+        self.assertEqual(len(loops), 2)
+        with threads.held(loops):
+            call = server.broker.Execute.future(request, timeout=60)
+            for _ in range(10):
+                self.assertEqual(self.check(server), SERVING)
+                self.check_services(self.admin(server))
+            for page in ("/healthz", "/readyz", "/metrics"):
+                self.assertEqual(server.page(page)[0], 200)
+            self.assertFalse(call.done())
+        self.assertEqual(call.result().status, 200)
+
+    def test_reflection_and_channelz_are_there(self):
+        server = self.start_hotlined()
+        channel = self.admin(server)
+        self.check_services(channel)
         # Policies guard the Broker, so it is served by the front alone.
         with self.assertRaises(grpc.RpcError) as raised:
             channel.unary_unary("/hotline.v1.Broker/Stats")(b"", timeout=20)

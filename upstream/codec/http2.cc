@@ -269,7 +269,23 @@ void Http2Codec::Complete(Http2Stream* stream) {
 void Http2Codec::Reset(Http2Stream* stream, uint32_t code) {
   MustWork(
       nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream->id, code));
+  newest_reset_ = std::max(newest_reset_, stream->id);
   account_.AllowStray(limits_.stream_window_bytes);
+}
+
+// What the peer sent before it saw our reset is ignored. Otherwise it uses a
+// stream that is over: an error of that stream (RFC 9113, 6.1), which the peer
+// is told once.
+void Http2Codec::OnStray(StreamId id) {
+  const bool ours = id % 2 == 1;
+  if (!ours || id <= newest_reset_ ||
+      id >= nghttp2_session_get_next_stream_id(session_)) {
+    return;
+  }
+  newest_reset_ = id;
+  MustWork(nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE,
+                                     static_cast<int32_t>(id),
+                                     NGHTTP2_STREAM_CLOSED));
 }
 
 void Http2Codec::Fail(Http2Stream* stream, CallError error, Verdict verdict,

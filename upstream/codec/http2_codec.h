@@ -90,6 +90,8 @@ class Http2Codec final : public Codec {
   size_t Measure(std::string_view bytes);
   // A frame has begun, of which nghttp2 knows nothing yet.
   void OnFrameBegun(const net::FrameHead& frame);
+  // HEADERS or DATA for a stream that is not open.
+  void OnStray(StreamId id);
   void OnWindowUpdate(StreamId id, uint32_t increment);
   // Gives nghttp2 the bytes of one frame, `held` of whose header came before.
   void Receive(size_t held, std::string_view bytes);
@@ -140,11 +142,12 @@ class Http2Codec final : public Codec {
   // Input.
   net::FrameReader frames_;
   net::FloodAccount account_;
-  std::string first_bytes_;  // Until there are enough to know HTTP/1.
-  bool block_open_ = false;  // CONTINUATION has to follow.
-  bool in_block_ = false;    // It should have been CONTINUATION.
-  bool skipping_ = false;    // The frame is not for nghttp2.
-  bool data_came_ = false;   // In the DATA frame that is being received.
+  std::string first_bytes_;    // Until there are enough to know HTTP/1.
+  bool block_open_ = false;    // CONTINUATION has to follow.
+  bool in_block_ = false;      // It should have been CONTINUATION.
+  bool skipping_ = false;      // The frame is not for nghttp2.
+  bool data_came_ = false;     // In the DATA frame that is being received.
+  StreamId newest_reset_ = 0;  // Of the streams that we have reset.
 };
 
 // CONTINUATION frames of one head: as many as the largest that is allowed

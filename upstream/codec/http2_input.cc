@@ -98,7 +98,10 @@ void Http2Codec::OnFrameBegun(const net::FrameHead& frame) {
   skipping_ = false;
   if (in_block_ || !ready_ || frame.length > kMostBytes) return;
   const bool sent = stream != nullptr && written_ > stream->begin;
-  if (frame.type == NGHTTP2_DATA && sent && !stream->answered) {
+  if (stream == nullptr &&
+      (frame.type == NGHTTP2_DATA || frame.type == NGHTTP2_HEADERS)) {
+    OnStray(static_cast<StreamId>(frame.stream));
+  } else if (frame.type == NGHTTP2_DATA && sent && !stream->answered) {
     FailMalformed(stream, "a body before its head");
   } else if (frame.type == NGHTTP2_PRIORITY && frame.stream != 0) {
     skipping_ = true;  // A server's wishes in this are of no use.

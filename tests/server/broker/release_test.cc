@@ -1,5 +1,6 @@
 // Release by the target and request_id of an Acquire.
 #include <memory>
+#include <numeric>
 #include <string>
 
 #include "server/broker/registry.h"
@@ -37,9 +38,10 @@ class ReleaseTest : public BrokerTest {
     return context;
   }
   std::unique_ptr<TestAcquire> Borrow(const Who& who,
-                                      const std::string& id = "1") {
+                                      const std::string& id = "1",
+                                      const std::string& target = "") {
     auto call = std::make_unique<TestAcquire>();
-    call->request.set_target(peer_.target());
+    call->request.set_target(target.empty() ? peer_.target() : target);
     call->request.set_request_id(id);
     call->request.mutable_holder()->set_client_id(who.client);
     call->call = broker_->NewAcquire(&call->request, &call->response,
@@ -101,6 +103,53 @@ TEST_F(ReleaseTest, EndsAWait) {
   EXPECT_EQ(Release(held->response.lease().lease_id()), "OK");
   EXPECT_EQ(next->Wait(), "OK");
   EXPECT_EQ(GiveBack({"me"}, "2"), "OK");
+}
+
+// An Acquire whose dials fail at once: most of the time it backs off.
+class BackOffTest : public ReleaseTest {
+ protected:
+  BackOffTest() {
+    settings_.max_attempts = 1000;
+    target_config_.breaker_failures = 0;
+  }
+  std::unique_ptr<TestAcquire> Try() {
+    const uint64_t before = Failed(Look());
+    auto call = Borrow({"me"}, "1", kNobody);
+    EXPECT_TRUE(Eventually([&](const pool::Snapshot& snapshot) {
+      return Failed(snapshot) > before;
+    }));
+    return call;
+  }
+  static uint64_t Failed(const pool::Snapshot& snapshot) {
+    if (snapshot.targets.empty()) return 0;
+    const auto& failed = snapshot.targets[0].counters.dials_failed;
+    return std::accumulate(failed.begin(), failed.end(), uint64_t{0});
+  }
+
+  // Nobody listens there.
+  static constexpr char kNobody[] = "http://127.0.0.1:1";
+};
+
+TEST_F(BackOffTest, AReleaseEndsTheAcquireAtAnyMoment) {
+  for (int i = 0; i < 20; ++i) {
+    const auto acquire = Try();
+    EXPECT_EQ(GiveBack({"you"}, "1", v1::OUTCOME_OK, kNobody), "ALREADY");
+    EXPECT_EQ(GiveBack({"me"}, "1", v1::OUTCOME_OK, kNobody), "OK") << i;
+    ASSERT_EQ(acquire->Wait(), "SUPERSEDED");
+    EXPECT_EQ(acquire->error().code, absl::StatusCode::kAborted);
+    EXPECT_EQ(GiveBack({"me"}, "1", v1::OUTCOME_OK, kNobody), "ALREADY");
+  }
+}
+
+TEST_F(BackOffTest, TheSameAcquireAgainReplacesTheFirst) {
+  for (int i = 0; i < 5; ++i) {
+    const auto first = Try();
+    const auto second = Try();
+    ASSERT_EQ(first->Wait(), "SUPERSEDED") << i;
+    EXPECT_FALSE(second->done());
+    second->call->Cancel();
+    EXPECT_EQ(second->Wait(), "CANCELLED");
+  }
 }
 
 TEST_F(ReleaseTest, NamesOnlyTheCallersOwnAcquire) {

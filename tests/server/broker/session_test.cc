@@ -626,6 +626,15 @@ TEST_F(SessionTest, ADrainEndsAnIdleSessionAtOnce) {
   EXPECT_EQ(late.Outcome(), "DRAINING");
 }
 
+TEST_F(SessionTest, ASessionThatIsDeniedInADrainEndsOnce) {
+  settings_.policy = CompilePolicy({.allow_by_default = false, .rules = {}});
+  broker_->Reconfigure(settings_);
+  broker_->StartDrain(MonotonicNow());
+  EXPECT_EQ(Open().Outcome(), "NO_IDENTITY");
+  settings_.policy = nullptr;  // For TearDown, which asks for Stats.
+  broker_->Reconfigure(settings_);
+}
+
 TEST_F(SessionTest, ADrainWaitsForLeasesAndRefusesNewOnes) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
   TestStream& stream = Open();

@@ -227,7 +227,7 @@ TEST_P(DrainTest, EveryAcceptedCallSucceedsOrSaysWhyNot) {
 
 // For how many milliseconds the last calls may go on.
 INSTANTIATE_TEST_SUITE_P(Grace, DrainTest,
-                         ::testing::Values(1, 2, 5, 5, 10, 50, 200));
+                         ::testing::Values(0, 1, 2, 5, 5, 10, 50, 200));
 
 }  // namespace
 }  // namespace hotline::server

@@ -556,6 +556,34 @@ TEST_F(Http2Test, ACancelledStreamIsResetAndNothingElseHappens) {
   EXPECT_TRUE(codec_->CanSubmit());
 }
 
+TEST_F(Http2Test, AStreamThatIsUsedWhenItIsOverIsResetOnce) {
+  for (const bool by_reset : {false, true}) {
+    Connect();
+    const StreamId over = Submit();
+    const StreamId other = Submit();
+    Exchange();
+    ASSERT_TRUE(
+        Feed(by_reset ? Frame(NGHTTP2_RST_STREAM, kNoFlag, over, Bytes(8, 4))
+                      : HeadersFrame(over, {{":status", "200"}}, kEndStream)));
+    const std::string before = recorder_.Text(over);
+    ASSERT_TRUE(Feed(DataFrame(over, "x") + DataFrame(over, "y", kEndStream) +
+                     HeadersFrame(over, {{"a", "b"}}, kEndStream)));
+    std::string out;
+    codec_->TakeOutput(&out);
+    codec_->OnWritten(out.size());
+    const std::string reset = Frame(NGHTTP2_RST_STREAM, kNoFlag, over,
+                                    Bytes(NGHTTP2_STREAM_CLOSED, 4));
+    const size_t found = out.find(reset);
+    ASSERT_NE(found, std::string::npos);
+    EXPECT_EQ(out.find(reset, found + 1), std::string::npos);
+    EXPECT_EQ(recorder_.Text(over), before);
+    ASSERT_TRUE(peer_->Feed(out));
+    peer_->Answer(other, {{":status", "200"}}, "ok");
+    Exchange();
+    EXPECT_EQ(recorder_.Text(other), kAnswered);
+  }
+}
+
 TEST_F(Http2Test, CancelledDownloadsLeaveTheWindowOpen) {
   Connect();
   const std::string body = Pattern(900 << 10);
