@@ -358,8 +358,11 @@ void HostPool::Dialed(ConnRecord* conn, const Established& established,
   SetState(conn, ConnState::kReady);
   // An older connection may now be above the warm floor.
   if (is_default_) shard_->shared->connections.SearchAgain();
+  if (renewing_) ++renewed_;
   if (shard_->shutdown) {
     Close(conn, CloseReason::kShutdown);
+  } else if (target_->admission() == Admission::kDrained) {
+    Close(conn, CloseReason::kOperator);
   } else {
     Offer(conn, now);
     // Its lifetime ends even if it is never idle.
@@ -506,6 +509,8 @@ void HostPool::OnTimer(ConnRecord* conn, Instant now) {
               now - conn->idle_since >= target_->config().idle_timeout)) {
     Close(conn, target_->health().no_reuse() ? CloseReason::kNoReuse
                                              : CloseReason::kIdle);
+  } else if (idle && target_->admission() == Admission::kPaused) {
+    LeaveUnchecked(conn, now);
   } else if (idle && now >= conn->lend_until) {
     CheckOrClose(conn, now);
   } else if (probing && now >= conn->recheck_at) {
@@ -516,6 +521,7 @@ void HostPool::OnTimer(ConnRecord* conn, Instant now) {
 }
 
 int HostPool::LimitOf(const ConnRecord& conn) const {
+  if (target_->admission() == Admission::kPaused) return 0;
   const int most =
       key_->mode == Mode::kExclusive ? 1 : target_->config().max_streams;
   return std::max(0, std::min(conn.peer_streams, most));
@@ -663,13 +669,14 @@ SizingNumbers HostPool::Numbers(Instant now) const {
   const TargetConfig& config = target_->config();
   return {.waiters = line_.any_length(),
           .new_only_waiters = line_.new_only_length(),
-          .floor_missing = FloorMissing(),
+          .floor_missing = std::max(FloorMissing(), renewing_ ? 1 : 0),
           .dialing = count(ConnState::kDialing),
           .streams = target_->ExpectedStreams(*key_),
           .connection_room = config.max_connections - target_->total(),
           .dial_room = config.max_dials - target_->count(ConnState::kDialing),
-          .backing_off =
-              backoff_.active(now) || target_->health().breaker().Bars(now)};
+          .backing_off = backoff_.active(now) ||
+                         target_->health().breaker().Bars(now) ||
+                         target_->admission() != Admission::kOpen};
 }
 
 int HostPool::Wanted(Instant now) const {
@@ -712,12 +719,7 @@ void HostPool::Reconfigure(Instant now) {
 
 void HostPool::Shutdown(Instant now) {
   RejectAll(RejectReason::kShutdown, now);
-  ForEachConnection([this](ConnRecord& conn) {
-    if (conn.gone) return;
-    if (conn.state == ConnState::kReady || conn.state == ConnState::kProbing) {
-      Drain(&conn, CloseReason::kShutdown);
-    }
-  });
+  DrainAll(CloseReason::kShutdown);
 }
 
 }  // namespace hotline::pool

@@ -151,6 +151,19 @@ class HostPool {
   void Close(ConnRecord* conn, CloseReason reason, bool claimed = false);
   // Stops lending it, and closes it when its last lease ends.
   void Drain(ConnRecord* conn, CloseReason reason);
+  // Closes an open connection at once, or when its last lease ends. False: it
+  // is not open.
+  bool Evict(ConnRecord* conn, bool at_once);
+  // Evicts all that are open.
+  void DrainAll(CloseReason reason);
+  // Starts to replace the connections that are open now; returns how many. A
+  // new one is dialled before an old one is drained, one after the other;
+  // without room for another connection an old one goes first.
+  int StartRenewal(Instant now);
+  // Drains what has been replaced. False: nothing is left to do.
+  bool StepRenewal(Instant now);
+  // The row of failed dials is over.
+  void EndFailures();
   // The longest idle connection, or null.
   ConnRecord* OldestIdle() const;
   // The oldest multiplexed connection that is Ready, idle or not; or null.
@@ -246,7 +259,11 @@ class HostPool {
   template <typename Tag>
   ConnRecord* FirstUsable(List<ConnRecord, Tag>* list, Instant now);
   void StartBackoff(Instant dial_began, Instant now);
-  void EndFailures();
+  // Of the connections to be replaced, the one to drain next: an idle one if
+  // there is one, the oldest. Null: none is left.
+  ConnRecord* NextToRenew() const;
+  // While the target is paused: leaves an idle connection unchecked.
+  void LeaveUnchecked(ConnRecord* conn, Instant now);
   // Its dial counts as failed: see kProbation.
   void EndedEarly(ConnRecord* conn, const DialError& error, Instant now);
 
@@ -269,6 +286,12 @@ class HostPool {
   // One of the failures in a row was a connection that ended on probation: the
   // row ends only when a connection has passed it.
   bool ended_early_ = false;
+  // Connections established before this time are being replaced.
+  Instant renew_before_{};
+  bool renewing_ = false;
+  // New connections less old ones drained for them; negative: an old one went
+  // first.
+  int renewed_ = 0;
   PoolTimer timer_{this};
 };
 

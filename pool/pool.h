@@ -276,6 +276,35 @@ class Pool final : public TransportEvents {
   // closed, leased ones when they are released. Idempotent.
   void Shutdown(Instant now);
 
+  // --- What an operator does ---
+
+  // Opens, pauses or drains a target, known or not, and returns what it was
+  // before. It stays so until the next call; a drained or paused target is not
+  // evicted. Nothing: there is no room for a new target (max_targets), or the
+  // pool is shutting down.
+  std::optional<Admission> SetAdmission(const std::string& target,
+                                        Admission admission, Instant now);
+
+  // Replaces every connection of the target that is open now, in each HostPool
+  // one after the other: a new one is dialled first, within the limits, then an
+  // old one is closed, or drained if it is leased. Without room for another
+  // connection an old one is closed first. While dials fail, the old ones stay.
+  // Returns how many are to be replaced; nothing: the target is unknown.
+  std::optional<int> Reconnect(const std::string& target, Instant now);
+
+  // Forgets a target's failed dials: closes the breaker, ends back-offs. False:
+  // the target is unknown.
+  bool ForgiveDials(const std::string& target, Instant now);
+
+  // Closes a connection, when its last lease ends or `at_once`, which aborts
+  // the calls on it. False: no open connection has this id.
+  bool Evict(ConnId conn, bool at_once, Instant now);
+
+  // Ends the lease of this LeaseRow::id as Reclaim does. kEnded: there is none.
+  // `lease` is set if there was one.
+  LeaseStatus EndLease(uint64_t row_id, Instant now, LeaseId* lease,
+                       CallTag* running);
+
   // Fires a shard's timers. See Transport::WakeAt.
   void Tick(int shard, Instant now);
 

@@ -11,6 +11,8 @@ TargetRow RowOf(const Target& target, Instant now) {
   row.idle = target.idle();
   row.max_connections = target.config().max_connections;
   row.waiters = target.waiters();
+  row.admission = target.admission();
+  row.reconnecting = target.renewing();
   row.leases = target.leases();
   row.warm_deficit = target.WarmDeficit();
   target.health().FillRow(now, &row);

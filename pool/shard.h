@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,14 @@ class alignas(128) Shard {
   void Reconfigure(Instant now);
   void Shutdown(Instant now);
   void Tick(Instant now);
+
+  std::optional<Admission> SetAdmission(const std::string& target,
+                                        Admission admission, Instant now);
+  std::optional<int> Reconnect(const std::string& target, Instant now);
+  bool ForgiveDials(const std::string& target, Instant now);
+  bool Evict(ConnId id, bool at_once, Instant now);
+  LeaseStatus EndLease(uint64_t row_id, Instant now, LeaseId* lease,
+                       CallTag* running);
 
   void Dialed(ConnId id, const Established& established, Instant now);
   void DialFailed(ConnId id, const DialError& error, Instant now);

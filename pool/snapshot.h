@@ -74,7 +74,10 @@ struct TargetRow {
   int waiters = 0;
   Duration oldest_wait{0};
   int leases = 0;
-  std::string last_dial_error;  // Empty since the last success.
+  std::string last_dial_error;        // Empty since the last success.
+  const char* last_dial_reason = "";  // DialError::reason of the same dial.
+  Admission admission = Admission::kOpen;
+  bool reconnecting = false;  // See Pool::Reconnect.
   BreakerState breaker = BreakerState::kClosed;
   int failures_in_a_row = 0;     // Dials that the breaker counted.
   Duration breaker_open_for{0};  // From now, while it is kOpen.

@@ -77,6 +77,7 @@ std::optional<RejectReason> Target::WhyNotQueue(const HostPool& pool,
                                                 const AcquireRequest& request,
                                                 Instant now) const {
   const bool new_only = request.reuse == Reuse::kForceNew;
+  if (admission_ == Admission::kDrained) return RejectReason::kDrained;
   if (request.reuse == Reuse::kRequireWarm) {
     return RejectReason::kNoIdleConnection;
   }
@@ -236,6 +237,8 @@ void Target::Settle(Instant now) {
   changed_ = false;
   // A target that lost its last connection moves up in the line.
   if (total_ == 0) connection_.MoveUp();
+  if (renewing_) [[unlikely]]
+    StepRenewals(now);
   bool waits_for_token = false;
   while (!shard_->shutdown) {
     HostPool* pool = NextToDial(now);
@@ -505,7 +508,8 @@ int Target::ExpectedStreams(const HostPoolKey& key) const {
 
 bool Target::Empty() const {
   return records_ == 0 && waiters_ == 0 && !connection_.in_line() &&
-         !dial_.in_line() && health_.floor() == 0;
+         !dial_.in_line() && health_.floor() == 0 &&
+         admission_ == Admission::kOpen;
 }
 
 // For a caller that would join the line now.
@@ -536,7 +540,9 @@ WaitInfo Target::WaitInfoNow(const HostPool& pool, int place,
   info.dials_in_flight = pool.count(ConnState::kDialing);
   const int64_t covered =
       int64_t{info.dials_in_flight} * std::max(1, ExpectedStreams(pool.key()));
-  if (info.dials_in_flight > 0 && place <= covered) {
+  if (admission_ == Admission::kPaused) {
+    info.limit = WaitLimit::kPaused;
+  } else if (info.dials_in_flight > 0 && place <= covered) {
     info.limit = WaitLimit::kDial;
   } else if (health_.breaker().Bars(now)) {
     info.limit = WaitLimit::kCircuitOpen;
@@ -592,7 +598,9 @@ std::unique_ptr<Rejection> Target::Explain(RejectReason reason,
 
 Duration Target::RetryAfter(RejectReason reason, const HostPool& pool,
                             Instant now) const {
-  if (reason == RejectReason::kShutdown) return kMaxRetry;
+  if (reason == RejectReason::kShutdown || reason == RejectReason::kDrained) {
+    return kMaxRetry;
+  }
   const Breaker& breaker = health_.breaker();
   if (breaker.Bars(now)) {
     // The duration of a trial under way is unknown.

@@ -96,6 +96,17 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   bool DialSpeculatively(HostPool* pool, int wanted, Home* home, Instant now);
   void Reconfigure(const TargetConfig& config, Instant now);
   void Shutdown(Instant now);
+
+  // --- What an operator does (operations.cc) ---
+
+  void SetAdmission(Admission admission, Instant now);
+  Admission admission() const { return admission_; }
+  // Starts to replace every connection that is open now. Returns how many.
+  int Reconnect(Instant now);
+  bool renewing() const { return renewing_; }
+  // Forgets failed dials: closes the breaker and ends back-offs.
+  void ForgiveDials(Instant now);
+
   // Samples the arrivals and moves the warm floor.
   void OnTimer(Instant now);
 
@@ -217,6 +228,7 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   uint64_t Arrivals() const;
   void WatchFloor(Instant now);
   void MoveFloor();
+  void StepRenewals(Instant now);
   Duration ExpectedWait(const HostPool& pool, bool new_only, Instant now) const;
   WaitInfo WaitInfoNow(const HostPool& pool, int place, Instant now) const;
   Duration RetryAfter(RejectReason reason, const HostPool& pool,
@@ -232,6 +244,8 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   int records_ = 0;
   int lease_count_ = 0;
   bool changed_ = false;  // Since the last Settle.
+  Admission admission_ = Admission::kOpen;
+  bool renewing_ = false;  // Some HostPool is.
   std::array<int, kConnStates> counts_{};
   List<Lease, InTarget> leases_;
   TargetCounters counters_;

@@ -30,6 +30,7 @@ TargetHealth::BreakerStep TargetHealth::OnDialFailed(const DialError& error,
                                                      Instant began,
                                                      Instant now) {
   last_dial_error_ = error.message.empty() ? error.reason : error.message;
+  last_dial_reason_ = error.reason;
   if (!Breaker::Counts(error)) return CloseBreaker();
   const Breaker::Numbers numbers{config_->breaker_failures,
                                  config_->breaker_open_for};
@@ -51,6 +52,7 @@ TargetHealth::BreakerStep TargetHealth::OnProved() {
 TargetHealth::BreakerStep TargetHealth::EndFailures() {
   ended_early_ = false;
   last_dial_error_.clear();
+  last_dial_reason_ = "";
   return CloseBreaker();
 }
 
@@ -123,6 +125,7 @@ TargetHealth::BreakerStep TargetHealth::Reconfigure() {
 
 void TargetHealth::FillRow(Instant now, TargetRow* row) const {
   row->last_dial_error = last_dial_error_;
+  row->last_dial_reason = last_dial_reason_;
   row->breaker = breaker_.state(now);
   row->failures_in_a_row = breaker_.failures();
   if (row->breaker == BreakerState::kOpen) {

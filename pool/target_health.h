@@ -39,6 +39,8 @@ class TargetHealth {
   BreakerStep OnEndedEarly(const DialError& error, Instant began, Instant now);
   // A connection passed its probation.
   BreakerStep OnProved();
+  // Forgets failed dials, as after a success.
+  BreakerStep Forgive() { return EndFailures(); }
 
   // --- The upstream's behaviour. True: idle_for(), lend_for(), usable_idle()
   // or no_reuse() changed. ---
@@ -100,6 +102,7 @@ class TargetHealth {
   bool ended_early_ = false;
   const TargetConfig* const config_;
   std::string last_dial_error_;
+  const char* last_dial_reason_ = "";
   Breaker breaker_;
   IdleLimit idle_limit_;
   Quarantine quarantine_;

@@ -15,15 +15,16 @@ std::string_view NameOf(Enum value, const std::string_view (&names)[size]) {
 }
 
 constexpr std::string_view kCloseReasonNames[] = {
-    "peer_closed", "error",    "idle",      "lifetime", "probe_failed",
-    "unsolicited", "broken",   "discarded", "expired",  "reclaimed",
-    "shrunk",      "shutdown", "no_reuse",  "deadline", "cancelled"};
+    "peer_closed",  "error",       "idle",      "lifetime",
+    "probe_failed", "unsolicited", "broken",    "discarded",
+    "expired",      "reclaimed",   "shrunk",    "shutdown",
+    "no_reuse",     "deadline",    "cancelled", "operator"};
 static_assert(std::size(kCloseReasonNames) == kCloseReasons);
 
 constexpr std::string_view kRejectReasonNames[] = {
     "queue_full",   "no_idle_connection", "too_many_targets", "wait_timeout",
     "dial_failed",  "superseded",         "id_conflict",      "shutdown",
-    "circuit_open", "wont_make_deadline"};
+    "circuit_open", "wont_make_deadline", "drained"};
 static_assert(std::size(kRejectReasonNames) == kRejectReasons);
 
 constexpr std::string_view kWaitLimitNames[] = {"none",
@@ -33,8 +34,12 @@ constexpr std::string_view kWaitLimitNames[] = {"none",
                                                 "global_connections",
                                                 "global_dials",
                                                 "dial_backoff",
-                                                "circuit_open"};
+                                                "circuit_open",
+                                                "paused"};
 static_assert(std::size(kWaitLimitNames) == kWaitLimits);
+
+constexpr std::string_view kAdmissionNames[] = {"open", "paused", "drained"};
+static_assert(std::size(kAdmissionNames) == kAdmissions);
 
 constexpr std::string_view kBreakerStateNames[] = {"closed", "open",
                                                    "half_open"};
@@ -74,6 +79,10 @@ std::string_view ToString(RejectReason reason) {
 
 std::string_view ToString(WaitLimit limit) {
   return NameOf(limit, kWaitLimitNames);
+}
+
+std::string_view ToString(Admission admission) {
+  return NameOf(admission, kAdmissionNames);
 }
 
 std::string_view ToString(BreakerState state) {

@@ -258,8 +258,9 @@ enum class CloseReason : uint8_t {
   kNoReuse,    // The target is in quarantine: see quarantine.h.
   kDeadline,   // The call on it reached its deadline.
   kCancelled,  // The call on it was cancelled.
+  kOperator,   // Pool::Evict, Reconnect, or its target is drained.
 };
-inline constexpr int kCloseReasons = 15;
+inline constexpr int kCloseReasons = 16;
 std::string_view ToString(CloseReason reason);
 
 // Why an Acquire was refused.
@@ -274,8 +275,9 @@ enum class RejectReason : uint8_t {
   kShutdown,          // The pool is shutting down.
   kCircuitOpen,       // It needs a dial, and the circuit breaker is open.
   kWontMakeDeadline,  // The estimated wait exceeds its deadline.
+  kDrained,           // The target is drained: see Admission.
 };
-inline constexpr int kRejectReasons = 10;
+inline constexpr int kRejectReasons = 11;
 std::string_view ToString(RejectReason reason);
 
 // The limit that made a caller wait.
@@ -288,9 +290,21 @@ enum class WaitLimit : uint8_t {
   kGlobalDials,
   kDialBackoff,
   kCircuitOpen,
+  kPaused,  // The target is paused: see Admission.
 };
-inline constexpr int kWaitLimits = 8;
+inline constexpr int kWaitLimits = 9;
 std::string_view ToString(WaitLimit limit);
+
+// Whether an operator lets callers use a target. Leases that exist stay valid
+// in every state, and calls on them run.
+enum class Admission : uint8_t {
+  kOpen,
+  kPaused,   // Callers wait; nothing is lent, dialled or checked.
+  kDrained,  // Callers are rejected (kDrained); connections are closed when
+             // their last lease ends.
+};
+inline constexpr int kAdmissions = 3;
+std::string_view ToString(Admission admission);
 
 // What a target's circuit breaker allows.
 enum class BreakerState : uint8_t {

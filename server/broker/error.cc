@@ -62,6 +62,7 @@ Reason ReasonOf(const pool::Rejection& rejection) {
       return "SUPERSEDED";
     case RejectReason::kIdConflict:
       return "REQUEST_ID_CONFLICT";
+    case RejectReason::kDrained:
     case RejectReason::kShutdown:
       break;  // See DrainingError.
   }
@@ -92,6 +93,8 @@ std::string MessageOf(const std::string& target,
       return "a later Acquire or Release with the same request_id ended it";
     case RejectReason::kIdConflict:
       return "request_id is in use with other parameters";
+    case RejectReason::kDrained:
+      return absl::StrCat(target, ": drained by an operator");
     case RejectReason::kShutdown:
       break;
   }

@@ -17,13 +17,14 @@ using Targets = std::span<const TargetFigures>;
 constexpr std::string_view kRejects[] = {
     "queue_full",   "no_idle_connection", "too_many_targets", "wait_timeout",
     "dial_failed",  "superseded",         "id_conflict",      "shutdown",
-    "circuit_open", "wont_make_deadline"};
+    "circuit_open", "wont_make_deadline", "drained"};
 static_assert(std::size(kRejects) == pool::kRejectReasons);
 
 constexpr std::string_view kCloses[] = {
-    "peer_closed", "error",    "idle",      "lifetime", "probe_failed",
-    "unsolicited", "broken",   "discarded", "expired",  "reclaimed",
-    "shrunk",      "shutdown", "no_reuse",  "deadline", "cancelled"};
+    "peer_closed",  "error",       "idle",      "lifetime",
+    "probe_failed", "unsolicited", "broken",    "discarded",
+    "expired",      "reclaimed",   "shrunk",    "shutdown",
+    "no_reuse",     "deadline",    "cancelled", "operator"};
 static_assert(std::size(kCloses) == pool::kCloseReasons);
 
 constexpr std::string_view kFailures[] = {"network", "tls", "validation",

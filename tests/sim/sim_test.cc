@@ -33,6 +33,7 @@ struct Totals {
     barred += simulation.barred();
     early += simulation.early();
     away += simulation.away();
+    evicted += simulation.evicted();
     peers.goaways += more.goaways;
     peers.raised += more.raised;
     peers.lowered += more.lowered;
@@ -46,7 +47,8 @@ struct Totals {
               << " times, to 0 " << peers.stopped << " times\n"
               << opened << " circuits opened, " << barred << " callers barred; "
               << early << " connections ended on probation; " << away
-              << " leases on another loop's connection\n";
+              << " leases on another loop's connection; " << evicted
+              << " connections closed by an operator\n";
   }
 
   uint64_t events = 0;
@@ -56,6 +58,7 @@ struct Totals {
   uint64_t barred = 0;
   uint64_t early = 0;
   uint64_t away = 0;
+  uint64_t evicted = 0;
   PeerEvents peers;
 };
 
@@ -74,6 +77,7 @@ TEST(Simulation, KeepsTheInvariants) {
   EXPECT_GT(totals.queued, totals.events / 100);
   EXPECT_GT(totals.early, totals.events / 10'000);
   EXPECT_GT(totals.away, totals.events / 1000);
+  EXPECT_GT(totals.evicted, totals.events / 10'000);
   if (seeds < 30) return;  // A few seeds may have no HTTP/2.
   const PeerEvents& peers = totals.peers;
   EXPECT_GT(peers.goaways, totals.events / 1000);

@@ -218,6 +218,7 @@ void Simulation::Act() {
     TryStale();
   } else if (roll <= 3) {
     if (dice_.Percent(30)) Reconfigure();
+    if (dice_.Percent(70)) Operate();
   } else if (roll <= 4) {
     const std::string& target =
         targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
@@ -348,6 +349,7 @@ void Simulation::CheckCounters() {
     dials += counters.dials_ok;
     for (uint64_t n : counters.dials_failed) dials += n;
     for (uint64_t n : counters.closed) closed += n;
+    evicted_ += counters.closed[static_cast<int>(pool::CloseReason::kOperator)];
     Expect(counters.granted == counters.wait.total(), "a wait not recorded");
   };
   add(snapshot.forgotten);
@@ -736,6 +738,28 @@ void Simulation::Reconfigure() {
   next.max_targets = config_.max_targets;
   Trace(nullptr, "reconfigure");
   Post([&] { pool_->Reconfigure(next, schedule_.now()); });
+}
+
+void Simulation::Operate() {
+  const std::string& target =
+      targets_[dice_.Between(0, static_cast<int>(targets_.size()) - 1)];
+  const int kind = dice_.Between(0, 9);
+  Trace(nullptr, "operate " + std::to_string(kind) + " " + target);
+  if (kind <= 5) {
+    // Mostly open, so that something goes on.
+    const auto admission = static_cast<pool::Admission>(
+        kind <= 3 ? 0 : dice_.Between(1, pool::kAdmissions - 1));
+    Post([&] { pool_->SetAdmission(target, admission, schedule_.now()); });
+  } else if (kind <= 7) {
+    Post([&] { pool_->Reconnect(target, schedule_.now()); });
+  } else if (kind == 8) {
+    Post([&] { pool_->ForgiveDials(target, schedule_.now()); });
+  } else {
+    if (leases_on_.empty()) return;
+    const pool::ConnId conn = leases_on_.begin()->first;
+    const bool at_once = dice_.Percent(50);
+    Post([&] { pool_->Evict(conn, at_once, schedule_.now()); });
+  }
 }
 
 }  // namespace hotline::sim

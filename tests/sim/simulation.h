@@ -41,6 +41,8 @@ class Simulation {
   uint64_t barred() const { return barred_; }
   // Leases on a connection of another loop than the caller's.
   uint64_t away() const { return away_; }
+  // Connections that an operator's commands closed.
+  uint64_t evicted() const { return evicted_; }
 
  private:
   struct LeaseModel;
@@ -78,6 +80,7 @@ class Simulation {
   void TryStale();
   void Prewarm();
   void Reconfigure();
+  void Operate();
 
   void OnGrant(Caller* caller, const pool::Grant& grant);
   void OnReject(Caller* caller, const pool::Rejection& rejection);
@@ -122,6 +125,7 @@ class Simulation {
   uint64_t opened_ = 0;
   uint64_t barred_ = 0;
   uint64_t away_ = 0;
+  uint64_t evicted_ = 0;
   std::string problem_;
 };
 
