@@ -97,8 +97,10 @@ FOLDERS = {
                               "net/tls/tls.h", "server/broker/") + PROTO,
                             PROTOBUF),
     # The control plane: gRPC's library behind the front's accept loop.
-    "server/admin/": Folder(("base/", "server/front/front_door.h",
-                             "server/front/options.h"), GRPC),
+    "server/admin/": Folder(
+        ("base/", "upstream/upstream.h", "server/broker/", "server/config/",
+         "server/front/front_door.h", "server/front/options.h")
+        + UPSTREAM_WORDS + POOL_FACE + PROTO, GRPC),
     "server/config/": Folder(
         ("base/", "pool/types.h", "net/tls/tls_profile.h",
          "upstream/options.h", "server/admin/options.h",
@@ -403,7 +405,8 @@ class CheckTest(unittest.TestCase):
                 ("server/config/a.cc", "server/broker/broker.h"),
                 ("server/front/a.cc", "server/config/config.h"),
                 ("server/front/a.cc", "server/admin/admin.h"),
-                ("server/admin/a.cc", "server/broker/broker.h"),
+                ("server/admin/a.cc", "server/daemon/daemon.h"),
+                ("server/admin/a.cc", "pool/shard.h"),
                 ("server/config/a.cc", "server/admin/admin.h"),
                 ("server/front/a.cc", "upstream/upstream.h"),
                 ("server/observe/a.cc", "server/daemon/warm_set.h"),

@@ -31,6 +31,12 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
       ->envname("HOTLINE_ADDRESS")
       ->type_name("ADDRESS")
       ->capture_default_str();
+  app.add_option("--admin-address", run.admin_address,
+                 "The address of the broker's control plane, for the "
+                 "operators' commands: host:port or unix:///path")
+      ->envname("HOTLINE_ADMIN_ADDRESS")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
   app.add_option("--tls-ca", run.tls.ca_file,
                  "Use TLS; file of the authorities to verify the broker's "
                  "certificate against (PEM)")
@@ -150,6 +156,8 @@ int RunCommandLine(int argc, const char* const* argv, Io io) {
   AddTunnel(app, run);
   AddStats(app, run);
   AddHealth(app, run);
+  AddExplain(app, run);
+  AddAdmin(app, run);
   AddBench(app, run);
   AddDocumentation(app, run);
   try {

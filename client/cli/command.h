@@ -19,6 +19,8 @@ namespace hotline::client {
 struct Run {
   Io& io;
   std::string address = "127.0.0.1:50051";
+  // The control plane's; always without TLS.
+  std::string admin_address = "127.0.0.1:50052";
   TlsOptions tls = {};  // All empty: without TLS.
   std::string max_time = {};
   std::function<int()> action = {};
@@ -43,6 +45,8 @@ void AddLeases(CLI::App& app, Run& run);
 void AddStats(CLI::App& app, Run& run);
 void AddHealth(CLI::App& app, Run& run);
 void AddTunnel(CLI::App& app, Run& run);
+void AddExplain(CLI::App& app, Run& run);
+void AddAdmin(CLI::App& app, Run& run);
 void AddBench(CLI::App& app, Run& run);
 void AddDocumentation(CLI::App& app, Run& run);
 

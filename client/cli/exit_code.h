@@ -27,7 +27,7 @@ inline constexpr char kExitCodesHelp[] =
     "  4  refused: queue full, nothing idle, not allowed, lease busy\n"
     "  5  the deadline passed, in the queue or upstream\n"
     "  6  the upstream failed: name, connection, certificate, reset\n"
-    "  7  no such lease, or it has ended; stats: no such target\n"
+    "  7  no such lease or connection, or it has ended; no such target\n"
     "  8  get --fail: the upstream's status is 400 or above\n";
 
 ExitCode ExitCodeFor(const absl::Status& status);

@@ -15,12 +15,14 @@
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "server/admin/callers.h"
 #include "server/front/options.h"
 
 namespace hotline::server {
 namespace {
 
 constexpr char kBroker[] = "hotline.v1.Broker";
+constexpr char kAdmin[] = "hotline.v1.Admin";
 
 // What the listener may take, whatever its callers do.
 void SetLimits(grpc::ServerBuilder* builder) {
@@ -47,8 +49,8 @@ Admin::Admin(int max_connections, std::unique_ptr<FrontDoor> door)
     : max_connections_(static_cast<size_t>(max_connections)),
       door_(std::move(door)) {}
 
-absl::StatusOr<std::unique_ptr<Admin>> Admin::Start(
-    const AdminOptions& options) {
+absl::StatusOr<std::unique_ptr<Admin>> Admin::Start(const AdminOptions& options,
+                                                    grpc::Service* service) {
   FrontDoorOptions at_door;
   at_door.addresses = {options.address};
   at_door.allowed_uids = options.allowed_uids;
@@ -67,14 +69,21 @@ absl::StatusOr<std::unique_ptr<Admin>> Admin::Start(
   grpc::channelz::experimental::InitChannelzService();
   grpc::ServerBuilder builder;
   SetLimits(&builder);
-  admin->acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      grpc::InsecureServerCredentials());
+  if (service != nullptr) builder.RegisterService(service);
+  if (options.address.starts_with("unix:")) {
+    admin->uids_ = std::make_unique<UidAcceptors>(&builder);
+  } else {
+    admin->plain_ = builder.experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+        grpc::InsecureServerCredentials());
+  }
   admin->server_ = builder.BuildAndStart();
   if (admin->server_ == nullptr) {
     return absl::UnavailableError("listen.admin: cannot start gRPC's server");
   }
   admin->SetServing(false);
+  // Not only while the Broker serves: an operator may watch a drain.
+  if (service != nullptr) admin->SetHealth(kAdmin, true);
   admin->door_->Open([admin = admin.get()](int fd, const Visitor& visitor) {
     admin->Deliver(fd, visitor);
   });
@@ -87,9 +96,13 @@ void Admin::Deliver(int fd, const Visitor& visitor) {
   // The door would have to be told when it is closed; HasRoom counts instead.
   door_->Leave(visitor);
   struct stat info;
-  if (!HasRoom() || fstat(fd, &info) != 0) {
+  UidAcceptors::Acceptor* const acceptor = AcceptorFor(visitor);
+  if (acceptor == nullptr || !HasRoom() || fstat(fd, &info) != 0) {
     static LogLimiter limiter(std::chrono::seconds(10));
-    HOTLINE_LOG_LIMITED(limiter, kWarning, "listen.admin: too many connections",
+    HOTLINE_LOG_LIMITED(limiter, kWarning,
+                        acceptor == nullptr
+                            ? "listen.admin: too many different users"
+                            : "listen.admin: too many connections",
                         {{"peer", visitor.peer},
                          {"max", max_connections_},
                          {"suppressed", limiter.TakeSuppressed()}});
@@ -100,7 +113,12 @@ void Admin::Deliver(int fd, const Visitor& visitor) {
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
       connection;
   connection.fd = fd;
-  acceptor_->HandleNewConnection(&connection);
+  acceptor->HandleNewConnection(&connection);
+}
+
+grpc::experimental::ExternalConnectionAcceptor* Admin::AcceptorFor(
+    const Visitor& visitor) {
+  return uids_ == nullptr ? plain_.get() : uids_->AcceptorOf(visitor.uid);
 }
 
 bool Admin::HasRoom() {

@@ -1,13 +1,14 @@
 // The control plane's listener: gRPC's library on threads of its own, so that
 // an operator is answered while the data plane's loops are busy or stuck.
-// Serves grpc.health.v1, server reflection and channelz.
+// Serves hotline.v1.Admin, grpc.health.v1, server reflection and channelz.
 //
-//   auto admin = Admin::Start(options);
+//   auto admin = Admin::Start(options, &service);
 //   (*admin)->SetServing(true);
 //   ...
 //   (*admin)->Stop(grace);
 //
-// Plain text without identity: loopback or a Unix socket only. A FrontDoor
+// Plain text: loopback or a Unix socket only, whose users are identified. A
+// FrontDoor
 // accepts the connections, because gRPC's own listener stops accepting once
 // descriptors have run out (ADR 13).
 //
@@ -29,6 +30,7 @@
 
 namespace grpc {
 class Server;
+class Service;
 namespace experimental {
 class ExternalConnectionAcceptor;
 }  // namespace experimental
@@ -36,13 +38,16 @@ class ExternalConnectionAcceptor;
 
 namespace hotline::server {
 
+class UidAcceptors;
+
 class Admin {
  public:
-  // Serves, and is not yet SERVING. REQUIRES: an address.
+  // Serves, and is not yet SERVING. `service`: hotline.v1.Admin's; must outlive
+  // the admin; null: none. REQUIRES: an address.
   //
   // Errors: UNAVAILABLE if the address cannot be bound, naming listen.admin.
   static absl::StatusOr<std::unique_ptr<Admin>> Start(
-      const AdminOptions& options);
+      const AdminOptions& options, grpc::Service* service = nullptr);
 
   ~Admin();
   Admin(const Admin&) = delete;
@@ -73,11 +78,16 @@ class Admin {
 
   // Of the door's thread.
   void Deliver(int fd, const Visitor& visitor);
+  // Null: the visitor's user is one too many.
+  grpc::experimental::ExternalConnectionAcceptor* AcceptorFor(
+      const Visitor& visitor);
   bool HasRoom();
 
   const size_t max_connections_;
   const std::unique_ptr<FrontDoor> door_;
-  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  // One of the two.
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> plain_;
+  std::unique_ptr<UidAcceptors> uids_;
   std::unique_ptr<grpc::Server> server_;
   std::vector<Handed> handed_;  // Of the door's thread.
   bool stopped_ = false;

@@ -345,6 +345,28 @@ ErrorPtr Broker::Authorize(const BrokerSettings& settings, RpcMethod rpc,
                                   target, context.arrival, &unused);
 }
 
+// Operators.
+
+ErrorPtr Broker::AuthorizeAdmin(const IdentityPtr& who, std::string_view target,
+                                Instant now) {
+  CallContext context;
+  context.arrival = now;
+  context.identity = who;
+  return Authorize(*settings(), RpcMethod::kAdmin, context, target);
+}
+
+ErrorPtr Broker::EndLease(uint64_t row_id, Instant now, bool* call_ended) {
+  LeaseId lease;
+  pool::CallTag running = 0;
+  if (parts_->pool->EndLease(row_id, now, &lease, &running) !=
+      pool::LeaseStatus::kOk) {
+    return FromLeaseStatus(pool::LeaseStatus::kUnknown);
+  }
+  *call_ended = running != 0;
+  EndCallOn(lease, running);
+  return nullptr;
+}
+
 // The process.
 
 void Broker::Reconfigure(const BrokerSettings& settings) {

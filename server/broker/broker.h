@@ -111,6 +111,16 @@ class Broker {
   // Whether the policy allows this caller to open one. Null: it does.
   ErrorPtr AuthorizeSession(const CallContext& context);
 
+  // --- Operators ---
+
+  // Null: the policy allows `who` to operate on `target` (canonical; empty: the
+  // whole broker).
+  ErrorPtr AuthorizeAdmin(const IdentityPtr& who, std::string_view target,
+                          Instant now);
+  // Ends the lease of this pool::LeaseRow::id, and the call that runs on it,
+  // which sets `call_ended`. LEASE_UNKNOWN: there is none.
+  ErrorPtr EndLease(uint64_t row_id, Instant now, bool* call_ended);
+
   // --- The process ---
 
   void Reconfigure(const BrokerSettings& settings);

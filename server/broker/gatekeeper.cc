@@ -10,7 +10,7 @@ namespace hotline::server {
 namespace {
 
 std::string_view NameOf(RpcMethod rpc) {
-  return kRpcMethods[static_cast<size_t>(rpc)];
+  return kRuledMethods[static_cast<size_t>(rpc)];
 }
 
 // "uid:1000 may not call Execute on https://… with the SNI …".

@@ -83,7 +83,7 @@ class Gatekeeper {
 
   const IdentityPtr anonymous_ = std::make_shared<const Identity>();
   std::array<std::array<std::atomic<uint64_t>, kDenials.size()>,
-             kRpcMethods.size()>
+             kRuledMethods.size()>
       denials_{};
 };
 

@@ -14,14 +14,15 @@ namespace {
 
 constexpr char kAnonymous[] = "anonymous";
 constexpr size_t kMostPattern = 2048;
-static_assert(kRpcMethods.size() <= 64);
+static_assert(kRuledMethods.size() <= 64);
 
 uint64_t BitOf(RpcMethod rpc) { return uint64_t{1} << static_cast<int>(rpc); }
 
 std::optional<RpcMethod> RpcNamed(std::string_view name) {
-  const auto found = std::find(kRpcMethods.begin(), kRpcMethods.end(), name);
-  if (found == kRpcMethods.end()) return std::nullopt;
-  return static_cast<RpcMethod>(found - kRpcMethods.begin());
+  const auto found =
+      std::find(kRuledMethods.begin(), kRuledMethods.end(), name);
+  if (found == kRuledMethods.end()) return std::nullopt;
+  return static_cast<RpcMethod>(found - kRuledMethods.begin());
 }
 
 // The parts of a pattern "scheme://host:port", in the form of canonical
@@ -133,7 +134,7 @@ std::string CheckSniPattern(const std::string& text) {
 
 std::string CheckRpcName(const std::string& text) {
   if (RpcNamed(text).has_value()) return "";
-  std::vector<std::string> names(kRpcMethods.begin(), kRpcMethods.end());
+  std::vector<std::string> names(kRuledMethods.begin(), kRuledMethods.end());
   return absl::StrCat("must be one of ", absl::StrJoin(names, ", "));
 }
 
@@ -159,7 +160,7 @@ Policy::Policy(const PolicyRules& rules)
     for (const std::string& name : in.rpcs) {
       if (const auto rpc = RpcNamed(name)) out.rpcs |= BitOf(*rpc);
     }
-    if (in.rpcs.empty()) out.rpcs = ~uint64_t{0};
+    if (in.rpcs.empty()) out.rpcs = ~BitOf(RpcMethod::kAdmin);
     if ((out.rpcs & BitOf(RpcMethod::kAcquire)) != 0) {
       out.rpcs |= BitOf(RpcMethod::kRenew);
     }
@@ -179,6 +180,7 @@ bool Policy::Rule::Names(std::string_view identity) const {
 bool Policy::Rule::Allows(RpcMethod rpc, const Destination& to) const {
   if (rpc == RpcMethod::kRelease) return true;
   if ((rpcs & BitOf(rpc)) == 0) return false;
+  if (rpc == RpcMethod::kAdmin && to.target.empty()) return targets.empty();
   if (to.target.empty() || targets.empty()) return true;
   return HasTarget(to.target) && (to.sni.empty() || HasSni(to)) &&
          (to.remote_ip.empty() || HasAddress(to));
@@ -223,7 +225,7 @@ Decision Policy::Decide(std::string_view identity, RpcMethod rpc,
     named = true;
     if (rule.Allows(rpc, to)) return {true, rule.quota};
   }
-  return {!named && allow_by_default_, {}};
+  return {!named && allow_by_default_ && rpc != RpcMethod::kAdmin, {}};
 }
 
 bool Policy::SeesAllLeases(std::string_view identity) const {

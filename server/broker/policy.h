@@ -13,7 +13,8 @@
 // Invariants:
 //   1. Release is allowed to every caller: what was borrowed can be given back.
 //   2. Renew is allowed where Acquire is.
-//   3. A quota is that of one rule, the first that allows the call; quotas are
+//   3. hotline.v1.Admin is allowed only by a rule that lists it.
+//   4. A quota is that of one rule, the first that allows the call; quotas are
 //      never combined.
 #ifndef HOTLINE_SERVER_BROKER_POLICY_H_
 #define HOTLINE_SERVER_BROKER_POLICY_H_

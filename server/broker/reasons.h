@@ -70,17 +70,18 @@ inline constexpr RpcSet kBorrow = kAcquire | kRun;
 inline constexpr RpcSet kRelease = BitOf(RpcMethod::kRelease);
 inline constexpr RpcSet kRenew = BitOf(RpcMethod::kRenew);
 inline constexpr RpcSet kLease = kRelease | kRenew | kRun;
+inline constexpr RpcSet kAdmin = BitOf(RpcMethod::kAdmin);
 // Any RPC. Not listed for each.
-inline constexpr RpcSet kAny = 1 << kRpcMethods.size();
+inline constexpr RpcSet kAny = 1 << kRuledMethods.size();
 // An item of a Session alone.
 inline constexpr RpcSet kItem = kAny << 1;
 
 inline constexpr ReasonRow kTable[] = {
     // The caller's input.
-    {"BAD_TARGET", StatusCode::kInvalidArgument, kBorrow | kRelease | kStats,
-     kTargetUntouched},
-    {"BAD_OPTION", StatusCode::kInvalidArgument, kBorrow | kLease | kStats,
-     kTargetUntouched},
+    {"BAD_TARGET", StatusCode::kInvalidArgument,
+     kBorrow | kRelease | kStats | kAdmin, kTargetUntouched},
+    {"BAD_OPTION", StatusCode::kInvalidArgument,
+     kBorrow | kLease | kStats | kAdmin, kTargetUntouched},
     {"BAD_URL", StatusCode::kInvalidArgument, kRun, kTargetUntouched},
     {"BAD_METHOD", StatusCode::kInvalidArgument, kExecute, kTargetUntouched},
     {"BAD_HEADER", StatusCode::kInvalidArgument, kRun, kTargetUntouched},
@@ -91,6 +92,7 @@ inline constexpr ReasonRow kTable[] = {
     {"BAD_MESSAGE", StatusCode::kInvalidArgument, kAny | kTunnel,
      kTargetUntouched},
     {"BAD_PAGE_TOKEN", StatusCode::kInvalidArgument, kStats},
+    {"CONFIG_REFUSED", StatusCode::kInvalidArgument, kAdmin},
     {"BAD_ITEM", StatusCode::kInvalidArgument, kItem},
     {"BAD_ITEM_ID", StatusCode::kInvalidArgument, kItem},
     {"DUPLICATE_ITEM_ID", StatusCode::kInvalidArgument, kItem},
@@ -102,14 +104,14 @@ inline constexpr ReasonRow kTable[] = {
      kRetryLater | kTargetUntouched},
     {"OVERLOADED", StatusCode::kResourceExhausted, kAny,
      kRetryLater | kTargetUntouched},
-    {"DRAINING", StatusCode::kUnavailable, kAny | kBorrow | kSession,
+    {"DRAINING", StatusCode::kUnavailable, kAny | kBorrow | kSession | kAdmin,
      kRetryLater | kTargetUntouched},
 
     // The pool.
     {"QUEUE_FULL", StatusCode::kResourceExhausted, kBorrow, kRetryLater},
     {"NO_IDLE_CONNECTION", StatusCode::kResourceExhausted, kBorrow,
      kRetryLater},
-    {"TOO_MANY_TARGETS", StatusCode::kResourceExhausted, kBorrow,
+    {"TOO_MANY_TARGETS", StatusCode::kResourceExhausted, kBorrow | kAdmin,
      kRetryLater | kTargetUntouched},
     {"WONT_MAKE_DEADLINE", StatusCode::kResourceExhausted, kBorrow,
      kRetryLater},
@@ -117,10 +119,11 @@ inline constexpr ReasonRow kTable[] = {
     {"CIRCUIT_OPEN", StatusCode::kUnavailable, kBorrow, kRetryLater},
     {"SUPERSEDED", StatusCode::kAborted, kBorrow},
     {"CANCELLED", StatusCode::kCancelled, kBorrow | kSession},
-    {"TARGET_UNKNOWN", StatusCode::kNotFound, kStats},
+    {"TARGET_UNKNOWN", StatusCode::kNotFound, kStats | kAdmin},
+    {"CONNECTION_UNKNOWN", StatusCode::kNotFound, kAdmin},
 
     // Leases.
-    {"LEASE_UNKNOWN", StatusCode::kNotFound, kLease},
+    {"LEASE_UNKNOWN", StatusCode::kNotFound, kLease | kAdmin},
     {"LEASE_EXPIRED", StatusCode::kNotFound, kRenew | kRun},
     {"LEASE_NOT_YOURS", StatusCode::kPermissionDenied, kLease},
     {"LEASE_OTHER_INSTANCE", StatusCode::kFailedPrecondition, kLease},

@@ -1,4 +1,4 @@
-// The RPCs of hotline.v1.Broker, as numbers.
+// The RPCs that policies speak of, as numbers.
 #ifndef HOTLINE_SERVER_BROKER_RPC_H_
 #define HOTLINE_SERVER_BROKER_RPC_H_
 
@@ -17,10 +17,16 @@ enum class RpcMethod : uint8_t {
   kStats,
   kTunnel,
   kSession,
+  kAdmin,  // Any RPC of hotline.v1.Admin.
 };
+// Those of hotline.v1.Broker.
 inline constexpr std::array<std::string_view, 8> kRpcMethods = {
     "Acquire",       "Release", "Renew",  "Execute",
     "ExecuteStream", "Stats",   "Tunnel", "Session"};
+// What a policy can name: those and kAdmin.
+inline constexpr std::array<std::string_view, 9> kRuledMethods = {
+    "Acquire", "Release", "Renew",   "Execute", "ExecuteStream",
+    "Stats",   "Tunnel",  "Session", "Admin"};
 
 // gRPC's status codes, 0 to 16.
 inline constexpr int kGrpcCodes = 17;

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "server/admin/service.h"
 #include "server/daemon/machine_limits.h"
 #include "server/daemon/start_check.h"
 #include "server/observe/front_figures.h"
@@ -214,12 +216,42 @@ absl::Status Daemon::StartHttp(const Settings& settings) {
 
 absl::Status Daemon::StartAdmin(const Settings& settings) {
   if (settings.admin.address.empty()) return absl::OkStatus();
-  auto admin = Admin::Start(settings.admin);
+  admin_service_ = std::make_unique<AdminService>(
+      AdminService::Parts{.pool = pool_.get(),
+                          .upstream = upstream_.get(),
+                          .broker = broker_.get(),
+                          .identities = &identities_,
+                          .hooks = MakeAdminHooks()});
+  auto admin = Admin::Start(settings.admin, admin_service_.get());
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
   HOTLINE_LOG(kInfo, "listening",
               {{"protocol", "admin"}, {"address", admin_->address()}});
   return absl::OkStatus();
+}
+
+AdminHooks Daemon::MakeAdminHooks() {
+  AdminHooks hooks;
+  hooks.config = [this] {
+    ConfigOrigin origin;
+    origin.file = config_path_;
+    origin.loaded = current_.loaded();
+    origin.last_error = current_.last_error();
+    origin.started = started_;
+    origin.now = current_.get();
+    return origin;
+  };
+  // The signal ends the wait of the daemon's thread.
+  hooks.reload = [this] {
+    return reloads_.Ask([] { kill(getpid(), SIGHUP); });
+  };
+  hooks.draining = [this] { return draining_.load(); };
+  hooks.set_log_level = [this](LogLevel level, Duration duration) {
+    log_level_until_ =
+        duration > Duration(0) ? MonotonicNow() + duration : kNever;
+    SetLogLevel(level);
+  };
+  return hooks;
 }
 
 void Daemon::SetServing(bool serving) {
@@ -259,7 +291,12 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
       HOTLINE_LOG(kInfo, "draining", {{"signal", strsignal(signal)}});
       return;
     }
-    if (signal == SIGHUP || !(FileStamp::Of(config_path_) == stamp_)) Reload();
+    ReloadRequests::Asked asked = reloads_.Take();
+    if (signal == SIGHUP || !asked.empty() ||
+        !(FileStamp::Of(config_path_) == stamp_)) {
+      asked.Answer(Reload());
+    }
+    RestoreLogLevel();
     RefreshTlsFiles();
     TrimMemory();
     warm_->Save(MonotonicNow());
@@ -269,6 +306,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
 
 void Daemon::Drain(const sigset_t& signals) {
   draining_ = true;
+  reloads_.Close();
   SetServing(false);
   warm_->StartDrain();
   warm_->Save(MonotonicNow(), /*at_once=*/true);
@@ -293,28 +331,22 @@ void Daemon::Drain(const sigset_t& signals) {
 // Listeners first: their callbacks use the rooms below.
 void Daemon::Stop() {
   if (warm_ != nullptr) warm_->StartDrain();
+  reloads_.Close();
   if (front_ != nullptr) front_->Stop(Duration(0));
   if (admin_ != nullptr) admin_->Stop(Duration(0));
   http_ = nullptr;
   if (upstream_ != nullptr) upstream_->Stop();
 }
 
-void Daemon::Reload() {
+absl::Status Daemon::Reload() {
   if (config_path_.empty()) {
-    HOTLINE_LOG(kWarning, "nothing to reload: started without --config");
-    return;
+    constexpr char kNothing[] = "nothing to reload: started without --config";
+    HOTLINE_LOG(kWarning, kNothing);
+    return absl::InvalidArgumentError(kNothing);
   }
-  stamp_ = FileStamp::Of(config_path_);
-  auto loaded = LoadConfig(config_path_, /*cores=*/0, ChecksOfStart());
-  absl::Status status = loaded.status();
-  if (status.ok()) {
-    auto settings = std::make_shared<const Settings>(*std::move(loaded));
-    for (const std::string& warning : settings->warnings) {
-      HOTLINE_LOG(kWarning, warning);
-    }
-    status = Apply(std::move(settings));
-  }
+  absl::Status status = LoadAndApply();
   config_ok_ = status.ok();
+  current_.set_last_error(std::string(status.message()));
   if (status.ok()) {
     HOTLINE_LOG(kInfo, "configuration reloaded", {{"path", config_path_}});
   } else {
@@ -322,6 +354,25 @@ void Daemon::Reload() {
                 "configuration refused: the previous one stays in force",
                 {{"error", status.message()}});
   }
+  return status;
+}
+
+absl::Status Daemon::LoadAndApply() {
+  stamp_ = FileStamp::Of(config_path_);
+  auto loaded = LoadConfig(config_path_, /*cores=*/0, ChecksOfStart());
+  if (!loaded.ok()) return loaded.status();
+  auto settings = std::make_shared<const Settings>(*std::move(loaded));
+  for (const std::string& warning : settings->warnings) {
+    HOTLINE_LOG(kWarning, warning);
+  }
+  return Apply(std::move(settings));
+}
+
+void Daemon::RestoreLogLevel() {
+  if (MonotonicNow() < log_level_until_.load()) return;
+  log_level_until_ = kNever;
+  SetLogLevel(current_.get()->log_level);
+  HOTLINE_LOG(kInfo, "the configured log level is back");
 }
 
 absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
@@ -335,6 +386,7 @@ absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
   pool_config.instance = instance_;
   pool_->Reconfigure(pool_config, MonotonicNow());
   broker_->Reconfigure(BrokerSettingsFor(*settings));
+  log_level_until_ = kNever;
   SetLogLevel(settings->log_level);
   SetLogFormat(settings->log_format);
   warm_->Configure(*settings);

@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -28,6 +29,7 @@
 #include "server/broker/broker.h"
 #include "server/broker/call_metrics.h"
 #include "server/config/config.h"
+#include "server/daemon/reload_requests.h"
 #include "server/daemon/warm_keeper.h"
 #include "server/front/certificates.h"
 #include "server/front/front.h"
@@ -36,6 +38,9 @@
 #include "upstream/upstream.h"
 
 namespace hotline::server {
+
+class AdminService;
+struct AdminHooks;
 
 // The settings in force: replaced as a whole by a reload, read by any thread.
 class CurrentSettings {
@@ -50,11 +55,30 @@ class CurrentSettings {
   void set(std::shared_ptr<const Settings> settings) {
     MutexLock lock(&mu_);
     settings_ = std::move(settings);
+    loaded_ = std::chrono::system_clock::now();
+  }
+
+  // When they were set.
+  std::chrono::system_clock::time_point loaded() const {
+    MutexLock lock(&mu_);
+    return loaded_;
+  }
+  // Of the latest reload; empty: it was used.
+  void set_last_error(std::string error) {
+    MutexLock lock(&mu_);
+    last_error_ = std::move(error);
+  }
+  std::string last_error() const {
+    MutexLock lock(&mu_);
+    return last_error_;
   }
 
  private:
   mutable Mutex mu_;
   std::shared_ptr<const Settings> settings_ ABSL_GUARDED_BY(mu_);
+  std::chrono::system_clock::time_point loaded_ ABSL_GUARDED_BY(mu_) =
+      std::chrono::system_clock::now();
+  std::string last_error_ ABSL_GUARDED_BY(mu_);
 };
 
 class Daemon {
@@ -85,14 +109,18 @@ class Daemon {
   absl::Status StartFront(const Settings& settings);
   absl::Status StartHttp(const Settings& settings);
   absl::Status StartAdmin(const Settings& settings);
+  AdminHooks MakeAdminHooks();
   std::unique_ptr<Metrics> MakeMetrics(const Settings& settings);
   void SetServing(bool serving);
   void WritePorts() const;
   void Stop();
 
-  void Reload();
+  absl::Status Reload();
+  absl::Status LoadAndApply();
   absl::Status Apply(std::shared_ptr<const Settings> settings);
   void ReportKeysOfStart(const std::shared_ptr<const Settings>& settings);
+  // Ends a log level that was set for a while.
+  void RestoreLogLevel();
   // Returns freed memory to the system after large answers.
   void TrimMemory();
   void RefreshTlsFiles();
@@ -108,7 +136,9 @@ class Daemon {
   std::atomic<bool> restart_needed_{false};
   std::atomic<bool> tls_files_ok_{true};
   std::string tls_files_error_;  // As last logged; empty without one.
-  int64_t answers_peak_ = 0;     // Since the last trim.
+  ReloadRequests reloads_;
+  std::atomic<Instant> log_level_until_{kNever};
+  int64_t answers_peak_ = 0;  // Since the last trim.
 
   // In the order in which they are made: each uses only those above it.
   RpcMetrics rpc_metrics_;
@@ -121,6 +151,7 @@ class Daemon {
   std::unique_ptr<Broker> broker_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<AdminHttp> http_;
+  std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<Admin> admin_;  // Null: off.
   std::unique_ptr<Front> front_;
   // front_, for the HTTP listener's thread; null until it is made.

@@ -21,10 +21,10 @@ FrontFigures FiguresOf(const Broker& broker, const Front* front,
     out.shed.emplace_back(kSheds[i],
                           broker.overload().shed(static_cast<Shed>(i)));
   }
-  for (size_t rpc = 0; rpc < kRpcMethods.size(); ++rpc) {
+  for (size_t rpc = 0; rpc < kRuledMethods.size(); ++rpc) {
     for (size_t i = 0; i < kDenials.size(); ++i) {
       out.denied.push_back(
-          {kRpcMethods[rpc], kDenials[i],
+          {kRuledMethods[rpc], kDenials[i],
            broker.gatekeeper().denials(static_cast<RpcMethod>(rpc),
                                        static_cast<Denial>(i))});
     }

@@ -16,7 +16,7 @@ options_of() {
     grep -oE '^  -[^ ]+' | tr -d ' ' | tr ',' '\n'
 }
 commands=$("$hotline" --help | sed -n '/^Subcommands:/,/^$/p' |
-  grep -oE '^  [a-z]+')
+  grep -oE '^  [a-z-]+')
 [ "$(wc -w <<<"$commands")" -ge 8 ] || fail "commands: $commands"
 
 if ! diff -u "$page" <("$hotline" man); then

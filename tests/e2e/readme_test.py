@@ -39,7 +39,8 @@ class ReadmeTest(harness.EndToEnd):
             self.directory, self.here(example("shell")))
         out = self.run_command(
             ["bash", "-euo", "pipefail", "-c", script],
-            PATH=os.path.abspath("client") + ":" + os.environ["PATH"])
+            PATH=os.path.abspath("client") + ":" + os.environ["PATH"],
+            HOTLINE_ADMIN_ADDRESS=self.server.admin)
         self.assertTrue(out.startswith("hello\nhello\nhello\nbroker "), out)
         sent = self.upstream.requests("good")
         self.assertEqual([(r.method, r.uri) for r in sent],

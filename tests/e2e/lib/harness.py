@@ -66,7 +66,8 @@ class EndToEnd(unittest.TestCase):
 
     def hotline(self, server, *words, stdin=b"", code=0, decode=True):
         """Runs the command line; its standard output and error, as text."""
-        environment = dict(os.environ, HOTLINE_ADDRESS=server.address)
+        environment = dict(os.environ, HOTLINE_ADDRESS=server.address,
+                           HOTLINE_ADMIN_ADDRESS=server.admin)
         done = subprocess.run(("client/hotline",) + words, input=stdin,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env=environment, timeout=60, check=False)

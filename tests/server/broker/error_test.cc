@@ -60,6 +60,8 @@ TEST(ErrorTest, EveryRejectionHasTheContractsCodeAndReason) {
        "REQUEST_ID_CONFLICT", false},
       {Rejected(RejectReason::kShutdown), StatusCode::kUnavailable, "DRAINING",
        true},
+      {Rejected(RejectReason::kDrained), StatusCode::kUnavailable, "DRAINING",
+       true},
       {DialFailed(FailureClass::kNetwork, "DNS_FAILED"),
        StatusCode::kUnavailable, "DNS_FAILED", true},
       {DialFailed(FailureClass::kNetwork, "CONNECT_FAILED"),

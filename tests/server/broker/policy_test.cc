@@ -75,6 +75,27 @@ constexpr Row kMatrix[] = {
     {"dns:ops.test.evil", kStats, "", true},
 };
 
+TEST(PolicyTest, AdminIsAllowedOnlyWhereARuleListsIt) {
+  constexpr RpcMethod kAdmin = RpcMethod::kAdmin;
+  PolicyRules rules = Rules(/*allow_by_default=*/true);
+  // A rule without `rpcs` allows those of the Broker; no default applies.
+  EXPECT_FALSE(Policy(rules).Decide("uid:0", kAdmin, "").allowed);
+  EXPECT_FALSE(Policy(rules).Decide("uid:5", kAdmin, "").allowed);
+  EXPECT_FALSE(Policy(rules).Decide("", kAdmin, "").allowed);
+  rules.rules.push_back({.identities = {"uid:1"}, .rpcs = {"Admin"}});
+  rules.rules.push_back({.identities = {"uid:2"},
+                         .targets = {"https://bank.test"},
+                         .rpcs = {"Admin"}});
+  const Policy policy(rules);
+  EXPECT_TRUE(policy.Decide("uid:1", kAdmin, "").allowed);
+  EXPECT_TRUE(policy.Decide("uid:1", kAdmin, "https://a.test:443").allowed);
+  EXPECT_FALSE(policy.Decide("uid:1", kExecute, "https://a.test:443").allowed);
+  EXPECT_TRUE(policy.Decide("uid:2", kAdmin, "https://bank.test:443").allowed);
+  EXPECT_FALSE(policy.Decide("uid:2", kAdmin, "https://a.test:443").allowed);
+  // What concerns the whole broker.
+  EXPECT_FALSE(policy.Decide("uid:2", kAdmin, "").allowed);
+}
+
 TEST(PolicyTest, DecidesByIdentityRpcAndTarget) {
   const Policy policy(Rules(/*allow_by_default=*/true));
   for (const Row& row : kMatrix) {

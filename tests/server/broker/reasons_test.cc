@@ -49,13 +49,22 @@ std::vector<std::string> Names(const std::string& text) {
 // The lists of errors in broker.proto, by RPC; "*": for every RPC.
 class Contract {
  public:
-  Contract() {
-    for (const std::string& line : LinesOf("proto/hotline/v1/broker.proto")) {
+  explicit Contract(const std::string& proto = "broker") {
+    for (const std::string& line :
+         LinesOf("proto/hotline/v1/" + proto + ".proto")) {
       Read(line);
     }
   }
 
   const Listed& Of(const std::string& rpc) { return lists_[rpc]; }
+  // Those of any one RPC.
+  Listed OfAll() const {
+    Listed all;
+    for (const auto& [rpc, list] : lists_) {
+      if (rpc != "*") all.insert(list.begin(), list.end());
+    }
+    return all;
+  }
   // The reasons with RetryInfo in the list for every RPC.
   const std::set<std::string>& retried() const { return retried_; }
 
@@ -153,6 +162,15 @@ TEST(ReasonsTest, TheContractListsTheTablesReasonsForEachRpc) {
               TableFor(reasons::BitOf(static_cast<RpcMethod>(i))))
         << rpc;
   }
+}
+
+TEST(ReasonsTest, TheContractOfAdminListsTheTablesReasons) {
+  Contract contract("admin");
+  EXPECT_EQ(contract.OfAll(), TableFor(reasons::kAdmin));
+  Listed any = TableFor(reasons::kAny);
+  any.erase({"INVALID_ARGUMENT", "BAD_MESSAGE"});
+  any.erase({"RESOURCE_EXHAUSTED", "OVERLOADED"});
+  EXPECT_EQ(contract.Of("*"), any);
 }
 
 TEST(ReasonsTest, TheContractListsTheErrorsOfItemsAndOfEveryRpc) {

@@ -1,0 +1,352 @@
+// The operators' commands: drain, undrain, pause, resume, reconnect, warm,
+// evict, lease, reset-breaker, log-level, config.
+#include "client/cli/admin.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "base/text.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "client/proto_time.h"
+
+namespace hotline::client {
+namespace {
+
+using Stub = v1::Admin::Stub;
+
+std::string Leases(int count) {
+  return absl::StrCat(count, count == 1 ? " lease" : " leases");
+}
+
+// Prints `text` of the answer, or reports the error.
+template <typename Response, typename Text>
+int Report(const Run& run, const absl::StatusOr<Response>& answer, Text text) {
+  if (!answer.ok()) return FailAdmin(run, answer.status());
+  run.io.out << Printable(text(*answer)) << "\n";
+  return kExitOk;
+}
+
+int RunDrain(const std::string& target, const Run& run) {
+  v1::DrainRequest request;
+  request.set_target(target);
+  return Report(run, CallAdmin(run, &Stub::Drain, request),
+                [&](const v1::DrainResponse& answer) {
+                  return absl::StrCat(target, ": drained (it was ",
+                                      answer.before(), "); ",
+                                      Leases(answer.leases()), " left");
+                });
+}
+
+int RunUndrain(const std::string& target, const Run& run) {
+  v1::UndrainRequest request;
+  request.set_target(target);
+  return Report(run, CallAdmin(run, &Stub::Undrain, request),
+                [&](const v1::UndrainResponse& answer) {
+                  return absl::StrCat(target, ": open (it was ",
+                                      answer.before(), ")");
+                });
+}
+
+int RunPause(const std::string& target, const Run& run) {
+  v1::PauseRequest request;
+  request.set_target(target);
+  return Report(run, CallAdmin(run, &Stub::Pause, request),
+                [&](const v1::PauseResponse& answer) {
+                  return absl::StrCat(target, ": paused (it was ",
+                                      answer.before(), "); ",
+                                      Leases(answer.leases()), " held");
+                });
+}
+
+int RunResume(const std::string& target, const Run& run) {
+  v1::ResumeRequest request;
+  request.set_target(target);
+  return Report(run, CallAdmin(run, &Stub::Resume, request),
+                [&](const v1::ResumeResponse& answer) {
+                  return absl::StrCat(target, ": open (it was ",
+                                      answer.before(), ")");
+                });
+}
+
+int RunReconnect(const std::string& target, const Run& run) {
+  v1::ReconnectRequest request;
+  request.set_target(target);
+  return Report(run, CallAdmin(run, &Stub::Reconnect, request),
+                [&](const v1::ReconnectResponse& answer) {
+                  return absl::StrCat(target, ": ", answer.connections(),
+                                      answer.connections() == 1
+                                          ? " connection is"
+                                          : " connections are",
+                                      " being replaced");
+                });
+}
+
+int RunResetBreaker(const std::string& target, const Run& run) {
+  v1::ResetBreakerRequest request;
+  request.set_target(target);
+  return Report(run, CallAdmin(run, &Stub::ResetBreaker, request),
+                [&](const v1::ResetBreakerResponse&) {
+                  return absl::StrCat(target, ": failed dials are forgotten");
+                });
+}
+
+// A command whose only argument is a target.
+void AddTargetCommand(CLI::App& app, Run& run, const char* name,
+                      const char* description, const std::string& examples,
+                      int (*work)(const std::string&, const Run&)) {
+  auto target = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand(name, description);
+  command->add_option("target", *target, "The target, or a URL of it")
+      ->required()
+      ->type_name("TARGET");
+  command->footer(Examples(examples));
+  command->final_callback([target, work, &run] {
+    run.action = [target, work, &run] { return work(*target, run); };
+  });
+}
+
+// --- warm ---
+
+int RunWarm(const std::string& target, int connections, const Run& run) {
+  v1::WarmRequest request;
+  request.set_target(target);
+  request.set_connections(connections);
+  return Report(run, CallAdmin(run, &Stub::Warm, request),
+                [&](const v1::WarmResponse& answer) {
+                  return absl::StrCat(target, ": ", answer.missing(),
+                                      " still missing");
+                });
+}
+
+void AddWarm(CLI::App& app, Run& run) {
+  auto target = std::make_shared<std::string>();
+  auto connections = std::make_shared<int>(0);
+  CLI::App* command =
+      app.add_subcommand("warm", "Dial connections before callers need them");
+  command->add_option("target", *target, "The target, or a URL of it")
+      ->required()
+      ->type_name("TARGET");
+  command
+      ->add_option("-n,--connections", *connections,
+                   "How many to have ready (default: the target's `warm`)")
+      ->type_name("N");
+  command->footer(Examples("  hotline warm -n 4 https://api.example.com\n"));
+  command->final_callback([target, connections, &run] {
+    run.action = [target, connections, &run] {
+      return RunWarm(*target, *connections, run);
+    };
+  });
+}
+
+// --- evict, lease ---
+
+int RunEvict(uint64_t connection, bool at_once, const Run& run) {
+  v1::EvictConnectionRequest request;
+  request.set_connection_id(connection);
+  request.set_at_once(at_once);
+  return Report(run, CallAdmin(run, &Stub::EvictConnection, request),
+                [&](const v1::EvictConnectionResponse&) {
+                  return absl::StrCat(
+                      "connection ", connection,
+                      at_once ? ": closed" : ": closes when it is free");
+                });
+}
+
+void AddEvict(CLI::App& app, Run& run) {
+  auto connection = std::make_shared<uint64_t>(0);
+  auto at_once = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("evict", "Close one connection");
+  command
+      ->add_option("connection", *connection,
+                   "Its id, as `stats --view connections` shows it")
+      ->required()
+      ->type_name("ID");
+  command->add_flag("--now", *at_once,
+                    "At once: calls on it are aborted (default: when its last "
+                    "lease ends)");
+  command->footer(Examples("  hotline evict --now 4711\n"));
+  command->final_callback([connection, at_once, &run] {
+    run.action = [connection, at_once, &run] {
+      return RunEvict(*connection, *at_once, run);
+    };
+  });
+}
+
+int RunLeaseEnd(uint64_t number, const Run& run) {
+  v1::EndLeaseRequest request;
+  request.set_lease_number(number);
+  return Report(run, CallAdmin(run, &Stub::EndLease, request),
+                [&](const v1::EndLeaseResponse& answer) {
+                  return absl::StrCat(
+                      "lease number ", number, ": ended",
+                      answer.call_ended() ? ", with its call" : "");
+                });
+}
+
+void AddLease(CLI::App& app, Run& run) {
+  auto verb = std::make_shared<std::string>();
+  auto number = std::make_shared<uint64_t>(0);
+  CLI::App* command =
+      app.add_subcommand("lease", "End a lease that its holder keeps");
+  command->add_option("action", *verb, "What to do with it")
+      ->required()
+      ->type_name("")
+      ->check(CLI::IsMember({"end"}));
+  command
+      ->add_option("number", *number,
+                   "The lease's number, as `explain` shows it")
+      ->required()
+      ->type_name("NUMBER");
+  command->footer(Examples("  hotline lease end 4711\n"));
+  command->final_callback([number, &run] {
+    run.action = [number, &run] { return RunLeaseEnd(*number, run); };
+  });
+}
+
+// --- log-level ---
+
+int RunLogLevel(const std::string& level, const std::string& duration,
+                const Run& run) {
+  v1::SetLogLevelRequest request;
+  request.set_level(level);
+  if (!duration.empty()) {
+    *request.mutable_duration() = ToProto(*ParseDuration(duration));
+  }
+  return Report(run, CallAdmin(run, &Stub::SetLogLevel, request),
+                [&](const v1::SetLogLevelResponse& answer) {
+                  return absl::StrCat("log level: ", level, " (it was ",
+                                      answer.before(), ")");
+                });
+}
+
+void AddLogLevel(CLI::App& app, Run& run) {
+  auto level = std::make_shared<std::string>();
+  auto duration = std::make_shared<std::string>();
+  CLI::App* command =
+      app.add_subcommand("log-level", "Change the level of the broker's log");
+  command->add_option("level", *level, "The new level")
+      ->required()
+      ->type_name("")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+  command
+      ->add_option("--for", *duration,
+                   "Then the configured level returns (default: it stays until "
+                   "the next reload)")
+      ->type_name("TIME")
+      ->check(IsDuration());
+  command->footer(Examples("  hotline log-level debug --for 5m\n"));
+  command->final_callback([level, duration, &run] {
+    run.action = [level, duration, &run] {
+      return RunLogLevel(*level, *duration, run);
+    };
+  });
+}
+
+// --- config ---
+
+int RunConfigShow(const std::string& output, const Run& run) {
+  const auto answer = CallAdmin(run, &Stub::GetConfig, v1::GetConfigRequest());
+  if (!answer.ok()) return FailAdmin(run, answer.status());
+  if (output == "json") {
+    run.io.out << FormatJson(*answer);
+    return kExitOk;
+  }
+  run.io.out << "# hotlined " << Printable(answer->version()) << ", "
+             << (answer->file().empty() ? "no file" : Printable(answer->file()))
+             << "\n";
+  for (const std::string& key : answer->waiting_for_restart()) {
+    run.io.out << "# waits for a restart: " << Printable(key) << "\n";
+  }
+  if (!answer->last_error().empty()) {
+    run.io.out << "# the latest reload was refused: "
+               << Printable(answer->last_error()) << "\n";
+  }
+  std::string text;
+  AppendEscaped(&text, answer->effective_yaml(), Escape::kLines);
+  run.io.out << text;
+  return kExitOk;
+}
+
+int RunConfigReload(const Run& run) {
+  const auto answer = CallAdmin(run, &Stub::Reload, v1::ReloadRequest());
+  if (!answer.ok()) return FailAdmin(run, answer.status());
+  run.io.out << "reloaded\n";
+  for (const std::string& warning : answer->warnings()) {
+    run.io.out << "warning: " << Printable(warning) << "\n";
+  }
+  for (const std::string& key : answer->waiting_for_restart()) {
+    run.io.out << "waits for a restart: " << Printable(key) << "\n";
+  }
+  return kExitOk;
+}
+
+void AddConfig(CLI::App& app, Run& run) {
+  auto verb = std::make_shared<std::string>();
+  auto output = std::make_shared<std::string>("yaml");
+  CLI::App* command = app.add_subcommand(
+      "config", "Show the configuration in force, or load the file again");
+  command
+      ->add_option("action", *verb,
+                   "show: print it, defaults included. reload: read the file "
+                   "again")
+      ->required()
+      ->type_name("")
+      ->check(CLI::IsMember({"show", "reload"}));
+  command
+      ->add_option("--output", *output,
+                   "Of show. yaml: can be loaded again. json: with its origin")
+      ->type_name("")
+      ->check(CLI::IsMember({"yaml", "json"}))
+      ->capture_default_str();
+  command->footer(
+      Examples("  hotline config show > in-force.yaml\n"
+               "  hotline config reload\n"));
+  command->final_callback([verb, output, &run] {
+    run.action = [verb, output, &run] {
+      return *verb == "show" ? RunConfigShow(*output, run)
+                             : RunConfigReload(run);
+    };
+  });
+}
+
+}  // namespace
+
+int FailAdmin(const Run& run, const absl::Status& status) {
+  Run admin{.io = run.io, .address = run.admin_address};
+  return admin.Fail(status);
+}
+
+void AddAdmin(CLI::App& app, Run& run) {
+  AddTargetCommand(app, run, "drain",
+                   "Take a target out of service: its callers are refused, its "
+                   "connections closed as they become free",
+                   "  hotline drain https://api.example.com\n", RunDrain);
+  AddTargetCommand(app, run, "undrain", "Put a drained target back",
+                   "  hotline undrain https://api.example.com\n", RunUndrain);
+  AddTargetCommand(app, run, "pause",
+                   "Make a target's callers wait; nothing new is sent to it",
+                   "  hotline pause https://db.example.com\n", RunPause);
+  AddTargetCommand(app, run, "resume", "Serve the callers of a paused target",
+                   "  hotline resume https://db.example.com\n", RunResume);
+  AddTargetCommand(app, run, "reconnect",
+                   "Replace a target's connections, dialling each new one "
+                   "before an old one is closed",
+                   "  hotline reconnect https://api.example.com\n",
+                   RunReconnect);
+  AddTargetCommand(app, run, "reset-breaker",
+                   "Forget a target's failed dials, so that the next "
+                   "caller dials at once",
+                   "  hotline reset-breaker https://api.example.com\n",
+                   RunResetBreaker);
+  AddWarm(app, run);
+  AddEvict(app, run);
+  AddLease(app, run);
+  AddLogLevel(app, run);
+  AddConfig(app, run);
+}
+
+}  // namespace hotline::client

@@ -1,0 +1,147 @@
+"""`hotline explain` names the true cause of each incident."""
+
+import json
+import socket
+import unittest
+
+import grpc
+from hotline.v1 import broker_pb2 as pb
+
+import dns
+import harness
+import hotlined
+import peers
+import wait
+
+
+class ExplainTest(harness.EndToEnd):
+
+    def explain(self, server, target):
+        out, _ = self.hotline(server, "explain", "--output", "json", target)
+        return json.loads(out)
+
+    def causes(self, server, target):
+        return [finding["cause"]
+                for finding in self.explain(server, target)["findings"]]
+
+    def assert_first(self, server, target, cause, *words):
+        """The summary names this cause, and says these words of it."""
+        wait.until(lambda: self.causes(server, target)[:1] == [cause],
+                   "explain says " + cause, 30)
+        summary = self.explain(server, target)["summary"]
+        for word in (cause,) + words:
+            self.assertIn(word, summary)
+        out, _ = self.hotline(server, "explain", target)
+        self.assertIn("\n%s  " % cause, out)
+
+    def fails(self, server, url, timeout=20):
+        """A call that ends with an error."""
+        with self.assertRaises(grpc.RpcError):
+            server.broker.Execute(pb.ExecuteRequest(url=url), timeout=timeout)
+
+    def peer(self, script):
+        peer = peers.Peer(script)
+        self.addCleanup(peer.stop)
+        return peer
+
+    def begin(self, server, target, calls):
+        """Starts calls that end with the test."""
+        for _ in range(calls):
+            call = server.broker.Execute.future(
+                pb.ExecuteRequest(url=target + "/"), timeout=60)
+            self.addCleanup(call.cancel)
+
+    def acquire(self, server, target, client_id, ttl=60):
+        return server.broker.Acquire(pb.AcquireRequest(
+            target=target, lease_ttl=hotlined.seconds(ttl),
+            holder=pb.Holder(client_id=client_id, purpose="a test")),
+            timeout=20).lease.lease_id
+
+    def test_nothing_is_wrong(self):
+        _, server, target = self.start_both()
+        self.assertEqual(self.explain(server, target)["summary"],
+                         "nothing was asked of this target yet")
+        server.broker.Execute(pb.ExecuteRequest(url=target + "/"), timeout=20)
+        answer = self.explain(server, target + "/some/path?query")
+        self.assertEqual(answer["target"], target)
+        self.assertEqual((answer["summary"], answer["findings"]),
+                         ("nothing is wrong", []))
+
+    def test_the_name_does_not_resolve(self):
+        server_of_names = dns.Dnsmasq(self.directory)
+        self.addCleanup(server_of_names.stop)
+        server = self.start_hotlined(
+            {"upstream": {"dns_servers": [server_of_names.address]}})
+        self.fails(server, "https://nothing.test/")
+        self.assert_first(server, "https://nothing.test", "DNS_FAILED",
+                          "nothing.test")
+
+    def test_the_upstream_refuses_until_the_breaker_opens(self):
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))  # Bound only: dials are refused.
+            target = "http://127.0.0.1:%d" % holder.getsockname()[1]
+            server = self.start_hotlined(
+                {"pool": {"breaker_failures": 1, "breaker_open_for": "600s"}})
+            self.fails(server, target + "/", timeout=5)
+            self.assert_first(server, target, "CONNECT_FAILED", "refused")
+            self.assertIn("CIRCUIT_OPEN", self.causes(server, target))
+            self.hotline(server, "reset-breaker", target)
+            self.assertEqual(self.causes(server, target), [])
+
+    def test_the_certificate_has_expired(self):
+        upstream = self.start_nginx(
+            {"old": self.authority.issue("old", days=-1)})
+        server = self.start_hotlined()
+        target = "https://localhost:%d" % upstream.ports["old"]
+        self.fails(server, target + "/")
+        self.assert_first(server, target, "TLS_VERIFY_FAILED", "expired")
+
+    def test_egress_denies_the_address(self):
+        peer = self.peer(peers.always())
+        server = self.start_hotlined({"egress": {"deny": ["127.0.0.0/8"]}})
+        self.fails(server, peer.target + "/")
+        self.assert_first(server, peer.target, "EGRESS_DENIED", "127.0.0.1")
+
+    def test_the_upstream_is_slow(self):
+        peer = self.peer(peers.silent)
+        server = self.start_hotlined(
+            {"pool": {"max_connections_per_target": 2}})
+        self.begin(server, peer.target, 3)
+        self.assert_first(server, peer.target, "UPSTREAM_SLOW",
+                          "2 of 2 slots in use")
+        self.assertIn("POOL_FULL", self.causes(server, peer.target))
+
+    def test_the_pool_is_full(self):
+        peer = self.peer(peers.always())
+        server = self.start_hotlined(
+            {"pool": {"max_connections_per_target": 1}})
+        lease = self.acquire(server, peer.target, "reports-3")
+        self.begin(server, peer.target, 1)
+        self.assert_first(server, peer.target, "POOL_FULL", "1 caller waiting",
+                          "reports-3 (a test)")
+        server.broker.Release(pb.ReleaseRequest(lease_id=lease), timeout=20)
+
+    def test_the_broker_is_full(self):
+        greedy, other = self.peer(peers.always()), self.peer(peers.always())
+        server = self.start_hotlined({"pool": {"max_connections": 1}})
+        lease = self.acquire(server, greedy.target, "greedy")
+        self.begin(server, other.target, 1)
+        self.assert_first(server, other.target, "BROKER_FULL", "1 connection ")
+        server.broker.Release(pb.ReleaseRequest(lease_id=lease), timeout=20)
+
+    def test_a_client_leaks_its_lease_until_an_operator_ends_it(self):
+        peer = self.peer(peers.always())
+        server = self.start_hotlined(
+            {"pool": {"leak_after": "1s", "max_connections_per_target": 1}})
+        self.acquire(server, peer.target, "importer-9")
+        self.assert_first(server, peer.target, "LEAK", "importer-9 (a test)")
+        holding, = self.explain(server, peer.target)["holdings"]
+        self.assertEqual(holding["client_id"], "importer-9")
+        out, _ = self.hotline(server, "lease", "end", holding["lease_number"])
+        self.assertIn("ended", out)
+        self.assertEqual(self.causes(server, peer.target), [])
+        server.check_nothing_held()
+
+
+if __name__ == "__main__":
+    unittest.main()
