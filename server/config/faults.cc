@@ -32,8 +32,8 @@ void ConfigFaults::Add(Place place, std::string_view path,
     fault += ": ";
     paths_.emplace(path);
   }
-  const auto hidden = hidden_ == nullptr ? HiddenValues::const_iterator()
-                                         : hidden_->find(path);
+  const auto hidden =
+      hidden_ == nullptr ? HiddenValues::const_iterator() : hidden_->find(path);
   if (hidden_ == nullptr || hidden == hidden_->end()) {
     fault += text;
   } else {

@@ -65,9 +65,8 @@ absl::StatusOr<Expanded> Expand(const std::string& text,
     const std::string name =
         text.substr(at + 2, end == text.npos ? end : end - at - 2);
     const bool file = name.starts_with(kFile);
-    if (end == text.npos ||
-        !(file ? name.substr(kFile.size()).starts_with('/')
-               : IsVariableName(name))) {
+    if (end == text.npos || !(file ? name.substr(kFile.size()).starts_with('/')
+                                   : IsVariableName(name))) {
       return Malformed(std::string_view(text).substr(
           at, end == text.npos ? end : end - at + 1));
     }

@@ -165,7 +165,8 @@ struct Schema {
         return Number(*NumberRuleOf(key.path));
       case Type::kDuration:
         Member("type", R"("string")");
-        Member("pattern", R"("^([0-9]+(h|m|s))*[0-9]+([.][0-9]+)?(h|m|s|ms)$")");
+        Member("pattern",
+               R"("^([0-9]+(h|m|s))*[0-9]+([.][0-9]+)?(h|m|s|ms)$")");
         if (const auto& usual = DurationRuleOf(key.path)->otherwise) {
           Member("default", Json(FormatDuration(*usual)));
         }
@@ -275,9 +276,9 @@ std::string MarkdownOf(const Descriptor& config) {
 
 int Main(const std::vector<std::string>& words) {
   google::protobuf::FileDescriptorSet files;
-  const auto bytes =
-      words.size() == 2 ? ReadFile(words[1], 1 << 24)
-                        : absl::InvalidArgumentError("two words are needed");
+  const auto bytes = words.size() == 2
+                         ? ReadFile(words[1], 1 << 24)
+                         : absl::InvalidArgumentError("two words are needed");
   if (!bytes.ok() || !files.ParseFromString(*bytes)) return 1;
   google::protobuf::DescriptorPool pool;
   for (const auto& file : files.file()) pool.BuildFile(file);

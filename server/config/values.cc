@@ -20,9 +20,9 @@ constexpr Unit kLengths[] = {{"h", 3600 * kSecond},
                              {"m", 60 * kSecond},
                              {"s", kSecond},
                              {"ms", kSecond / 1000}};
-constexpr Unit kSizes[] = {
-    {"KiB", 1 << 10}, {"MiB", 1 << 20},   {"GiB", 1 << 30},
-    {"KB", 1000},     {"MB", 1'000'000}, {"GB", 1'000'000'000}};
+constexpr Unit kSizes[] = {{"KiB", 1 << 10},  {"MiB", 1 << 20},
+                           {"GiB", 1 << 30},  {"KB", 1000},
+                           {"MB", 1'000'000}, {"GB", 1'000'000'000}};
 
 constexpr std::string_view kDigits = "0123456789";
 
@@ -117,9 +117,10 @@ std::optional<int64_t> ParseSize(std::string_view text, std::string* wrong) {
       std::find_if(std::begin(kSizes), std::end(kSizes),
                    [text](const Unit& u) { return u.name == text; });
   if (whole.empty() || unit == std::end(kSizes)) {
-    *wrong = "expected a whole number of bytes, or one with the unit KiB, "
-             "MiB, GiB, KB, MB or GB such as \"64MiB\", not " +
-             shown;
+    *wrong =
+        "expected a whole number of bytes, or one with the unit KiB, "
+        "MiB, GiB, KB, MB or GB such as \"64MiB\", not " +
+        shown;
     return std::nullopt;
   }
   if (negative || dot) {
