@@ -51,12 +51,11 @@ int Serve(std::string config_path, std::shared_ptr<const Settings> settings) {
   SetLogLevel(settings->log_level);
   SetLogFormat(settings->log_format);
   FlushLogOnCrash();
-  std::vector<std::string> warnings = settings->warnings;
-  absl::Status status = CheckStart(settings, &warnings);
-  for (const std::string& warning : warnings) HOTLINE_LOG(kWarning, warning);
+  for (const std::string& warning : settings->warnings) {
+    HOTLINE_LOG(kWarning, warning);
+  }
   Daemon daemon(std::move(config_path), std::move(settings));
-  if (status.ok()) status = daemon.Start();
-  if (!status.ok()) {
+  if (const absl::Status status = daemon.Start(); !status.ok()) {
     HOTLINE_LOG(kError, "cannot start", {{"error", status.message()}});
     return kExitFailure;
   }
@@ -65,17 +64,11 @@ int Serve(std::string config_path, std::shared_ptr<const Settings> settings) {
   return kExitOk;
 }
 
-int Check(const std::shared_ptr<const Settings>& settings) {
-  std::vector<std::string> warnings = settings->warnings;
-  const absl::Status status = CheckStart(settings, &warnings);
-  for (const std::string& warning : warnings) {
+int Check(const Settings& settings) {
+  for (const std::string& warning : settings.warnings) {
     std::fprintf(stderr, "%s\n", warning.c_str());
   }
-  if (!status.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
-    return kExitFailure;
-  }
-  std::fputs(settings->effective_yaml.c_str(), stdout);
+  std::fputs(settings.effective_yaml.c_str(), stdout);
   return kExitOk;
 }
 
@@ -83,15 +76,16 @@ int Check(const std::shared_ptr<const Settings>& settings) {
 int Run(const std::string& config_path, bool check_only) {
   absl::StatusOr<Settings> loaded =
       config_path.empty()
-          ? DefaultSettings()
-          : LoadConfig(config_path, /*cores=*/0, ChecksOfStart());
+          ? ParseConfig("", "defaults", /*cores=*/0, ChecksOfMachine())
+          : LoadConfig(config_path, /*cores=*/0, ChecksOfMachine());
   if (!loaded.ok()) {
     const std::string message(loaded.status().message());
     std::fprintf(stderr, "%s\n", message.c_str());
     return kExitFailure;
   }
   auto settings = std::make_shared<const Settings>(*std::move(loaded));
-  return check_only ? Check(settings) : Serve(config_path, std::move(settings));
+  return check_only ? Check(*settings)
+                    : Serve(config_path, std::move(settings));
 }
 
 int Main(int argc, char** argv) {

@@ -1,6 +1,7 @@
 #include "server/config/config.h"
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -11,6 +12,8 @@
 #include "hotline/v1/config.pb.h"
 #include "server/broker/proto_time.h"
 #include "server/config/front.h"
+#include "server/config/outside.h"
+#include "server/config/print.h"
 #include "server/config/proto.h"
 #include "server/config/report.h"
 #include "server/config/rules.h"
@@ -84,12 +87,32 @@ Settings Resolve(v1::Config* config, int cores, const ConfigChecks& checks,
       ParseLogFormat(config->log().format()).value_or(LogFormat::kText);
   out.metrics_max_targets = config->metrics().max_targets();
   out.shutdown_grace = FromProto(config->shutdown_grace());
-  out.effective_yaml = ToYaml(*config);
   return out;
 }
 
 absl::Status Refuse(const ConfigFaults& faults) {
   return absl::InvalidArgumentError(absl::StrJoin(faults.Lines(), "\n"));
+}
+
+// A warning; or a fault, if there are others, which it may have caused.
+void ReportTab(std::string_view yaml, const ConfigReport& report) {
+  const std::optional<Place> tab = TabInIndentation(yaml);
+  if (!tab) return;
+  ConfigFaults& to = report.faults.empty() ? report.warnings : report.faults;
+  to.Add(*tab, "",
+         "indented with a tab, which YAML does not allow: use spaces");
+}
+
+void ReportMachine(const Settings& settings, const ConfigChecks& checks,
+                   const ConfigReport& report) {
+  if (!checks.machine) return;
+  for (const KeyFault& fault : checks.machine(settings)) {
+    if (fault.warning) {
+      report.Warn(fault.path, fault.text);
+    } else if (!fault.path.empty() || report.faults.empty()) {
+      report.Fault(fault.path, fault.text);
+    }
+  }
 }
 
 }  // namespace
@@ -122,18 +145,27 @@ absl::StatusOr<Settings> ParseConfig(std::string_view yaml,
   }
   ConfigFaults faults(name);
   ConfigFaults warnings(name);
+  ConfigSource source;
+  const ConfigReport report{source, faults, warnings};
+  faults.Hide(&source.hidden);
+  warnings.Hide(&source.hidden);
   YamlNode root;
-  if (!ParseYaml(yaml, &root, &faults)) return Refuse(faults);
-  v1::Config config;
-  ConfigLines lines;
-  FillFromYaml(root, &config, &lines, &faults);
-  ApplyRules(&config, lines, &faults);
-  // Keys are checked against each other once each is valid by itself.
-  if (!faults.empty()) return Refuse(faults);
-  Settings settings =
-      Resolve(&config, cores, checks, {lines, faults, warnings});
+  if (!ParseYaml(yaml, &root, &faults)) {
+    ReportTab(yaml, report);
+    return Refuse(faults);
+  }
+  auto effective = std::make_shared<EffectiveConfig>();
+  v1::Config& config = effective->config;
+  FillFromYaml(root, checks.lookup, &config, &source, &faults);
+  ApplyRules(&config, source, &faults);
+  Settings settings = Resolve(&config, cores, checks, report);
+  ReportMachine(settings, checks, report);
+  ReportTab(yaml, report);
   if (!faults.empty()) return Refuse(faults);
   settings.warnings = warnings.Lines();
+  settings.effective_yaml = ToYaml(config, source.hidden);
+  effective->hidden = std::move(source.hidden);
+  settings.effective = std::move(effective);
   return settings;
 }
 
@@ -142,27 +174,9 @@ absl::StatusOr<Settings> LoadConfig(const std::string& path, int cores,
   // One byte more than ParseYaml accepts, so that it refuses a longer file.
   const auto text = ReadFile(path, (1 << 20) + 1);
   if (!text.ok()) return text.status();
-  return ParseConfig(*text, path, cores, checks);
-}
-
-std::vector<std::string> WaitingForStart(const Settings& started,
-                                         const Settings& now) {
-  const std::pair<std::string_view, bool> keys[] = {
-      {"listen", started.front != now.front ||
-                     started.http_listen != now.http_listen ||
-                     started.admin != now.admin},
-      {"pool.shards", started.pool.shards != now.pool.shards},
-      {"upstream.loops", started.upstream.loops != now.upstream.loops},
-      {"upstream.dns_servers",
-       started.upstream.dns_servers != now.upstream.dns_servers},
-      {"metrics.max_targets",
-       started.metrics_max_targets != now.metrics_max_targets},
-  };
-  std::vector<std::string> out;
-  for (const auto& [key, changed] : keys) {
-    if (changed) out.emplace_back(key);
-  }
-  return out;
+  ConfigChecks all = checks;
+  if (!all.lookup) all.lookup = LookUpOutside;
+  return ParseConfig(*text, path, cores, all);
 }
 
 Settings DefaultSettings(int cores) {

@@ -58,12 +58,14 @@ bool ResolveGrpc(v1::Listen* listen, const ConfigReport& report,
     if (!wrong.empty()) {
       report.Fault(path, wrong);
     } else if (reachable && !listen->insecure() && !listen->has_tls()) {
-      report.Fault(path, absl::StrCat(text,
-                                      " can be reached from the network, "
-                                      "without TLS and without identity: use "
-                                      "listen.tls, loopback or a Unix socket, "
-                                      "or allow it with listen.insecure: "
-                                      "true"));
+      report.Fault(path,
+                   absl::StrCat(text,
+                                " can be reached from the network, "
+                                "without TLS and without identity: use "
+                                "listen.tls, loopback or a Unix socket, "
+                                "or allow it with listen.insecure: "
+                                "true"),
+                   {"listen.insecure", "listen.tls"});
     } else if (!text.ends_with(":0") && !taken->insert(text).second) {
       report.Fault(path, "given twice");
     }
@@ -179,12 +181,16 @@ void ResolvePolicy(const v1::Policy& policy, const ConfigReport& report,
     report.CheckEach(path + ".targets", out.targets, CheckTargetPattern);
     report.CheckEach(path + ".snis", out.snis, CheckSniPattern);
     report.CheckEach(path + ".remote_ips", out.remote_ips, CheckAddressRange);
+    report.WarnOfHostBits(path + ".remote_ips", out.remote_ips);
     report.CheckEach(path + ".rpcs", out.rpcs, CheckRpcName);
     if (!out.targets.empty()) continue;
     constexpr char kIdle[] =
         "has no meaning without targets: without them every one is allowed";
-    if (!out.snis.empty()) report.Fault(path + ".snis", kIdle);
-    if (!out.remote_ips.empty()) report.Fault(path + ".remote_ips", kIdle);
+    const std::string targets = path + ".targets";
+    if (!out.snis.empty()) report.Fault(path + ".snis", kIdle, {targets});
+    if (!out.remote_ips.empty()) {
+      report.Fault(path + ".remote_ips", kIdle, {targets});
+    }
   }
 }
 

@@ -3,13 +3,17 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/duration.pb.h"
 #include "server/broker/proto_time.h"
+#include "server/config/outside.h"
+#include "server/config/values.h"
 
 namespace hotline::server {
 namespace {
@@ -18,9 +22,6 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
-
-// A century: a longer duration is a mistake, and the sum of two still fits.
-constexpr int64_t kMaxSeconds = int64_t{100} * 365 * 24 * 3600;
 
 // The edit distance of two words.
 size_t EditDistance(std::string_view a, std::string_view b) {
@@ -83,35 +84,14 @@ std::optional<int64_t> ParseInteger(const std::string& text) {
   return value;
 }
 
-// Reads protobuf's JSON form: "45s", "0.5s".
-std::optional<Duration> ParseDuration(std::string_view text) {
-  const bool negative = text.starts_with('-');
-  if (negative) text.remove_prefix(1);
-  if (!text.ends_with('s')) return std::nullopt;
-  text.remove_suffix(1);
-  const size_t dot = std::min(text.find('.'), text.size());
-  const std::string_view whole = text.substr(0, dot);
-  std::string fraction(text.substr(std::min(dot + 1, text.size())));
-  if (whole.empty() || whole.size() > 12 || fraction.size() > 9 ||
-      (dot < text.size() && fraction.empty())) {
-    return std::nullopt;
-  }
-  const auto digits = [](std::string_view s) {
-    return s.find_first_not_of("0123456789") == std::string_view::npos;
-  };
-  if (!digits(whole) || !digits(fraction)) return std::nullopt;
-  fraction.resize(9, '0');
-  const int64_t seconds =
-      std::min(*ParseInteger(std::string(whole)), kMaxSeconds + 1);
-  const Duration length =
-      std::chrono::seconds(seconds) + Duration(*ParseInteger(fraction));
-  return negative ? -length : length;
+std::string Join(const std::string& path, const std::string& name) {
+  return path.empty() ? name : absl::StrCat(path, ".", name);
 }
 
 class Filler {
  public:
-  Filler(ConfigLines* lines, ConfigFaults* faults)
-      : lines_(lines), faults_(faults) {}
+  Filler(const ConfigLookup& lookup, ConfigSource* source, ConfigFaults* faults)
+      : lookup_(lookup), source_(source), faults_(faults) {}
 
   void FillMessage(const YamlNode& node, const std::string& path,
                    Message* message) {
@@ -120,31 +100,32 @@ class Filler {
       return Expected(node, path, "a mapping (key: value)");
     }
     const Descriptor& type = *message->GetDescriptor();
-    std::map<std::string, int> seen;
+    std::map<std::string, Place> seen;
     for (size_t i = 0; i < node.values.size(); ++i) {
       const std::string& key = node.keys[i];
-      const int line = node.key_lines[i];
-      const std::string key_path =
-          path.empty() ? key : absl::StrCat(path, ".", key);
+      const Place place = node.key_places[i];
+      const std::string key_path = Join(path, key);
       const FieldDescriptor* const field = type.FindFieldByName(key);
       if (field == nullptr) {
         const std::string shown = key.substr(0, 60);
-        faults_->Add(line, path.empty() ? shown : path + "." + shown,
+        faults_->Add(place, path.empty() ? shown : path + "." + shown,
                      UnknownKey(key, type));
         continue;
       }
-      const auto [first, added] = seen.emplace(key, line);
+      const auto [first, added] = seen.emplace(key, place);
       if (!added) {
-        faults_->Add(
-            line, key_path,
-            absl::StrCat("given twice (first in line ", first->second, ")"));
+        faults_->Add(place, key_path,
+                     absl::StrCat("given twice (first in line ",
+                                  first->second.line, ")"));
         continue;
       }
-      lines_->emplace(key_path, line);
+      const YamlNode& value = node.values[i];
+      const bool scalar = value.kind == YamlNode::Kind::kScalar;
+      source_->places.emplace(key_path, scalar ? value.place : place);
       if (field->is_repeated()) {
-        FillList(node.values[i], key_path, *field, message);
+        FillList(value, key_path, *field, message);
       } else {
-        FillOne(node.values[i], key_path, *field, message);
+        FillOne(value, key_path, *field, message);
       }
     }
   }
@@ -152,9 +133,13 @@ class Filler {
  private:
   void Expected(const YamlNode& node, const std::string& path,
                 std::string_view what) {
-    faults_->Add(
-        node.line, path,
-        absl::StrCat("expected ", std::string(what), ", not ", Shown(node)));
+    std::string text =
+        absl::StrCat("expected ", std::string(what), ", not ", Shown(node));
+    if (node.kind == YamlNode::Kind::kScalar &&
+        node.text.find("${") != std::string::npos) {
+      text += ": references stand for text only";
+    }
+    faults_->Add(node.place, path, text);
   }
 
   void FillList(const YamlNode& node, const std::string& path,
@@ -167,15 +152,16 @@ class Filler {
     for (size_t i = 0; i < node.values.size(); ++i) {
       const std::string item_path = absl::StrCat(path, "[", i, "]");
       const YamlNode& item = node.values[i];
-      lines_->emplace(item_path, item.line);
+      source_->places.emplace(item_path, item.place);
       if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
         FillMessage(item, item_path, reflection.AddMessage(message, &field));
       } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
-        if (const auto value = Integer(item, item_path)) {
-          reflection.AddInt64(message, &field, *value);
-        }
-      } else if (const auto text = Text(item, item_path)) {
-        reflection.AddString(message, &field, *text);
+        // Faulty entries keep their place in the list.
+        reflection.AddInt64(message, &field,
+                            Integer(item, item_path).value_or(0));
+      } else {
+        reflection.AddString(message, &field,
+                             Text(item, item_path).value_or(""));
       }
     }
   }
@@ -206,11 +192,12 @@ class Filler {
 
   void FillInteger(const YamlNode& node, const std::string& path,
                    const FieldDescriptor& field, Message* message) {
-    const std::optional<int64_t> value = Integer(node, path);
+    const std::optional<int64_t> value =
+        IsSize(field) ? Size(node, path) : Integer(node, path);
     if (!value) return;
     const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32;
     if (narrow && *value != static_cast<int32_t>(*value)) {
-      return faults_->Add(node.line, path,
+      return faults_->Add(node.place, path,
                           absl::StrCat(*value, " is out of range"));
     }
     if (narrow) {
@@ -231,12 +218,24 @@ class Filler {
     return value;
   }
 
+  std::optional<int64_t> Size(const YamlNode& node, const std::string& path) {
+    // A number without a unit is one like all others.
+    if (node.kind != YamlNode::Kind::kScalar || LooksLikeNumber(node.text)) {
+      return Integer(node, path);
+    }
+    std::string wrong;
+    const auto size = ParseSize(node.text, &wrong);
+    if (!size) faults_->Add(node.place, path, wrong);
+    return size;
+  }
+
   void FillDurationField(const YamlNode& node, const std::string& path,
                          const FieldDescriptor& field, Message* message) {
     std::optional<Duration> length;
     if (node.kind == YamlNode::Kind::kScalar) length = ParseDuration(node.text);
     if (!length) {
-      return Expected(node, path, "a duration in seconds such as \"45s\"");
+      return Expected(node, path,
+                      "a duration such as \"45s\", \"500ms\" or \"1h30m\"");
     }
     SetDuration(message, field, *length);
   }
@@ -249,107 +248,37 @@ class Filler {
       Expected(node, path, "text (in quotes)");
       return std::nullopt;
     }
-    if (node.text.find('\0') != std::string::npos) {
-      faults_->Add(node.line, path, "must not contain a NUL");
+    absl::StatusOr<Expanded> expanded = Expand(node.text, lookup_);
+    if (!expanded.ok()) {
+      const std::string reason(expanded.status().message());
+      faults_->Add(node.place, path, reason);
       return std::nullopt;
     }
-    return node.text;
+    if (expanded->text.find('\0') != std::string::npos) {
+      faults_->Add(node.place, path, "must not contain a NUL");
+      return std::nullopt;
+    }
+    if (expanded->from_file) {
+      source_->hidden.emplace(path, HiddenValue{expanded->text, node.text});
+    }
+    return std::move(expanded->text);
   }
 
-  ConfigLines* const lines_;
+  const ConfigLookup& lookup_;
+  ConfigSource* const source_;
   ConfigFaults* const faults_;
 };
 
-// `items`: the message is an item of a list, so its empty lists are omitted.
-void PrintMessage(const Message& message, const std::string& indent, bool items,
-                  std::string* out);
-
-void PrintList(const Message& message, const FieldDescriptor& field,
-               const std::string& indent, std::string* out) {
-  const Reflection& reflection = *message.GetReflection();
-  const int size = reflection.FieldSize(message, &field);
-  if (size == 0) {
-    absl::StrAppend(out, " []\n");
-  } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-    absl::StrAppend(out, "\n");
-    for (int i = 0; i < size; ++i) {
-      std::string item;
-      PrintMessage(reflection.GetRepeatedMessage(message, &field, i),
-                   indent + "    ", /*items=*/true, &item);
-      item[indent.size() + 2] = '-';
-      absl::StrAppend(out, item);
-    }
-  } else {
-    absl::StrAppend(out, " [");
-    for (int i = 0; i < size; ++i) {
-      absl::StrAppend(
-          out, i == 0 ? "" : ", ",
-          field.cpp_type() == FieldDescriptor::CPPTYPE_INT64
-              ? absl::StrCat(reflection.GetRepeatedInt64(message, &field, i))
-              : Quoted(reflection.GetRepeatedString(message, &field, i)));
-    }
-    absl::StrAppend(out, "]\n");
-  }
-}
-
-void PrintMessage(const Message& message, const std::string& indent, bool items,
-                  std::string* out) {
-  const Reflection& reflection = *message.GetReflection();
-  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
-    const FieldDescriptor& field = *message.GetDescriptor()->field(i);
-    if (field.has_presence() && !reflection.HasField(message, &field)) continue;
-    if (items && field.is_repeated() &&
-        reflection.FieldSize(message, &field) == 0) {
-      continue;
-    }
-    absl::StrAppend(out, indent, field.name(), ":");
-    if (field.is_repeated()) {
-      PrintList(message, field, indent, out);
-    } else if (IsDuration(field)) {
-      absl::StrAppend(
-          out, " ", Quoted(FormatDuration(GetDuration(message, field))), "\n");
-    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      absl::StrAppend(out, "\n");
-      PrintMessage(reflection.GetMessage(message, &field), indent + "  ", items,
-                   out);
-    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
-      absl::StrAppend(out, " ", Quoted(reflection.GetString(message, &field)),
-                      "\n");
-    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
-      absl::StrAppend(
-          out, reflection.GetBool(message, &field) ? " true\n" : " false\n");
-    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT32) {
-      absl::StrAppend(out, " ", reflection.GetInt32(message, &field), "\n");
-    } else {
-      absl::StrAppend(out, " ", reflection.GetInt64(message, &field), "\n");
-    }
-  }
-}
-
 }  // namespace
 
-void FillFromYaml(const YamlNode& root, Message* message, ConfigLines* lines,
+void FillFromYaml(const YamlNode& root, const ConfigLookup& lookup,
+                  Message* message, ConfigSource* source,
                   ConfigFaults* faults) {
-  Filler(lines, faults).FillMessage(root, "", message);
+  Filler(lookup, source, faults).FillMessage(root, "", message);
 }
 
-std::string ToYaml(const Message& message) {
-  std::string out;
-  PrintMessage(message, "", /*items=*/false, &out);
-  return out;
-}
-
-std::string FormatDuration(Duration length) {
-  const int64_t ns = length.count();
-  std::string out =
-      absl::StrCat(ns < 0 ? "-" : "", std::abs(ns / 1'000'000'000));
-  if (const int64_t rest = std::abs(ns % 1'000'000'000); rest != 0) {
-    std::string fraction = absl::StrCat(rest + 1'000'000'000);
-    fraction[0] = '.';
-    fraction.erase(fraction.find_last_not_of('0') + 1);
-    out += fraction;
-  }
-  return out + "s";
+bool IsSize(const FieldDescriptor& field) {
+  return absl::EndsWith(field.name(), "_bytes");
 }
 
 bool IsDuration(const FieldDescriptor& field) {

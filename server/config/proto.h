@@ -1,34 +1,38 @@
-// Converts a YAML tree into config.proto's messages and back, guided by their
-// descriptors. Part of config.
+// Converts a YAML tree into config.proto's messages, guided by their
+// descriptors; print.h is the way back. Part of config.
 #ifndef HOTLINE_SERVER_CONFIG_PROTO_H_
 #define HOTLINE_SERVER_CONFIG_PROTO_H_
 
-#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
 
 #include "base/time.h"
 #include "google/protobuf/message.h"
+#include "server/config/config.h"
+#include "server/config/faults.h"
 #include "server/config/yaml.h"
 
 namespace hotline::server {
 
-// The line of each key, by path: "pool.max_connections", "targets[2].warm".
-using ConfigLines = std::map<std::string, int, std::less<>>;
+// What the file has beside the values themselves.
+struct ConfigSource {
+  // Of the values, or of their keys where they are sections or lists; by path:
+  // "pool.max_connections", "targets[2].warm".
+  std::map<std::string, Place, std::less<>> places;
+  HiddenValues hidden;
+};
 
 // Fills `message` from `root`: keys must be names of its fields, each at most
-// once, and values of the fields' types. Faults are added to `faults`; the
-// other fields are filled nevertheless.
-void FillFromYaml(const YamlNode& root, google::protobuf::Message* message,
-                  ConfigLines* lines, ConfigFaults* faults);
+// once, and values of the fields' types. Text may have references (outside.h),
+// which `lookup` answers. Faults are added to `faults`; the other fields are
+// filled nevertheless.
+void FillFromYaml(const YamlNode& root, const ConfigLookup& lookup,
+                  google::protobuf::Message* message, ConfigSource* source,
+                  ConfigFaults* faults);
 
-// Prints every field that is set or has no presence, as YAML that FillFromYaml
-// reads back.
-std::string ToYaml(const google::protobuf::Message& message);
-
-// "45s", "0.5s".
-std::string FormatDuration(Duration length);
+// Whether a number is one of bytes, which may be written as "64MiB".
+bool IsSize(const google::protobuf::FieldDescriptor& field);
 
 // For fields of type google.protobuf.Duration.
 bool IsDuration(const google::protobuf::FieldDescriptor& field);

@@ -1,34 +1,45 @@
-// Faults and warnings of a configuration, by path. Part of config.
+// Reports faults and warnings of a configuration by path. Part of config.
 #ifndef HOTLINE_SERVER_CONFIG_REPORT_H_
 #define HOTLINE_SERVER_CONFIG_REPORT_H_
 
+#include <algorithm>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "google/protobuf/repeated_ptr_field.h"
+#include "server/config/faults.h"
 #include "server/config/proto.h"
 #include "server/config/rules.h"
-#include "server/config/yaml.h"
 
 namespace hotline::server {
 
 // References must outlive it.
 struct ConfigReport {
-  const ConfigLines& lines;
+  const ConfigSource& source;
   ConfigFaults& faults;
   ConfigFaults& warnings;
 
-  void Fault(std::string_view path, std::string_view text) const {
-    faults.Add(LineOf(lines, path), path, text);
+  // Nothing, if `path` or one of the keys in `due_to` has a fault already: this
+  // one may be its consequence.
+  void Fault(std::string_view path, std::string_view text,
+             std::initializer_list<std::string_view> due_to = {}) const {
+    const auto faulty = [this](std::string_view key) {
+      return faults.Touch(key);
+    };
+    if (faulty(path) || std::any_of(due_to.begin(), due_to.end(), faulty)) {
+      return;
+    }
+    faults.Add(PlaceOf(source.places, path), path, text);
   }
   void Warn(std::string_view path, std::string_view text) const {
-    warnings.Add(LineOf(lines, path), path, text);
+    warnings.Add(PlaceOf(source.places, path), path, text);
   }
 
   // Whether the file sets `path`, rather than leaving it to its default.
   bool Given(std::string_view path) const {
-    return lines.find(path) != lines.end();
+    return source.places.find(path) != source.places.end();
   }
 
   // Checks each entry of the list at `path`; `check` says what is wrong with
@@ -41,6 +52,10 @@ struct ConfigReport {
       if (!wrong.empty()) Fault(path + "[" + std::to_string(i) + "]", wrong);
     }
   }
+
+  // Warns about each CIDR with bits beyond its prefix, which are ignored.
+  void WarnOfHostBits(const std::string& path,
+                      const std::vector<std::string>& entries) const;
 };
 
 inline std::vector<std::string> ToVector(

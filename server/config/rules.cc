@@ -1,16 +1,12 @@
 #include "server/config/rules.h"
 
-#include <cstdint>
 #include <limits>
-#include <optional>
 #include <span>
-#include <string>
-#include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "google/protobuf/descriptor.h"
+#include "server/config/values.h"
 
 namespace hotline::server {
 namespace {
@@ -24,13 +20,6 @@ using std::chrono::seconds;
 
 constexpr int64_t kMillion = 1'000'000;
 constexpr int64_t kMaxId = std::numeric_limits<uint32_t>::max() - 1;
-
-struct NumberRule {
-  const char* path;
-  int64_t least;
-  int64_t most;
-  std::optional<int64_t> otherwise;  // None: remains unset.
-};
 
 constexpr NumberRule kNumbers[] = {
     {"listen.allowed_uids", 0, kMaxId, std::nullopt},
@@ -83,13 +72,6 @@ constexpr NumberRule kNumbers[] = {
     {"rewarm.dials_per_second", 1, 10'000, 50},
 };
 
-struct DurationRule {
-  const char* path;
-  Duration least;
-  Duration most;
-  std::optional<Duration> otherwise;  // None: remains unset.
-};
-
 constexpr DurationRule kDurations[] = {
     {"listen.handshake_timeout", milliseconds(100), seconds(300), seconds(3)},
     {"pool.idle_timeout", milliseconds(100), hours(24 * 365), seconds(45)},
@@ -121,11 +103,6 @@ constexpr DurationRule kDurations[] = {
     {"shutdown_grace", seconds(0), hours(1), seconds(20)},
 };
 
-struct ChoiceRule {
-  const char* path;
-  std::vector<std::string> choices;  // The first one is the default.
-};
-
 std::span<const ChoiceRule> Choices() {
   static const auto* const rules = new std::vector<ChoiceRule>{
       {"egress.default", {"public", "none"}},
@@ -154,8 +131,8 @@ std::string Join(const std::string& path, const std::string& name) {
 
 class Applier {
  public:
-  Applier(const ConfigLines& lines, ConfigFaults* faults)
-      : lines_(lines), faults_(faults) {}
+  Applier(const ConfigSource& source, ConfigFaults* faults)
+      : source_(source), faults_(faults) {}
 
   // `rule_path` is `path` without indices.
   void Apply(Message* message, const std::string& path,
@@ -193,7 +170,7 @@ class Applier {
  private:
   void CheckNumbers(const Message& message, const FieldDescriptor& field,
                     const std::string& path, const std::string& rule_path) {
-    const auto* const rule = Find(kNumbers, rule_path);
+    const auto* const rule = NumberRuleOf(rule_path);
     if (rule == nullptr) return;
     const Reflection& reflection = *message.GetReflection();
     for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
@@ -202,93 +179,103 @@ class Applier {
     }
   }
 
-  void CheckNumber(const std::string& path, const NumberRule& rule,
+  bool CheckNumber(const std::string& path, const NumberRule& rule,
                    int64_t value) {
-    if (value >= rule.least && value <= rule.most) return;
+    if (value >= rule.least && value <= rule.most) return true;
     Add(path, absl::StrCat("must be ", rule.least, " to ", rule.most, ", not ",
                            value));
+    return false;
   }
 
   void ApplyNumber(Message* message, const FieldDescriptor& field,
                    const std::string& path, const std::string& rule_path) {
-    const auto* const rule = Find(kNumbers, rule_path);
+    const auto* const rule = NumberRuleOf(rule_path);
     if (rule == nullptr) return;
     const Reflection& reflection = *message->GetReflection();
     const bool narrow = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32;
-    if (!reflection.HasField(*message, &field)) {
-      if (!rule->otherwise) return;
-      if (narrow) {
-        reflection.SetInt32(message, &field,
-                            static_cast<int32_t>(*rule->otherwise));
-      } else {
-        reflection.SetInt64(message, &field, *rule->otherwise);
-      }
+    if (reflection.HasField(*message, &field) &&
+        CheckNumber(path, *rule,
+                    narrow ? reflection.GetInt32(*message, &field)
+                           : reflection.GetInt64(*message, &field))) {
       return;
     }
-    CheckNumber(path, *rule,
-                narrow ? reflection.GetInt32(*message, &field)
-                       : reflection.GetInt64(*message, &field));
+    reflection.ClearField(message, &field);
+    if (!rule->otherwise) return;
+    if (narrow) {
+      reflection.SetInt32(message, &field,
+                          static_cast<int32_t>(*rule->otherwise));
+    } else {
+      reflection.SetInt64(message, &field, *rule->otherwise);
+    }
   }
 
   void ApplyDuration(Message* message, const FieldDescriptor& field,
                      const std::string& path, const std::string& rule_path) {
-    const auto* const rule = Find(kDurations, rule_path);
+    const auto* const rule = DurationRuleOf(rule_path);
     if (rule == nullptr) return;
-    if (!message->GetReflection()->HasField(*message, &field)) {
-      if (rule->otherwise) SetDuration(message, field, *rule->otherwise);
-      return;
-    }
-    const Duration value = GetDuration(*message, field);
-    if (value < rule->least || value > rule->most) {
+    const Reflection& reflection = *message->GetReflection();
+    if (reflection.HasField(*message, &field)) {
+      const Duration value = GetDuration(*message, field);
+      if (value >= rule->least && value <= rule->most) return;
       Add(path, absl::StrCat("must be ", FormatDuration(rule->least), " to ",
                              FormatDuration(rule->most), ", not ",
                              FormatDuration(value)));
     }
+    reflection.ClearField(message, &field);
+    if (rule->otherwise) SetDuration(message, field, *rule->otherwise);
   }
 
   void ApplyChoice(Message* message, const FieldDescriptor& field,
                    const std::string& path, const std::string& rule_path) {
-    const ChoiceRule* const rule = Find(Choices(), rule_path);
+    const ChoiceRule* const rule = ChoiceRuleOf(rule_path);
     if (rule == nullptr) return;
     const Reflection& reflection = *message->GetReflection();
-    if (!reflection.HasField(*message, &field)) {
-      return reflection.SetString(message, &field, rule->choices[0]);
+    if (reflection.HasField(*message, &field)) {
+      const std::string value = reflection.GetString(*message, &field);
+      for (const std::string& choice : rule->choices) {
+        if (value == choice) return;
+      }
+      Add(path,
+          absl::StrCat("must be one of ", absl::StrJoin(rule->choices, ", "),
+                       "; not ", Quoted(value.substr(0, 40))));
     }
-    const std::string value = reflection.GetString(*message, &field);
-    for (const std::string& choice : rule->choices) {
-      if (value == choice) return;
-    }
-    Add(path,
-        absl::StrCat("must be one of ", absl::StrJoin(rule->choices, ", "),
-                     "; not ", Quoted(value.substr(0, 40))));
+    reflection.SetString(message, &field, rule->choices[0]);
   }
 
+  // One for each key: that of its type was found before.
   void Add(const std::string& path, const std::string& text) {
-    faults_->Add(LineOf(lines_, path), path, text);
+    if (faults_->Touch(path)) return;
+    faults_->Add(PlaceOf(source_.places, path), path, text);
   }
 
-  const ConfigLines& lines_;
+  const ConfigSource& source_;
   ConfigFaults* const faults_;
 };
 
 }  // namespace
 
-void ApplyRules(v1::Config* config, const ConfigLines& lines,
+void ApplyRules(v1::Config* config, const ConfigSource& source,
                 ConfigFaults* faults) {
-  Applier(lines, faults).Apply(config, "", "");
+  Applier(source, faults).Apply(config, "", "");
 }
 
-bool HasRule(std::string_view path) {
-  return Find(kNumbers, path) != nullptr || Find(kDurations, path) != nullptr ||
-         Find(Choices(), path) != nullptr;
+const NumberRule* NumberRuleOf(std::string_view path) {
+  return Find(kNumbers, path);
+}
+const DurationRule* DurationRuleOf(std::string_view path) {
+  return Find(kDurations, path);
+}
+const ChoiceRule* ChoiceRuleOf(std::string_view path) {
+  return Find(Choices(), path);
 }
 
-int LineOf(const ConfigLines& lines, std::string_view path) {
+Place PlaceOf(const std::map<std::string, Place, std::less<>>& places,
+              std::string_view path) {
   while (true) {
-    const auto found = lines.find(path);
-    if (found != lines.end()) return found->second;
+    const auto found = places.find(path);
+    if (found != places.end()) return found->second;
     const size_t end = path.find_last_of(".[");
-    if (end == std::string_view::npos) return 1;
+    if (end == std::string_view::npos) return {};
     path = path.substr(0, end);
   }
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/url.h"
 #include "server/broker/proto_time.h"
+#include "server/config/values.h"
 
 namespace hotline::server {
 namespace {
@@ -34,7 +35,8 @@ void CheckRange(const ConfigReport& report, const std::string& path, int least,
   if (least <= most) return;
   report.Fault(path + ".min_status",
                absl::StrCat("must not be above max_status (", most, "), as ",
-                            least, " is"));
+                            least, " is"),
+               {path + ".max_status"});
 }
 
 void ResolveValidation(const v1::Validation& in, const std::string& path,
@@ -62,7 +64,8 @@ void ResolveProbe(v1::Probe* probe, const std::string& path,
     for (const auto& [key, is_given] : given) {
       if (!is_given) continue;
       report.Fault(path + key,
-                   absl::StrCat("has no meaning with kind: ", in.kind()));
+                   absl::StrCat("has no meaning with kind: ", in.kind()),
+                   {path + ".kind"});
     }
     const bool tcp = in.kind() == "tcp";
     out->upstream.probe_tcp_only = tcp;
@@ -101,9 +104,11 @@ void ResolveNumbers(const v1::Target& in, const std::string& path,
   for (const auto& [key, floor] :
        {std::pair(".warm", in.warm()), std::pair(".warm_max", in.warm_max())}) {
     if (floor <= out->max_connections) continue;
-    report.Fault(path + key,
-                 absl::StrCat("must be at most the target's max_connections (",
-                              out->max_connections, "), not ", floor));
+    report.Fault(
+        path + key,
+        absl::StrCat("must be at most the target's max_connections (",
+                     out->max_connections, "), not ", floor),
+        {path + ".max_connections", "pool.max_connections_per_target"});
   }
   if (in.has_max_connections() &&
       in.max_connections() > settings.pool.max_connections) {
@@ -181,7 +186,8 @@ void ResolvePool(v1::Pool* pool, int cores, const ConfigReport& report,
   if (out->broker.lease_ttl > out->broker.max_lease_ttl) {
     report.Fault("pool.lease_ttl",
                  absl::StrCat("must not be longer than pool.max_lease_ttl (",
-                              FormatDuration(out->broker.max_lease_ttl), ")"));
+                              FormatDuration(out->broker.max_lease_ttl), ")"),
+                 {"pool.max_lease_ttl"});
   }
   // Four locks per core, so that two threads rarely meet at one.
   out->pool.shards = in.shards() > 0 ? in.shards()
@@ -242,7 +248,7 @@ void ResolveTargets(v1::Config* config, const ConfigReport& report,
       report.Fault(
           path + ".target",
           absl::StrCat(parsed.canonical, " is given twice (first in line ",
-                       LineOf(report.lines, first->second), ")"));
+                       PlaceOf(report.source.places, first->second).line, ")"));
     }
     out->targets.emplace(parsed.canonical, std::move(settings));
   }

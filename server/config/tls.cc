@@ -138,8 +138,10 @@ void TlsProfileRules::CheckKnown(const std::string& name,
                                  const std::string& path) const {
   if (names_.contains(name)) return;
   report_.Fault(
-      path, absl::StrCat("there is no TLS profile ", Quoted(name.substr(0, 64)),
-                         "; there are ", absl::StrJoin(names_, ", ")));
+      path,
+      absl::StrCat("there is no TLS profile ", Quoted(name.substr(0, 64)),
+                   "; there are ", absl::StrJoin(names_, ", ")),
+      {"tls_profiles"});
 }
 
 void TlsProfileRules::ResolveTarget(const v1::Target& in,
@@ -165,7 +167,8 @@ void TlsProfileRules::ResolveTarget(const v1::Target& in,
     report_.Fault(set, absl::StrCat("must be at most ", kMostInSet));
   }
   if (!tls && (in.has_tls_profile() || given)) {
-    report_.Fault(in.has_tls_profile() ? one : set, "only with https and tls");
+    report_.Fault(in.has_tls_profile() ? one : set, "only with https and tls",
+                  {path + ".target"});
   }
   *out = ToVector(in.tls_profiles());
   if (in.has_tls_profile()) *out = {in.tls_profile()};

@@ -7,6 +7,7 @@
 #include "base/socket_address.h"
 #include "base/url.h"
 #include "server/broker/proto_time.h"
+#include "server/config/values.h"
 
 namespace hotline::server {
 namespace {
@@ -46,7 +47,8 @@ void ResolveAddresses(const v1::Upstream& in, const ConfigReport& report,
   if (out->addresses.eject_max < out->addresses.eject_base) {
     report.Fault("upstream.eject_max",
                  absl::StrCat("must not be shorter than upstream.eject_base (",
-                              FormatDuration(out->addresses.eject_base), ")"));
+                              FormatDuration(out->addresses.eject_base), ")"),
+                 {"upstream.eject_base"});
   }
   out->attempt_stagger = FromProto(in.attempt_stagger());
   out->source_addresses = ToVector(in.source_addresses());
@@ -85,6 +87,8 @@ void ResolveUpstream(const v1::Config& config, int cores,
                  .deny = ToVector(egress.deny())};
   report.CheckEach("egress.allow", out->egress.allow, CheckEgressRule);
   report.CheckEach("egress.deny", out->egress.deny, CheckEgressRule);
+  report.WarnOfHostBits("egress.allow", out->egress.allow);
+  report.WarnOfHostBits("egress.deny", out->egress.deny);
 }
 
 }  // namespace hotline::server

@@ -1,5 +1,6 @@
 #include "server/config/yaml.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
@@ -16,9 +17,14 @@ constexpr size_t kMaxNodes = 100'000;
 
 // Thrown out of yaml-cpp's parser, and caught in this file.
 struct Stop {
-  int line;
+  Place place;
   std::string text;
 };
+
+Place PlaceOf(const YAML::Mark& mark) {
+  if (mark.is_null()) return {};
+  return {mark.line + 1, mark.column + 1};
+}
 
 // Builds the tree. Stops at constructs that could expand beyond the file's
 // size.
@@ -30,10 +36,14 @@ class Builder : public YAML::EventHandler {
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    Add(mark, "", anchor, YamlNode::Kind::kNull);
+    YamlNode* const node = Add(mark, "", anchor, YamlNode::Kind::kNull);
+    // The mark is that of whatever comes next.
+    if (!open_.empty() && open_.back()->kind == YamlNode::Kind::kMap) {
+      node->place = open_.back()->key_places.back();
+    }
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-    throw Stop{mark.line + 1, "aliases (*name) are not supported"};
+    throw Stop{PlaceOf(mark), "aliases (*name) are not supported"};
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag,
                 YAML::anchor_t anchor, const std::string& value) override {
@@ -61,10 +71,10 @@ class Builder : public YAML::EventHandler {
   static void Refuse(const YAML::Mark& mark, const std::string& tag,
                      YAML::anchor_t anchor) {
     if (anchor != YAML::NullAnchor) {
-      throw Stop{mark.line + 1, "anchors (&name) are not supported"};
+      throw Stop{PlaceOf(mark), "anchors (&name) are not supported"};
     }
     if (!tag.empty() && tag != "?" && tag != "!") {
-      throw Stop{mark.line + 1, "tags (!name) are not supported"};
+      throw Stop{PlaceOf(mark), "tags (!name) are not supported"};
     }
   }
 
@@ -72,7 +82,7 @@ class Builder : public YAML::EventHandler {
               YAML::anchor_t anchor, const std::string& key) {
     Refuse(mark, tag, anchor);
     open_.back()->keys.push_back(key);
-    open_.back()->key_lines.push_back(mark.line + 1);
+    open_.back()->key_places.push_back(PlaceOf(mark));
     has_key_ = true;
   }
 
@@ -80,27 +90,27 @@ class Builder : public YAML::EventHandler {
                 YAML::anchor_t anchor, YamlNode::Kind kind) {
     Refuse(mark, tag, anchor);
     if (++nodes_ > kMaxNodes) {
-      throw Stop{mark.line + 1,
+      throw Stop{PlaceOf(mark),
                  absl::StrCat("more than ", kMaxNodes, " values")};
     }
     YamlNode* node = root_;
     if (!open_.empty()) {
       YamlNode* const parent = open_.back();
       if (parent->kind == YamlNode::Kind::kMap && !has_key_) {
-        throw Stop{mark.line + 1, "a key must be a word"};
+        throw Stop{PlaceOf(mark), "a key must be a word"};
       }
       has_key_ = false;
       node = &parent->values.emplace_back();
     }
     node->kind = kind;
-    node->line = mark.line + 1;
+    node->place = PlaceOf(mark);
     return node;
   }
 
   // `node` does not move: its parent gets no other child before it is closed.
   void Open(YamlNode* node) {
     if (open_.size() >= kMaxDepth) {
-      throw Stop{node->line,
+      throw Stop{node->place,
                  absl::StrCat("nested deeper than ", kMaxDepth, " levels")};
     }
     open_.push_back(node);
@@ -117,38 +127,15 @@ class NoMore : public Builder {
  public:
   NoMore() : Builder(nullptr) {}
   void OnDocumentStart(const YAML::Mark& mark) override {
-    throw Stop{mark.line + 1, "a second document (---) begins"};
+    throw Stop{PlaceOf(mark), "a second document (---) begins"};
   }
 };
 
 }  // namespace
 
-void ConfigFaults::Add(int line, std::string_view path, std::string_view text) {
-  std::string fault = absl::StrCat(file_, ":", line, ": ");
-  if (!path.empty()) {
-    fault += path;
-    fault += ": ";
-  }
-  fault += text;
-  faults_.emplace(line, std::move(fault));
-}
-
-std::vector<std::string> ConfigFaults::Lines() const {
-  std::vector<std::string> lines;
-  for (const auto& [line, fault] : faults_) {
-    if (lines.size() == kMost) {
-      lines.push_back(absl::StrCat(file_, ": and ", faults_.size() - kMost,
-                                   " more faults"));
-      break;
-    }
-    lines.push_back(fault);
-  }
-  return lines;
-}
-
 bool ParseYaml(std::string_view text, YamlNode* root, ConfigFaults* faults) {
   if (text.size() > kMaxBytes) {
-    faults->Add(1, "", absl::StrCat("larger than ", kMaxBytes, " bytes"));
+    faults->Add({}, "", absl::StrCat("larger than ", kMaxBytes, " bytes"));
     return false;
   }
   try {
@@ -161,30 +148,25 @@ bool ParseYaml(std::string_view text, YamlNode* root, ConfigFaults* faults) {
     }
     return true;
   } catch (const Stop& stop) {
-    faults->Add(stop.line, "", stop.text);
+    faults->Add(stop.place, "", stop.text);
   } catch (const YAML::Exception& error) {
-    faults->Add(error.mark.is_null() ? 1 : error.mark.line + 1, "",
-                absl::StrCat("not YAML: ", error.msg));
+    faults->Add(PlaceOf(error.mark), "", absl::StrCat("not YAML: ", error.msg));
   } catch (const std::exception& error) {
-    faults->Add(1, "", absl::StrCat("not YAML: ", error.what()));
+    faults->Add({}, "", absl::StrCat("not YAML: ", error.what()));
   }
   return false;
 }
 
-std::string Quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      absl::StrAppend(&out, "\\x", absl::Hex(c, absl::kZeroPad2));
-    } else {
-      out += c;
-    }
+std::optional<Place> TabInIndentation(std::string_view text) {
+  for (int line = 1; !text.empty(); ++line) {
+    const std::string_view all = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(all.size() + 1, text.size()));
+    const size_t begin = all.find_first_not_of(" \t");
+    const size_t tab = all.find('\t');
+    if (begin == all.npos || all[begin] == '#' || all[begin] == '\r') continue;
+    if (tab < begin) return Place{line, static_cast<int>(tab) + 1};
   }
-  out += '"';
-  return out;
+  return std::nullopt;
 }
 
 }  // namespace hotline::server

@@ -11,19 +11,27 @@
 
 namespace hotline::server {
 
-// The checks of LoadConfig that need a library which config does not see.
+// The checks of LoadConfig that need a library which config does not see; for a
+// reload.
 ConfigChecks ChecksOfStart();
 
-// Runs before every start; --check-config does this and nothing else, so that
-// it finds the same faults. Reads files and tries addresses, but changes
-// nothing; an address in use is not a fault, so that a running process does not
-// matter.
+// The same and CheckMachine: for a start, and for --check-config, which does
+// this and nothing else, so that both find the same faults.
+ConfigChecks ChecksOfMachine();
+
+// Reads files and tries addresses, but changes nothing; an address in use is
+// not a fault, so that a running process does not matter.
 //
-// Errors: FAILED_PRECONDITION with every fault that prevents a start, one per
-// line, each with its file or address: the listener's certificates, key and
-// authorities; the addresses to listen on; authorities and certificates of TLS
-// profiles, and everything else that Upstream::CheckOptions refuses. `warnings`
-// gets faults that do not prevent it.
+// Faults are those that prevent a start: the listener's certificates, key and
+// authorities; the addresses to listen on; everything that
+// Upstream::CheckOptions refuses. Warnings are of what a process would start
+// with, but not do.
+std::vector<KeyFault> CheckMachine(const Settings& settings);
+
+// CheckMachine for settings that are in force.
+//
+// Errors: FAILED_PRECONDITION with the faults, one per line. `warnings` gets
+// the others.
 absl::Status CheckStart(const std::shared_ptr<const Settings>& settings,
                         std::vector<std::string>* warnings);
 

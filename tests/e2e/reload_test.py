@@ -102,16 +102,88 @@ class StartTest(harness.EndToEnd):
                           "/no/such/cert.pem"):
                 self.assertIn(named, errors)
 
+    def test_every_fault_has_its_key_and_place(self):
+        """Of the file, of keys together and of the machine, in one run."""
+        good = self.authority.issue("placed")
+        other = self.authority.issue("stranger")
+        path = os.path.join(self.directory, "placed.yaml")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("""listen:
+  grpc: ["0.0.0.0:0", "unix:///no/such/directory/h.sock"]
+  http: "192.0.2.1:0"
+  admin: "unix:///no/such/directory/a.sock"
+  tls:
+    cert_file: %s
+    key_file: %s
+    client_ca_file: /no/such/ca.pem
+pool:
+  idle_timeout: 45
+  lease_ttl: 2h
+upstream:
+  ca_file: "${file:/no/such/file}"
+tls_profiles:
+- name: theirs
+  ca_file: /no/such/authorities.pem
+targets:
+- target: "https://${HOTLINE_NO_SUCH_VARIABLE}"
+- target: "https://a.example"
+  warm: 99
+""" % (good.cert, other.key))
+        places = [
+            "2:23: listen.grpc[1]: cannot listen on", "3:9: listen.http: ",
+            "4:10: listen.admin: ", "8:21: listen.tls.client_ca_file: ",
+            "10:17: pool.idle_timeout: ", "11:14: pool.lease_ttl: ",
+            "13:12: upstream.ca_file: /no/such/file cannot be read",
+            "16:12: tls_profiles[0].ca_file: ",
+            "18:11: targets[0].target: the environment variable "
+            "HOTLINE_NO_SUCH_VARIABLE is not set",
+            "20:9: targets[1].warm: "]
+        for words in (["--check-config"], []):
+            done = subprocess.run(["server/hotlined", *words, "--config", path],
+                                  stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, timeout=60,
+                                  check=False)
+            self.assertEqual(done.returncode, 1)
+            lines = done.stderr.decode().splitlines()
+            self.assertEqual(len(lines), len(places), lines)
+            for line, place in zip(lines, places):
+                self.assertTrue(line.startswith("%s:%s" % (path, place)), line)
+
+    def test_a_secret_from_a_file_is_not_printed(self):
+        secret = os.path.join(self.directory, "secret")
+        with open(secret, "w", encoding="ascii") as out:
+            out.write("hunter2\n")
+        for key in ("ca_file", "tls_profile"):
+            config = self.listen()
+            config["upstream"] = {key: "/no/such/${file:%s}" % secret}
+            for code, errors in self.both(config):
+                self.assertEqual(code, 1)
+                self.assertIn("${file:%s}" % secret, errors)
+                self.assertNotIn("hunter2", errors)
+        config = self.listen()
+        config["rewarm"] = {"file": "${file:%s}" % secret}
+        process = self.run_hotlined(config, "--check-config")
+        output, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertIn("${file:%s}" % secret, output.decode())
+        self.assertNotIn("hunter2", output.decode() + errors.decode())
+
     def test_a_probable_mistake_is_a_warning(self):
         expired = self.authority.issue("expired", days=-1)
         config = self.with_tls(expired.cert, expired.key, self.authority.cert)
         config["upstream"]["source_addresses"] = ["192.0.2.7"]
+        config["egress"] = {"allow": ["10.0.0.1/8"]}
+        config["rewarm"] = {"file": "/no/such/directory/warm.json"}
         process = self.run_hotlined(config, "--check-config")
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, errors)
         self.assertIn(expired.cert + " has expired", errors.decode())
         self.assertIn("192.0.2.7 is not an address of this machine",
                       errors.decode())
+        self.assertIn("egress.allow[0]: 10.0.0.1/8 has bits set beyond its "
+                      "prefix: it means 10.0.0.0/8", errors.decode())
+        self.assertIn("rewarm.file: nothing can be written to "
+                      "/no/such/directory", errors.decode())
 
     def test_the_check_may_run_beside_the_process(self):
         server = self.start_hotlined()

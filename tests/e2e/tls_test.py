@@ -162,12 +162,13 @@ targets:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         self.assertEqual(done.returncode, 1)
         faults = done.stderr.decode().splitlines()
-        for line, key in ((3, "tls_profiles[0].ciphers[1]"),
-                          (5, "tls_profiles[1].groups[0]"),
-                          (7, "tls_profiles[2].ca_file"),
-                          (11, "tls_profiles[3].client_certificate.key_file"),
-                          (14, "targets[0].tls_profiles")):
-            start = "%s:%d: %s: " % (path, line, key)
+        for place, key in (
+                ("3:44", "tls_profiles[0].ciphers[1]"),
+                ("5:12", "tls_profiles[1].groups[0]"),
+                ("7:12", "tls_profiles[2].ca_file"),
+                ("11:15", "tls_profiles[3].client_certificate.key_file"),
+                ("14:3", "targets[0].tls_profiles")):
+            start = "%s:%s: %s: " % (path, place, key)
             self.assertTrue(any(fault.startswith(start) for fault in faults),
                             (start, faults))
         self.assertEqual(len(faults), 5, faults)

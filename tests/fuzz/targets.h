@@ -41,6 +41,9 @@ void FuzzGrpcWire(std::string_view input);
 // A lease's id as text, and as numbers.
 void FuzzLeaseId(std::string_view input);
 
+// A duration or size of the configuration.
+void FuzzConfigValue(std::string_view input);
+
 struct Target {
   const char* name;  // Also of its folder in corpus/.
   void (*run)(std::string_view input);
@@ -53,6 +56,7 @@ inline constexpr Target kTargets[] = {
     {"lease_id", &FuzzLeaseId},
     {"http2_server", &FuzzHttp2Server},
     {"grpc_wire", &FuzzGrpcWire},
+    {"config_value", &FuzzConfigValue},
 };
 
 [[noreturn]] inline void Broken(const char* file, int line,

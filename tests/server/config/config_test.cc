@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <concepts>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <random>
@@ -16,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "hotline/v1/config.pb.h"
 #include "server/config/rules.h"
+#include "server/config/values.h"
 #include "tests/fakes/rows.h"
 
 namespace hotline::server {
@@ -176,9 +178,10 @@ TEST(ConfigTest, UnusedListenerTlsIsWarnedAbout) {
   const Settings s =
       Parse("listen:\n  tls: {cert_file: c, key_file: k, client_ca_file: a}\n");
   ASSERT_EQ(s.warnings.size(), 1u);
-  EXPECT_EQ(s.warnings[0],
-            "t.yaml:2: listen.tls: is not used: every listener is loopback or "
-            "a Unix socket, which are served without TLS");
+  EXPECT_EQ(
+      s.warnings[0],
+      "t.yaml:2:3: listen.tls: is not used: every listener is loopback or "
+      "a Unix socket, which are served without TLS");
 }
 
 // What a key has set, as text.
@@ -456,7 +459,9 @@ TEST(ConfigTest, EveryNumberAndDurationHasBounds) {
         field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
       continue;
     }
-    EXPECT_TRUE(HasRule(path)) << path;
+    EXPECT_TRUE(NumberRuleOf(path) != nullptr ||
+                DurationRuleOf(path) != nullptr)
+        << path;
   }
 }
 
@@ -560,9 +565,9 @@ TEST(ConfigTest, FaultsOfATlsProfileHaveTheirLine) {
     return std::vector<net::TlsFault>{{"ciphers[1]", "is unknown"}};
   }};
   EXPECT_EQ(ParseConfig(yaml, "t.yaml", 2, checks).status().message(),
-            "t.yaml:1: upstream.ca_file: is not there\n"
-            "t.yaml:6: tls_profiles[0].ciphers[1]: is unknown\n"
-            "t.yaml:7: tls_profiles[1]: is all wrong");
+            "t.yaml:1:21: upstream.ca_file: is not there\n"
+            "t.yaml:6:5: tls_profiles[0].ciphers[1]: is unknown\n"
+            "t.yaml:7:3: tls_profiles[1]: is all wrong");
   EXPECT_EQ(asked, (std::vector<std::string>{"a", "b", ""}));
 }
 
@@ -574,21 +579,190 @@ TEST(ConfigTest, AFaultyFileIsRefusedWithLineKeyAndReason) {
   }
 }
 
-constexpr char kNoDuration[] =
-    "t.yaml:1: pool.idle_timeout: expected a duration in seconds such as "
-    "\"45s\", not ";
-
-TEST(ConfigTest, DurationsAreSecondsWithTheirUnit) {
-  for (const char* text : {"45", "1m", "45ms", "s", ".5s", "1.s", "1e3s",
-                           "1.0000000001s", "1 s", "+1s", "--1s", "4 5s"}) {
-    EXPECT_EQ(Fault(absl::StrCat("pool: {idle_timeout: ", text, "}")),
-              absl::StrCat(kNoDuration, text));
+TEST(ConfigTest, DurationsAndSizesHaveUnits) {
+  for (const auto& row :
+       testing::ReadRows("tests/server/config/values.tsv", 2, 60)) {
+    const auto settings = ParseConfig(row[0], "t.yaml", 2);
+    const std::string value =
+        !settings.ok() ? std::string(settings.status().message())
+        : row[0].find("idle_timeout") != std::string::npos
+            ? FormatDuration(settings->default_target.pool.idle_timeout)
+            : absl::StrCat(settings->broker.overload.max_memory_bytes);
+    EXPECT_EQ(value, row[1]) << row[0];
   }
-  EXPECT_EQ(Fault("pool: {idle_timeout: ''}"),
-            absl::StrCat(kNoDuration, "the text \"\""));
-  EXPECT_EQ(Parse("pool: {idle_timeout: 1.000000001s}")
-                .default_target.pool.idle_timeout,
-            Duration(1'000'000'001));
+}
+
+// Of the rows in references.tsv.
+absl::StatusOr<std::string> Outside(const std::string& reference) {
+  static const std::map<std::string, std::string> values = {
+      {"PORT", "7001"},
+      {"EMPTY", ""},
+      {"YAML", "a: [b, c]"},
+      {"AGAIN", "${PORT} $$"},
+      {"NUL", std::string("a\0b", 3)},
+      {"file:/address", "127.0.0.1:7002"},
+      {"file:/secret", "hunter2 \"of a length beyond what messages show\""}};
+  const auto found = values.find(reference);
+  if (found != values.end()) return found->second;
+  return absl::NotFoundError(reference + " is not there");
+}
+
+TEST(ConfigTest, ReferencesStandForTextFromOutside) {
+  for (const auto& row :
+       testing::ReadRows("tests/server/config/references.tsv", 3, 25)) {
+    ConfigChecks checks;
+    checks.lookup = Outside;
+    const auto settings = ParseConfig(row[0], "t.yaml", 2, checks);
+    if (!settings.ok()) {
+      EXPECT_EQ(settings.status().message(), row[1]) << row[0];
+      EXPECT_EQ(row[2], "refused") << row[0];
+      continue;
+    }
+    // An address to listen on, or a file; and how it is printed.
+    const std::string value = settings->upstream.ca_file.empty()
+                                  ? settings->http_listen
+                                  : settings->upstream.ca_file;
+    EXPECT_EQ(value, row[1]) << row[0];
+    EXPECT_NE(settings->effective_yaml.find(": " + row[2] + "\n"),
+              std::string::npos)
+        << settings->effective_yaml;
+    const auto again =
+        ParseConfig(settings->effective_yaml, "t.yaml", 2, checks);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(again->effective_yaml, settings->effective_yaml);
+    EXPECT_EQ(again->upstream.ca_file, settings->upstream.ca_file);
+  }
+}
+
+TEST(ConfigTest, ReferencesAreExpandedInFilesOnly) {
+  EXPECT_EQ(Fault("upstream: {ca_file: '${HOME}'}"),
+            "t.yaml:1:21: upstream.ca_file: ${HOME}: references are expanded "
+            "in the file only");
+}
+
+TEST(ConfigTest, VariablesAndFilesAreLookedUp) {
+  const std::string path = ::testing::TempDir() + "/value";
+  std::ofstream(path) << "  a b\r\n";
+  EXPECT_EQ(*LookUpOutside("file:" + path), "  a b");
+  std::ofstream(path) << "a\n\n";
+  EXPECT_EQ(*LookUpOutside("file:" + path), "a\n");
+  std::ofstream(path) << std::string((1 << 16) + 1, 'a');
+  EXPECT_EQ(LookUpOutside("file:" + path).status().message(),
+            path + " is larger than 65536 bytes");
+  EXPECT_EQ(LookUpOutside("file:/dev/zero").status().message(),
+            "/dev/zero is not a regular file");
+  EXPECT_EQ(LookUpOutside("file:/no/such").status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(LookUpOutside("NO_SUCH_VARIABLE").status().message(),
+            "the environment variable NO_SUCH_VARIABLE is not set");
+  setenv("HOTLINE_TEST_VARIABLE", "x", 1);
+  EXPECT_EQ(*LookUpOutside("HOTLINE_TEST_VARIABLE"), "x");
+
+  const std::string file = ::testing::TempDir() + "/refers.yaml";
+  std::ofstream(file) << "upstream: {ca_file: '/${HOTLINE_TEST_VARIABLE}'}";
+  const auto settings = LoadConfig(file);
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->upstream.ca_file, "/x");
+  unsetenv("HOTLINE_TEST_VARIABLE");
+  EXPECT_EQ(LoadConfig(file).status().message(),
+            file +
+                ":1:21: upstream.ca_file: the environment variable "
+                "HOTLINE_TEST_VARIABLE is not set");
+}
+
+TEST(ConfigTest, FaultsOfTheMachineHaveTheirPlace) {
+  const std::string yaml =
+      "listen:\n"
+      "  http: nonsense\n"
+      "  admin: 127.0.0.1:1\n"
+      "pool: {shards: x}\n";
+  ConfigChecks checks;
+  checks.machine = [](const Settings&) {
+    return std::vector<KeyFault>{{"listen.http", "is nonsense"},
+                                 {"listen.admin", "is taken"},
+                                 {"", "all is wrong"},
+                                 {"pool", "is strange", true}};
+  };
+  EXPECT_EQ(ParseConfig(yaml, "t.yaml", 2, checks).status().message(),
+            "t.yaml:2:9: listen.http: must be a numeric address and a port "
+            "such as 127.0.0.1:9464, or empty\n"
+            "t.yaml:3:10: listen.admin: is taken\n"
+            "t.yaml:4:16: pool.shards: expected a whole number, not x");
+  checks.machine = [](const Settings&) {
+    return std::vector<KeyFault>{{"", "all is wrong"}};
+  };
+  EXPECT_EQ(ParseConfig("", "t.yaml", 2, checks).status().message(),
+            "t.yaml:1:1: all is wrong");
+  checks.machine = [](const Settings&) {
+    return std::vector<KeyFault>{{"pool.shards", "is strange", true}};
+  };
+  EXPECT_EQ(ParseConfig("pool:\n  shards: 3", "t.yaml", 2, checks)->warnings,
+            std::vector<std::string>{"t.yaml:2:11: pool.shards: is strange"});
+}
+
+// "key: before -> after", with " (restart)".
+std::vector<std::string> Diff(const std::string& before,
+                              const std::string& after) {
+  std::vector<std::string> out;
+  for (const ConfigChange& change : DiffConfigs(Parse(before), Parse(after))) {
+    out.push_back(absl::StrCat(change.key, ": ", change.before, " -> ",
+                               change.after,
+                               change.needs_restart ? " (restart)" : ""));
+  }
+  return out;
+}
+
+TEST(ConfigTest, ChangedKeysAreListedWithTheirValues) {
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(Diff("", "pool: {max_connections: 100, idle_timeout: 0m45s}"),
+            Lines());
+  EXPECT_EQ(
+      Diff("log: {level: debug}",
+           "pool: {max_connections: 7, shards: 3}\n"
+           "egress: {allow: [a.b, '10.0.0.0/8']}\n"
+           "shutdown_grace: 1m\n"),
+      (Lines{"egress.allow: [] -> [\"a.b\", \"10.0.0.0/8\"]",
+             "log.level: \"debug\" -> \"info\"",
+             "pool.max_connections: 100 -> 7", "pool.shards: 0 -> 3 (restart)",
+             "shutdown_grace: \"20s\" -> \"60s\""}));
+  // Entries of lists go by their names.
+  const std::string a = "- {target: 'https://a.test', warm: 1}\n";
+  const std::string b = "- {target: 'https://b.test:443', warm: 2}\n";
+  EXPECT_EQ(Diff("targets:\n" + a + b, "targets:\n" + b + a), Lines());
+  EXPECT_EQ(Diff("targets:\n" + a,
+                 "targets:\n- {target: 'https://A.test:443', warm: 2}\n"
+                 "  # The same target.\n"),
+            (Lines{"targets[https://a.test:443].target: \"https://a.test\" -> "
+                   "\"https://A.test:443\"",
+                   "targets[https://a.test:443].warm: 1 -> 2"}));
+  EXPECT_EQ(Diff("targets:\n- {target: 'tcp://a:1', max_connections: 3}\n", ""),
+            (Lines{"targets[tcp://a:1].deadline_admission: false -> ",
+                   "targets[tcp://a:1].max_connections: 3 -> ",
+                   "targets[tcp://a:1].proxy: \"\" -> ",
+                   "targets[tcp://a:1].ready_when_warm: false -> ",
+                   "targets[tcp://a:1].target: \"tcp://a:1\" -> ",
+                   "targets[tcp://a:1].warm: 0 -> ",
+                   "targets[tcp://a:1].warm_max: 0 -> "}));
+  EXPECT_EQ(Diff("tls_profiles: [{name: a, pins: [x]}, {name: b}]",
+                 "tls_profiles: [{name: b}, {name: a, pins: [y]}]"),
+            (Lines{"tls_profiles[a].pins: [\"x\"] -> [\"y\"]"}));
+  EXPECT_EQ(Diff("listen: {admin: ''}", "listen: {allowed_uids: [7]}"),
+            (Lines{"listen.admin: \"\" -> \"127.0.0.1:50052\" (restart)",
+                   "listen.allowed_uids: [] -> [7] (restart)"}));
+}
+
+TEST(ConfigTest, ValuesFromFilesDifferWithoutBeingShown) {
+  ConfigChecks checks;
+  std::string content = "/one";
+  checks.lookup = [&content](const std::string&) { return content; };
+  const std::string yaml = "upstream: {ca_file: '${file:/path}'}";
+  const auto before = ParseConfig(yaml, "t.yaml", 2, checks);
+  EXPECT_EQ(DiffConfigs(*before, *ParseConfig(yaml, "t.yaml", 2, checks)),
+            std::vector<ConfigChange>());
+  content = "/two";
+  EXPECT_EQ(DiffConfigs(*before, *ParseConfig(yaml, "t.yaml", 2, checks)),
+            (std::vector<ConfigChange>{{"upstream.ca_file", "\"${file:/path}\"",
+                                        "\"${file:/path}\""}}));
 }
 
 TEST(ConfigTest, AWrongTargetIsRefused) {
@@ -597,22 +771,22 @@ TEST(ConfigTest, AWrongTargetIsRefused) {
         "https://:1", "https://a.example:0", "https://a b"}) {
     const std::string fault =
         Fault(absl::StrCat("targets: [{target: '", target, "'}]"));
-    EXPECT_TRUE(fault.starts_with("t.yaml:1: targets[0].target: ")) << fault;
+    EXPECT_TRUE(fault.starts_with("t.yaml:1:20: targets[0].target: ")) << fault;
   }
 }
 
 TEST(ConfigTest, OversizedConfigurationsAreRefused) {
   std::string deep;
   for (int i = 0; i < 100'000; ++i) deep += "- ";
-  EXPECT_EQ(Fault(deep), "t.yaml:1: nested deeper than 16 levels");
+  EXPECT_EQ(Fault(deep), "t.yaml:1:33: nested deeper than 16 levels");
   EXPECT_EQ(Fault("a: " + std::string(20, '{') + std::string(20, '}')),
-            "t.yaml:1: a key must be a word");
+            "t.yaml:1:5: a key must be a word");
   EXPECT_NE(Fault(std::string(100'000, '[')), "accepted");
   EXPECT_EQ(Fault(std::string((1 << 20) + 1, '#')),
-            "t.yaml:1: larger than 1048576 bytes");
+            "t.yaml:1:1: larger than 1048576 bytes");
   std::string many = "a: [";
   for (int i = 0; i < 200'000; ++i) many += "1, ";
-  EXPECT_EQ(Fault(many + "]"), "t.yaml:1: more than 100000 values");
+  EXPECT_EQ(Fault(many + "]"), "t.yaml:1:299999: more than 100000 values");
 }
 
 // Changes, removes, doubles or inserts a few bytes of a file.
@@ -671,17 +845,57 @@ TEST(ConfigTest, AMutatedFileIsRefusedWithItsLineOrRoundTrips) {
 }
 
 TEST(ConfigTest, AllFaultsAreReportedInTheFilesOrder) {
-  EXPECT_EQ(Fault("pool:\n  max_dials: 0\n  shards: x\nlog: {level: loud}\n"),
-            "t.yaml:2: pool.max_dials: must be 1 to 1000000, not 0\n"
-            "t.yaml:3: pool.shards: expected a whole number, not x\n"
-            "t.yaml:4: log.level: must be one of info, debug, warning, error; "
-            "not \"loud\"");
+  EXPECT_EQ(
+      Fault("pool:\n  max_dials: 0\n  shards: x\nlog: {level: loud}\n"),
+      "t.yaml:2:14: pool.max_dials: must be 1 to 1000000, not 0\n"
+      "t.yaml:3:11: pool.shards: expected a whole number, not x\n"
+      "t.yaml:4:14: log.level: must be one of info, debug, warning, error; "
+      "not \"loud\"");
+  // Keys by themselves and with each other, in one go.
+  EXPECT_EQ(Fault("pool: {max_dials: 0}\n"
+                  "upstream: {eject_max: 1s}\n"
+                  "targets:\n"
+                  "- target: nonsense\n"
+                  "  warm: 11\n"),
+            "t.yaml:1:19: pool.max_dials: must be 1 to 1000000, not 0\n"
+            "t.yaml:2:23: upstream.eject_max: must not be shorter than "
+            "upstream.eject_base (30s)\n"
+            "t.yaml:4:11: targets[0].target: must start with https://, "
+            "http://, tls:// or tcp://\n"
+            "t.yaml:5:9: targets[0].warm: must be at most the target's "
+            "max_connections (10), not 11");
   std::string many;
   for (int i = 0; i < 50; ++i)
     absl::StrAppend(&many, "unknown_key", i, ": 1\n");
   const std::string fault = Fault(many);
   EXPECT_EQ(std::count(fault.begin(), fault.end(), '\n'), 20);
   EXPECT_TRUE(fault.ends_with("\nt.yaml: and 30 more faults")) << fault;
+}
+
+TEST(ConfigTest, TheConsequencesOfAFaultAreNotFaults) {
+  for (const char* yaml :
+       {"pool: {max_lease_ttl: x, lease_ttl: 1h}",
+        "pool: {max_connections_per_target: x}\n"
+        "targets: [{target: 'https://a', warm: 20}]",
+        "upstream: {eject_base: x, eject_max: 1s}",
+        "upstream: {tls_profile: a}\ntls_profiles: [{name: '?'}]",
+        "listen: {grpc: ['0.0.0.0:1'], insecure: yes}", "listen: {grpc: [5]}",
+        "targets: [x]",
+        "targets: [{target: 'https://a', probe: {kind: x, path: /}}]",
+        "policy: {rules: [{identities: ['*'], targets: 5, snis: [a]}]}"}) {
+    const std::string fault = Fault(yaml);
+    EXPECT_EQ(std::count(fault.begin(), fault.end(), '\n'), 0) << fault;
+  }
+}
+
+TEST(ConfigTest, SuspiciousLinesAreWarnedAbout) {
+  for (const auto& row :
+       testing::ReadRows("tests/server/config/warnings.tsv", 2, 9)) {
+    const std::string yaml = testing::Unescape(row[0]);
+    EXPECT_EQ(absl::StrJoin(Parse(yaml).warnings, "\n"),
+              testing::Unescape(row[1]))
+        << yaml;
+  }
 }
 
 TEST(ConfigTest, LikelyMistakesAreWarnedAbout) {
@@ -696,17 +910,17 @@ TEST(ConfigTest, LikelyMistakesAreWarnedAbout) {
                   "    warm: 3\n")
                 .warnings,
             (std::vector<std::string>{
-                "t.yaml:3: pool.max_connections_per_target: more than "
+                "t.yaml:3:31: pool.max_connections_per_target: more than "
                 "pool.max_connections (5), which is the limit that applies",
-                "t.yaml:4: targets: warm connections add up to 6, more than "
+                "t.yaml:4:1: targets: warm connections add up to 6, more than "
                 "pool.max_connections (5)",
-                "t.yaml:6: targets[0].max_connections: more than "
+                "t.yaml:6:22: targets[0].max_connections: more than "
                 "pool.max_connections (5), which is the limit that applies"}));
   EXPECT_EQ(
       Parse("tls_profiles: [{name: a, min_version: '1.1'}]").warnings,
-      (std::vector<std::string>{
-          "t.yaml:1: tls_profiles[0].min_version: TLS 1.0 and 1.1 are broken "
-          "in known ways (RFC 8996)"}));
+      (std::vector<std::string>{"t.yaml:1:39: tls_profiles[0].min_version: TLS "
+                                "1.0 and 1.1 are broken "
+                                "in known ways (RFC 8996)"}));
 }
 
 TEST(ConfigTest, AFileIsReadAndNamedInItsFaults) {
@@ -717,10 +931,10 @@ TEST(ConfigTest, AFileIsReadAndNamedInItsFaults) {
   EXPECT_EQ(settings->pool.max_connections, 3);
   std::ofstream(path) << "pol: {}\n";
   EXPECT_EQ(LoadConfig(path).status().message(),
-            path + ":1: pol: unknown key (did you mean pool?)");
+            path + ":1:1: pol: unknown key (did you mean pool?)");
   std::ofstream(path) << std::string(2 << 20, '#');
   EXPECT_EQ(LoadConfig(path).status().message(),
-            path + ":1: larger than 1048576 bytes");
+            path + ":1:1: larger than 1048576 bytes");
 }
 
 TEST(ConfigTest, ChangedKeysThatNeedARestartAreNamed) {
