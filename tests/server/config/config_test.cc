@@ -861,8 +861,8 @@ TEST(ConfigTest, AllFaultsAreReportedInTheFilesOrder) {
             "t.yaml:1:19: pool.max_dials: must be 1 to 1000000, not 0\n"
             "t.yaml:2:23: upstream.eject_max: must not be shorter than "
             "upstream.eject_base (30s)\n"
-            "t.yaml:4:11: targets[0].target: must start with https://, "
-            "http://, tls:// or tcp://\n"
+            "t.yaml:4:11: targets[0].target: the scheme is https, http, tls "
+            "or tcp\n"
             "t.yaml:5:9: targets[0].warm: must be at most the target's "
             "max_connections (10), not 11");
   std::string many;
