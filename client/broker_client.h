@@ -41,6 +41,8 @@ struct ErrorInfo {
   // "hotline" for the broker's own errors.
   std::string domain;
   std::map<std::string, std::string> metadata;
+  // The field of the request at fault, such as "headers[3].name"; empty: none.
+  std::string field;
   // How long to wait before retrying, if the broker says so.
   std::optional<Duration> retry_after;
   // Why the call waited, if it ended in the queue.

@@ -54,6 +54,7 @@ std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
   for (const google::protobuf::Any& any : details.details()) {
     google::rpc::ErrorInfo info;
     google::rpc::RetryInfo retry;
+    google::rpc::BadRequest bad;
     v1::WaitExplanation wait;
     if (any.UnpackTo(&info)) {
       found = true;
@@ -63,6 +64,10 @@ std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
     } else if (any.UnpackTo(&retry)) {
       if (retry.has_retry_delay()) {
         result.retry_after = FromProto(retry.retry_delay());
+      }
+    } else if (any.UnpackTo(&bad)) {
+      if (bad.field_violations_size() > 0) {
+        result.field = bad.field_violations(0).field();
       }
     } else if (any.UnpackTo(&wait)) {
       result.wait = std::move(wait);

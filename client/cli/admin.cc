@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/json.h"
 #include "client/proto_time.h"
 
 namespace hotline::client {

@@ -1,7 +1,5 @@
 // `hotline bench`: puts load on a broker and measures its answers.
-#include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,6 +13,7 @@
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/interrupt.h"
 
 namespace hotline::client {
 namespace {
@@ -29,27 +28,6 @@ struct BenchOptions {
   int connections = 1;
   int64_t requests = 0;
   double rate = 0;
-};
-
-std::atomic<bool> interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-// While it exists, Ctrl-C ends the measurement, but not the report.
-class Interruptible {
- public:
-  Interruptible() {
-    interrupted = false;
-    struct sigaction action = {};
-    action.sa_handler = [](int) { interrupted = true; };
-    action.sa_flags = SA_RESETHAND;  // A second one ends the process.
-    sigaction(SIGINT, &action, &before_);
-  }
-  ~Interruptible() { sigaction(SIGINT, &before_, nullptr); }
-  Interruptible(const Interruptible&) = delete;
-  Interruptible& operator=(const Interruptible&) = delete;
-
- private:
-  struct sigaction before_ = {};
 };
 
 BenchPlan PlanOf(const BenchOptions& options) {
@@ -93,7 +71,7 @@ int RunBench(const BenchOptions& options, const Run& run) {
     const Interruptible interruptible;
     BenchLoad load(PlanOf(options), pointers);
     BenchResult before;
-    result = load.Run(interrupted, [&](const BenchResult& now) {
+    result = load.Run(interruptible.flag(), [&](const BenchResult& now) {
       if (!run.io.terminal_err) return;
       run.io.err << "\r\033[K" << BenchLine(now, before) << std::flush;
       before = now;

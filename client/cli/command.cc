@@ -12,6 +12,7 @@
 #include "base/version.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/usage.h"
 
 namespace hotline::client {
 namespace {
@@ -59,7 +60,7 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
                        "Show the version and exit");
   app.set_help_flag("-h,--help", "Show this help and exit");
   app.footer(absl::StrCat(
-      "The options above may also follow the command. `hotline COMMAND --help` "
+      "The options above may also follow the command. `hotline help COMMAND` "
       "shows the command's own options and examples.\n\nOutput on a terminal "
       "is coloured unless NO_COLOR is set.\n\nExit status:\n",
       kExitCodesHelp));
@@ -103,8 +104,8 @@ CallOptions Run::Call() const {
   return options;
 }
 
-int Run::Fail(const absl::Status& status) const {
-  Report(*this, FormatError(status, address));
+int Run::Fail(const absl::Status& status, const Headers* headers) const {
+  Report(*this, FormatError(status, address, headers));
   return ExitCodeFor(status);
 }
 
@@ -153,8 +154,11 @@ int RunCommandLine(int argc, const char* const* argv, Io io) {
   AddGlobalOptions(app, run);
   AddGet(app, run);
   AddLeases(app, run);
+  AddExec(app, run);
   AddTunnel(app, run);
+  AddForward(app, run);
   AddStats(app, run);
+  AddTop(app, run);
   AddHealth(app, run);
   AddExplain(app, run);
   AddAdmin(app, run);
@@ -167,8 +171,7 @@ int RunCommandLine(int argc, const char* const* argv, Io io) {
     app.exit(wanted, io.out, io.err);
     return kExitOk;
   } catch (const CLI::ParseError& error) {
-    return run.FailUsage(
-        absl::StrCat(error.what(), "; hotline --help explains the usage"));
+    return run.FailUsage(ExplainUsage(app, error.what()));
   }
   if (const std::string fault = NotUtf8(app); !fault.empty()) {
     return run.FailUsage(fault);

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/broker_client.h"
+#include "client/cli/format.h"
 #include "client/cli/io.h"
 
 namespace hotline::client {
@@ -33,8 +34,9 @@ struct Run {
   // The options of a call, with the timeout of --max-time if it is given.
   CallOptions Call() const;
 
-  // Reports an error and returns its exit code.
-  int Fail(const absl::Status& status) const;
+  // Reports an error and returns its exit code. `headers`: the request's, if
+  // it had any, to name the one at fault.
+  int Fail(const absl::Status& status, const Headers* headers = nullptr) const;
   // The same for wrong usage.
   int FailUsage(const std::string& message) const;
 };
@@ -43,8 +45,11 @@ struct Run {
 void AddGet(CLI::App& app, Run& run);
 void AddLeases(CLI::App& app, Run& run);
 void AddStats(CLI::App& app, Run& run);
+void AddTop(CLI::App& app, Run& run);
 void AddHealth(CLI::App& app, Run& run);
+void AddExec(CLI::App& app, Run& run);
 void AddTunnel(CLI::App& app, Run& run);
+void AddForward(CLI::App& app, Run& run);
 void AddExplain(CLI::App& app, Run& run);
 void AddAdmin(CLI::App& app, Run& run);
 void AddBench(CLI::App& app, Run& run);

@@ -91,7 +91,9 @@ std::string ZshSpec(const OptionDoc& option, const std::string& name) {
         : option.value == "FILE" ? "_files"
                                  : " ");
   }
-  if (!option.positional.empty()) return absl::StrCat("1", action);
+  // Without a number: the next one.
+  if (!option.positional.empty())
+    return option.repeated ? "*" + action : action;
   return absl::StrCat("*", name, "[", description, "]", action);
 }
 

@@ -1,4 +1,4 @@
-// Describes the CLI11 application; `hotline completion` and `hotline man`.
+// Describes the CLI11 application; `hotline help`, `completion` and `man`.
 #include "client/cli/documentation.h"
 
 #include <memory>
@@ -6,9 +6,12 @@
 #include <utility>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/text.h"
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/usage.h"
 
 namespace hotline::client {
 namespace {
@@ -35,6 +38,7 @@ OptionDoc DescribeOption(const CLI::Option& option) {
   }
   if (option.get_positional()) doc.positional = option.get_name(true, false);
   doc.takes_value = option.get_items_expected_max() > 0;
+  doc.repeated = option.get_positional() && option.get_items_expected_max() > 1;
   if (doc.takes_value) SplitType(option.get_type_name(), &doc);
   doc.description = option.get_description();
   doc.default_value = option.get_default_str();
@@ -42,13 +46,47 @@ OptionDoc DescribeOption(const CLI::Option& option) {
   return doc;
 }
 
+int RunHelp(const CLI::App& app, const std::string& name, const Run& run) {
+  const auto commands = app.get_subcommands(
+      [&](const CLI::App* command) { return command->get_name() == name; });
+  if (name.empty()) {
+    // The application's own help would be that of the parsed `help`.
+    run.io.out << app.get_formatter()->make_help(&app, app.get_name(),
+                                                 CLI::AppFormatMode::Normal);
+  } else if (commands.empty()) {
+    return run.FailUsage(absl::StrCat("help: unknown command ", Printable(name),
+                                      DidYouMean(name, CommandNames(app))));
+  } else {
+    run.io.out << commands.front()->help(app.get_name());
+  }
+  return kExitOk;
+}
+
 int RunCompletion(const CLI::App& app, const std::string& shell,
                   const Run& run) {
-  const CommandDoc doc = Describe(app);
+  CommandDoc doc = Describe(app);
+  for (CommandDoc& command : doc.commands) {
+    for (OptionDoc& option : command.options) {
+      if (option.value == "COMMAND") option.choices = CommandNames(app);
+    }
+  }
   run.io.out << (shell == "bash"  ? RenderBash(doc)
                  : shell == "zsh" ? RenderZsh(doc)
                                   : RenderFish(doc));
   return kExitOk;
+}
+
+void AddHelp(CLI::App& app, Run& run) {
+  auto name = std::make_shared<std::string>();
+  CLI::App* help = app.add_subcommand("help", "Show the help of a command");
+  help->add_option("command", *name, "The command (default: all of them)")
+      ->type_name("COMMAND");
+  help->footer(
+      Examples("  hotline help get\n"
+               "  hotline get --help\n"));
+  help->final_callback([name, &app, &run] {
+    run.action = [name, &app, &run] { return RunHelp(app, *name, run); };
+  });
 }
 
 }  // namespace
@@ -71,6 +109,7 @@ CommandDoc Describe(const CLI::App& app) {
 }
 
 void AddDocumentation(CLI::App& app, Run& run) {
+  AddHelp(app, run);
   auto shell = std::make_shared<std::string>();
   CLI::App* completion =
       app.add_subcommand("completion", "Print a completion script for a shell");

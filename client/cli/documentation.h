@@ -22,6 +22,7 @@ struct OptionDoc {
   std::string description;
   std::string default_value;
   bool takes_value = false;
+  bool repeated = false;  // A positional that may be given several times.
   bool required = false;
 };
 

@@ -1,6 +1,8 @@
 #include "client/cli/exit_code.h"
 
 #include <optional>
+#include <string_view>
+#include <utility>
 
 #include "client/broker_client.h"
 #include "client/retry.h"
@@ -8,39 +10,52 @@
 namespace hotline::client {
 namespace {
 
-// FAILED_PRECONDITION means a lease that does not fit as well as an upstream
-// that failed its checks.
-ExitCode ForPrecondition(const std::optional<ErrorInfo>& info) {
-  if (!info.has_value()) return kExitFailed;
-  return info->reason.compare(0, 6, "LEASE_") == 0 ? kExitRefused
-                                                   : kExitUpstream;
+// The reasons whose exit code differs from that of their status code.
+constexpr std::pair<std::string_view, ExitCode> kByReason[] = {
+    // UNAVAILABLE otherwise means a failed dial.
+    {"DRAINING", kExitRefused},
+    {"CIRCUIT_OPEN", kExitRefused},
+    // ABORTED otherwise means a broken connection.
+    {"SUPERSEDED", kExitRefused},
+    // FAILED_PRECONDITION otherwise means an upstream that failed its checks.
+    {"LEASE_BUSY", kExitRefused},
+    {"LEASE_NOT_EXCLUSIVE", kExitRefused},
+    // A lease of a process that has ended.
+    {"LEASE_OTHER_INSTANCE", kExitNotFound},
+    // RESOURCE_EXHAUSTED otherwise means a limit of the broker's.
+    {"RESPONSE_TOO_LARGE", kExitFailed},
+};
+
+bool FromBroker(const std::optional<ErrorInfo>& info) {
+  return info.has_value() && info->domain == kErrorDomain;
 }
 
 }  // namespace
 
 ExitCode ExitCodeFor(const absl::Status& status) {
   const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  if (FromBroker(info)) {
+    for (const auto& [reason, code] : kByReason) {
+      if (info->reason == reason) return code;
+    }
+  }
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitOk;
     case absl::StatusCode::kInvalidArgument:
       return kExitUsage;
     case absl::StatusCode::kUnavailable:
-      return info.has_value() && info->domain == kErrorDomain
-                 ? kExitUpstream
-                 : kExitUnreachable;
+      return FromBroker(info) ? kExitUpstream : kExitUnreachable;
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kUnauthenticated:
       return kExitRefused;
     case absl::StatusCode::kDeadlineExceeded:
       return kExitDeadline;
-    case absl::StatusCode::kFailedPrecondition:
-      return ForPrecondition(info);
     case absl::StatusCode::kAborted:
-      return kExitUpstream;
+    case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kInternal:
-      return info.has_value() ? kExitUpstream : kExitFailed;
+      return FromBroker(info) ? kExitUpstream : kExitFailed;
     case absl::StatusCode::kNotFound:
       return kExitNotFound;
     default:

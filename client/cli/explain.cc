@@ -9,6 +9,7 @@
 #include "client/cli/admin.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/json.h"
 
 namespace hotline::client {
 namespace {

@@ -14,7 +14,6 @@
 #include "base/text.h"
 #include "client/broker_client.h"
 #include "client/proto_time.h"
-#include "google/protobuf/util/json_util.h"
 
 namespace hotline::client {
 namespace {
@@ -51,6 +50,23 @@ std::string LibraryMessage(const absl::Status& status,
                       message, ")");
 }
 
+// "headers[3].name (X-Id): ", or nothing if no field is at fault.
+std::string FormatField(const std::string& field, const Headers* headers) {
+  if (field.empty()) return "";
+  std::string text = Printable(field);
+  constexpr absl::string_view kHeaders = "headers[";
+  const size_t at = field.find(kHeaders.data());
+  int index = 0;
+  if (headers != nullptr && at != field.npos &&
+      absl::SimpleAtoi(field.substr(at + kHeaders.size(),
+                                    field.find(']', at) - at - kHeaders.size()),
+                       &index) &&
+      index >= 0 && index < headers->size()) {
+    absl::StrAppend(&text, " (", Printable(headers->Get(index).name()), ")");
+  }
+  return text + ": ";
+}
+
 }  // namespace
 
 std::optional<Duration> ParseDuration(const std::string& text) {
@@ -83,23 +99,6 @@ std::string FormatDuration(const google::protobuf::Duration& duration) {
   return FormatDuration(FromProto(duration));
 }
 
-std::string FormatJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.always_print_primitive_fields = true;
-  options.preserve_proto_field_names = true;
-  std::string json;
-  const auto status =
-      google::protobuf::util::MessageToJsonString(message, &json, options);
-  if (!status.ok()) return "{}\n";
-  if (json.empty() || json.back() != '\n') json += '\n';
-  // Protobuf escapes control characters, but not all bidirectional marks. Our
-  // escapes for these are valid JSON.
-  std::string shown;
-  AppendEscaped(&shown, json, Escape::kLines);
-  return shown;
-}
-
 std::string FormatWait(const v1::WaitExplanation& wait) {
   std::string text = absl::StrCat("waited for ", Printable(wait.limit()));
   if (wait.limit_value() > 0) {
@@ -123,14 +122,16 @@ std::string FormatWait(const v1::WaitExplanation& wait) {
   return text;
 }
 
-std::string FormatError(const absl::Status& status, std::string_view address) {
+std::string FormatError(const absl::Status& status, std::string_view address,
+                        const Headers* headers) {
   const std::optional<ErrorInfo> info = GetErrorInfo(status);
   if (!info.has_value()) {
     return absl::StrCat(absl::StatusCodeToString(status.code()), ": ",
                         LibraryMessage(status, address), "\n");
   }
-  std::string text =
-      absl::StrCat(Printable(info->reason), ": ", Text(status.message()), "\n");
+  std::string text = absl::StrCat(Printable(info->reason), ": ",
+                                  FormatField(info->field, headers),
+                                  Text(status.message()), "\n");
   if (info->wait.has_value()) {
     absl::StrAppend(&text, "  ", FormatWait(*info->wait), "\n");
   }
@@ -139,6 +140,22 @@ std::string FormatError(const absl::Status& status, std::string_view address) {
                     FormatDuration(*info->retry_after), "\n");
   }
   return text;
+}
+
+std::string EscapedText::Next(std::string_view piece) {
+  rest_ += piece;
+  const size_t end = rest_.size() - UnfinishedEnd(rest_);
+  std::string shown;
+  AppendEscaped(&shown, std::string_view(rest_).substr(0, end), Escape::kLines);
+  rest_.erase(0, end);
+  return shown;
+}
+
+std::string EscapedText::End() {
+  std::string shown;
+  AppendEscaped(&shown, rest_, Escape::kLines);
+  rest_.clear();
+  return shown;
 }
 
 std::string FormatConnection(const v1::ConnectionInfo& connection) {

@@ -9,7 +9,6 @@
 #include "absl/status/status.h"
 #include "base/time.h"
 #include "google/protobuf/duration.pb.h"
-#include "google/protobuf/message.h"
 #include "hotline/v1/broker.pb.h"
 
 namespace hotline::client {
@@ -22,16 +21,29 @@ std::optional<Duration> ParseDuration(const std::string& text);
 std::string FormatDuration(Duration duration);
 std::string FormatDuration(const google::protobuf::Duration& duration);
 
-// JSON with the field names of the .proto files, fields with default values
-// included; ends with a newline.
-std::string FormatJson(const google::protobuf::Message& message);
-
 // "waited for target_connections (limit 10), place 3, …"
 std::string FormatWait(const v1::WaitExplanation& wait);
 
-// One line: "REASON: message"; a second one if the error explains a wait.
-// `address` is the broker's.
-std::string FormatError(const absl::Status& status, std::string_view address);
+// The headers of a request, as the messages of broker.proto hold them.
+using Headers = google::protobuf::RepeatedPtrField<v1::Header>;
+
+// One line: "REASON: field: message"; a second one if the error explains a
+// wait. `address` is the broker's. `headers`, if not null, are the request's:
+// their names are shown where the field at fault is one of them.
+std::string FormatError(const absl::Status& status, std::string_view address,
+                        const Headers* headers = nullptr);
+
+// Text that arrives in pieces, escaped as kLines of base/text.h.
+class EscapedText {
+ public:
+  // What can be shown so far.
+  std::string Next(std::string_view piece);
+  // The rest.
+  std::string End();
+
+ private:
+  std::string rest_;  // The end of a piece, which depends on the next one.
+};
 
 // "#17 http/1.1 to 127.0.0.1:8443 (TLSv1.3 …), reused, 41 calls before"
 std::string FormatConnection(const v1::ConnectionInfo& connection);

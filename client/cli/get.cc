@@ -9,46 +9,75 @@
 #include "CLI/CLI.hpp"
 #include "client/cli/exit_code.h"
 #include "client/cli/upload.h"
+#include "client/cli/write_out.h"
 
 namespace hotline::client {
 namespace {
 
-// For --max-bytes: the truncated answer fits in one message.
-int RunCut(const GetOptions& get, const v1::ExecuteRequest& request,
-           BrokerClient& client, const Run& run) {
-  const auto answer = client.Execute(request, run.Call());
-  if (!answer.ok()) return run.Fail(answer.status());
-  AnswerWriter writer(get, run);
-  writer.OnHead(answer->status(), answer->headers());
-  writer.OnBody(answer->body());
+// One URL's request: what is sent, and where the answer goes.
+struct Exchange {
+  const GetOptions& get;
+  const v1::ExecuteRequest& request;
+  bool append;  // To the output of the URLs before.
+  BrokerClient& client;
+  const Run& run;
+
+  AnswerWriter Writer() const { return {get, request, append, run}; }
+  int Fail(const absl::Status& status) const {
+    return run.Fail(status, &request.headers());
+  }
+};
+
+// Over Execute, whose answer fits in one message: for --max-bytes, and where
+// the policy allows nothing else.
+int RunWhole(const Exchange& exchange) {
+  const auto answer =
+      exchange.client.Execute(exchange.request, exchange.run.Call());
+  if (!answer.ok()) return exchange.Fail(answer.status());
+  AnswerWriter writer = exchange.Writer();
+  if (!writer.OnHead(answer->status(), answer->headers()) ||
+      !writer.OnBody(answer->body())) {
+    return writer.Failure();
+  }
   return writer.Finish(answer->receipt(), answer->truncated());
 }
 
 absl::StatusOr<std::unique_ptr<BodySource>> SourceOf(
-    const GetOptions& get, v1::ExecuteRequest* request, const Io& io) {
-  if (get.upload.empty()) {
-    return BodySource::FromString(std::move(*request->mutable_body()));
-  }
+    const GetOptions& get, const v1::ExecuteRequest& request, const Io& io) {
+  if (get.upload.empty()) return BodySource::FromString(request.body());
   if (get.upload != "-") return BodySource::OpenFile(get.upload);
   return io.in_fd >= 0 ? BodySource::FromDescriptor(io.in_fd)
                        : BodySource::FromStream(&io.in);
 }
 
-int RunStreamed(const GetOptions& get, v1::ExecuteRequest request,
-                BrokerClient& client, const Run& run) {
+// Nothing has been processed then.
+bool RefusedByPolicy(const absl::Status& status) {
+  const auto info = GetErrorInfo(status);
+  return info.has_value() &&
+         (info->reason == "NOT_AUTHORIZED" || info->reason == "NO_IDENTITY");
+}
+
+// Over ExecuteStream, for answers of any length, which are shown as they
+// arrive. Nothing: the policy does not allow it, but may allow Execute.
+std::optional<int> RunStreamed(const Exchange& exchange) {
+  const auto& [get, request, append, client, run] = exchange;
   v1::ExecuteStreamHead head = HeadOf(request);
-  auto source = SourceOf(get, &request, run.io);
-  if (!source.ok())
+  auto source = SourceOf(get, request, run.io);
+  if (!source.ok()) {
     return run.FailUsage(std::string(source.status().message()));
+  }
   // Without a body no length is sent.
   const std::optional<uint64_t> length = (*source)->length();
   if (length && (*length > 0 || !get.upload.empty() || !get.data.empty())) {
     head.set_content_length(static_cast<int64_t>(*length));
   }
   ExecuteStream stream = client.OpenStream(head, run.Call());
-  AnswerWriter writer(get, run);
+  AnswerWriter writer = exchange.Writer();
   Upload upload(*std::move(source), &stream);
   const auto answer = stream.ReadHead();
+  if (get.upload.empty() && RefusedByPolicy(answer.status())) {
+    return std::nullopt;
+  }
   bool wanted =
       answer.ok() && writer.OnHead(answer->status(), answer->headers());
   for (std::string piece; wanted && stream.ReadBody(&piece);) {
@@ -62,24 +91,44 @@ int RunStreamed(const GetOptions& get, v1::ExecuteRequest request,
   if (!upload.fine()) {
     return run.FailUsage("cannot read " + get.upload + " to its end");
   }
-  if (!end.ok()) return run.Fail(end.status());
+  if (!end.ok()) return exchange.Fail(end.status());
   return writer.Finish(end->receipt(), /*truncated=*/false);
 }
 
+int RunOne(const Exchange& exchange) {
+  if (exchange.get.verbose) ShowRequest(exchange.request, exchange.run);
+  if (exchange.get.max_bytes > 0) return RunWhole(exchange);
+  const std::optional<int> code = RunStreamed(exchange);
+  return code.has_value() ? *code : RunWhole(exchange);
+}
+
+// Each URL in turn; the exit code is that of the first one that failed.
 int RunGet(const GetOptions& get, const Run& run) {
-  auto request = MakeRequest(get, run.io.in);
-  if (!request.ok()) {
-    return run.FailUsage(std::string(request.status().message()));
+  absl::Status fine = CheckWriteOut(get.write_out);
+  if (get.urls.size() > 1 && !get.upload.empty()) {
+    fine = absl::InvalidArgumentError("-T takes one URL");
   }
+  auto request = MakeRequest(get, run.io.in);
+  if (fine.ok()) fine = request.status();
+  if (!fine.ok()) return run.FailUsage(std::string(fine.message()));
   auto client = run.Connect();
   if (!client.ok()) return run.Fail(client.status());
-  return get.max_bytes > 0
-             ? RunCut(get, *request, **client, run)
-             : RunStreamed(get, *std::move(request), **client, run);
+  int code = kExitOk;
+  bool append = false;
+  for (const std::string& url : get.urls) {
+    request->set_url(url);
+    const int one = RunOne({get, *request, append, **client, run});
+    append = true;
+    if (code == kExitOk) code = one;
+  }
+  return code;
 }
 
 void AddRequestOptions(CLI::App& command, GetOptions& get) {
-  command.add_option("url", get.url, "https://host[:port]/path, or http://")
+  command
+      .add_option("url", get.urls,
+                  "https://host[:port]/path, or http://; several are requested "
+                  "in turn")
       ->required()
       ->type_name("URL");
   command
@@ -154,8 +203,9 @@ void AddRetryOptions(CLI::App& command, GetOptions& get) {
 void AddAnswerOptions(CLI::App& command, GetOptions& get) {
   command
       .add_option("-o,--output", get.output,
-                  "Write the answer to this file as it arrives; - for standard "
-                  "output, unescaped even on a terminal")
+                  "Write the answer to this file as it arrives, several one "
+                  "after the other; - for standard output, unescaped even on a "
+                  "terminal")
       ->type_name("FILE");
   command.add_flag("-i,--include", get.include_head,
                    "Show the answer's status and headers, with control "
@@ -175,6 +225,15 @@ void AddAnswerOptions(CLI::App& command, GetOptions& get) {
   command.add_flag("-r,--receipt", get.receipt,
                    "Report on standard error which connection was used and "
                    "where the time went");
+  command.add_flag("-v,--verbose", get.verbose,
+                   "Show on standard error the request, the answer's status "
+                   "and headers, and the receipt");
+  command
+      .add_option("-w,--write-out", get.write_out,
+                  "Print this after each answer; \\n, \\t and %{variable} are "
+                  "replaced: " +
+                      WriteOutVariables())
+      ->type_name("FORMAT");
 }
 
 }  // namespace
@@ -194,7 +253,12 @@ void AddGet(CLI::App& app, Run& run) {
       "https://api.example.com/orders\n"
       "  hotline get -o image.iso https://files.example.com/image.iso\n"
       "  hotline get -T backup.tar https://files.example.com/backup.tar\n"
-      "  hotline get --lease \"$LEASE\" https://api.example.com/v1/things\n"));
+      "  hotline get --lease \"$LEASE\" https://api.example.com/v1/things\n"
+      "  hotline get -o /dev/null -w '%{status} %{total} %{url}\\n' "
+      "https://api.example.com/a https://api.example.com/b\n\n"
+      "Without -T, where the policy does not allow ExecuteStream, the request "
+      "is "
+      "made with Execute, whose answers end at 3 MiB.\n"));
   command->final_callback(
       [get, &run] { run.action = [get, &run] { return RunGet(*get, run); }; });
 }

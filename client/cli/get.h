@@ -22,7 +22,7 @@ namespace hotline::client {
 inline constexpr size_t kMaxBodyBytes = 3 << 20;
 
 struct GetOptions {
-  std::string url;
+  std::vector<std::string> urls;
   std::string method;
   std::vector<std::string> headers;
   std::vector<std::string> data;
@@ -35,30 +35,37 @@ struct GetOptions {
   std::string tls_profile;
   std::string remote_ip;
   std::string source_ip;
+  std::string write_out;  // Empty: none.
   int64_t max_bytes = 0;
   int max_attempts = 0;
   bool include_head = false;
   bool head_only = false;
   bool receipt = false;
+  bool verbose = false;
   bool idempotent = false;
   bool fail = false;
 };
 
-// The request, with the body of -d. Errors: INVALID_ARGUMENT.
+// The request, without its URL, and with the body of -d. Errors:
+// INVALID_ARGUMENT.
 absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
                                                std::istream& in);
 
 // The head of the same request, for a streamed body.
 v1::ExecuteStreamHead HeadOf(const v1::ExecuteRequest& request);
 
+// Shows a request on standard error, for -v.
+void ShowRequest(const v1::ExecuteRequest& request, const Run& run);
+
 // Writes an answer to its output, piece by piece.
 class AnswerWriter {
  public:
-  AnswerWriter(const GetOptions& get, const Run& run);
+  // `append`: to what an earlier answer left in the file.
+  AnswerWriter(const GetOptions& get, const v1::ExecuteRequest& request,
+               bool append, const Run& run);
 
   // False: the rest of the answer is not wanted; see Failure.
-  bool OnHead(int status,
-              const google::protobuf::RepeatedPtrField<v1::Header>& headers);
+  bool OnHead(int status, const Headers& headers);
   bool OnBody(std::string_view piece);
   // The answer is complete. Returns the exit code.
   int Finish(const v1::Receipt& receipt, bool truncated);
@@ -68,17 +75,19 @@ class AnswerWriter {
  private:
   bool to_stdout() const { return get_.output.empty() || get_.output == "-"; }
   std::ostream& out();
-  // Shows the next piece of the body on a terminal; `last`: the final one.
-  void Show(std::string_view piece, bool last);
+  // What is asked for beside the answer itself.
+  void Report(const v1::Receipt& receipt);
 
   const GetOptions& get_;
+  const v1::ExecuteRequest& request_;
+  const bool append_;
   const Run& run_;
   Progress progress_;
   std::ofstream file_;
   int status_ = 0;
   uint64_t size_ = 0;
-  const bool escaped_;    // The body is shown on a terminal.
-  std::string unshown_;   // Its end, which depends on the next piece.
+  const bool escaped_;  // The body is shown on a terminal.
+  EscapedText shown_;
   bool refused_ = false;  // --fail.
   bool broken_ = false;   // The output cannot be written.
 };

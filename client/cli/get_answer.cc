@@ -2,17 +2,19 @@
 #include <charconv>
 #include <optional>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "base/text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/get.h"
+#include "client/cli/write_out.h"
 
 namespace hotline::client {
 namespace {
 
 // The length that the answer announces.
-std::optional<uint64_t> LengthOf(
-    const google::protobuf::RepeatedPtrField<v1::Header>& headers) {
+std::optional<uint64_t> LengthOf(const Headers& headers) {
   for (const v1::Header& header : headers) {
     if (header.name() != "content-length") continue;
     const std::string& value = header.value();
@@ -24,11 +26,30 @@ std::optional<uint64_t> LengthOf(
   return std::nullopt;
 }
 
+// Each with its prefix: "> " or "< ".
+void ShowHeaders(const Headers& headers, const char* prefix, const Run& run) {
+  for (const v1::Header& header : headers) {
+    run.io.err << prefix << Printable(header.name()) << ": "
+               << Printable(header.value()) << "\n";
+  }
+  run.io.err << prefix << "\n";
+}
+
 }  // namespace
 
+void ShowRequest(const v1::ExecuteRequest& request, const Run& run) {
+  run.io.err << "> " << Printable(request.method()) << " "
+             << Printable(request.url()) << "\n";
+  ShowHeaders(request.headers(), "> ", run);
+}
+
 // No progress bar if the answer itself goes to the terminal.
-AnswerWriter::AnswerWriter(const GetOptions& get, const Run& run)
+AnswerWriter::AnswerWriter(const GetOptions& get,
+                           const v1::ExecuteRequest& request, bool append,
+                           const Run& run)
     : get_(get),
+      request_(request),
+      append_(append),
       run_(run),
       progress_(run.io.terminal_err && (!to_stdout() || !run.io.terminal_out)
                     ? &run.io.err
@@ -37,9 +58,12 @@ AnswerWriter::AnswerWriter(const GetOptions& get, const Run& run)
 
 std::ostream& AnswerWriter::out() { return to_stdout() ? run_.io.out : file_; }
 
-bool AnswerWriter::OnHead(
-    int status, const google::protobuf::RepeatedPtrField<v1::Header>& headers) {
+bool AnswerWriter::OnHead(int status, const Headers& headers) {
   status_ = status;
+  if (get_.verbose) {
+    run_.io.err << "< " << status << "\n";
+    ShowHeaders(headers, "< ", run_);
+  }
   refused_ = get_.fail && status >= 400;
   if (refused_) {
     run_.io.err << "hotline: the upstream answered " << status << "\n";
@@ -47,7 +71,8 @@ bool AnswerWriter::OnHead(
   }
   progress_.Start(LengthOf(headers), MonotonicNow());
   if (!to_stdout()) {
-    file_.open(get_.output, std::ios::binary | std::ios::trunc);
+    file_.open(get_.output,
+               std::ios::binary | (append_ ? std::ios::app : std::ios::trunc));
   }
   if (get_.include_head || get_.head_only) {
     out() << "HTTP/1.1 " << status << "\r\n";
@@ -64,23 +89,13 @@ bool AnswerWriter::OnBody(std::string_view piece) {
   size_ += piece.size();
   if (refused_) return true;
   if (escaped_) {
-    Show(piece, /*last=*/false);
+    out() << shown_.Next(piece);
   } else {
     out().write(piece.data(), static_cast<std::streamsize>(piece.size()));
   }
   broken_ = !out().good();
   progress_.Update(size_, MonotonicNow());
   return !broken_;
-}
-
-void AnswerWriter::Show(std::string_view piece, bool last) {
-  unshown_ += piece;
-  const size_t end = unshown_.size() - (last ? 0 : UnfinishedEnd(unshown_));
-  std::string shown;
-  AppendEscaped(&shown, std::string_view(unshown_).substr(0, end),
-                Escape::kLines);
-  unshown_.erase(0, end);
-  out() << shown;
 }
 
 int AnswerWriter::Failure() const {
@@ -92,7 +107,7 @@ int AnswerWriter::Failure() const {
 
 int AnswerWriter::Finish(const v1::Receipt& receipt, bool truncated) {
   progress_.Clear();
-  if (escaped_ && !refused_) Show("", /*last=*/true);
+  if (escaped_ && !refused_) out() << shown_.End();
   if (!refused_ && !to_stdout()) {
     file_.close();
     broken_ = broken_ || !file_;
@@ -101,12 +116,24 @@ int AnswerWriter::Finish(const v1::Receipt& receipt, bool truncated) {
   if (truncated) {
     run_.io.err << "hotline: the body was cut at " << size_ << " bytes\n";
   }
-  if (get_.receipt) {
-    run_.io.out.flush();
-    run_.io.err << "status     " << status_ << ", " << size_ << " bytes\n"
-                << FormatReceipt(receipt);
-  }
+  Report(receipt);
   return refused_ ? kExitHttpError : kExitOk;
+}
+
+void AnswerWriter::Report(const v1::Receipt& receipt) {
+  if (get_.receipt || get_.verbose) {
+    run_.io.out.flush();
+    const std::string text = absl::StrCat("status     ", status_, ", ", size_,
+                                          " bytes\n", FormatReceipt(receipt));
+    run_.io.err << (get_.verbose ? "* " +
+                                       absl::StrReplaceAll(
+                                           text.substr(0, text.size() - 1),
+                                           {{"\n", "\n* "}}) +
+                                       "\n"
+                                 : text);
+  }
+  run_.io.out << FormatWriteOut(get_.write_out,
+                                {request_, status_, size_, receipt});
 }
 
 }  // namespace hotline::client

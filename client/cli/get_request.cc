@@ -73,7 +73,6 @@ absl::Status FillBody(const GetOptions& get, std::istream& in,
 absl::StatusOr<v1::ExecuteRequest> MakeRequest(const GetOptions& get,
                                                std::istream& in) {
   v1::ExecuteRequest request;
-  request.set_url(get.url);
   request.set_method(MethodOf(get));
   request.set_lease_id(get.lease_id);
   request.set_max_response_bytes(get.max_bytes);

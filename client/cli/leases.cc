@@ -1,4 +1,6 @@
 // `hotline acquire`, `release`, `renew`.
+#include "client/cli/leases.h"
+
 #include <unistd.h>
 
 #include <memory>
@@ -11,31 +13,11 @@
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/json.h"
 #include "client/proto_time.h"
 
 namespace hotline::client {
 namespace {
-
-struct AcquireOptions {
-  std::string target;
-  std::string ttl;
-  std::string max_wait;
-  std::string client_id;
-  std::string purpose;
-  std::string request_id;
-  std::string sni;
-  std::string pool_group;
-  std::string alpn;
-  std::string tls_profile;
-  std::string remote_ip;
-  std::string source_ip;
-  std::string output = "text";
-  bool exclusive = false;
-  bool no_wait = false;
-  bool force_new = false;
-  bool require_warm = false;
-  bool receipt = false;
-};
 
 struct LeaseOptions {
   std::string lease_id;
@@ -58,43 +40,10 @@ std::string ClientId(const Options& options) {
   return absl::StrCat(kName, "/", getuid(), "@", host);
 }
 
-v1::AcquireRequest MakeRequest(const AcquireOptions& acquire) {
-  v1::AcquireRequest request;
-  request.set_target(acquire.target);
-  request.set_request_id(acquire.request_id);
-  request.mutable_holder()->set_client_id(ClientId(acquire));
-  request.mutable_holder()->set_purpose(acquire.purpose);
-  if (acquire.exclusive) request.set_mode(v1::MODE_EXCLUSIVE);
-  if (acquire.force_new) request.set_reuse(v1::REUSE_FORCE_NEW);
-  if (acquire.require_warm) request.set_reuse(v1::REUSE_REQUIRE_WARM);
-  if (!acquire.ttl.empty()) {
-    *request.mutable_lease_ttl() = ToProto(*ParseDuration(acquire.ttl));
-  }
-  if (!acquire.max_wait.empty()) {
-    *request.mutable_max_wait() = ToProto(*ParseDuration(acquire.max_wait));
-  }
-  if (acquire.no_wait) *request.mutable_max_wait() = ToProto(Duration(0));
-  if (!acquire.sni.empty()) request.mutable_options()->set_sni(acquire.sni);
-  if (!acquire.pool_group.empty()) {
-    request.mutable_options()->set_pool_group(acquire.pool_group);
-  }
-  if (!acquire.alpn.empty()) request.mutable_options()->set_alpn(acquire.alpn);
-  if (!acquire.tls_profile.empty()) {
-    request.mutable_options()->set_tls_profile(acquire.tls_profile);
-  }
-  if (!acquire.remote_ip.empty()) {
-    request.mutable_options()->set_remote_ip(acquire.remote_ip);
-  }
-  if (!acquire.source_ip.empty()) {
-    request.mutable_options()->set_source_ip(acquire.source_ip);
-  }
-  return request;
-}
-
 int RunAcquire(const AcquireOptions& acquire, const Run& run) {
   auto client = run.Connect();
   if (!client.ok()) return run.Fail(client.status());
-  auto lease = (*client)->Acquire(MakeRequest(acquire), run.Call());
+  auto lease = (*client)->Acquire(MakeAcquire(acquire), run.Call());
   if (!lease.ok()) return run.Fail(lease.status());
   if (acquire.output == "json") {
     run.io.out << FormatJson(lease->answer());
@@ -104,14 +53,7 @@ int RunAcquire(const AcquireOptions& acquire, const Run& run) {
   run.io.out.flush();
   // The id could not be written: the destructor releases the lease.
   if (!run.io.out.good()) return kExitFailed;
-  if (acquire.receipt) {
-    run.io.err << "connection "
-               << FormatConnection(lease->answer().connection()) << "\n"
-               << FormatTimings(lease->answer().timings());
-    if (lease->answer().has_wait()) {
-      run.io.err << "wait       " << FormatWait(lease->answer().wait()) << "\n";
-    }
-  }
+  ReportAcquired(acquire, lease->answer(), run);
   lease->Detach();
   return kExitOk;
 }
@@ -234,23 +176,13 @@ void AddAcquire(CLI::App& app, Run& run) {
   auto acquire = std::make_shared<AcquireOptions>();
   CLI::App* command = app.add_subcommand(
       "acquire", "Borrow a connection and print the lease's id");
-  command
-      ->add_option("target", acquire->target,
-                   "https://host[:port] or http://; with --exclusive also "
-                   "tls://host:port or tcp://")
-      ->required()
-      ->type_name("TARGET");
-  AddWaitOptions(*command, *acquire);
-  AddConnectionOptions(*command, *acquire);
-  AddHolderOptions(*command, *acquire);
+  AddAcquireOptions(*command, *acquire);
   command
       ->add_option("--output", acquire->output,
                    "text: the lease id. json: the whole answer")
       ->type_name("")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  command->add_flag("-r,--receipt", acquire->receipt,
-                    "Report the connection and the wait on standard error");
   command->footer(Examples(
       "  LEASE=$(hotline acquire https://api.example.com)\n"
       "  hotline get --lease \"$LEASE\" https://api.example.com/a\n"
@@ -336,6 +268,63 @@ void AddRenew(CLI::App& app, Run& run) {
 }
 
 }  // namespace
+
+v1::AcquireRequest MakeAcquire(const AcquireOptions& acquire) {
+  v1::AcquireRequest request;
+  request.set_target(acquire.target);
+  request.set_request_id(acquire.request_id);
+  request.mutable_holder()->set_client_id(ClientId(acquire));
+  request.mutable_holder()->set_purpose(acquire.purpose);
+  if (acquire.exclusive) request.set_mode(v1::MODE_EXCLUSIVE);
+  if (acquire.force_new) request.set_reuse(v1::REUSE_FORCE_NEW);
+  if (acquire.require_warm) request.set_reuse(v1::REUSE_REQUIRE_WARM);
+  if (!acquire.ttl.empty()) {
+    *request.mutable_lease_ttl() = ToProto(*ParseDuration(acquire.ttl));
+  }
+  if (!acquire.max_wait.empty()) {
+    *request.mutable_max_wait() = ToProto(*ParseDuration(acquire.max_wait));
+  }
+  if (acquire.no_wait) *request.mutable_max_wait() = ToProto(Duration(0));
+  if (!acquire.sni.empty()) request.mutable_options()->set_sni(acquire.sni);
+  if (!acquire.pool_group.empty()) {
+    request.mutable_options()->set_pool_group(acquire.pool_group);
+  }
+  if (!acquire.alpn.empty()) request.mutable_options()->set_alpn(acquire.alpn);
+  if (!acquire.tls_profile.empty()) {
+    request.mutable_options()->set_tls_profile(acquire.tls_profile);
+  }
+  if (!acquire.remote_ip.empty()) {
+    request.mutable_options()->set_remote_ip(acquire.remote_ip);
+  }
+  if (!acquire.source_ip.empty()) {
+    request.mutable_options()->set_source_ip(acquire.source_ip);
+  }
+  return request;
+}
+
+void AddAcquireOptions(CLI::App& command, AcquireOptions& acquire) {
+  command
+      .add_option("target", acquire.target,
+                  "https://host[:port] or http://; with --exclusive also "
+                  "tls://host:port or tcp://")
+      ->required()
+      ->type_name("TARGET");
+  AddWaitOptions(command, acquire);
+  AddConnectionOptions(command, acquire);
+  AddHolderOptions(command, acquire);
+  command.add_flag("-r,--receipt", acquire.receipt,
+                   "Report the connection and the wait on standard error");
+}
+
+void ReportAcquired(const AcquireOptions& acquire,
+                    const v1::AcquireResponse& answer, const Run& run) {
+  if (!acquire.receipt) return;
+  run.io.err << "connection " << FormatConnection(answer.connection()) << "\n"
+             << FormatTimings(answer.timings());
+  if (answer.has_wait()) {
+    run.io.err << "wait       " << FormatWait(answer.wait()) << "\n";
+  }
+}
 
 void AddLeases(CLI::App& app, Run& run) {
   AddAcquire(app, run);

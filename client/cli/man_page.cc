@@ -62,7 +62,8 @@ std::string Synopsis(const CommandDoc& command) {
   std::string text = absl::StrCat("\\fBhotline ", command.name, "\\fR");
   if (!command.options.empty()) text += " [\\fIoptions\\fR]";
   for (const OptionDoc& option : command.options) {
-    if (!option.positional.empty()) absl::StrAppend(&text, " ", Value(option));
+    if (option.positional.empty()) continue;
+    absl::StrAppend(&text, " ", Value(option), option.repeated ? "..." : "");
   }
   return text;
 }

@@ -6,7 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "client/cli/format.h"
+#include "client/cli/read_stats.h"
 #include "client/cli/table.h"
+#include "client/proto_time.h"
 
 namespace hotline::client {
 namespace {
@@ -16,11 +18,6 @@ constexpr auto kLeft = Table::Align::kLeft;
 
 std::string Or(const std::string& text) { return text.empty() ? "-" : text; }
 
-int64_t All(const v1::ConnectionCounts& counts) {
-  return counts.dialing() + counts.idle() + counts.leased() + counts.probing() +
-         counts.draining();
-}
-
 std::string ModeName(v1::Mode mode) {
   return mode == v1::MODE_EXCLUSIVE ? "exclusive" : "shared";
 }
@@ -29,15 +26,14 @@ std::string Totals(const v1::StatsResponse& stats, Duration now) {
   const v1::Totals& totals = stats.totals();
   const v1::ConnectionCounts& connections = totals.connections();
   const v1::Counters& counters = totals.counters();
-  const Duration up = now - std::chrono::seconds(stats.start_time().seconds()) -
-                      std::chrono::nanoseconds(stats.start_time().nanos());
   return absl::StrCat(
       "broker       ", Printable(stats.instance()), ", up ",
-      FormatDuration(std::max(up, Duration(0))), "\n",  //
-      "connections  ", All(connections), " of ", totals.max_connections(), ": ",
-      connections.idle(), " idle, ", connections.leased(), " leased, ",
-      connections.dialing(), " dialing, ", connections.probing(), " probing, ",
-      connections.draining(), " draining\n",    //
+      FormatUptime(stats, now), "\n",  //
+      "connections  ", OpenConnections(connections), " of ",
+      totals.max_connections(), ": ", connections.idle(), " idle, ",
+      connections.leased(), " leased, ", connections.dialing(), " dialing, ",
+      connections.probing(), " probing, ", connections.draining(),
+      " draining\n",                            //
       "waiters      ", totals.waiters(), "\n",  //
       "acquires     ", counters.acquires(), ": ", counters.reused(),
       " reused, ", counters.acquire_failures(), " failed\n",  //
@@ -49,21 +45,6 @@ std::string Totals(const v1::StatsResponse& stats, Duration now) {
       "expired      ", counters.leases_expired(), " leases\n",  //
       "sessions     ", totals.sessions(), ": ", counters.leases_reclaimed(),
       " leases taken back\n");
-}
-
-Duration Length(const google::protobuf::Duration& in) {
-  return std::chrono::seconds(in.seconds()) +
-         std::chrono::nanoseconds(in.nanos());
-}
-
-// Values below the histogram's first bound are only known to be below it.
-std::string Quantile(const v1::Quantiles& all,
-                     const google::protobuf::Duration& quantile) {
-  if (all.count() == 0) return "-";
-  if (all.has_least() && Length(quantile) <= Length(all.least())) {
-    return absl::StrCat("< ", Length(all.least()).count() / 1000, " us");
-  }
-  return FormatDuration(quantile);
 }
 
 Table Targets(const v1::StatsResponse& stats) {
@@ -84,15 +65,16 @@ Table Targets(const v1::StatsResponse& stats) {
     const v1::Counters& counters = target.counters();
     const v1::Quantiles& wait = target.acquire_wait();
     table.Add(
-        {target.target(), absl::StrCat(All(target.connections())),
+        {target.target(), absl::StrCat(OpenConnections(target.connections())),
          absl::StrCat(target.max_connections()),
          absl::StrCat(target.connections().idle()),
          absl::StrCat(target.connections().leased()),
          absl::StrCat(target.waiters()),
          target.waiters() > 0 ? FormatDuration(target.oldest_wait()) : "-",
          absl::StrCat(counters.acquires()), absl::StrCat(counters.reused()),
-         absl::StrCat(counters.acquire_failures()), Quantile(wait, wait.p50()),
-         Quantile(wait, wait.p99()), Or(target.last_dial_error())});
+         absl::StrCat(counters.acquire_failures()),
+         FormatQuantile(wait, wait.p50()), FormatQuantile(wait, wait.p99()),
+         Or(target.last_dial_error())});
   }
   return table;
 }
@@ -181,6 +163,21 @@ Table Leases(const v1::StatsResponse& stats) {
 }
 
 }  // namespace
+
+std::string FormatUptime(const v1::StatsResponse& stats, Duration now) {
+  const Duration up = now - std::chrono::seconds(stats.start_time().seconds()) -
+                      std::chrono::nanoseconds(stats.start_time().nanos());
+  return FormatDuration(std::max(up, Duration(0)));
+}
+
+std::string FormatQuantile(const v1::Quantiles& all,
+                           const google::protobuf::Duration& quantile) {
+  if (all.count() == 0) return "-";
+  if (all.has_least() && FromProto(quantile) <= FromProto(all.least())) {
+    return absl::StrCat("< ", FromProto(all.least()).count() / 1000, " us");
+  }
+  return FormatDuration(quantile);
+}
 
 std::string FormatStats(const v1::StatsResponse& stats, v1::StatsView view,
                         Duration now, bool color) {

@@ -14,6 +14,14 @@ namespace hotline::client {
 std::string FormatStats(const v1::StatsResponse& stats, v1::StatsView view,
                         Duration now, bool color);
 
+// How long the broker has run.
+std::string FormatUptime(const v1::StatsResponse& stats, Duration now);
+
+// One of the quantiles of `all`. Values below the histogram's first bound are
+// only known to be below it.
+std::string FormatQuantile(const v1::Quantiles& all,
+                           const google::protobuf::Duration& quantile);
+
 }  // namespace hotline::client
 
 #endif  // HOTLINE_CLIENT_CLI_STATS_TABLE_H_

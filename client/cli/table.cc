@@ -7,16 +7,12 @@
 #include "base/text.h"
 
 namespace hotline::client {
-namespace {
-
-// The number of UTF-8 characters: of bytes that are no continuation bytes.
-size_t Width(const std::string& text) {
+// Of bytes that are no continuation bytes.
+size_t DisplayWidth(std::string_view text) {
   return static_cast<size_t>(std::count_if(
       text.begin(), text.end(),
       [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
-
-}  // namespace
 
 void Table::Add(std::vector<std::string> cells) {
   assert(cells.size() == columns_.size());
@@ -29,7 +25,7 @@ std::string Table::Line(const std::vector<std::string>& cells,
   std::string line;
   for (size_t i = 0; i < cells.size(); ++i) {
     if (i > 0) line += "  ";
-    const std::string space(widths[i] - Width(cells[i]), ' ');
+    const std::string space(widths[i] - DisplayWidth(cells[i]), ' ');
     line += columns_[i].align == Align::kRight ? space + cells[i]
                                                : cells[i] + space;
   }
@@ -42,8 +38,8 @@ std::string Table::Render(bool color) const {
   for (const Column& column : columns_) titles.push_back(column.title);
   std::vector<size_t> widths;
   for (size_t i = 0; i < columns_.size(); ++i) {
-    size_t width = Width(titles[i]);
-    for (const auto& row : rows_) width = std::max(width, Width(row[i]));
+    size_t width = DisplayWidth(titles[i]);
+    for (const auto& row : rows_) width = std::max(width, DisplayWidth(row[i]));
     widths.push_back(width);
   }
   std::string text = Line(titles, widths);

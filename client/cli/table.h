@@ -2,10 +2,16 @@
 #ifndef HOTLINE_CLIENT_CLI_TABLE_H_
 #define HOTLINE_CLIENT_CLI_TABLE_H_
 
+#include <cstddef>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace hotline::client {
+
+// The number of characters of UTF-8 text.
+size_t DisplayWidth(std::string_view text);
 
 class Table {
  public:

@@ -1,15 +1,8 @@
 // `hotline tunnel`: connects standard input and output with an upstream.
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "client/cli/tunnel.h"
 
-#include <cerrno>
 #include <memory>
 #include <string>
-#include <string_view>
-#include <thread>
 #include <vector>
 
 #include "CLI/CLI.hpp"
@@ -17,86 +10,87 @@
 #include "client/cli/command.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/pump.h"
 #include "client/proto_time.h"
 
 namespace hotline::client {
 namespace {
 
-struct TunnelOptions {
-  std::string target;
-  std::string lease_id;
-  std::string sni;
-  std::string pool_group;
-  std::string alpn;
-  std::string idle_timeout;
-  std::string upgrade;
-  std::string path;
-  std::vector<std::string> headers;
-  bool receipt = false;
-};
-
-// Copies from a descriptor into a tunnel, in a thread of its own, until the
-// input or the tunnel ends or this object is destroyed.
-class Feeder {
- public:
-  Feeder(int fd, Tunnel* tunnel)
-      : fd_(fd), tunnel_(tunnel), stop_(eventfd(0, EFD_CLOEXEC)) {
-    thread_ = std::thread([this] { Run(); });
+int RunTunnel(const TunnelOptions& options, const Run& run) {
+  const auto open = MakeOpen(options);
+  if (!open.ok()) return run.FailUsage(std::string(open.status().message()));
+  auto client = run.Connect();
+  if (!client.ok()) return run.Fail(client.status());
+  auto tunnel = (*client)->OpenTunnel(*open, run.Call());
+  if (!tunnel.ok()) {
+    return run.Fail(tunnel.status(), &open->upgrade().headers());
   }
-  ~Feeder() {
-    eventfd_write(stop_, 1);
-    thread_.join();
-    close(stop_);
+  if (options.receipt) {
+    run.io.err << "connection "
+               << FormatConnection((*tunnel)->opened().connection()) << "\n"
+               << FormatTimings((*tunnel)->opened().timings());
   }
-  Feeder(const Feeder&) = delete;
-  Feeder& operator=(const Feeder&) = delete;
-
- private:
-  void Run() {
-    std::vector<char> buffer(64 << 10);
-    for (;;) {
-      pollfd ready[] = {{stop_, POLLIN, 0}, {fd_, POLLIN, 0}};
-      if (poll(ready, 2, -1) < 0 && errno != EINTR) return;
-      if (ready[0].revents != 0) return;
-      if (ready[1].revents == 0) continue;
-      const ssize_t size = read(fd_, buffer.data(), buffer.size());
-      if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-      // A read error counts as the end.
-      if (size <= 0) return tunnel_->CloseWrite();
-      if (!tunnel_->Write({buffer.data(), static_cast<size_t>(size)})) return;
+  absl::StatusOr<v1::TunnelReceipt> receipt;
+  {
+    const Feeder feeder(run.io.in_fd, tunnel->get());
+    if (!CopyOut(tunnel->get(), run.io.out_fd,
+                 run.io.terminal_out && !options.raw)) {
+      (*tunnel)->Cancel();
+      run.io.err << "hotline: cannot write the output\n";
+      return kExitFailed;
     }
+    EndOutput(run.io.out_fd);
+    receipt = (*tunnel)->Finish();
   }
-
-  const int fd_;
-  Tunnel* const tunnel_;
-  const int stop_;
-  std::thread thread_;
-};
-
-bool WriteAll(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t size = write(fd, bytes.data(), bytes.size());
-    if (size >= 0) {
-      bytes.remove_prefix(static_cast<size_t>(size));
-    } else if (errno == EAGAIN) {
-      pollfd ready{fd, POLLOUT, 0};
-      poll(&ready, 1, -1);
-    } else if (errno != EINTR) {
-      return false;
-    }
+  if (!receipt.ok()) return run.Fail(receipt.status());
+  if (options.receipt) {
+    run.io.err << "sent       " << receipt->bytes_sent() << " bytes\n"
+               << "received   " << receipt->bytes_received() << " bytes\n";
   }
-  return true;
+  return kExitOk;
 }
 
-// Signals end of file to the reader of our output. The descriptor's number
-// stays in use, so that no other file gets it.
-void EndOutput(int fd) {
-  shutdown(fd, SHUT_WR);  // For a socket that is also the input.
-  const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-  if (nowhere < 0) return;
-  dup2(nowhere, fd);
-  close(nowhere);
+void AddTargetOptions(CLI::App& command, TunnelOptions& tunnel) {
+  command
+      .add_option("target", tunnel.target,
+                  "tls://host:port or tcp://host:port; with --upgrade "
+                  "https://host[:port] or http://")
+      ->type_name("TARGET");
+  command
+      .add_option("-l,--lease", tunnel.lease_id,
+                  "Use this exclusive lease's connection, which is closed "
+                  "afterwards")
+      ->type_name("LEASE_ID");
 }
+
+void AddUpgradeOptions(CLI::App& command, TunnelOptions& tunnel) {
+  command
+      .add_option(
+          "--upgrade", tunnel.upgrade,
+          "Upgrade an HTTP/1.1 connection to this protocol, such as websocket")
+      ->type_name("PROTOCOL");
+  command
+      .add_option("--path", tunnel.path,
+                  "The path of the upgrade request (default: /)")
+      ->type_name("PATH");
+  command
+      .add_option(
+          "-H,--header", tunnel.headers,
+          "A header of the upgrade request, 'Name: value'; may be repeated")
+      ->type_name("HEADER")
+      ->allow_extra_args(false)
+      ->trigger_on_parse(false);
+}
+
+void AddOutputOptions(CLI::App& command, TunnelOptions& tunnel) {
+  command.add_flag("-r,--receipt", tunnel.receipt,
+                   "Report on standard error which connection was used and how "
+                   "many bytes passed");
+  command.add_flag("--raw", tunnel.raw,
+                   "Write the upstream's bytes unescaped even to a terminal");
+}
+
+}  // namespace
 
 absl::StatusOr<v1::TunnelOpen> MakeOpen(const TunnelOptions& tunnel) {
   v1::TunnelOpen open;
@@ -123,56 +117,7 @@ absl::StatusOr<v1::TunnelOpen> MakeOpen(const TunnelOptions& tunnel) {
   return open;
 }
 
-// Copies until the upstream has ended its side. False: the output failed.
-bool Drain(Tunnel* tunnel, int out_fd) {
-  while (const std::optional<std::string> data = tunnel->Read()) {
-    if (!WriteAll(out_fd, *data)) return false;
-  }
-  return true;
-}
-
-int RunTunnel(const TunnelOptions& options, const Run& run) {
-  const auto open = MakeOpen(options);
-  if (!open.ok()) return run.FailUsage(std::string(open.status().message()));
-  auto client = run.Connect();
-  if (!client.ok()) return run.Fail(client.status());
-  auto tunnel = (*client)->OpenTunnel(*open, run.Call());
-  if (!tunnel.ok()) return run.Fail(tunnel.status());
-  if (options.receipt) {
-    run.io.err << "connection "
-               << FormatConnection((*tunnel)->opened().connection()) << "\n"
-               << FormatTimings((*tunnel)->opened().timings());
-  }
-  absl::StatusOr<v1::TunnelReceipt> receipt;
-  {
-    const Feeder feeder(run.io.in_fd, tunnel->get());
-    if (!Drain(tunnel->get(), run.io.out_fd)) {
-      (*tunnel)->Cancel();
-      run.io.err << "hotline: cannot write the output\n";
-      return kExitFailed;
-    }
-    EndOutput(run.io.out_fd);
-    receipt = (*tunnel)->Finish();
-  }
-  if (!receipt.ok()) return run.Fail(receipt.status());
-  if (options.receipt) {
-    run.io.err << "sent       " << receipt->bytes_sent() << " bytes\n"
-               << "received   " << receipt->bytes_received() << " bytes\n";
-  }
-  return kExitOk;
-}
-
-void AddConnectionOptions(CLI::App& command, TunnelOptions& tunnel) {
-  command
-      .add_option("target", tunnel.target,
-                  "tls://host:port or tcp://host:port; with --upgrade "
-                  "https://host[:port] or http://")
-      ->type_name("TARGET");
-  command
-      .add_option("-l,--lease", tunnel.lease_id,
-                  "Use this exclusive lease's connection, which is closed "
-                  "afterwards")
-      ->type_name("LEASE_ID");
+void AddTunnelOptions(CLI::App& command, TunnelOptions& tunnel) {
   command
       .add_option(
           "--sni", tunnel.sni,
@@ -187,47 +132,21 @@ void AddConnectionOptions(CLI::App& command, TunnelOptions& tunnel) {
       .add_option("--alpn", tunnel.alpn,
                   "The protocol to negotiate in TLS (default: none)")
       ->type_name("NAME");
-}
-
-void AddUpgradeOptions(CLI::App& command, TunnelOptions& tunnel) {
-  command
-      .add_option(
-          "--upgrade", tunnel.upgrade,
-          "Upgrade an HTTP/1.1 connection to this protocol, such as websocket")
-      ->type_name("PROTOCOL");
-  command
-      .add_option("--path", tunnel.path,
-                  "The path of the upgrade request (default: /)")
-      ->type_name("PATH");
-  command
-      .add_option(
-          "-H,--header", tunnel.headers,
-          "A header of the upgrade request, 'Name: value'; may be repeated")
-      ->type_name("HEADER")
-      ->allow_extra_args(false)
-      ->trigger_on_parse(false);
-}
-
-void AddRunOptions(CLI::App& command, TunnelOptions& tunnel) {
   command
       .add_option("--idle-timeout", tunnel.idle_timeout,
                   "End after this time without traffic (default: the broker's)")
       ->type_name("TIME")
       ->check(IsDuration());
-  command.add_flag("-r,--receipt", tunnel.receipt,
-                   "Report on standard error which connection was used and how "
-                   "many bytes passed");
 }
-
-}  // namespace
 
 void AddTunnel(CLI::App& app, Run& run) {
   auto tunnel = std::make_shared<TunnelOptions>();
   CLI::App* command = app.add_subcommand(
       "tunnel", "Join standard input and output with an upstream");
-  AddConnectionOptions(*command, *tunnel);
+  AddTargetOptions(*command, *tunnel);
+  AddTunnelOptions(*command, *tunnel);
   AddUpgradeOptions(*command, *tunnel);
-  AddRunOptions(*command, *tunnel);
+  AddOutputOptions(*command, *tunnel);
   command->footer(
       Examples("  hotline tunnel tcp://redis.example.com:6379\n  hotline "
                "tunnel --receipt tls://mail.example.com:993\n  hotline tunnel "

@@ -1,10 +1,13 @@
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/json.h"
 #include "client/cli/stats_table.h"
 #include "client/cli/table.h"
+#include "client/cli/usage.h"
 #include "gtest/gtest.h"
 
 namespace hotline::client {
@@ -53,6 +56,39 @@ TEST(Table, AlignsByCharactersAndLeavesNoTrailingSpace) {
             "zürich     7  x\n"
             "a       1234\n");
   EXPECT_EQ(table.Render(true).substr(0, 4), "\033[1m");
+}
+
+TEST(FormatJson, NumbersAreNumbersAndTextIsEscaped) {
+  v1::StatsResponse stats;
+  stats.set_instance("\x1b\"\u202e");
+  stats.mutable_start_time()->set_seconds(0);
+  stats.mutable_totals()->set_max_connections(int64_t{1} << 60);
+  v1::TargetStats* target = stats.add_targets();
+  target->mutable_oldest_wait()->set_nanos(1'500'000);
+  target->mutable_warm_floor()->set_arrivals_per_second(0.1);
+  stats.add_connections()->set_mode(v1::MODE_EXCLUSIVE);
+  const std::string json = FormatJson(stats);
+  for (const char* part :
+       {"\"instance\": \"\\u001b\\\"\\u202e\",\n",
+        "\"start_time\": \"1970-01-01T00:00:00Z\"",
+        "\"max_connections\": 1152921504606846976,\n",
+        "\"oldest_wait\": \"0.001500s\"", "\"arrivals_per_second\": 0.1",
+        "\"mode\": \"MODE_EXCLUSIVE\"", "\"leases\": [],\n",
+        "\"addresses\": []"}) {
+    EXPECT_NE(json.find(part), std::string::npos) << part << json;
+  }
+  EXPECT_EQ(json.find("breaker"), std::string::npos) << "unset";
+}
+
+TEST(Nearest, IsThePrefixOrTheFewestEdits) {
+  const std::vector<std::string> words = {"get", "stats", "release", "renew"};
+  EXPECT_EQ(Nearest("rel", words), "release");
+  EXPECT_EQ(Nearest("re", words), "") << "two begin so";
+  EXPECT_EQ(Nearest("gte", words), "get");
+  EXPECT_EQ(Nearest("stat", words), "stats");
+  EXPECT_EQ(Nearest("realese", words), "release");
+  EXPECT_EQ(Nearest("xyz", words), "");
+  EXPECT_EQ(Nearest("", words), "");
 }
 
 TEST(FormatWait, ShowsTheLimitAndItsHolders) {

@@ -13,6 +13,7 @@
 #include "client/cli/exit_code.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/client/command_line.h"
 #include "tests/client/fake_broker.h"
 
 namespace hotline::client {
@@ -22,64 +23,6 @@ using grpc::Status;
 using grpc::StatusCode;
 using testing::HasSubstr;
 using testing::Not;
-
-struct Result {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-class CommandLineTest : public testing::Test {
- protected:
-  CommandLineTest() {
-    broker_.acquire.Answer([](const auto&, auto* response, int) {
-      response->mutable_lease()->set_lease_id("abc123");
-      return Status::OK;
-    });
-  }
-
-  // Runs `hotline --address <the fake's> WORDS…`.
-  Result Hotline(std::vector<std::string> words, const std::string& in = "") {
-    words.insert(words.begin(), {"hotline", "--address", broker_.address()});
-    return Raw(words, in);
-  }
-
-  static Result Raw(const std::vector<std::string>& words,
-                    const std::string& in = "", bool color = false,
-                    bool terminal = false) {
-    std::vector<const char*> argv;
-    for (const std::string& word : words) argv.push_back(word.c_str());
-    std::istringstream input(in);
-    std::ostringstream out, err;
-    const int code = RunCommandLine(static_cast<int>(argv.size()), argv.data(),
-                                    {.in = input,
-                                     .out = out,
-                                     .err = err,
-                                     .terminal_out = terminal,
-                                     .color_out = color,
-                                     .color_err = color});
-    return {code, out.str(), err.str()};
-  }
-
-  void UpstreamAnswers(int status, const std::string& body) {
-    broker_.execute.Answer([=](const auto&, auto* response, int) {
-      response->set_status(status);
-      response->set_body(body);
-      v1::Header* header = response->add_headers();
-      header->set_name("x-a");
-      header->set_value("b");
-      response->mutable_receipt()->set_attempts(1);
-      response->mutable_receipt()->mutable_connection()->set_connection_id(9);
-      return Status::OK;
-    });
-  }
-
-  v1::ExecuteRequest LastExecute() const {
-    return broker_.execute.requests().back();
-  }
-
-  FakeBroker broker_;
-};
 
 TEST_F(CommandLineTest, GetPrintsTheBodyAndNothingElse) {
   UpstreamAnswers(404, std::string("raw\0bytes", 9));
@@ -422,7 +365,7 @@ TEST_F(CommandLineTest, StatsReadsAllPages) {
   EXPECT_EQ(result.code, kExitOk);
   EXPECT_THAT(result.out, HasSubstr("https://t1"));
   EXPECT_THAT(result.out, HasSubstr("https://t2"));
-  EXPECT_THAT(result.out, HasSubstr("\"max_connections\": \"7\""));
+  EXPECT_THAT(result.out, HasSubstr("\"max_connections\": 7"));
   EXPECT_THAT(result.out, HasSubstr("\"next_page_token\": \"\""));
 }
 
@@ -470,6 +413,16 @@ TEST_F(CommandLineTest, EachErrorHasItsExitCodeAndItsLine) {
       {StatusCode::INTERNAL, "PROTOCOL_ERROR", kExitUpstream},
       {StatusCode::NOT_FOUND, "LEASE_EXPIRED", kExitNotFound},
       {StatusCode::NOT_FOUND, "TARGET_UNKNOWN", kExitNotFound},
+      {StatusCode::UNAVAILABLE, "DRAINING", kExitRefused},
+      {StatusCode::UNAVAILABLE, "CIRCUIT_OPEN", kExitRefused},
+      {StatusCode::UNAVAILABLE, "DNS_FAILED", kExitUpstream},
+      {StatusCode::RESOURCE_EXHAUSTED, "OVERLOADED", kExitRefused},
+      {StatusCode::RESOURCE_EXHAUSTED, "QUOTA", kExitRefused},
+      {StatusCode::UNAUTHENTICATED, "NO_IDENTITY", kExitRefused},
+      {StatusCode::ABORTED, "SUPERSEDED", kExitRefused},
+      {StatusCode::FAILED_PRECONDITION, "LEASE_NOT_EXCLUSIVE", kExitRefused},
+      {StatusCode::FAILED_PRECONDITION, "LEASE_OTHER_INSTANCE", kExitNotFound},
+      {StatusCode::FAILED_PRECONDITION, "UPGRADE_REFUSED", kExitUpstream},
   };
   for (const ErrorCase& c : cases) {
     broker_.execute.Answer([&c](const auto&, auto*, int) {

@@ -141,6 +141,8 @@ class FakeBroker final : public v1::Broker::Service,
     std::lock_guard<std::mutex> lock(stream_mu_);
     return longest_piece_;
   }
+  // Not OK: every ExecuteStream ends with it. To be set before the first one.
+  grpc::Status refuse_streams;
   FakeMethod<v1::StatsRequest, v1::StatsResponse> stats;
   FakeMethod<grpc::health::v1::HealthCheckRequest,
              grpc::health::v1::HealthCheckResponse>
@@ -175,6 +177,7 @@ class FakeBroker final : public v1::Broker::Service,
                                           v1::ExecuteStreamRequest>;
   grpc::Status ExecuteStream(grpc::ServerContext* context,
                              Stream* stream) override {
+    if (!refuse_streams.ok()) return refuse_streams;
     v1::ExecuteRequest whole;
     v1::ExecuteStreamRequest part;
     while (stream->Read(&part)) {

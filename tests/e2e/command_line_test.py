@@ -65,8 +65,8 @@ class CommandLineTest(harness.EndToEnd):
         self.assertIn(self.target, table)
         stats = json.loads(self.run_hotline("stats", "--output", "json")[0])
         self.assertEqual(stats["targets"][0]["target"], self.target)
-        self.assertEqual(stats["totals"]["connections"]["idle"], "1")
-        self.assertEqual(stats["totals"]["counters"]["executes"], "1")
+        self.assertEqual(stats["totals"]["connections"]["idle"], 1)
+        self.assertEqual(stats["totals"]["counters"]["executes"], 1)
         connections = json.loads(self.run_hotline(
             "stats", "--view", "connections", "--output", "json")[0])
         self.assertEqual(connections["connections"][0]["state"], "READY")

@@ -137,7 +137,8 @@ class ExplainTest(harness.EndToEnd):
         self.assert_first(server, peer.target, "LEAK", "importer-9 (a test)")
         holding, = self.explain(server, peer.target)["holdings"]
         self.assertEqual(holding["client_id"], "importer-9")
-        out, _ = self.hotline(server, "lease", "end", holding["lease_number"])
+        out, _ = self.hotline(server, "lease", "end",
+                              str(holding["lease_number"]))
         self.assertIn("ended", out)
         self.assertEqual(self.causes(server, peer.target), [])
         server.check_nothing_held()
