@@ -21,7 +21,8 @@ namespace {
 std::string NameOf(int fd) {
   sockaddr_storage name{};
   socklen_t size = sizeof name;
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0) return "";
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0)
+    return "";
   char host[INET6_ADDRSTRLEN] = "";
   if (name.ss_family == AF_INET) {
     const auto& in = reinterpret_cast<const sockaddr_in&>(name);
