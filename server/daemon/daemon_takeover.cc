@@ -42,11 +42,10 @@ absl::Status Daemon::FindPredecessor() {
   if (!found.ok()) return found.status();
   predecessor_ = *std::move(found);
   if (predecessor_ == nullptr) return absl::OkStatus();
-  inherited_ =
-      std::make_unique<InheritedSockets>(predecessor_->TakeSockets());
-  HOTLINE_LOG(kInfo, "taking over",
-              {{"pid", predecessor_->pid()},
-               {"sockets", inherited_->left().size()}});
+  inherited_ = std::make_unique<InheritedSockets>(predecessor_->TakeSockets());
+  HOTLINE_LOG(
+      kInfo, "taking over",
+      {{"pid", predecessor_->pid()}, {"sockets", inherited_->left().size()}});
   return absl::OkStatus();
 }
 
@@ -72,8 +71,8 @@ absl::Status Daemon::AwaitWarm(Duration patience) {
 
 absl::Status Daemon::TakeCharge() {
   if (!takeover_path_.empty()) {
-    auto server = TakeoverServer::Start(takeover_path_, inherited_.get(),
-                                        geteuid());
+    auto server =
+        TakeoverServer::Start(takeover_path_, inherited_.get(), geteuid());
     if (!server.ok()) return server.status();
     takeover_ = *std::move(server);
   }

@@ -61,8 +61,8 @@ absl::Status Successor::Start() {
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
-  const int error = posix_spawnp(&pid_, argv[0], &files, &attributes,
-                                 argv.data(), environ);
+  const int error =
+      posix_spawnp(&pid_, argv[0], &files, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&files);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {

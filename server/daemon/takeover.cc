@@ -68,9 +68,9 @@ int FileWith(const std::string& content) {
   const int fd = memfd_create("hotline-warm-set", MFD_CLOEXEC);
   size_t done = 0;
   while (fd >= 0 && done < content.size()) {
-    const ssize_t size = pwrite(fd, content.data() + done,
-                                content.size() - done,
-                                static_cast<off_t>(done));
+    const ssize_t size =
+        pwrite(fd, content.data() + done, content.size() - done,
+               static_cast<off_t>(done));
     if (size <= 0) {
       close(fd);
       return -1;
@@ -173,7 +173,8 @@ TakeoverServer::~TakeoverServer() {
 std::vector<pollfd> TakeoverServer::Watched() const {
   std::vector<pollfd> out = {
       {.fd = listener_.fd(), .events = POLLIN, .revents = 0}};
-  if (taker_ >= 0) out.push_back({.fd = taker_, .events = POLLIN, .revents = 0});
+  if (taker_ >= 0)
+    out.push_back({.fd = taker_, .events = POLLIN, .revents = 0});
   return out;
 }
 
@@ -331,8 +332,8 @@ absl::Status Predecessor::Receive() {
 
 absl::Status Predecessor::Unpack(std::string_view payload,
                                  std::vector<int> fds) {
-  const std::vector<std::string> fields = absl::StrSplit(
-      absl::string_view(payload.data(), payload.size()), '\0');
+  const std::vector<std::string> fields =
+      absl::StrSplit(absl::string_view(payload.data(), payload.size()), '\0');
   // The number of its process, three for each socket, and an empty one.
   const size_t sockets = fields.size() < 2 ? 0 : (fields.size() - 2) / 3;
   const bool valid = fields.size() == 2 + 3 * sockets &&

@@ -112,7 +112,7 @@ class DrainedCaller {
   uint32_t last_id_ = kHighestId;
 };
 
-class DrainTest : public BrokerTest, public ::testing::WithParamInterface<int> {
+class HandOverTest : public BrokerTest {
  protected:
   void SetUp() override {
     BrokerTest::SetUp();
@@ -171,6 +171,9 @@ class DrainTest : public BrokerTest, public ::testing::WithParamInterface<int> {
   std::unique_ptr<Front> front_;
 };
 
+class DrainTest : public HandOverTest,
+                  public ::testing::WithParamInterface<int> {};
+
 TEST_P(DrainTest, EveryAcceptedCallSucceedsOrSaysWhyNot) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   // Its connections are taken, and then calls wait.
@@ -223,6 +226,42 @@ TEST_P(DrainTest, EveryAcceptedCallSucceedsOrSaysWhyNot) {
   for (const auto& [end, count] : tally) {
     RecordProperty(end, count);
   }
+}
+
+// The other half of a restart: another process listens already.
+TEST_F(HandOverTest, EveryCallIsServedUntilItsCallerKnows) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
+  const std::string call = Execute(peer);
+  std::atomic<int> rounds = 0;
+  const auto run = [&](int fd) {
+    RawCaller caller(fd);
+    caller.Connect();
+    uint32_t last = 1;
+    for (;; last += 2, ++rounds) {
+      caller.Send(RawCaller::Call(last, Method("Execute"), call));
+      EXPECT_EQ(caller.Await(last).status, "0") << caller.answer(last).text;
+      if (caller.Count(NGHTTP2_GOAWAY) > 0) break;
+    }
+    const auto ping = [&] {
+      return std::find_if(caller.frames.begin(), caller.frames.end(),
+                          [](const auto& f) { return f.type == NGHTTP2_PING; });
+    };
+    ASSERT_TRUE(
+        caller.ReadUntil([&] { return ping() != caller.frames.end(); }));
+    // Called between the GOAWAY and its acknowledgement.
+    caller.Send(RawCaller::Call(last + 2, Method("Execute"), call) +
+                net::Ping(ping()->payload, NGHTTP2_FLAG_ACK));
+    caller.ReadToEnd();
+    EXPECT_EQ(caller.answer(last + 2).status, "0");
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) threads.emplace_back(run, Connect());
+  EXPECT_TRUE(hotline::Eventually([&] { return rounds > 50; }));
+  EXPECT_FALSE(front_->idle());
+  front_->StartDrain();
+  broker_->HandOver();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(hotline::Eventually([&] { return front_->idle(); }));
 }
 
 // For how many milliseconds the last calls may go on.
