@@ -153,7 +153,7 @@ bool Daemon::HandOverIfTaken() {
   handed_over_ = true;
   SetOwnsFiles(false);
   // Callers that leave connect to the new process, which accepts by now.
-  front_->StartDrain();
+  front_->StartDrain(current_.get()->shutdown_grace / 2);
   broker_->HandOver();
   if (admin_ != nullptr) admin_->CloseDoor();
   if (http_ != nullptr) http_->StopAccepting();

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "base/log.h"
@@ -57,7 +58,10 @@ void TakeSystemdSockets(InheritedSockets* sockets) {
   for (int i = 0; i < count && i < kMostSockets; ++i) {
     const int fd = kFirstDescriptor + i;
     if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) break;
-    sockets->Add({.fd = fd, .keeps_file = true});
+    ListeningSocket socket;
+    socket.fd = fd;
+    socket.keeps_file = true;
+    sockets->Add(std::move(socket));
   }
 }
 

@@ -128,11 +128,12 @@ bool Front::AwaitIdle(Duration most, Duration goodbye) {
   }
 }
 
-void Front::StartDrain() {
+void Front::StartDrain(Duration leases) {
   if (std::exchange(draining_, true)) return;
   // No connection is on its way to a loop after this.
   door_->Stop();
-  for (const auto& loop : loops_) loop->StartDrain();
+  const Instant until = SaturatingAdd(MonotonicNow(), leases);
+  for (const auto& loop : loops_) loop->StartDrain(until);
 }
 
 bool Front::idle() const {

@@ -85,8 +85,9 @@ class Front {
 
   // Takes no more connections, and tells callers to make no more calls on
   // those that they have. Calls that they make until they know are accepted.
-  // Idempotent.
-  void StartDrain();
+  // Callers that hold leases which they acquired by unary calls are told when
+  // the leases have ended, after `leases` at the latest. Idempotent.
+  void StartDrain(Duration leases = Duration(0));
   // No connection is open, and no call runs.
   bool idle() const;
 

@@ -18,8 +18,8 @@ inline int WatchesOf(int fd) {
   if (fstat(fd, &wanted) != 0) return -1;
   int watches = 0;
   for (const auto& info : std::filesystem::directory_iterator(
-           "/proc/self/fdinfo", std::filesystem::directory_options::
-                                    skip_permission_denied)) {
+           "/proc/self/fdinfo",
+           std::filesystem::directory_options::skip_permission_denied)) {
     std::ifstream lines(info.path());
     for (std::string line; std::getline(lines, line);) {
       unsigned long inode = 0;

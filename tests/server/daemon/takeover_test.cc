@@ -58,8 +58,9 @@ class TakeoverTest : public ::testing::Test {
 
   // Finds the server, which takes its steps meanwhile.
   Found Find() {
-    std::future<Found> found = std::async(
-        std::launch::async, [this] { return Predecessor::Find(path_, geteuid()); });
+    std::future<Found> found = std::async(std::launch::async, [this] {
+      return Predecessor::Find(path_, geteuid());
+    });
     EXPECT_TRUE(Eventually([&] {
       EXPECT_EQ(Step(), std::nullopt);
       return found.wait_for(std::chrono::seconds(0)) ==
@@ -101,8 +102,8 @@ TEST_F(TakeoverTest, SocketsAndTheWarmSetArePassed) {
   ASSERT_TRUE(tcp.ok()) << tcp.status();
   EXPECT_EQ(tcp->address(), listeners_[0].address());
   EXPECT_NE(tcp->fd(), listeners_[0].fd());
-  auto local = Listener::Bind("unix://" + directory_ + "/a.sock",
-                              {&sockets, "grpc"});
+  auto local =
+      Listener::Bind("unix://" + directory_ + "/a.sock", {&sockets, "grpc"});
   ASSERT_TRUE(local.ok()) << local.status();
   local->KeepFile();
 
@@ -160,18 +161,18 @@ TEST_F(TakeoverTest, OneTakesOverAtATime) {
   Start();
   const auto first = Find();
   ASSERT_TRUE(first.ok()) << first.status();
-  EXPECT_EQ(Find().status().message(),
-            "cannot take over: process " + std::to_string(getpid()) +
-                " is taking over");
+  EXPECT_EQ(Find().status().message(), "cannot take over: process " +
+                                           std::to_string(getpid()) +
+                                           " is taking over");
   EXPECT_TRUE((*first)->AliveFor(Duration(0)));
 }
 
 TEST_F(TakeoverTest, AnotherUsersProcessIsRefused) {
   Start(geteuid() + 1);
-  EXPECT_EQ(Find().status().message(),
-            "cannot take over: uid " + std::to_string(geteuid()) +
-                " is not the running process's " +
-                std::to_string(geteuid() + 1));
+  EXPECT_EQ(Find().status().message(), "cannot take over: uid " +
+                                           std::to_string(geteuid()) +
+                                           " is not the running process's " +
+                                           std::to_string(geteuid() + 1));
   // And a taker does not trust another user's.
   EXPECT_EQ(Predecessor::Find(path_, geteuid() + 1).status().code(),
             absl::StatusCode::kPermissionDenied);
@@ -216,8 +217,8 @@ class SystemdTest : public TakeoverTest {
     name.copy(at.sun_path, sizeof at.sun_path - 1);
     if (name[0] == '@') at.sun_path[0] = '\0';
     const int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) +
-                                             name.size());
+    const auto size =
+        static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
     EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&at), size), 0);
     setenv("NOTIFY_SOCKET", name.c_str(), 1);
     NotifySystemd("READY=1\nMAINPID=7");

@@ -264,6 +264,46 @@ TEST_F(HandOverTest, EveryCallIsServedUntilItsCallerKnows) {
   EXPECT_TRUE(hotline::Eventually([&] { return front_->idle(); }));
 }
 
+TEST_F(HandOverTest, ACallerKeepsItsConnectionWhileItHoldsALease) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
+  RawCaller caller(Connect());
+  caller.Connect();
+  v1::AcquireRequest acquire;
+  acquire.set_target(peer.target());
+  caller.Send(RawCaller::Call(1, Method("Acquire"), Prefixed(acquire)));
+  ASSERT_EQ(caller.Await(1).status, "0");
+  v1::AcquireResponse acquired;
+  ASSERT_TRUE(acquired.ParseFromString(caller.answer(1).messages.at(0)));
+  front_->StartDrain(std::chrono::hours(1));
+  broker_->HandOver();
+
+  v1::ExecuteRequest execute;
+  execute.set_url(peer.target() + "/");
+  execute.set_lease_id(acquired.lease().lease_id());
+  caller.Send(RawCaller::Call(3, Method("Execute"), Prefixed(execute)));
+  EXPECT_EQ(caller.Await(3).status, "0") << caller.answer(3).text;
+  EXPECT_EQ(caller.Count(NGHTTP2_GOAWAY), 0u);
+  v1::ReleaseRequest release;
+  release.set_lease_id(acquired.lease().lease_id());
+  caller.Send(RawCaller::Call(5, Method("Release"), Prefixed(release)));
+  EXPECT_EQ(caller.Await(5).status, "0");
+  EXPECT_TRUE(
+      caller.ReadUntil([&] { return caller.Count(NGHTTP2_GOAWAY) > 0; }));
+}
+
+TEST_F(HandOverTest, ALeaseDoesNotKeepAConnectionForEver) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
+  RawCaller caller(Connect());
+  caller.Connect();
+  v1::AcquireRequest acquire;
+  acquire.set_target(peer.target());
+  caller.Send(RawCaller::Call(1, Method("Acquire"), Prefixed(acquire)));
+  ASSERT_EQ(caller.Await(1).status, "0");
+  front_->StartDrain(std::chrono::milliseconds(1));
+  EXPECT_TRUE(
+      caller.ReadUntil([&] { return caller.Count(NGHTTP2_GOAWAY) > 0; }));
+}
+
 // For how many milliseconds the last calls may go on.
 INSTANTIATE_TEST_SUITE_P(Grace, DrainTest,
                          ::testing::Values(0, 1, 2, 5, 5, 10, 50, 200));
