@@ -71,7 +71,7 @@ class FrontLoop {
   // GOAWAY to every connection; calls that were accepted go on. A connection
   // over which leases were acquired that are held still gets it when they have
   // ended, at `leases_until` at the latest.
-  void StartDrain(Instant leases_until);
+  void StartDrain(Instant leases_until = Instant{});
   // Ends every connection now.
   void CutOff();
   void OnHealthChanged();

@@ -63,7 +63,7 @@ class Hotlined:
 
     # pylint: disable-next=too-many-arguments
     def __init__(self, directory, config=None, binary="server/hotlined",
-                 takeover=False, environment=None):
+                 takeover=False, environment=None, descriptors=()):
         self.directory = os.path.join(directory, "hotlined")
         os.makedirs(self.directory, exist_ok=True)
         self.socket = os.path.join(self.directory, "h.sock")
@@ -86,6 +86,7 @@ class Hotlined:
             self._command += ["--takeover",
                               os.path.join(self.directory, "t.sock")]
         self._environment = environment or {}
+        self._descriptors = descriptors  # That it inherits.
         self._log_path = os.path.join(self.directory, "log")
         self._start()
 
@@ -104,7 +105,8 @@ class Hotlined:
         # pylint: disable=consider-using-with
         self._log = open(self._log_path, "ab")
         self.process = wait.start(self._command, stderr=self._log,
-                                  stdout=self._log, env=environment)
+                                  stdout=self._log, env=environment,
+                                  pass_fds=self._descriptors)
         wait.until(lambda: os.path.exists(ports)
                    or self.process.poll() is not None, "hotlined listens")
         if self.process.poll() is not None:

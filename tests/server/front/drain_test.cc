@@ -299,6 +299,7 @@ TEST_F(HandOverTest, ALeaseDoesNotKeepAConnectionForEver) {
   acquire.set_target(peer.target());
   caller.Send(RawCaller::Call(1, Method("Acquire"), Prefixed(acquire)));
   ASSERT_EQ(caller.Await(1).status, "0");
+  leases_kept_ = 1;
   front_->StartDrain(std::chrono::milliseconds(1));
   EXPECT_TRUE(
       caller.ReadUntil([&] { return caller.Count(NGHTTP2_GOAWAY) > 0; }));
