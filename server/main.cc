@@ -38,12 +38,15 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int Serve(std::string config_path, std::shared_ptr<const Settings> settings) {
+int Serve(std::string config_path, std::string takeover_path,
+          std::shared_ptr<const Settings> settings) {
   // Before the first thread is started, so that all threads inherit the mask
   // and only the main thread receives them.
   sigset_t signals;
   sigemptyset(&signals);
-  for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) {
+    sigaddset(&signals, signal);
+  }
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
@@ -54,7 +57,8 @@ int Serve(std::string config_path, std::shared_ptr<const Settings> settings) {
   for (const std::string& warning : settings->warnings) {
     HOTLINE_LOG(kWarning, warning);
   }
-  Daemon daemon(std::move(config_path), std::move(settings));
+  Daemon daemon(std::move(config_path), std::move(settings),
+                std::move(takeover_path));
   if (const absl::Status status = daemon.Start(); !status.ok()) {
     HOTLINE_LOG(kError, "cannot start", {{"error", status.message()}});
     return kExitFailure;
@@ -73,7 +77,8 @@ int Check(const Settings& settings) {
 }
 
 // Loads the configuration; then checks it, or serves with it.
-int Run(const std::string& config_path, bool check_only) {
+int Run(const std::string& config_path, const std::string& takeover_path,
+        bool check_only) {
   absl::StatusOr<Settings> loaded =
       config_path.empty()
           ? ParseConfig("", "defaults", /*cores=*/0, ChecksOfMachine())
@@ -85,7 +90,7 @@ int Run(const std::string& config_path, bool check_only) {
   }
   auto settings = std::make_shared<const Settings>(*std::move(loaded));
   return check_only ? Check(*settings)
-                    : Serve(config_path, std::move(settings));
+                    : Serve(config_path, takeover_path, std::move(settings));
 }
 
 int Main(int argc, char** argv) {
@@ -100,13 +105,20 @@ int Main(int argc, char** argv) {
   app.footer(
       "Signals: SIGTERM and SIGINT drain and exit (a second one exits at "
       "once);\n"
-      "SIGHUP reloads the configuration, as does a change of the file.\n"
+      "SIGHUP reloads the configuration, as does a change of the file;\n"
+      "SIGUSR2 starts the program again, to take over (needs --takeover).\n"
       "Exit codes: 0 stopped or valid, 1 cannot start or invalid, 2 usage.");
   std::string config_path;
   bool check_only = false;
   app.add_option("--config", config_path,
                  "YAML configuration (default: none; every key has a default)")
       ->type_name("FILE");
+  std::string takeover_path;
+  app.add_option("--takeover", takeover_path,
+                 "Unix socket for restarts without a gap: takes the listening "
+                 "sockets over from the hotlined that was started with the "
+                 "same path, which then drains and exits")
+      ->type_name("PATH");
   app.add_flag(
       "--check-config", check_only,
       "check the configuration, print it with every default, and exit");
@@ -116,7 +128,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
-  return Run(config_path, check_only);
+  return Run(config_path, takeover_path, check_only);
 }
 
 }  // namespace

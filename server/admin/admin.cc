@@ -23,6 +23,7 @@ namespace {
 
 constexpr char kBroker[] = "hotline.v1.Broker";
 constexpr char kAdmin[] = "hotline.v1.Admin";
+constexpr char kRole[] = "admin";  // Of its socket.
 
 // What the listener may take, whatever its callers do.
 void SetLimits(grpc::ServerBuilder* builder) {
@@ -49,13 +50,14 @@ Admin::Admin(int max_connections, std::unique_ptr<FrontDoor> door)
     : max_connections_(static_cast<size_t>(max_connections)),
       door_(std::move(door)) {}
 
-absl::StatusOr<std::unique_ptr<Admin>> Admin::Start(const AdminOptions& options,
-                                                    grpc::Service* service) {
+absl::StatusOr<std::unique_ptr<Admin>> Admin::Start(
+    const AdminOptions& options, grpc::Service* service,
+    InheritedSockets* inherited) {
   FrontDoorOptions at_door;
   at_door.addresses = {options.address};
   at_door.allowed_uids = options.allowed_uids;
   at_door.allowed_gids = options.allowed_gids;
-  auto door = FrontDoor::Bind(std::move(at_door));
+  auto door = FrontDoor::Bind(std::move(at_door), {inherited, kRole});
   if (!door.ok()) {
     return absl::UnavailableError(absl::StrCat(
         "listen.admin: ", door.status().message(),

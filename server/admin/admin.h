@@ -43,11 +43,13 @@ class UidAcceptors;
 class Admin {
  public:
   // Serves, and is not yet SERVING. `service`: hotline.v1.Admin's; must outlive
-  // the admin; null: none. REQUIRES: an address.
+  // the admin; null: none. `inherited`: listening sockets to use instead of a
+  // new one. REQUIRES: an address.
   //
   // Errors: UNAVAILABLE if the address cannot be bound, naming listen.admin.
   static absl::StatusOr<std::unique_ptr<Admin>> Start(
-      const AdminOptions& options, grpc::Service* service = nullptr);
+      const AdminOptions& options, grpc::Service* service = nullptr,
+      InheritedSockets* inherited = nullptr);
 
   ~Admin();
   Admin(const Admin&) = delete;
@@ -55,6 +57,14 @@ class Admin {
 
   // Where it listens, a free port filled in.
   const std::string& address() const { return door_->addresses().front(); }
+
+  // See FrontDoor.
+  const std::vector<ListeningSocket>& sockets() const {
+    return door_->sockets();
+  }
+  void SetOwnsFiles(bool owns) { door_->SetOwnsFiles(owns); }
+  // Takes no more connections; those that are open stay.
+  void CloseDoor() { door_->Stop(); }
 
   // What grpc.health.v1 says of "" and of the Broker, as the front says it.
   void SetServing(bool serving);

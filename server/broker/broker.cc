@@ -408,6 +408,14 @@ void Broker::StartDrain(Instant now) {
   for (const auto& session : parts_->registry.Drain()) session->OnDrain();
 }
 
+void Broker::HandOver() {
+  for (const auto& session : parts_->registry.Drain()) session->OnDrain();
+}
+
+void Broker::LeaveSessions() {
+  for (const auto& session : parts_->registry.Drain()) session->OnLeave();
+}
+
 bool Broker::Drained(Instant now) const {
   if (!registry().empty()) return false;
   for (const pool::TargetRow& row :

@@ -128,6 +128,13 @@ class Broker {
 
   // Refuses new leases, and new calls without one; what runs continues.
   void StartDrain(Instant now);
+  // Another process serves callers from now on. Sessions end once nothing runs
+  // on them and no lease is held; everything else is served, because callers
+  // call until they know.
+  void HandOver();
+  // After HandOver: sessions begin no more than what their leases need, so that
+  // those under a steady load end, too.
+  void LeaveSessions();
   // Nothing runs and no lease is held.
   bool Drained(Instant now) const;
   // Aborts every call that still runs, and ends the sessions.

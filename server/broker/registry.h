@@ -29,6 +29,9 @@ class OpenSession : public std::enable_shared_from_this<OpenSession> {
   virtual ~OpenSession() = default;
   // No new leases: ends as soon as no lease is held and nothing runs.
   virtual void OnDrain() = 0;
+  // Another process serves callers: what is not begun is left to it, without a
+  // result. Follows OnDrain.
+  virtual void OnLeave() = 0;
   // Ends now; what still runs is aborted and answered first.
   virtual void OnAbort() = 0;
 };

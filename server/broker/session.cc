@@ -144,6 +144,11 @@ void Session::OnDrain() {
   Pump();
 }
 
+void Session::OnLeave() {
+  leaving_ = true;
+  OnDrain();
+}
+
 void Session::OnAbort() {
   const auto keep = shared_from_this();
   std::vector<std::shared_ptr<Call>> calls;
@@ -262,6 +267,7 @@ Session::Action Session::DecideLocked() {
     return over ? Action::kFinish : Action::kNone;
   }
   if (reading_ || turn_ || !room) return Action::kNone;
+  if (leaving_ && leases_.empty()) return Action::kNone;
   reading_ = true;
   batch_ = spare_batch_ != nullptr ? spare_batch_.release() : new Batch;
   return Action::kRead;

@@ -19,18 +19,21 @@
 //
 // Invariants:
 //   1. Every item that was read is answered exactly once, unless the session is
-//      cancelled.
+//      cancelled or the item is an Acquire after OnLeave.
 //   2. A session ends by one Finish, when no write and no turn is under way:
 //      half-closed  after all items have been answered: OK
 //      drained      after nothing runs and no lease is held, or by OnAbort,
 //                   which ends the calls that run: UNAVAILABLE/DRAINING. Items
-//                   in messages not read by then are not begun
+//                   in messages not read by then are not begun. After OnLeave
+//                   no Acquires are begun, and no messages are read while no
+//                   lease is held
 //      cancelled    at once (the caller is gone, or a deadline): calls are
 //                   cancelled
 //   3. All its leases end with it (Broker::Reclaim).
 #ifndef HOTLINE_SERVER_BROKER_SESSION_H_
 #define HOTLINE_SERVER_BROKER_SESSION_H_
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -81,6 +84,7 @@ class Session final : public OpenSession {
 
   // OpenSession:
   void OnDrain() override;
+  void OnLeave() override;
   void OnAbort() override;
 
  private:
@@ -147,6 +151,7 @@ class Session final : public OpenSession {
   int next_ = 0;           // The index of the batch's next item.
   Instant next_search_{};  // When to search for ended leases again.
 
+  std::atomic<bool> leaving_{false};
   mutable Mutex mu_;
   State state_ ABSL_GUARDED_BY(mu_) = State::kOpen;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

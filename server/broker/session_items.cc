@@ -78,6 +78,7 @@ int Session::Handle(const v1::SessionItem& item, Outgoing* out) {
 }
 
 int Session::HandleAcquire(const v1::SessionItem& item, Outgoing* out) {
+  if (leaving_) return kInline;
   if (!HasRoomForLease()) {
     AddError(item.id(),
              OverLimit("more than " + std::to_string(limits_.max_leases) +

@@ -20,6 +20,7 @@
 #include "server/admin/service.h"
 #include "server/daemon/machine_limits.h"
 #include "server/daemon/start_check.h"
+#include "server/daemon/systemd.h"
 #include "server/observe/front_figures.h"
 #include "server/observe/status_page.h"
 
@@ -79,8 +80,10 @@ std::vector<std::pair<std::string, UpstreamFigures>> UpstreamFiguresOf(
 }  // namespace
 
 Daemon::Daemon(std::string config_path,
-               std::shared_ptr<const Settings> settings)
+               std::shared_ptr<const Settings> settings,
+               std::string takeover_path)
     : config_path_(std::move(config_path)),
+      takeover_path_(std::move(takeover_path)),
       stamp_(FileStamp::Of(config_path_)),
       started_(settings),
       current_(settings),
@@ -91,6 +94,7 @@ Daemon::~Daemon() { Stop(); }
 
 absl::Status Daemon::Start() {
   const auto settings = current_.get();
+  if (absl::Status status = FindPredecessor(); !status.ok()) return status;
   auto upstream = upstream::Upstream::Create(UpstreamOptions(settings));
   if (!upstream.ok()) return upstream.status();
   upstream_ = *std::move(upstream);
@@ -99,6 +103,10 @@ absl::Status Daemon::Start() {
   broker_ =
       std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
                                pool_.get(), upstream_.get(), &call_metrics_);
+  if (absl::Status status = AwaitWarm(settings->rewarm.patience);
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status = StartHttp(*settings); !status.ok()) return status;
   if (absl::Status status = StartAdmin(*settings); !status.ok()) return status;
   if (absl::Status status = StartFront(*settings); !status.ok()) return status;
@@ -109,6 +117,7 @@ absl::Status Daemon::Start() {
     HOTLINE_LOG(kInfo, "listening",
                 {{"protocol", "grpc"}, {"address", address}});
   }
+  if (absl::Status status = TakeCharge(); !status.ok()) return status;
   WritePorts();
   return absl::OkStatus();
 }
@@ -143,7 +152,8 @@ void Daemon::StartWarming(const Settings& settings) {
           }});
   warm_->Configure(settings);
   WarmTargets(settings);
-  warm_->Start(MonotonicNow());
+  warm_->Start(MonotonicNow(),
+               predecessor_ ? &predecessor_->warm_set() : nullptr);
 }
 
 void Daemon::WarmTargets(const Settings& settings) {
@@ -164,6 +174,7 @@ absl::Status Daemon::StartFront(const Settings& settings) {
   parts.metrics = &rpc_metrics_;
   parts.identities = Front::HasIdentities(options) ? &identities_ : nullptr;
   parts.certificates = certificates_.get();
+  parts.inherited = inherited_.get();
   auto front = Front::Start(options, parts, upstream_->loops());
   if (!front.ok()) return front.status();
   front_ = *std::move(front);
@@ -195,10 +206,11 @@ absl::Status Daemon::StartHttp(const Settings& settings) {
   if (settings.http_listen.empty()) return absl::OkStatus();
   AdminHttpOptions http;
   http.address = settings.http_listen;
+  http.listening_fd = inherited_->Take(kHttpRole, http.address).fd;
   http.metrics = [this] { return metrics_->Render(); };
   http.not_ready = [this] {
     std::vector<std::string> reasons = warm_->NotReady();
-    if (draining_.load()) reasons.push_back("draining");
+    if (draining_.load() && !handed_over_.load()) reasons.push_back("draining");
     return reasons;
   };
   http.status_page = [this] {
@@ -222,7 +234,8 @@ absl::Status Daemon::StartAdmin(const Settings& settings) {
                           .broker = broker_.get(),
                           .identities = &identities_,
                           .hooks = MakeAdminHooks()});
-  auto admin = Admin::Start(settings.admin, admin_service_.get());
+  auto admin =
+      Admin::Start(settings.admin, admin_service_.get(), inherited_.get());
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
   HOTLINE_LOG(kInfo, "listening",
@@ -283,14 +296,15 @@ void Daemon::WritePorts() const {
 }
 
 void Daemon::ServeUntilSignalled(const sigset_t& signals) {
-  // How soon a changed file is noticed.
-  const timespec interval = {.tv_sec = 1, .tv_nsec = 0};
   for (;;) {
-    const int signal = sigtimedwait(&signals, nullptr, &interval);
+    const int signal = AwaitSignal(signals);
     if (signal == SIGTERM || signal == SIGINT) {
       HOTLINE_LOG(kInfo, "draining", {{"signal", strsignal(signal)}});
       return;
     }
+    if (HandOverIfTaken()) return;
+    if (signal == SIGUSR2) StartSuccessor();
+    successor_.Reap();
     ReloadRequests::Asked asked = reloads_.Take();
     if (signal == SIGHUP || !asked.empty() ||
         !(FileStamp::Of(config_path_) == stamp_)) {
@@ -307,18 +321,18 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
 void Daemon::Drain(const sigset_t& signals) {
   draining_ = true;
   reloads_.Close();
-  SetServing(false);
-  warm_->StartDrain();
-  warm_->Save(MonotonicNow(), /*at_once=*/true);
-  broker_->StartDrain(MonotonicNow());
   const Instant end = MonotonicNow() + current_.get()->shutdown_grace;
-  const timespec step = {.tv_sec = 0, .tv_nsec = 20'000'000};
-  while (!broker_->Drained(MonotonicNow()) && MonotonicNow() < end) {
-    const int signal = sigtimedwait(&signals, nullptr, &step);
-    if (signal == SIGTERM || signal == SIGINT) {
-      HOTLINE_LOG(kWarning, "second signal: the grace period is over");
-      break;
-    }
+  if (handed_over_) {
+    AwaitGoneCallers(signals, end);
+  } else {
+    takeover_ = nullptr;
+    NotifySystemd("STOPPING=1");
+    SetServing(false);
+    warm_->StartDrain();
+    warm_->Save(MonotonicNow(), /*at_once=*/true);
+    broker_->StartDrain(MonotonicNow());
+    AwaitDrained(signals, end,
+                 [this] { return broker_->Drained(MonotonicNow()); });
   }
   broker_->AbortCalls();
   // Time for the responses of the aborted calls to be sent.
@@ -326,6 +340,18 @@ void Daemon::Drain(const sigset_t& signals) {
   // Last: an operator can watch the drain to its end.
   if (admin_ != nullptr) admin_->Stop(std::chrono::milliseconds(200));
   HOTLINE_LOG(kInfo, "stopped");
+}
+
+void Daemon::AwaitDrained(const sigset_t& signals, Instant end,
+                          absl::FunctionRef<bool()> drained) {
+  const timespec step = {.tv_sec = 0, .tv_nsec = 20'000'000};
+  while (!drained() && MonotonicNow() < end) {
+    const int signal = sigtimedwait(&signals, nullptr, &step);
+    if (signal == SIGTERM || signal == SIGINT) {
+      HOTLINE_LOG(kWarning, "second signal: the grace period is over");
+      return;
+    }
+  }
 }
 
 // Listeners first: their callbacks use the rooms below.

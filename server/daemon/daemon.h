@@ -1,9 +1,13 @@
-// One running hotlined: makes the rooms, wires them together, reloads, drains.
+// One running hotlined: makes the rooms, wires them together, reloads, hands
+// over, drains.
 //
-//   Daemon daemon(config_path, settings);
+//   Daemon daemon(config_path, settings, takeover_path);
 //   if (!daemon.Start().ok()) return kExitFailure;
 //   daemon.ServeUntilSignalled(signals);  // SIGTERM and SIGINT end it.
 //   daemon.Drain(signals);
+//
+// Taking over from another process, and handing over to one, is in
+// daemon_takeover.cc; takeover.h has the protocol.
 //
 // The only class that knows all the rooms. The thread that calls it carries no
 // traffic; it reloads, saves the warm set and looks at files once a second.
@@ -21,6 +25,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "base/file_stamp.h"
 #include "base/mutex.h"
@@ -30,6 +35,8 @@
 #include "server/broker/call_metrics.h"
 #include "server/config/config.h"
 #include "server/daemon/reload_requests.h"
+#include "server/daemon/successor.h"
+#include "server/daemon/takeover.h"
 #include "server/daemon/warm_keeper.h"
 #include "server/front/certificates.h"
 #include "server/front/front.h"
@@ -84,21 +91,28 @@ class CurrentSettings {
 class Daemon {
  public:
   // `config_path` is read again by reloads; empty: none is possible.
-  Daemon(std::string config_path, std::shared_ptr<const Settings> settings);
+  // `takeover_path`: of the socket over which this process takes over from the
+  // one before, and hands over to the next; empty: neither.
+  Daemon(std::string config_path, std::shared_ptr<const Settings> settings,
+         std::string takeover_path = "");
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  // Returns when every listener accepts. Errors: those of the rooms, with the
-  // file or address that cannot be used.
+  // Returns when every listener accepts, and a process before this one has
+  // stopped accepting. Errors: those of the rooms, with the file or address
+  // that cannot be used; those of a takeover; CANCELLED if SIGTERM or SIGINT
+  // arrives while it warms up for one.
   absl::Status Start();
 
-  // Returns at SIGTERM or SIGINT. SIGHUP and a changed file reload. `signals`
-  // are these three, blocked in every thread.
+  // Returns at SIGTERM or SIGINT, and after a hand-over. SIGHUP and a changed
+  // file reload; SIGUSR2 starts a process that takes over. `signals` are these
+  // four, blocked in every thread.
   void ServeUntilSignalled(const sigset_t& signals);
 
   // Refuses new work, waits for calls and leases for shutdown_grace (a second
-  // signal ends the wait), then aborts what is left.
+  // signal ends the wait), then aborts what is left. After a hand-over: serves
+  // callers until they have gone to the other process, for as long at most.
   void Drain(const sigset_t& signals);
 
  private:
@@ -113,7 +127,28 @@ class Daemon {
   std::unique_ptr<Metrics> MakeMetrics(const Settings& settings);
   void SetServing(bool serving);
   void WritePorts() const;
+  // Waits until `drained`, until `end` or until a second signal.
+  static void AwaitDrained(const sigset_t& signals, Instant end,
+                           absl::FunctionRef<bool()> drained);
   void Stop();
+
+  // --- Takeover, as the new process ---
+  absl::Status FindPredecessor();
+  // Waits, for `patience` at most, until what the other process had warm is.
+  absl::Status AwaitWarm(Duration patience);
+  // Every listener accepts: makes the other process drain.
+  absl::Status TakeCharge();
+  void SetOwnsFiles(bool owns);
+  // --- Takeover, as the old process ---
+  // Waits for a signal or a taker, for a second at most; 0: no signal.
+  int AwaitSignal(const sigset_t& signals) const;
+  void StartSuccessor();
+  // Lets takers have their say. True: one of them serves, and this process
+  // accepts no more connections.
+  bool HandOverIfTaken();
+  HandOver Offer() const;
+  // Serves callers until they have gone, or until `end`.
+  void AwaitGoneCallers(const sigset_t& signals, Instant end);
 
   absl::Status Reload();
   absl::Status LoadAndApply();
@@ -127,11 +162,13 @@ class Daemon {
   void RefreshCertificates();
 
   const std::string config_path_;
+  const std::string takeover_path_;
   FileStamp stamp_;  // Of the file as last loaded.
   const std::shared_ptr<const Settings> started_;
   CurrentSettings current_;
   const uint32_t instance_;  // In lease ids.
   std::atomic<bool> draining_{false};
+  std::atomic<bool> handed_over_{false};
   std::atomic<bool> config_ok_{true};
   std::atomic<bool> restart_needed_{false};
   std::atomic<bool> tls_files_ok_{true};
@@ -139,6 +176,11 @@ class Daemon {
   ReloadRequests reloads_;
   std::atomic<Instant> log_level_until_{kNever};
   int64_t answers_peak_ = 0;  // Since the last trim.
+
+  std::unique_ptr<InheritedSockets> inherited_;  // During the start.
+  std::unique_ptr<Predecessor> predecessor_;     // The same. Null: none.
+  std::unique_ptr<TakeoverServer> takeover_;     // Null: off, or over.
+  Successor successor_;
 
   // In the order in which they are made: each uses only those above it.
   RpcMetrics rpc_metrics_;

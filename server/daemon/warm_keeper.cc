@@ -21,9 +21,11 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   explicit Impl(Hooks hooks) : hooks_(std::move(hooks)) {}
 
   void Configure(const Settings& settings);
-  void Start(Instant now);
+  void Start(Instant now, const std::string* handed);
   void StartHealth() { CheckFloors(); }
   std::vector<std::string> NotReady() const;
+  std::vector<std::string> NotWarm() const;
+  std::string CurrentSet(Instant now) const;
   void Save(Instant now, bool at_once);
   void StartDrain();
   void Stop() {
@@ -38,7 +40,9 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
     bool serving = false;
   };
 
-  void BeginRewarming(const RewarmSettings& settings, Instant now);
+  // The entries of the handed set or of the file; none with a log line.
+  std::vector<WarmEntry> LoadEntries(const std::string* handed) const;
+  void BeginRewarming(std::vector<WarmEntry> entries, Instant now);
   void StepRewarming();
   void CheckFloors();
 
@@ -47,6 +51,7 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   std::map<std::string, Floor> floors_ ABSL_GUARDED_BY(mu_);
+  bool rewarming_ ABSL_GUARDED_BY(mu_) = false;
   bool rewarming_awaited_ ABSL_GUARDED_BY(mu_) = false;
   int rewarming_missing_ ABSL_GUARDED_BY(mu_) = 0;
 
@@ -83,35 +88,42 @@ void WarmKeeper::Impl::Configure(const Settings& settings) {
   floors_ = std::move(floors);
 }
 
-void WarmKeeper::Impl::Start(Instant now) {
+void WarmKeeper::Impl::Start(Instant now, const std::string* handed) {
   saved_at_ = now;
-  if (!settings_.file.empty()) BeginRewarming(settings_, now);
+  if (handed == nullptr && settings_.file.empty()) return;
+  BeginRewarming(LoadEntries(handed), now);
 }
 
-void WarmKeeper::Impl::BeginRewarming(const RewarmSettings& settings,
-                                      Instant now) {
-  auto entries = LoadWarmSet(settings.file);
-  if (!entries.ok()) {
-    if (absl::IsNotFound(entries.status())) {
-      HOTLINE_LOG(kInfo, "no warm set yet", {{"file", settings.file}});
-    } else {
-      HOTLINE_LOG(kError, "the warm set cannot be used: starting cold",
-                  {{"file", settings.file},
-                   {"error", std::string(entries.status().message())}});
-    }
-    return;
+std::vector<WarmEntry> WarmKeeper::Impl::LoadEntries(
+    const std::string* handed) const {
+  auto entries =
+      handed != nullptr ? ParseWarmSet(*handed) : LoadWarmSet(settings_.file);
+  if (entries.ok()) return *std::move(entries);
+  if (absl::IsNotFound(entries.status())) {
+    HOTLINE_LOG(kInfo, "no warm set yet", {{"file", settings_.file}});
+  } else {
+    HOTLINE_LOG(kError, "the warm set cannot be used: starting cold",
+                {{"file", handed != nullptr ? "" : settings_.file},
+                 {"error", std::string(entries.status().message())}});
   }
-  rewarmer_.emplace(*std::move(entries), settings.dials_per_second,
-                    settings.patience, now,
+  return {};
+}
+
+void WarmKeeper::Impl::BeginRewarming(std::vector<WarmEntry> entries,
+                                      Instant now) {
+  if (entries.empty()) return;
+  rewarmer_.emplace(std::move(entries), settings_.dials_per_second,
+                    settings_.patience, now,
                     [this](const pool::HostPoolKey& key, int connections,
                            int most, Instant at) {
                       return hooks_.pool->Prewarm(key, connections, most, at);
                     });
   HOTLINE_LOG(kInfo, "dialling the warm set",
-              {{"file", settings.file}, {"connections", rewarmer_->wanted()}});
+              {{"connections", rewarmer_->wanted()}});
   {
     MutexLock lock(&mu_);
-    rewarming_awaited_ = settings.ready_when_warm && !rewarmer_->done();
+    rewarming_ = !rewarmer_->done();
+    rewarming_awaited_ = settings_.ready_when_warm && rewarming_;
     rewarming_missing_ = rewarmer_->missing();
   }
   if (!rewarmer_->done()) StepRewarming();
@@ -126,7 +138,8 @@ void WarmKeeper::Impl::StepRewarming() {
   {
     MutexLock lock(&mu_);
     rewarming_missing_ = rewarmer_->missing();
-    if (rewarmer_->done()) rewarming_awaited_ = false;
+    rewarming_ = !rewarmer_->done();
+    if (!rewarming_) rewarming_awaited_ = false;
   }
   if (again == kNever) {
     HOTLINE_LOG(kInfo, "the warm set has been made",
@@ -170,16 +183,32 @@ std::vector<std::string> WarmKeeper::Impl::NotReady() const {
   return reasons;
 }
 
+std::vector<std::string> WarmKeeper::Impl::NotWarm() const {
+  std::vector<std::string> reasons;
+  MutexLock lock(&mu_);
+  for (const auto& [target, floor] : floors_) {
+    if (hooks_.pool->WarmDeficit(target) == 0) continue;
+    reasons.push_back(absl::StrCat("warming ", target));
+  }
+  if (rewarming_) {
+    reasons.push_back(absl::StrCat(
+        "dialling the warm set: ", rewarming_missing_, " connections missing"));
+  }
+  return reasons;
+}
+
+std::string WarmKeeper::Impl::CurrentSet(Instant now) const {
+  pool::SnapshotRequest wanted;
+  wanted.targets = false;
+  wanted.connections = true;
+  return FormatWarmSet(WarmSetOf(hooks_.pool->TakeSnapshot(wanted, now)));
+}
+
 void WarmKeeper::Impl::Save(Instant now, bool at_once) {
   if (settings_.file.empty()) return;
   if (!at_once && now - saved_at_ < settings_.interval) return;
   saved_at_ = now;
-  pool::SnapshotRequest wanted;
-  wanted.targets = false;
-  wanted.connections = true;
-  const pool::Snapshot snapshot = hooks_.pool->TakeSnapshot(wanted, now);
-  const absl::Status status =
-      ReplaceFile(settings_.file, FormatWarmSet(WarmSetOf(snapshot)));
+  const absl::Status status = ReplaceFile(settings_.file, CurrentSet(now));
   if (!status.ok() && !save_failed_) {
     HOTLINE_LOG(
         kError, "the warm set cannot be written",
@@ -203,10 +232,18 @@ WarmKeeper::~WarmKeeper() { impl_->Stop(); }
 void WarmKeeper::Configure(const Settings& settings) {
   impl_->Configure(settings);
 }
-void WarmKeeper::Start(Instant now) { impl_->Start(now); }
+void WarmKeeper::Start(Instant now, const std::string* handed) {
+  impl_->Start(now, handed);
+}
 void WarmKeeper::StartHealth() { impl_->StartHealth(); }
 std::vector<std::string> WarmKeeper::NotReady() const {
   return impl_->NotReady();
+}
+std::vector<std::string> WarmKeeper::NotWarm() const {
+  return impl_->NotWarm();
+}
+std::string WarmKeeper::CurrentSet(Instant now) const {
+  return impl_->CurrentSet(now);
 }
 void WarmKeeper::Save(Instant now, bool at_once) { impl_->Save(now, at_once); }
 void WarmKeeper::StartDrain() { impl_->StartDrain(); }

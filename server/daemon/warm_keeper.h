@@ -48,15 +48,22 @@ class WarmKeeper {
   // each reload.
   void Configure(const Settings& settings);
 
-  // Reads the warm set and starts to dial it; to be called once. A set that
-  // cannot be used is logged and ignored.
-  void Start(Instant now);
+  // Reads the warm set and starts to dial it; to be called once. `handed`: the
+  // set of the process that this one replaces (see CurrentSet), which is used
+  // instead of the file. A set that cannot be used is logged and ignored.
+  void Start(Instant now, const std::string* handed = nullptr);
   // Starts to report the floors' health; to be called once set_health works.
   void StartHealth();
 
   // Why the process is not ready yet: one line for each floor or set.
   std::vector<std::string> NotReady() const;
+  // What is not warm: one line for each floor that is not reached now, whether
+  // or not readiness waits for it, and one for the warm set while it is
+  // dialled.
+  std::vector<std::string> NotWarm() const;
 
+  // The warm set as it is now, in the format of the file.
+  std::string CurrentSet(Instant now) const;
   // Writes the warm set if rewarm.interval has passed, or `at_once`. A failure
   // is logged once, until a write succeeds again.
   void Save(Instant now, bool at_once = false);

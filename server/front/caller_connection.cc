@@ -86,6 +86,14 @@ bool CallerConnection::Open() {
   return true;
 }
 
+bool CallerConnection::HoldsLeases(Instant now) const {
+  Broker* const broker = home_->parts().broker;
+  return std::any_of(acquired_.begin(), acquired_.end(),
+                     [&](const Acquired& acquired) {
+                       return broker->IsHeld(acquired.lease, now);
+                     });
+}
+
 void CallerConnection::StartDrain(Instant now) {
   if (!session_.has_value()) return;
   session_->StartDrain(now);

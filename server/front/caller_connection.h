@@ -63,7 +63,10 @@ class CallerConnection final
 
   const Visitor& visitor() const { return visitor_; }
 
-  // GOAWAY in two steps; calls that were accepted go on.
+  // Whether leases that were acquired over it are held still; of the latest
+  // kMaxAcquired.
+  bool HoldsLeases(Instant now) const;
+  // GOAWAY in two steps; calls that were accepted go on. Idempotent.
   void StartDrain(Instant now);
   // Now, with the end of every call and GOAWAY as far as the socket takes them.
   void CutOff();

@@ -12,6 +12,7 @@ namespace {
 
 constexpr char kBroker[] = "hotline.v1.Broker";
 constexpr char kHealth[] = "grpc.health.v1.Health";
+constexpr char kRole[] = "grpc";  // Of its sockets.
 
 // How long callers without a call may take to acknowledge the drain: some do
 // not look at their connection until they need it.
@@ -57,7 +58,7 @@ Front::Front(const FrontOptions& options, const Parts& parts,
 absl::StatusOr<std::unique_ptr<Front>> Front::Start(
     const FrontOptions& options, const Parts& parts,
     const std::vector<net::Loop*>& loops) {
-  auto door = FrontDoor::Bind(options.door);
+  auto door = FrontDoor::Bind(options.door, {parts.inherited, kRole});
   if (!door.ok()) return door.status();
   FrontOptions mine = options;
   mine.max_message_bytes /= static_cast<int64_t>(loops.size());
@@ -127,11 +128,22 @@ bool Front::AwaitIdle(Duration most, Duration goodbye) {
   }
 }
 
-void Front::Stop(Duration grace) {
-  if (std::exchange(stopped_, true)) return;
+void Front::StartDrain(Duration leases) {
+  if (std::exchange(draining_, true)) return;
   // No connection is on its way to a loop after this.
   door_->Stop();
-  for (const auto& loop : loops_) loop->StartDrain();
+  const Instant until = SaturatingAdd(MonotonicNow(), leases);
+  for (const auto& loop : loops_) loop->StartDrain(until);
+}
+
+bool Front::idle() const {
+  return std::all_of(loops_.begin(), loops_.end(),
+                     [](const auto& loop) { return loop->idle(); });
+}
+
+void Front::Stop(Duration grace) {
+  if (std::exchange(stopped_, true)) return;
+  StartDrain();
   if (AwaitIdle(grace, kGoodbyeTime)) return;
   for (const auto& loop : loops_) loop->CutOff();
   if (AwaitIdle(kCutOffTime, kCutOffTime)) return;

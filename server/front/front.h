@@ -47,6 +47,8 @@ class Front {
     const Certificates* certificates = nullptr;
     // Services besides the broker's, health and reflection. Null: none.
     CallFactory further_services = nullptr;
+    // Listening sockets to use instead of new ones.
+    InheritedSockets* inherited = nullptr;
   };
 
   // Listens on every address or on none, and serves. The loops must run until
@@ -68,6 +70,12 @@ class Front {
     return door_->addresses();
   }
 
+  // See FrontDoor.
+  const std::vector<ListeningSocket>& sockets() const {
+    return door_->sockets();
+  }
+  void SetOwnsFiles(bool owns) { door_->SetOwnsFiles(owns); }
+
   FrontDoorCounts connections() const { return door_->counts(); }
 
   // What grpc.health.v1 says of "" and of the services.
@@ -75,9 +83,16 @@ class Front {
   // What it says of another service.
   void SetHealth(std::string_view service, bool serving);
 
-  // Takes no more connections, tells callers to make no more calls, and waits
-  // until those under way have been answered, `grace` at most; then cuts off
-  // what is left. Idempotent.
+  // Takes no more connections, and tells callers to make no more calls on
+  // those that they have. Calls that they make until they know are accepted.
+  // Callers that hold leases which they acquired by unary calls are told when
+  // the leases have ended, after `leases` at the latest. Idempotent.
+  void StartDrain(Duration leases = Duration(0));
+  // No connection is open, and no call runs.
+  bool idle() const;
+
+  // StartDrain; waits until the calls under way have been answered, `grace` at
+  // most; then cuts off what is left. Idempotent.
   void Stop(Duration grace);
 
  private:
@@ -95,6 +110,7 @@ class Front {
   const Reflection reflection_;
   const FrontParts parts_;
   std::vector<std::unique_ptr<FrontLoop>> loops_;
+  bool draining_ = false;
   bool stopped_ = false;
 
   Mutex drained_mu_;

@@ -74,12 +74,14 @@ bool Has(const Values& values, Value value) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(
-    FrontDoorOptions options) {
+    FrontDoorOptions options, const Inherited& inherited) {
   std::unique_ptr<FrontDoor> door(new FrontDoor(std::move(options)));
+  door->owns_files_ = inherited.sockets == nullptr;
   for (const std::string& address : door->options_.addresses) {
-    auto listener = Listener::Bind(address);
+    auto listener = Listener::Bind(address, inherited);
     if (!listener.ok()) return listener.status();
     door->addresses_.push_back(listener->address());
+    door->sockets_.push_back(listener->Describe(inherited.role));
     door->listeners_.push_back(*std::move(listener));
   }
   door->epoll_ = epoll_create1(EPOLL_CLOEXEC);
@@ -108,6 +110,7 @@ void FrontDoor::Stop() {
 
 FrontDoor::~FrontDoor() {
   Stop();
+  CloseListeners();
   for (const int fd : {epoll_, wake_, spare_}) {
     if (fd >= 0) close(fd);
   }
@@ -165,6 +168,11 @@ void FrontDoor::Run() {
 
 void FrontDoor::CloseListeners() {
   resume_at_ = kNever;
+  for (Listener& listener : listeners_) {
+    // Closing does not end the watch of a socket that another process has, too.
+    epoll_ctl(epoll_, EPOLL_CTL_DEL, listener.fd(), nullptr);
+    if (!owns_files_) listener.KeepFile();
+  }
   listeners_.clear();
 }
 

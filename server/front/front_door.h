@@ -38,6 +38,7 @@
 #include "base/mutex.h"
 #include "base/time.h"
 #include "net/tls/server.h"
+#include "server/front/inherited_sockets.h"
 #include "server/front/listener.h"
 #include "server/front/options.h"
 
@@ -97,11 +98,12 @@ class FrontDoor {
   // Receives ownership of the descriptor. Called on the door's thread.
   using Deliver = std::function<void(int fd, const Visitor& visitor)>;
 
-  // Binds every address. Accepts nothing before Open.
+  // Binds every address, or takes an inherited socket for it. Accepts nothing
+  // before Open.
   //
   // Errors: UNAVAILABLE with the address that cannot be bound.
   static absl::StatusOr<std::unique_ptr<FrontDoor>> Bind(
-      FrontDoorOptions options);
+      FrontDoorOptions options, const Inherited& inherited = {});
 
   ~FrontDoor();
   FrontDoor(const FrontDoor&) = delete;
@@ -119,6 +121,13 @@ class FrontDoor {
 
   // The addresses that it listens on, with the ports chosen for 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // Its sockets, for a process that takes them over; valid until Close.
+  const std::vector<ListeningSocket>& sockets() const { return sockets_; }
+  // Whether the files of Unix sockets are removed when it closes. With
+  // inherited sockets they are not, until this is called: the process that
+  // handed them over may go on with them.
+  void SetOwnsFiles(bool owns) { owns_files_ = owns; }
 
   // A connection that was delivered is closed.
   void Leave(const Visitor& visitor);
@@ -149,6 +158,8 @@ class FrontDoor {
 
   const FrontDoorOptions options_;
   std::vector<std::string> addresses_;
+  std::vector<ListeningSocket> sockets_;
+  std::atomic<bool> owns_files_{true};
   std::atomic<bool> closing_{false};
   std::atomic<bool> stopping_{false};
   int epoll_ = -1;

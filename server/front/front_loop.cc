@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "server/front/caller_connection.h"
@@ -12,6 +14,8 @@ namespace {
 
 // A turn's TLS handshakes: each costs about as much as 20 calls.
 constexpr int kMaxHandshakes = 4;
+// How often a drain looks whether leases have ended.
+constexpr Duration kLeaseCheck = std::chrono::milliseconds(20);
 
 // Closes the descriptor unless it was taken.
 class Descriptor {
@@ -47,16 +51,28 @@ void FrontLoop::Deliver(int fd, Visitor visitor) {
       });
 }
 
-void FrontLoop::StartDrain() {
-  loop_->Post([this] {
+void FrontLoop::StartDrain(Instant leases_until) {
+  loop_->Post([this, leases_until] {
     draining_ = true;
-    const Instant now = MonotonicNow();
-    for (CallerConnection* const connection : connections_) {
-      connection->StartDrain(now);
-    }
+    DrainConnections(leases_until);
     for (HealthWatch* const watch : watches_) watch->OnDrain();
     NoteDrained();
   });
+}
+
+void FrontLoop::DrainConnections(Instant leases_until) {
+  const Instant now = MonotonicNow();
+  bool all = true;
+  for (CallerConnection* const connection : connections_) {
+    if (now < leases_until && connection->HoldsLeases(now)) {
+      all = false;
+    } else {
+      connection->StartDrain(now);
+    }
+  }
+  if (all) return;
+  loop_->RunAt(std::min(leases_until, SaturatingAdd(now, kLeaseCheck)),
+               [this, leases_until] { DrainConnections(leases_until); });
 }
 
 void FrontLoop::CutOff() {

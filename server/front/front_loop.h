@@ -68,8 +68,10 @@ class FrontLoop {
   // --- From any thread ---
   // Takes a caller's connection over.
   void Deliver(int fd, Visitor visitor);
-  // GOAWAY to every connection; calls that were accepted go on.
-  void StartDrain();
+  // GOAWAY to every connection; calls that were accepted go on. A connection
+  // over which leases were acquired that are held still gets it when they have
+  // ended, at `leases_until` at the latest.
+  void StartDrain(Instant leases_until = Instant{});
   // Ends every connection now.
   void CutOff();
   void OnHealthChanged();
@@ -127,6 +129,7 @@ class FrontLoop {
   static constexpr int kMaxTurnCalls = 256;
 
   void Take(int fd, Visitor visitor);
+  void DrainConnections(Instant leases_until);
   void ForgetConnection();
   void NoteDrained() {
     if (draining_ && parts_->on_drained) parts_->on_drained();

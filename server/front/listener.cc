@@ -1,6 +1,7 @@
 #include "server/front/listener.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -80,9 +81,16 @@ int BindTo(int fd, const SocketAddress& where) {
 
 }  // namespace
 
-absl::StatusOr<Listener> Listener::Bind(const std::string& address) {
+absl::StatusOr<Listener> Listener::Bind(const std::string& address,
+                                        const Inherited& inherited) {
   Listener listener;
-  listener.address_ = address;
+  listener.address_ = listener.configured_ = address;
+  const ListeningSocket given = inherited.Take(address);
+  if (given.fd >= 0) {
+    const absl::Status status = listener.Adopt(given);
+    if (!status.ok()) return status;
+    return listener;
+  }
   const bool is_unix = address.rfind(kUnix, 0) == 0;
   const absl::Status status =
       is_unix ? listener.BindUnix(address.substr(std::strlen(kUnix)))
@@ -135,9 +143,48 @@ absl::Status Listener::BindTcp(bool may_be_in_use) {
   if (BindTo(fd_, *where) != 0 && !(may_be_in_use && errno == EADDRINUSE)) {
     return Failed(address_, std::strerror(errno));
   }
+  FillInPort();
+  return absl::OkStatus();
+}
+
+absl::Status Listener::Adopt(const ListeningSocket& inherited) {
+  fd_ = inherited.fd;
+  foreign_file_ = inherited.keeps_file;
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  const int on = 1;
+  const int flags = fcntl(fd_, F_GETFL);
+  if (getsockopt(fd_, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 ||
+      listens == 0 || flags < 0 ||
+      fcntl(fd_, F_SETFL, flags | O_NONBLOCK) != 0 ||
+      fcntl(fd_, F_SETFD, FD_CLOEXEC) != 0) {
+    return Failed(address_, "the inherited descriptor is no listening socket");
+  }
+  if (address_.starts_with(kUnix)) {
+    kind_ = Kind::kUnix;
+    if (!foreign_file_) NoteFile(address_.substr(std::strlen(kUnix)));
+    return absl::OkStatus();
+  }
+  const auto where = ParseSocketAddress(address_);
+  if (!where.has_value()) return Failed(address_, "not a numeric address");
+  kind_ = where->loopback ? Kind::kLoopback : Kind::kReachable;
+  setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  FillInPort();
+  return absl::OkStatus();
+}
+
+bool Listener::NoteFile(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) return false;
+  path_ = path;
+  device_ = info.st_dev;
+  inode_ = info.st_ino;
+  return true;
+}
+
+void Listener::FillInPort() {
   address_ =
       absl::StrCat(address_.substr(0, address_.rfind(':')), ":", PortOf(fd_));
-  return absl::OkStatus();
 }
 
 absl::Status Listener::BindUnix(const std::string& path) {
@@ -155,13 +202,9 @@ absl::Status Listener::BindUnix(const std::string& path) {
   if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
     return Failed(address_, std::strerror(errno));
   }
-  struct stat info;
-  if (chmod(path.c_str(), kSocketMode) != 0 || stat(path.c_str(), &info) != 0) {
+  if (chmod(path.c_str(), kSocketMode) != 0 || !NoteFile(path)) {
     return Failed(address_, std::strerror(errno));
   }
-  path_ = path;
-  device_ = info.st_dev;
-  inode_ = info.st_ino;
   return absl::OkStatus();
 }
 
@@ -169,6 +212,8 @@ Listener::Listener(Listener&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
       kind_(other.kind_),
       address_(std::move(other.address_)),
+      configured_(std::move(other.configured_)),
+      foreign_file_(other.foreign_file_),
       path_(std::exchange(other.path_, "")),
       device_(other.device_),
       inode_(other.inode_) {}

@@ -74,16 +74,12 @@ class AdminHttp::Impl {
                        ": not a numeric address and a port such as "
                        "127.0.0.1:9464"));
     }
-    error_code error;
-    acceptor_.open(endpoint->protocol(), error);
-    if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor_.bind(*endpoint, error);
-    if (!error) acceptor_.listen(kBacklog, error);
-    if (!error) acceptor_.non_blocking(true, error);
-    if (error) {
+    if (const error_code error = Listen(*endpoint)) {
       return absl::UnavailableError(
           absl::StrCat(address, ": cannot listen: ", error.message()));
     }
+    error_code error;
+    listening_fd_ = acceptor_.native_handle();
     port_ = acceptor_.local_endpoint(error).port();
     FillSpares();
     Accept();
@@ -97,9 +93,7 @@ class AdminHttp::Impl {
   void Stop() {
     std::call_once(stopped_, [this] {
       asio::post(io_, [this] {
-        error_code ignored;
-        acceptor_.close(ignored);
-        pause_.cancel();
+        CloseAcceptor();
         shared_.connections.CloseAll();
       });
       // io_.run() returns once the last socket is closed.
@@ -107,9 +101,44 @@ class AdminHttp::Impl {
     });
   }
 
+  void StopAccepting() {
+    asio::post(io_, [this] {
+      CloseAcceptor();
+      shared_.closing = true;
+    });
+  }
+
   int port() const { return port_; }
+  int listening_fd() const { return listening_fd_; }
 
  private:
+  error_code Listen(const tcp::endpoint& endpoint) {
+    error_code error;
+    const int given = shared_.options.listening_fd;
+    if (given >= 0) {
+      acceptor_.assign(endpoint.protocol(), given, error);
+    } else {
+      acceptor_.open(endpoint.protocol(), error);
+      if (!error) {
+        acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+      }
+      if (!error) acceptor_.bind(endpoint, error);
+    }
+    if (!error) acceptor_.listen(kBacklog, error);
+    if (!error) acceptor_.non_blocking(true, error);
+    return error;
+  }
+
+  // Not close(), which leaves the reactor watching a socket that another
+  // process has, too.
+  void CloseAcceptor() {
+    pause_.cancel();
+    if (!acceptor_.is_open()) return;
+    error_code error;
+    const int fd = acceptor_.release(error);
+    if (!error) close(fd);
+  }
+
   void Accept() {
     acceptor_.async_accept([this](error_code error, tcp::socket socket) {
       if (!acceptor_.is_open()) return;
@@ -193,6 +222,7 @@ class AdminHttp::Impl {
   std::once_flag stopped_;
   std::thread thread_;
   int port_ = 0;
+  int listening_fd_ = -1;
 };
 
 absl::StatusOr<std::unique_ptr<AdminHttp>> AdminHttp::Start(
@@ -208,6 +238,10 @@ AdminHttp::AdminHttp(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 AdminHttp::~AdminHttp() { Stop(); }
 
 int AdminHttp::port() const { return impl_->port(); }
+
+int AdminHttp::listening_fd() const { return impl_->listening_fd(); }
+
+void AdminHttp::StopAccepting() { impl_->StopAccepting(); }
 
 void AdminHttp::Stop() { impl_->Stop(); }
 

@@ -16,7 +16,7 @@
 // requests waiting for it, and other requests are served in between. Without a
 // free descriptor, a connection is accepted on one of four spare ones.
 //
-// Thread safety: port() and Stop may be called from any thread.
+// Thread safety: everything but Start may be called from any thread.
 #ifndef HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_H_
 #define HOTLINE_SERVER_OBSERVE_ADMIN_HTTP_H_
 
@@ -33,6 +33,9 @@ namespace hotline::server {
 struct AdminHttpOptions {
   // "127.0.0.1:9464", "[::]:9464"; port 0 takes a free one.
   std::string address;
+  // A socket that listens there already, which the listener takes over. -1:
+  // none.
+  int listening_fd = -1;
 
   // All are called on the listener's thread and may take milliseconds.
   std::function<std::string()> metrics;
@@ -59,6 +62,13 @@ class AdminHttp {
   ~AdminHttp();
 
   int port() const;
+  // The socket that listens, for a process that takes it over; valid until
+  // StopAccepting.
+  int listening_fd() const;
+
+  // Takes no more connections; open ones are closed after their next response.
+  // Idempotent.
+  void StopAccepting();
 
   // Closes every connection and joins the thread. Idempotent. Must not be
   // called from a callback.

@@ -233,7 +233,7 @@ void AdminConnection::OnRequest(error_code error) {
 
 void AdminConnection::Answer() {
   const auto& request = parser_->get();
-  const bool keep = request.keep_alive() &&
+  const bool keep = request.keep_alive() && !shared_->closing &&
                     requests_ < shared_->options.max_requests_per_connection;
   const unsigned version = request.version();
   const bool head = request.method() == http::verb::head;

@@ -104,6 +104,7 @@ struct AdminShared {
   const AdminHttpOptions options;
   AdminPages pages;
   AdminConnections connections;
+  bool closing = false;  // No connection is kept after a response.
 };
 
 // One connection: waits, reads, answers, and repeats. Each step has a deadline.

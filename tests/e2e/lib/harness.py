@@ -38,10 +38,11 @@ class EndToEnd(unittest.TestCase):
         self.addCleanup(server.stop)
         return server
 
-    def start_hotlined(self, config=None, before=""):
+    def start_hotlined(self, config=None, before="", **options):
         """With our authority trusted for upstreams.
 
         `before`: shell commands of its process before it becomes hotlined.
+        `options`: those of hotlined.Hotlined.
         """
         config = dict(config or {})
         config["upstream"] = {"ca_file": self.authority.cert,
@@ -53,7 +54,7 @@ class EndToEnd(unittest.TestCase):
                 out.write('#!/bin/sh\n%s\nexec %s "$@"\n' % (before, binary))
             os.chmod(script, 0o755)
             binary = script
-        server = hotlined.Hotlined(self.directory, config, binary)
+        server = hotlined.Hotlined(self.directory, config, binary, **options)
         self._logs.append(server.log)
         self.addCleanup(server.abandon)
         return server

@@ -55,9 +55,15 @@ def reason(error):
 
 
 class Hotlined:
-    """One hotlined on free ports. `config` is merged over what tests need."""
+    """One hotlined on free ports. `config` is merged over what tests need.
 
-    def __init__(self, directory, config=None, binary="server/hotlined"):
+    `takeover`: it takes over from the one before, and others from it (see
+    take_over).
+    """
+
+    # pylint: disable-next=too-many-arguments
+    def __init__(self, directory, config=None, binary="server/hotlined",
+                 takeover=False, environment=None, descriptors=()):
         self.directory = os.path.join(directory, "hotlined")
         os.makedirs(self.directory, exist_ok=True)
         self.socket = os.path.join(self.directory, "h.sock")
@@ -75,7 +81,12 @@ class Hotlined:
                 self.config[key] = value
         self.config_path = os.path.join(self.directory, "hotline.yaml")
         self.write_config()
-        self._binary = binary
+        self._command = [binary, "--config", self.config_path]
+        if takeover:
+            self._command += ["--takeover",
+                              os.path.join(self.directory, "t.sock")]
+        self._environment = environment or {}
+        self._descriptors = descriptors  # That it inherits.
         self._log_path = os.path.join(self.directory, "log")
         self._start()
 
@@ -89,12 +100,13 @@ class Hotlined:
         ports = os.path.join(self.directory, "ports.json")
         if os.path.exists(ports):
             os.remove(ports)  # Of the one before.
-        environment = dict(os.environ, HOTLINE_PORTS_FILE=ports)
+        environment = dict(os.environ, HOTLINE_PORTS_FILE=ports,
+                           **self._environment)
         # pylint: disable=consider-using-with
         self._log = open(self._log_path, "ab")
-        self.process = wait.start(
-            [self._binary, "--config", self.config_path], stderr=self._log,
-            stdout=self._log, env=environment)
+        self.process = wait.start(self._command, stderr=self._log,
+                                  stdout=self._log, env=environment,
+                                  pass_fds=self._descriptors)
         wait.until(lambda: os.path.exists(ports)
                    or self.process.poll() is not None, "hotlined listens")
         if self.process.poll() is not None:
@@ -178,6 +190,18 @@ class Hotlined:
         self.channel.close()
         self._log.close()
         self._start()
+
+    def take_over(self):
+        """Another process with the same configuration takes over, and is the
+        one from now on. The one before, which drains and ends."""
+        before = self.process
+        self.start_again()
+        return before
+
+    def start_taker(self):
+        """A process that is to take over; does not wait for it."""
+        return wait.start(self._command, stderr=self._log, stdout=self._log,
+                          env=dict(os.environ, **self._environment))
 
     def stop(self, sig=signal.SIGTERM):
         """Ends it; its exit code."""

@@ -652,6 +652,63 @@ TEST_F(SessionTest, ADrainWaitsForLeasesAndRefusesNewOnes) {
   EXPECT_TRUE(broker_->Drained(MonotonicNow()));
 }
 
+TEST_F(SessionTest, AHandOverEndsASessionOnceItHoldsNoLease) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
+  TestStream& idle = Open();
+  TestStream& stream = Open();
+  const std::string first = Lease(stream, 1, peer.target());
+  broker_->HandOver();
+  EXPECT_EQ(idle.Outcome(), "DRAINING");
+  // It is served meanwhile, also with new leases.
+  const std::string second = Lease(stream, 2, peer.target());
+  ASSERT_TRUE(stream.Send(Message().Execute(3, peer)));
+  EXPECT_EQ(stream.Result(3), "OK");
+  ASSERT_TRUE(stream.Send(Message().Release(4, first).Release(5, second)));
+  EXPECT_EQ(stream.Result(5), "OK");
+  EXPECT_EQ(stream.Outcome(), "DRAINING");
+}
+
+TEST_F(SessionTest, ASessionThatLeavesBeginsOnlyWhatItsLeasesNeed) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
+  TestStream& stream = Open();
+  const std::string lease = Lease(stream, 1, peer.target());
+  broker_->HandOver();
+  broker_->LeaveSessions();
+  Message message;
+  message.Acquire(2, peer.target()).Execute(3, peer, lease);
+  ASSERT_TRUE(stream.Send(message));
+  EXPECT_EQ(stream.Result(3), "OK");
+  const size_t before = stream.results();
+  ASSERT_TRUE(stream.Send(Message().Release(4, lease)));
+  EXPECT_EQ(stream.Result(4), "OK");
+  EXPECT_EQ(stream.Outcome(), "DRAINING");
+  // The Acquire has no result: its caller repeats it elsewhere.
+  EXPECT_EQ(stream.results(), before + 1);
+}
+
+TEST_F(SessionTest, ASessionThatLeavesReadsNoMoreBesideRunningCalls) {
+  std::atomic<bool> arrived{false};
+  ScriptedPeer silent([&](PeerConnection& connection) {
+    if (connection.ReadRequest().empty()) return;
+    arrived = true;
+    connection.AwaitClose();
+  });
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("")));
+  TestStream& stream = Open();
+  ASSERT_TRUE(stream.Send(Message().Execute(1, silent)));
+  ASSERT_TRUE(
+      Eventually([&](const pool::Snapshot&) { return arrived.load(); }));
+  broker_->HandOver();
+  broker_->LeaveSessions();
+  // The read that was under way.
+  ASSERT_TRUE(stream.Send(Message().Execute(2, peer)));
+  EXPECT_EQ(stream.Result(2), "OK");
+  EXPECT_FALSE(stream.reading());
+  broker_->AbortCalls();
+  EXPECT_EQ(stream.Result(1), "UPSTREAM_RESET");
+  EXPECT_EQ(stream.Outcome(), "DRAINING");
+}
+
 TEST_F(SessionTest, AnAbortAnswersRunningCallsAndThenEnds) {
   std::atomic<bool> arrived{false};
   ScriptedPeer silent([&](PeerConnection& connection) {

@@ -115,7 +115,7 @@ class DrainedCaller {
   uint32_t last_id_ = kHighestId;
 };
 
-class DrainTest : public BrokerTest, public ::testing::WithParamInterface<int> {
+class HandOverTest : public BrokerTest {
  protected:
   void SetUp() override {
     BrokerTest::SetUp();
@@ -174,6 +174,9 @@ class DrainTest : public BrokerTest, public ::testing::WithParamInterface<int> {
   std::unique_ptr<Front> front_;
 };
 
+class DrainTest : public HandOverTest,
+                  public ::testing::WithParamInterface<int> {};
+
 TEST_P(DrainTest, EveryAcceptedCallSucceedsOrSaysWhyNot) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
   // Its connections are taken, and then calls wait.
@@ -226,6 +229,83 @@ TEST_P(DrainTest, EveryAcceptedCallSucceedsOrSaysWhyNot) {
   for (const auto& [end, count] : tally) {
     RecordProperty(end, count);
   }
+}
+
+// The other half of a restart: another process listens already.
+TEST_F(HandOverTest, EveryCallIsServedUntilItsCallerKnows) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
+  const std::string call = Execute(peer);
+  std::atomic<int> rounds = 0;
+  const auto run = [&](int fd) {
+    RawCaller caller(fd);
+    caller.Connect();
+    uint32_t last = 1;
+    for (;; last += 2, ++rounds) {
+      caller.Send(RawCaller::Call(last, Method("Execute"), call));
+      EXPECT_EQ(caller.Await(last).status, "0") << caller.answer(last).text;
+      if (caller.Count(NGHTTP2_GOAWAY) > 0) break;
+    }
+    const auto ping = [&] {
+      return std::find_if(caller.frames.begin(), caller.frames.end(),
+                          [](const auto& f) { return f.type == NGHTTP2_PING; });
+    };
+    ASSERT_TRUE(
+        caller.ReadUntil([&] { return ping() != caller.frames.end(); }));
+    // Called between the GOAWAY and its acknowledgement.
+    caller.Send(RawCaller::Call(last + 2, Method("Execute"), call) +
+                net::Ping(ping()->payload, NGHTTP2_FLAG_ACK));
+    caller.ReadToEnd();
+    EXPECT_EQ(caller.answer(last + 2).status, "0");
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) threads.emplace_back(run, Connect());
+  EXPECT_TRUE(hotline::Eventually([&] { return rounds > 50; }));
+  EXPECT_FALSE(front_->idle());
+  front_->StartDrain();
+  broker_->HandOver();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(hotline::Eventually([&] { return front_->idle(); }));
+}
+
+TEST_F(HandOverTest, ACallerKeepsItsConnectionWhileItHoldsALease) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
+  RawCaller caller(Connect());
+  caller.Connect();
+  v1::AcquireRequest acquire;
+  acquire.set_target(peer.target());
+  caller.Send(RawCaller::Call(1, Method("Acquire"), Prefixed(acquire)));
+  ASSERT_EQ(caller.Await(1).status, "0");
+  v1::AcquireResponse acquired;
+  ASSERT_TRUE(acquired.ParseFromString(caller.answer(1).messages.at(0)));
+  front_->StartDrain(std::chrono::hours(1));
+  broker_->HandOver();
+
+  v1::ExecuteRequest execute;
+  execute.set_url(peer.target() + "/");
+  execute.set_lease_id(acquired.lease().lease_id());
+  caller.Send(RawCaller::Call(3, Method("Execute"), Prefixed(execute)));
+  EXPECT_EQ(caller.Await(3).status, "0") << caller.answer(3).text;
+  EXPECT_EQ(caller.Count(NGHTTP2_GOAWAY), 0u);
+  v1::ReleaseRequest release;
+  release.set_lease_id(acquired.lease().lease_id());
+  caller.Send(RawCaller::Call(5, Method("Release"), Prefixed(release)));
+  EXPECT_EQ(caller.Await(5).status, "0");
+  EXPECT_TRUE(
+      caller.ReadUntil([&] { return caller.Count(NGHTTP2_GOAWAY) > 0; }));
+}
+
+TEST_F(HandOverTest, ALeaseDoesNotKeepAConnectionForEver) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("x")));
+  RawCaller caller(Connect());
+  caller.Connect();
+  v1::AcquireRequest acquire;
+  acquire.set_target(peer.target());
+  caller.Send(RawCaller::Call(1, Method("Acquire"), Prefixed(acquire)));
+  ASSERT_EQ(caller.Await(1).status, "0");
+  leases_kept_ = 1;
+  front_->StartDrain(std::chrono::milliseconds(1));
+  EXPECT_TRUE(
+      caller.ReadUntil([&] { return caller.Count(NGHTTP2_GOAWAY) > 0; }));
 }
 
 // For how many milliseconds the last calls may go on.

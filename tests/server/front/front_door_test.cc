@@ -20,6 +20,7 @@
 #include "gtest/gtest.h"
 #include "tests/fakes/eventually.h"
 #include "tests/fakes/test_certs.h"
+#include "tests/fakes/watches.h"
 
 namespace hotline::server {
 namespace {
@@ -116,8 +117,8 @@ class FrontDoorTest : public ::testing::Test {
     inside_.clear();
   }
 
-  void Open(FrontDoorOptions options) {
-    auto door = FrontDoor::Bind(std::move(options));
+  void Open(FrontDoorOptions options, const Inherited& inherited = {}) {
+    auto door = FrontDoor::Bind(std::move(options), inherited);
     ASSERT_TRUE(door.ok()) << door.status();
     door_ = *std::move(door);
     door_->Open([this](int fd, const Visitor& visitor) {
@@ -286,6 +287,111 @@ TEST_F(FrontDoorTest, ClosedItAcceptsNoneAndKeepsOpenConnections) {
   EXPECT_TRUE(Eventually([&] { return access(path.c_str(), F_OK) != 0; }));
   EXPECT_FALSE(Caller(address()).connected());
   EXPECT_EQ(door_->counts().connections, 1);
+}
+
+TEST_F(FrontDoorTest, AnotherDoorTakesItsSocketsOver) {
+  const std::string path = SocketPath("f.sock");
+  const FrontDoorOptions options = {
+      .addresses = {"127.0.0.1:0", "unix://" + path}};
+  Open(options);
+  InheritedSockets inherited;
+  for (ListeningSocket socket : door_->sockets()) {
+    socket.fd = dup(socket.fd);
+    socket.role = "grpc";
+    inherited.Add(std::move(socket));
+  }
+  const int tcp = inherited.left()[0].fd;
+  const std::string where = address();
+  const std::unique_ptr<FrontDoor> first = std::move(door_);
+  first->SetOwnsFiles(false);
+  first->Stop();
+  // Otherwise it would be woken for connections that it cannot accept.
+  EXPECT_EQ(testing::WatchesOf(tcp), 0);
+  // They wait in the queues while no door is open.
+  const Caller over_tcp(where);
+  const Caller over_unix("unix://" + path);
+  EXPECT_TRUE(over_tcp.connected());
+  EXPECT_TRUE(over_unix.connected());
+
+  Open(options, {&inherited, "grpc"});
+  EXPECT_EQ(address(), where);
+  EXPECT_TRUE(inherited.left().empty());
+  EXPECT_TRUE(over_tcp.IsServed());
+  EXPECT_TRUE(over_unix.IsServed());
+
+  // Its file belongs to the second door only once that says so.
+  door_->SetOwnsFiles(true);
+  door_->Stop();
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+}
+
+TEST_F(FrontDoorTest, AFailedTakeoverLeavesTheFile) {
+  const std::string path = SocketPath("g.sock");
+  Open({.addresses = {"unix://" + path}});
+  {
+    InheritedSockets inherited;
+    inherited.Add({.fd = dup(door_->sockets()[0].fd),
+                   .role = "grpc",
+                   .address = "unix://" + path});
+    auto second = FrontDoor::Bind({.addresses = {"unix://" + path}},
+                                  {&inherited, "grpc"});
+    ASSERT_TRUE(second.ok()) << second.status();
+    EXPECT_TRUE(inherited.left().empty());
+  }
+  EXPECT_TRUE(Caller("unix://" + path).IsServed());
+}
+
+TEST(InheritedSocketsTest, ASocketIsFoundByItsRoleAndAddress) {
+  auto listener = Listener::Bind("127.0.0.1:0");
+  ASSERT_TRUE(listener.ok());
+  const std::string port =
+      listener->address().substr(listener->address().rfind(':'));
+  InheritedSockets inherited;
+  inherited.Add(
+      {.fd = dup(listener->fd()), .role = "admin", .address = "127.0.0.1:0"});
+  EXPECT_EQ(inherited.Take("grpc", "127.0.0.1:0").fd, -1);
+  EXPECT_EQ(inherited.Take("admin", "127.0.0.1" + port).fd, -1);
+  const int first = inherited.Take("admin", "127.0.0.1:0").fd;
+  EXPECT_GE(first, 0);
+  EXPECT_EQ(inherited.Take("admin", "127.0.0.1:0").fd, -1);
+
+  // Without a role and an address, as from systemd.
+  inherited.Add({.fd = first, .keeps_file = true});
+  EXPECT_EQ(inherited.left()[0].address, listener->address());
+  EXPECT_EQ(inherited.Take("grpc", "127.0.0.1:0").fd, -1);
+  const ListeningSocket taken =
+      inherited.Take("grpc", "[::ffff:127.0.0.1]" + port);
+  EXPECT_EQ(taken.fd, first);
+  EXPECT_TRUE(taken.keeps_file);
+  close(first);
+}
+
+TEST(InheritedSocketsTest, ASocketOfAnotherProgramKeepsItsFile) {
+  const std::string path = ShortDirectory() + "/h.sock";
+  const std::string name = "unix://" + path;
+  auto made = Listener::Bind(name);
+  ASSERT_TRUE(made.ok());
+  for (int round = 0; round < 2; ++round) {
+    InheritedSockets inherited;
+    inherited.Add({.fd = dup(made->fd()), .keeps_file = true});
+    auto door = FrontDoor::Bind({.addresses = {name}}, {&inherited, "grpc"});
+    ASSERT_TRUE(door.ok()) << door.status();
+    // Also when it is handed on.
+    EXPECT_TRUE((*door)->sockets()[0].keeps_file);
+    (*door)->SetOwnsFiles(true);
+  }
+  EXPECT_EQ(access(path.c_str(), F_OK), 0);
+}
+
+TEST(InheritedSocketsTest, ADescriptorThatDoesNotListenIsRefused) {
+  InheritedSockets inherited;
+  inherited.Add({.fd = socket(AF_INET, SOCK_STREAM, 0),
+                 .role = "grpc",
+                 .address = "127.0.0.1:1"});
+  EXPECT_EQ(
+      Listener::Bind("127.0.0.1:1", {&inherited, "grpc"}).status().message(),
+      "cannot listen on 127.0.0.1:1: the inherited descriptor is no "
+      "listening socket");
 }
 
 TEST(ListenerTest, ASocketIsGroupWritableAndRemovedWithItsListener) {

@@ -13,6 +13,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/fakes/eventually.h"
+#include "tests/fakes/watches.h"
 
 namespace hotline::server {
 namespace {
@@ -312,6 +314,33 @@ TEST_F(AdminHttpTest, AMalformedAddressIsRefused) {
               absl::StatusCode::kInvalidArgument)
         << address;
   }
+}
+
+TEST_F(AdminHttpTest, AnotherListenerTakesTheSocketOver) {
+  Start();
+  Client kept(http_->port());
+  kept.Send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_TRUE(absl::EndsWith(kept.ReadAnswer(), "ok\n"));
+
+  options_.listening_fd = dup(http_->listening_fd());
+  http_->StopAccepting();
+  http_->StopAccepting();
+  // Until its queue is taken, a connection waits there, and nothing is lost.
+  Client waiting(http_->port());
+  ASSERT_TRUE(waiting.connected());
+  EXPECT_TRUE(Eventually(
+      [&] { return testing::WatchesOf(options_.listening_fd) == 0; }));
+  const auto second = AdminHttp::Start(options_);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ((*second)->port(), http_->port());
+  waiting.Send("GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  EXPECT_TRUE(absl::EndsWith(waiting.ReadAll(), "ok\n"));
+
+  // The first one answers once more where it is connected.
+  kept.Send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+  const std::string last = kept.ReadAll();
+  EXPECT_TRUE(absl::StrContains(last, "Connection: close\r\n")) << last;
+  EXPECT_TRUE(absl::EndsWith(last, "ok\n")) << last;
 }
 
 TEST_F(AdminHttpTest, StopClosesWhatIsOpenAndMayBeRepeated) {
