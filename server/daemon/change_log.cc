@@ -1,0 +1,28 @@
+#include "server/daemon/change_log.h"
+
+#include <cstddef>
+#include <vector>
+
+#include "base/log.h"
+
+namespace hotline::server {
+
+void LogChanges(const Settings& before, const Settings& after) {
+  // A generated file may differ in thousands.
+  constexpr size_t kMost = 50;
+  const std::vector<ConfigChange> changes = DiffConfigs(before, after);
+  for (size_t i = 0; i < changes.size() && i < kMost; ++i) {
+    const ConfigChange& change = changes[i];
+    HOTLINE_LOG(kInfo, "configuration changed",
+                {{"key", change.key},
+                 {"before", change.before},
+                 {"after", change.after},
+                 {"needs_restart", change.needs_restart}});
+  }
+  if (changes.size() > kMost) {
+    HOTLINE_LOG(kInfo, "configuration changed in further keys",
+                {{"keys", changes.size() - kMost}});
+  }
+}
+
+}  // namespace hotline::server
