@@ -43,9 +43,9 @@ void RaiseDescriptorLimit() {
 
 // Of --version: the version, and below it the commit and the libraries.
 std::string VersionText() {
-  std::string text = absl::StrCat("hotlined ", kVersion, "\n");
+  std::string text = absl::StrCat("hotlined ", kVersion);
   for (const auto& [name, version] : BuildFacts()) {
-    absl::StrAppend(&text, name, " ", version, "\n");
+    absl::StrAppend(&text, "\n", name, " ", version);
   }
   return text;
 }

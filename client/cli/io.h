@@ -20,7 +20,7 @@ struct Io {
   // Colour if the stream is a terminal and NO_COLOR is not set.
   bool color_out = false;
   bool color_err = false;
-  // What --version shows below the version, with its line end.
+  // What --version shows after the version; begins with a line end.
   std::string_view build = {};
 };
 

@@ -229,7 +229,7 @@ void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
   const std::optional<bool> end = BeginSending(number, conn);
   if (!end.has_value()) {
     exchange_.GiveBack(now);
-    return Complete(EndedError());  // OnComplete replaces it by the fault.
+    return Complete(EndedError());  // Judge replaces it by the fault.
   }
   exchange_.answer().Offer(kLeastBuffered);
   Exchange::HeaderViews headers;
