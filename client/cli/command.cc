@@ -57,7 +57,7 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
       ->check(IsDuration());
   app.set_version_flag(
       "--version",
-      absl::StrCat("hotline ", kVersion, "\n", std::string(run.io.build)),
+      absl::StrCat("hotline ", kVersion, std::string(run.io.build)),
       "Show the version and exit");
   app.set_help_flag("-h,--help", "Show this help and exit");
   app.footer(absl::StrCat(

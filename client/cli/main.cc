@@ -20,9 +20,9 @@ int main(int argc, char** argv) {
   const char* no_color = std::getenv("NO_COLOR");
   const bool color = no_color == nullptr || *no_color == '\0';
   const std::string build =
-      std::string("commit ") + hotline::kCommit + "\ngrpc " + grpc::Version() +
-      "\nprotobuf " +
-      google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION) + "\n";
+      std::string("\ncommit ") + hotline::kCommit + "\ngrpc " +
+      grpc::Version() + "\nprotobuf " +
+      google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION);
   return hotline::client::RunCommandLine(
       argc, argv,
       {.in = std::cin,

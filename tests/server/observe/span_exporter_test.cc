@@ -149,9 +149,10 @@ TEST_F(SpanExporterTest, AnAbsentCollectorFillsTheQueueAndNoMore) {
     exporter.Add(span);
     return exporter.counts().dropped > 0;
   }));
-  const uint64_t before = exporter.counts().dropped;
+  // If its thread is late, the queue becomes the first batch only now.
+  constexpr int kMostQueued = 10;
   for (int i = 0; i < 1000; ++i) exporter.Add(span);
-  EXPECT_EQ(exporter.counts().dropped, before + 1000);
+  EXPECT_GE(exporter.counts().dropped, 1000u - kMostQueued);
   EXPECT_EQ(exporter.counts().sent, 0u);
 }
 
