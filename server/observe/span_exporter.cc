@@ -256,6 +256,7 @@ class SpanExporter::Impl : public std::enable_shared_from_this<Impl> {
       if (batch->count == 0 && stopping_) return false;
     }
     *url = *collector_;
+    tried_ = changes_;
     return true;
   }
 
@@ -280,12 +281,12 @@ class SpanExporter::Impl : public std::enable_shared_from_this<Impl> {
     return sent || lost;
   }
 
-  // False: the exporter is stopping. Ends early when the collector changes.
+  // False: the exporter is stopping. Ends when the collector is another one
+  // than Take found.
   bool Pause(Duration pause) {
     const Instant until = MonotonicNow() + pause;
     MutexLock lock(&mu_);
-    const uint64_t seen = changes_;
-    while (!stopping_ && changes_ == seen && MonotonicNow() < until) {
+    while (!stopping_ && changes_ == tried_ && MonotonicNow() < until) {
       lock.WaitUntil(&wake_, until);
     }
     return !stopping_;
@@ -299,6 +300,7 @@ class SpanExporter::Impl : public std::enable_shared_from_this<Impl> {
   std::condition_variable end_;
   std::optional<ParsedUrl> collector_ ABSL_GUARDED_BY(mu_);
   uint64_t changes_ ABSL_GUARDED_BY(mu_) = 0;  // Of collector_.
+  uint64_t tried_ ABSL_GUARDED_BY(mu_) = 0;    // As of the last Take.
   Batch queued_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;  // Run has.
