@@ -133,8 +133,7 @@ void AppendTime(std::string& out) {
 }
 
 std::string FormatLine(LogLevel level, std::string_view message,
-                       std::initializer_list<LogField> fields,
-                       LogFormat format) {
+                       std::span<const LogField> fields, LogFormat format) {
   const bool json = format == LogFormat::kJson;
   std::string line;
   line.reserve(256);
@@ -165,8 +164,8 @@ std::string FormatLine(LogLevel level, std::string_view message,
 }
 
 std::string DroppedLine(uint64_t count) {
-  return FormatLine(LogLevel::kWarning, "lines of the log were dropped",
-                    {{"count", count}},
+  const LogField fields[] = {{"count", count}};
+  return FormatLine(LogLevel::kWarning, "lines of the log were dropped", fields,
                     g_format.load(std::memory_order_relaxed)) +
          '\n';
 }
@@ -228,8 +227,8 @@ void SetLogSink(LogSink sink) {
   Sink() = std::move(sink);
 }
 
-void WriteLog(LogLevel level, std::string_view message,
-              std::initializer_list<LogField> fields) {
+void WriteLogFields(LogLevel level, std::string_view message,
+                    std::span<const LogField> fields) {
   const int saved_errno = errno;
   std::string line = FormatLine(level, message, fields,
                                 g_format.load(std::memory_order_relaxed));

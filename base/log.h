@@ -33,6 +33,7 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "base/time.h"
@@ -133,9 +134,13 @@ struct LogField {
   LogValue value;
 };
 
-// Use HOTLINE_LOG: this does not check the level.
-void WriteLog(LogLevel level, std::string_view message,
-              std::initializer_list<LogField> fields = {});
+// Use HOTLINE_LOG: these do not check the level.
+void WriteLogFields(LogLevel level, std::string_view message,
+                    std::span<const LogField> fields);
+inline void WriteLog(LogLevel level, std::string_view message,
+                     std::initializer_list<LogField> fields = {}) {
+  WriteLogFields(level, message, {fields.begin(), fields.size()});
+}
 
 namespace log_internal {
 extern std::atomic<LogLevel> level;

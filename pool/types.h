@@ -232,6 +232,8 @@ struct DialTimings {
   Duration connect{0};
   Duration tls{0};
   Duration validate{0};
+
+  Duration total() const { return resolve + connect + tls + validate; }
 };
 
 // A new connection, as the transport reports it.

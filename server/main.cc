@@ -9,16 +9,19 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/commit.h"
 #include "base/library_log/library_log.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "server/config/config.h"
+#include "server/daemon/build_facts.h"
 #include "server/daemon/daemon.h"
 #include "server/daemon/start_check.h"
 
@@ -38,6 +41,15 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Of --version: the version, and below it the commit and the libraries.
+std::string VersionText() {
+  std::string text = absl::StrCat("hotlined ", kVersion);
+  for (const auto& [name, version] : BuildFacts()) {
+    absl::StrAppend(&text, "\n", name, " ", version);
+  }
+  return text;
+}
+
 int Serve(std::string config_path, std::string takeover_path,
           std::shared_ptr<const Settings> settings) {
   // Before the first thread is started, so that all threads inherit the mask
@@ -54,6 +66,12 @@ int Serve(std::string config_path, std::string takeover_path,
   SetLogLevel(settings->log_level);
   SetLogFormat(settings->log_format);
   FlushLogOnCrash();
+  HOTLINE_LOG(
+      kInfo, "starting",
+      {{"version", kVersion},
+       {"commit", kCommit},
+       {"configuration", config_path.empty() ? std::string_view("defaults")
+                                             : std::string_view(config_path)}});
   for (const std::string& warning : settings->warnings) {
     HOTLINE_LOG(kWarning, warning);
   }
@@ -122,7 +140,7 @@ int Main(int argc, char** argv) {
   app.add_flag(
       "--check-config", check_only,
       "check the configuration, print it with every default, and exit");
-  app.set_version_flag("--version", absl::StrCat("hotlined ", kVersion));
+  app.set_version_flag("--version", VersionText());
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

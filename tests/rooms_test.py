@@ -105,7 +105,8 @@ FOLDERS = {
         ("base/", "pool/types.h", "net/tls/tls_profile.h",
          "upstream/options.h", "server/admin/options.h",
          "server/broker/options.h",
-         "server/front/options.h", "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
+         "server/front/options.h", "server/observe/options.h",
+         "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
     "server/observe/": Folder(
         ("base/", "pool/snapshot.h", "server/broker/") + OBSERVED,
         ("boost/asio", "boost/beast", "prometheus/")),
@@ -113,7 +114,10 @@ FOLDERS = {
         ("base/", "net/tls/", "upstream/upstream.h", "server/admin/",
          "server/broker/", "server/front/", "server/config/",
          "server/observe/") + UPSTREAM_WORDS
-        + POOL_FACE + PROTO, PROTOBUF),
+        # Of libraries, their versions.
+        + POOL_FACE + PROTO,
+        PROTOBUF + ("ares.h", "boost/version.hpp", "grpcpp/version_info.h",
+                    "nghttp2/nghttp2.h")),
     "server/": Folder(
         ("base/", "base/library_log/", "upstream/upstream.h", "server/broker/",
          "server/front/", "server/config/", "server/observe/",

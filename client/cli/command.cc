@@ -56,8 +56,10 @@ void AddGlobalOptions(CLI::App& app, Run& run) {
                  "(default: 30s)")
       ->type_name("TIME")
       ->check(IsDuration());
-  app.set_version_flag("--version", absl::StrCat("hotline ", kVersion),
-                       "Show the version and exit");
+  app.set_version_flag(
+      "--version",
+      absl::StrCat("hotline ", kVersion, std::string(run.io.build)),
+      "Show the version and exit");
   app.set_help_flag("-h,--help", "Show this help and exit");
   app.footer(absl::StrCat(
       "The options above may also follow the command. `hotline help COMMAND` "

@@ -4,6 +4,7 @@
 
 #include <istream>
 #include <ostream>
+#include <string_view>
 
 namespace hotline::client {
 
@@ -19,6 +20,8 @@ struct Io {
   // Colour if the stream is a terminal and NO_COLOR is not set.
   bool color_out = false;
   bool color_err = false;
+  // What --version shows after the version; begins with a line end.
+  std::string_view build = {};
 };
 
 }  // namespace hotline::client

@@ -387,4 +387,8 @@ std::shared_ptr<const TlsContext> TlsContext::Create(
   return context;
 }
 
+std::string TlsLibraryVersion() {
+  return "API " + std::to_string(BORINGSSL_API_VERSION);
+}
+
 }  // namespace hotline::net

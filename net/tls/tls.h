@@ -35,6 +35,9 @@
 
 namespace hotline::net {
 
+// The version of the library behind this: "API 17".
+std::string TlsLibraryVersion();
+
 // Trusted certificate authorities. Immutable; thread-safe. Expensive to load
 // and to keep in memory, so profiles share them.
 class TlsAuthorities {

@@ -9,6 +9,7 @@
 #include "base/recycling.h"
 #include "base/text.h"
 #include "server/broker/acquire.h"
+#include "server/broker/call_record.h"
 #include "server/broker/execute.h"
 #include "server/broker/parts.h"
 #include "server/broker/proto_time.h"
@@ -93,6 +94,24 @@ void HideLeases(const BrokerSettings& settings, const CallContext& context,
   std::erase_if(snapshot->leases, [&](const pool::LeaseRow& row) {
     return !all && row.owner != context.owner();
   });
+}
+
+// Tells of an Acquire that was served without making a call.
+void Report(const CallObserver& observer, const CallContext& context,
+            std::string_view target, const pool::Grant& grant) {
+  const std::string span = observer.BeginSpan(context.traceparent);
+  CallRecord record;
+  record.rpc = RpcMethod::kAcquire;
+  record.target = target;
+  record.identity = NameOf(context.identity);
+  record.session = context.holder == nullptr ? 0 : context.holder->session;
+  record.traceparent = context.traceparent;
+  record.span = span;
+  record.connection = grant.conn;
+  record.reused = grant.reused;
+  record.begun = context.arrival;
+  record.ended = MonotonicNow();
+  observer.OnCallEnd(record);
 }
 
 // Translates a StatsRequest for the pool.
@@ -301,6 +320,9 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
   FillAcquired(slot, result.grant.expires, *parts_->upstream, now,
                MonotonicNow(), response);
   *lease = slot.Detach();
+  if (settings->observer != nullptr) {
+    Report(*settings->observer, context, key.target, result.grant);
+  }
   return true;
 }
 

@@ -108,6 +108,7 @@ ErrorPtr Exchange::Take(pool::SlotLease slot, Instant now) {
     }
   }
   attempt_.Take(std::move(slot));
+  status_ = 0;
   return nullptr;
 }
 
@@ -118,6 +119,7 @@ void Exchange::GiveBack(Instant now) {
 void Exchange::NoteAnswer(int status,
                           const std::vector<upstream::Header>& headers,
                           Instant now) {
+  status_ = status;
   if (target_.cool_down == nullptr) return;
   CoolDown(*target_.cool_down, parts_.upstream, terms_.key.target,
            attempt_.slot().conn(), status, headers, now);
@@ -264,6 +266,17 @@ ErrorPtr Exchange::Judge(ErrorPtr error) const {
                    error->reason, ": ", error->message));
   judged->metadata.emplace_back("verdict", ToString(worst));
   return judged;
+}
+
+void Exchange::Describe(std::string_view method, CallRecord* record) const {
+  record->method = method.empty() ? "GET" : method;
+  record->path = std::string_view(url_.path).substr(0, url_.path.find('?'));
+  record->status = status_;
+  record->attempts = terms_.attempts + free_retries_;
+  const upstream::CallResult& result = attempt_.result();
+  record->sent = result.bytes_written;
+  record->received = result.bytes_read;
+  record->first_byte = result.first_byte;
 }
 
 void Exchange::Record(const ErrorPtr& error) const {

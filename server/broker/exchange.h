@@ -84,6 +84,8 @@ class Exchange {
   // The error to complete with, given that attempts before may have been
   // processed.
   ErrorPtr Judge(ErrorPtr error) const;
+  // Fills the part of the request (`method`: empty means GET) and its answer.
+  void Describe(std::string_view method, CallRecord* record) const;
   // Counts the call in the metrics. `error`: null for success.
   void Record(const ErrorPtr& error) const;
 
@@ -103,6 +105,7 @@ class Exchange {
   BrokerParts& parts_;
 
   ParsedUrl url_;
+  int status_ = 0;  // Of the last attempt's answer; 0: none.
   TargetRef target_;
   bool idempotent_ = false;
   Attempt attempt_;
@@ -135,7 +138,8 @@ template <typename Head>
 upstream::Request Exchange::RequestOf(const Head& head,
                                       HeaderViews* headers) const {
   constexpr std::string_view kTraceparent = "traceparent";
-  const std::string& trace = terms_.context.traceparent;
+  const std::string& trace =
+      terms_.span.empty() ? terms_.context.traceparent : terms_.span;
   headers->reserve(head.headers_size() + 2);
   bool traced = !terms_.settings.forward_traceparent || !IsTraceparent(trace);
   for (const v1::Header& header : head.headers()) {

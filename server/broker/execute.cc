@@ -68,8 +68,14 @@ void ExecuteCall::Succeed(Instant now) {
   Complete(nullptr);
 }
 
+void ExecuteCall::Describe(CallRecord* record) {
+  // Without a target the URL was not valid, or not looked at.
+  if (!terms_.key.target.empty()) {
+    exchange_.Describe(request_.method(), record);
+  }
+}
+
 void ExecuteCall::OnComplete(ErrorPtr error) {
-  if (error != nullptr) error = exchange_.Judge(std::move(error));
   exchange_.Record(error);
   completion_->OnComplete(std::move(error));
 }

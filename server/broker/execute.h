@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include "server/broker/exchange.h"
 #include "server/broker/execute_answer.h"
@@ -30,6 +31,10 @@ class ExecuteCall final : public PooledCall,
   ErrorPtr Prepare(Instant now) override;
   void OnSlot(pool::SlotLease slot, Instant now) override;
   void OnEnded() override { exchange_.attempt().Cancel(); }
+  ErrorPtr Judge(ErrorPtr error) override {
+    return exchange_.Judge(std::move(error));
+  }
+  void Describe(CallRecord* record) override;
 
   // upstream::CallHandler:
   void OnDone(upstream::CallResult result) override;

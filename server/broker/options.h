@@ -17,6 +17,7 @@
 
 namespace hotline::server {
 
+class CallObserver;  // In call_record.h.
 class Policy;
 
 // The limits of one caller, over all its calls. 0: no limit.
@@ -115,6 +116,8 @@ struct BrokerSettings {
   int64_t max_answer_bytes = 0;
   // The targets named in the configuration; canonical.
   std::set<std::string, std::less<>> targets;
+  // Null: calls are not recorded.
+  std::shared_ptr<const CallObserver> observer;
   // By canonical target; targets without an entry never cool down.
   std::map<std::string, CoolDownSettings, std::less<>> cool_down;
 };

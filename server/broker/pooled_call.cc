@@ -61,6 +61,9 @@ PooledCall::PooledCall(BrokerParts* parts, RpcMethod rpc, int64_t request_bytes,
           : WithMargin(from.deadline, from.arrival);
   terms_.acquire.owner = from.owner();
   terms_.acquire.loop = from.loop;
+  if (terms_.settings.observer != nullptr) {
+    terms_.span = terms_.settings.observer->BeginSpan(from.traceparent);
+  }
 }
 
 void PooledCall::Start() {
@@ -167,6 +170,8 @@ void PooledCall::OnGrant(const pool::Grant& grant) {
   terms_.wait = grant.wait;
   terms_.dial = grant.dial;
   terms_.expires = grant.expires;
+  terms_.conn = grant.conn;
+  terms_.reused = grant.reused;
   if (ended) {
     slot.Release(pool::Outcome::kOk, MonotonicNow());
     return Complete(EndedError());
@@ -255,6 +260,8 @@ ErrorPtr PooledCall::RunOnLease(
     return parts_->LeaseError(start.status, rpc_, terms_.context);
   }
   pool::SlotLease slot(parts_->pool, *lease, start, &MonotonicNow);
+  terms_.conn = slot.conn();
+  terms_.reused = slot.uses() > 0;
   if (ErrorPtr error = check(start)) return error;
   if (ErrorPtr denied = Authorize()) return denied;
   if (ErrorPtr ended = BeginRunning()) return ended;
@@ -375,7 +382,30 @@ void PooledCall::Complete(ErrorPtr error) {
   place_in_line_ = QuotaToken();
   // The pool has its own reference if there is a lease.
   terms_.acquire.holder = nullptr;
+  if (error != nullptr) error = Judge(std::move(error));
+  if (terms_.settings.observer != nullptr) Report(error.get());
   completion_->OnComplete(std::move(error));
+}
+
+void PooledCall::Report(const Error* error) {
+  const CallContext& context = terms_.context;
+  CallRecord record;
+  record.rpc = rpc_;
+  record.target = terms_.key.target;
+  record.error = error;
+  record.identity = NameOf(context.identity);
+  record.session = context.holder == nullptr ? 0 : context.holder->session;
+  record.traceparent = context.traceparent;
+  record.span = terms_.span;
+  record.attempts = terms_.attempts;
+  record.connection = terms_.conn;
+  record.reused = terms_.reused;
+  record.begun = context.arrival;
+  record.ended = MonotonicNow();
+  record.waited = terms_.waited;
+  record.dial = terms_.dial.total();
+  Describe(&record);
+  terms_.settings.observer->OnCallEnd(record);
 }
 
 void FillConnection(const upstream::ConnectionFacts* facts,

@@ -38,6 +38,7 @@
 #include "pool/pool.h"
 #include "pool/slot_lease.h"
 #include "server/broker/call.h"
+#include "server/broker/call_record.h"
 #include "server/broker/parts.h"
 #include "server/broker/proto_time.h"
 
@@ -61,6 +62,9 @@ struct CallTerms {
   pool::WaitInfo wait;       // Of the last wait.
   pool::DialTimings dial;    // Of the connection, if it was made for this call.
   Instant expires = kNever;  // Of the lease that was granted.
+  pool::ConnId conn = 0;     // Of the latest slot; 0: none.
+  bool reused = false;       // That connection had been used before.
+  std::string span;          // See CallRecord::span.
 };
 
 class PooledCall : public Call, private pool::Waiter {
@@ -122,12 +126,18 @@ class PooledCall : public Call, private pool::Waiter {
   virtual void OnSlot(pool::SlotLease slot, Instant now) = 0;
   // Cancelled or aborted: end what runs, which then completes the call.
   virtual void OnEnded() {}
+  // Returns the error that the caller gets; `error` is not null.
+  virtual ErrorPtr Judge(ErrorPtr error) { return error; }
+  // Fills what the kind of call knows.
+  virtual void Describe(CallRecord* /*record*/) {}
 
   // pool::Waiter:
   void OnGrant(const pool::Grant& grant) final;
   void OnReject(pool::Rejection rejection) final;
 
   void End(Ended how);
+  // Tells the observer, which is not null, of the end.
+  void Report(const Error* error);
   // What ended_ requires of a call in this phase.
   void EndPhase(Phase phase, pool::WaiterId waiter);
   // Makes a call with a request_id known to NamedWaits, once.

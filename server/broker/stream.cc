@@ -229,7 +229,7 @@ void StreamCall::OnSlot(pool::SlotLease slot, Instant now) {
   const std::optional<bool> end = BeginSending(number, conn);
   if (!end.has_value()) {
     exchange_.GiveBack(now);
-    return Complete(EndedError());  // OnComplete replaces it by the fault.
+    return Complete(EndedError());  // Judge replaces it by the fault.
   }
   exchange_.answer().Offer(kLeastBuffered);
   Exchange::HeaderViews headers;
@@ -280,16 +280,24 @@ void StreamCall::OnEnded() {
   exchange_.attempt().Cancel();
 }
 
-void StreamCall::OnComplete(ErrorPtr error) {
-  if (error != nullptr) {
-    std::optional<InputError> fault;
-    {
-      MutexLock lock(&stream_mu_);
-      fault = fault_;
-    }
-    error = fault.has_value() ? FromInput(*fault)
-                              : exchange_.Judge(std::move(error));
+ErrorPtr StreamCall::Judge(ErrorPtr error) {
+  {
+    MutexLock lock(&stream_mu_);
+    if (fault_.has_value()) return FromInput(*fault_);
   }
+  return exchange_.Judge(std::move(error));
+}
+
+void StreamCall::Describe(CallRecord* record) {
+  {
+    MutexLock lock(&stream_mu_);
+    if (!has_head_) return;
+  }
+  // The head does not change any more.
+  exchange_.Describe(head_.method(), record);
+}
+
+void StreamCall::OnComplete(ErrorPtr error) {
   exchange_.Record(error);
   upstream::Upstream::Timer timer;
   {

@@ -71,6 +71,8 @@ class StreamCall final : public PooledCall,
   ErrorPtr Prepare(Instant now) override;
   void OnSlot(pool::SlotLease slot, Instant now) override;
   void OnEnded() override;
+  ErrorPtr Judge(ErrorPtr error) override;
+  void Describe(CallRecord* record) override;
 
   // Completion of the PooledCall; the peer learns it from Act.
   void OnComplete(ErrorPtr error) override;

@@ -239,6 +239,16 @@ ErrorPtr TunnelCall::UpgradeRefused() const {
   return error;
 }
 
+void TunnelCall::Describe(CallRecord* record) {
+  record->attempts = terms_.attempts + retries_;
+  record->sent = sent_;
+  record->received = received_;
+  if (!open_.has_upgrade()) return;
+  record->method = "GET";
+  record->path = std::string_view(url_.path).substr(0, url_.path.find('?'));
+  record->status = opened_ ? kSwitchingProtocols : refused_with_;
+}
+
 ErrorPtr TunnelCall::ErrorOfResult() const {
   if (refused_with_ != 0) return UpgradeRefused();
   const upstream::CallResult& result = attempt_.result();

@@ -39,6 +39,7 @@ class TunnelCall final : public PooledCall,
   ErrorPtr Prepare(Instant now) override;
   void OnSlot(pool::SlotLease slot, Instant now) override;
   void OnEnded() override { attempt_.Cancel(); }
+  void Describe(CallRecord* record) override;
 
   // upstream::StreamHandler:
   void OnHead(int status, std::vector<upstream::Header> headers) override;

@@ -52,6 +52,32 @@ void ResolveBroker(const v1::Config& config, const ConfigReport& report,
   }
 }
 
+void ResolveLog(const v1::Log& log, Settings* out) {
+  out->log_level = ParseLogLevel(log.level()).value_or(LogLevel::kInfo);
+  out->log_format = ParseLogFormat(log.format()).value_or(LogFormat::kText);
+  using Mode = AccessLogOptions::Mode;
+  out->access_log = {.mode = log.access() == "sampled"  ? Mode::kSampled
+                             : log.access() == "errors" ? Mode::kErrors
+                                                        : Mode::kOff,
+                     .one_in = static_cast<uint32_t>(log.access_one_in())};
+}
+
+void ResolveTracing(const v1::Tracing& tracing, const ConfigReport& report,
+                    TracingOptions* out) {
+  out->collector = tracing.collector();
+  out->new_trace_one_in = static_cast<uint32_t>(tracing.new_trace_one_in());
+  ParsedUrl url;
+  if (out->collector.empty()) {
+    if (out->new_trace_one_in > 0) {
+      report.Warn("tracing.new_trace_one_in",
+                  "has no effect without tracing.collector");
+    }
+  } else if (ParseUrl(out->collector, &url).has_value() || url.target.tls) {
+    report.Fault("tracing.collector",
+                 "must be an http URL such as http://127.0.0.1:4318/v1/traces");
+  }
+}
+
 // What the broker has to know of the targets in the file.
 void ListTargets(const Settings& settings, BrokerSettings* out) {
   for (const auto& [target, mine] : settings.targets) {
@@ -81,10 +107,8 @@ Settings Resolve(v1::Config* config, int cores, const ConfigChecks& checks,
   out.broker.policy = CompilePolicy(out.policy);
   ListTargets(out, &out.broker);
   out.rewarm = ResolveRewarm(config->rewarm());
-  out.log_level =
-      ParseLogLevel(config->log().level()).value_or(LogLevel::kInfo);
-  out.log_format =
-      ParseLogFormat(config->log().format()).value_or(LogFormat::kText);
+  ResolveLog(config->log(), &out);
+  ResolveTracing(config->tracing(), report, &out.tracing);
   out.metrics_max_targets = config->metrics().max_targets();
   out.shutdown_grace = FromProto(config->shutdown_grace());
   return out;

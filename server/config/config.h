@@ -44,6 +44,7 @@
 #include "server/admin/options.h"
 #include "server/broker/options.h"
 #include "server/front/options.h"
+#include "server/observe/options.h"
 #include "upstream/options.h"
 
 namespace hotline::server {
@@ -97,6 +98,8 @@ struct Settings {
 
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  AccessLogOptions access_log;
+  TracingOptions tracing;
   int metrics_max_targets = 0;
   Duration shutdown_grace{0};
 

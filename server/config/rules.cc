@@ -68,6 +68,8 @@ constexpr NumberRule kNumbers[] = {
     {"targets.cool_down.statuses", 300, 599, std::nullopt},
     {"targets.probe.fall", 1, 100, 1},
     {"targets.probe.rise", 1, 100, 1},
+    {"log.access_one_in", 1, kMillion, 100},
+    {"tracing.new_trace_one_in", 0, kMillion, 0},
     {"metrics.max_targets", 1, 10'000, 100},
     {"rewarm.dials_per_second", 1, 10'000, 50},
 };
@@ -113,6 +115,7 @@ std::span<const ChoiceRule> Choices() {
       {"tls_profiles.max_version", {"1.3", "1.2", "1.1", "1.0"}},
       {"log.level", {"info", "debug", "warning", "error"}},
       {"log.format", {"text", "json"}},
+      {"log.access", {"none", "errors", "sampled"}},
   };
   return *rules;
 }

@@ -18,9 +18,13 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "server/admin/service.h"
+#include "server/broker/stats_view.h"
+#include "server/daemon/build_facts.h"
+#include "server/daemon/change_log.h"
 #include "server/daemon/machine_limits.h"
 #include "server/daemon/start_check.h"
 #include "server/daemon/systemd.h"
+#include "server/observe/call_reports.h"
 #include "server/observe/front_figures.h"
 #include "server/observe/status_page.h"
 
@@ -59,6 +63,7 @@ MetricsOptions MetricsOptionsOf(const Settings& settings) {
   MetricsOptions options;
   options.max_targets = settings.metrics_max_targets;
   options.version = kVersion;
+  options.build = BuildFacts();
   for (const auto& [target, unused] : settings.targets) {
     options.known_targets.push_back(target);
   }
@@ -88,7 +93,8 @@ Daemon::Daemon(std::string config_path,
       started_(settings),
       current_(settings),
       instance_(DrawInstance()),
-      call_metrics_(settings->metrics_max_targets) {}
+      call_metrics_(settings->metrics_max_targets),
+      spans_({.instance = InstanceName(instance_)}) {}
 
 Daemon::~Daemon() { Stop(); }
 
@@ -101,7 +107,7 @@ absl::Status Daemon::Start() {
   StartPool(*settings);
   StartWarming(*settings);
   broker_ =
-      std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
+      std::make_unique<Broker>(BrokerSettingsOf(*settings), instance_,
                                pool_.get(), upstream_.get(), &call_metrics_);
   if (absl::Status status = AwaitWarm(settings->rewarm.patience);
       !status.ok()) {
@@ -120,6 +126,14 @@ absl::Status Daemon::Start() {
   if (absl::Status status = TakeCharge(); !status.ok()) return status;
   WritePorts();
   return absl::OkStatus();
+}
+
+BrokerSettings Daemon::BrokerSettingsOf(const Settings& settings) {
+  spans_.SetCollector(settings.tracing.collector);
+  BrokerSettings out = BrokerSettingsFor(settings);
+  out.observer =
+      MakeCallReports(settings.access_log, settings.tracing, &spans_);
+  return out;
 }
 
 void Daemon::StartPool(const Settings& settings) {
@@ -193,6 +207,10 @@ std::unique_ptr<Metrics> Daemon::MakeMetrics(const Settings& settings) {
     // /metrics is served before the gRPC listeners are.
     const Front* const front = front_now_.load();
     return FiguresOf(*broker_, front, front ? certificates_.get() : nullptr);
+  };
+  sources.spans = [this] {
+    const SpanExporter::Counts counts = spans_.counts();
+    return SpanFigures{counts.sent, counts.dropped, counts.refused};
   };
   sources.config_ok = [this] { return config_ok_.load(); };
   sources.restart_needed = [this] { return restart_needed_.load(); };
@@ -337,6 +355,8 @@ void Daemon::Drain(const sigset_t& signals) {
   broker_->AbortCalls();
   // Time for the responses of the aborted calls to be sent.
   front_->Stop(std::chrono::seconds(2));
+  // Those of the calls that have just ended, too.
+  spans_.Stop();
   // Last: an operator can watch the drain to its end.
   if (admin_ != nullptr) admin_->Stop(std::chrono::milliseconds(200));
   HOTLINE_LOG(kInfo, "stopped");
@@ -407,11 +427,12 @@ absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
   // settings.
   absl::Status status = upstream_->Reconfigure(UpstreamOptions(settings));
   if (!status.ok()) return status;
+  LogChanges(*current_.get(), *settings);
   current_.set(settings);
   pool::PoolConfig pool_config = settings->pool;
   pool_config.instance = instance_;
   pool_->Reconfigure(pool_config, MonotonicNow());
-  broker_->Reconfigure(BrokerSettingsFor(*settings));
+  broker_->Reconfigure(BrokerSettingsOf(*settings));
   log_level_until_ = kNever;
   SetLogLevel(settings->log_level);
   SetLogFormat(settings->log_format);

@@ -42,6 +42,7 @@
 #include "server/front/front.h"
 #include "server/observe/admin_http.h"
 #include "server/observe/metrics.h"
+#include "server/observe/span_exporter.h"
 #include "upstream/upstream.h"
 
 namespace hotline::server {
@@ -125,6 +126,8 @@ class Daemon {
   absl::Status StartAdmin(const Settings& settings);
   AdminHooks MakeAdminHooks();
   std::unique_ptr<Metrics> MakeMetrics(const Settings& settings);
+  // The broker's settings, recording calls as `settings` asks.
+  BrokerSettings BrokerSettingsOf(const Settings& settings);
   void SetServing(bool serving);
   void WritePorts() const;
   // Waits until `drained`, until `end` or until a second signal.
@@ -185,6 +188,7 @@ class Daemon {
   // In the order in which they are made: each uses only those above it.
   RpcMetrics rpc_metrics_;
   CallMetrics call_metrics_;
+  SpanExporter spans_;
   IdentityTable identities_;
   std::unique_ptr<Certificates> certificates_;
   std::unique_ptr<upstream::Upstream> upstream_;

@@ -78,6 +78,8 @@ class Metrics::Impl : public prometheus::Collectable {
   static void AddDenials(const FrontFigures& front, MetricsPage* page);
   void AddFront(MetricsPage* page) const;
   void AddProcess(MetricsPage* page) const;
+  void AddSpans(MetricsPage* page) const;
+  void AddBuild(MetricsPage* page) const;
 
   const MetricsOptions options_;
   const MetricsSources sources_;
@@ -191,15 +193,37 @@ void Metrics::Impl::AddProcess(MetricsPage* page) const {
   MetricsFamily(page, MetricType::Counter, "hotline_log_lines_dropped_total",
                 "Log lines dropped because they were not read in time.")
       .Value({}, static_cast<double>(LogLinesDropped()));
-  MetricsFamily(page, MetricType::Gauge, "hotline_build_info",
-                "Always 1; the label is the version.")
-      .Value({{"version", options_.version}}, 1);
+  AddSpans(page);
+  AddBuild(page);
   for (const ProcessFigure& figure : ReadProcessFigures()) {
     MetricsFamily(page,
                   figure.counter ? MetricType::Counter : MetricType::Gauge,
                   figure.name, figure.help)
         .Value({}, figure.value);
   }
+}
+
+void Metrics::Impl::AddSpans(MetricsPage* page) const {
+  const SpanFigures spans = sources_.spans ? sources_.spans() : SpanFigures();
+  MetricsFamily family(page, MetricType::Counter, "hotline_spans_total",
+                       "Spans of calls: sent to the collector, refused by it, "
+                       "or dropped before.");
+  family.Value({{"result", "sent"}}, static_cast<double>(spans.sent));
+  family.Value({{"result", "dropped"}}, static_cast<double>(spans.dropped));
+  family.Value({{"result", "refused"}}, static_cast<double>(spans.refused));
+}
+
+void Metrics::Impl::AddBuild(MetricsPage* page) const {
+  MetricsFamily(page, MetricType::Gauge, "hotline_build_info",
+                "Always 1; the labels are the version, the commit and the "
+                "versions of libraries.");
+  prometheus::ClientMetric build;
+  build.gauge.value = 1;
+  build.label.push_back({"version", options_.version});
+  for (const auto& [name, value] : options_.build) {
+    build.label.push_back({name, value});
+  }
+  page->back().metric.push_back(std::move(build));
 }
 
 Metrics::Metrics(MetricsOptions options, MetricsSources sources)

@@ -56,6 +56,13 @@ struct FrontFigures {
   double certificate_expires = 0;
 };
 
+// Spans of calls, since the start.
+struct SpanFigures {
+  uint64_t sent = 0;
+  uint64_t dropped = 0;  // No room, or no collector.
+  uint64_t refused = 0;  // By the collector.
+};
+
 // Where the figures come from; called by Render. A source that is null reads as
 // zero.
 struct MetricsSources {
@@ -68,6 +75,7 @@ struct MetricsSources {
       upstream;
   std::function<Duration()> loop_lag;
   std::function<FrontFigures()> front;
+  std::function<SpanFigures()> spans;
   // Whether the last reload succeeded.
   std::function<bool()> config_ok;
   // Whether keys of the configuration take effect at the next start only.
@@ -81,6 +89,8 @@ struct MetricsOptions {
   // Canonical. They have series from the start, with zeros.
   std::vector<std::string> known_targets;
   std::string version;
+  // Further labels of build_info.
+  std::vector<std::pair<std::string, std::string>> build;
 };
 
 class Metrics {

@@ -105,7 +105,7 @@ class ImageTest(unittest.TestCase):
             "run", "--rm", self.image, "--version")
         inspected = self.containers.inspect(self.image)
         self.assertEqual(
-            version.split()[-1],
+            version.split()[1],
             inspected["Config"]["Labels"]["org.opencontainers.image.version"])
         self.assertEqual(inspected["Healthcheck"]["Test"][:3],
                          ["CMD", "/usr/bin/hotline", "health"])

@@ -387,6 +387,13 @@ Values OtherValues(const Settings& s) {
       {"upstream.tls_session_lifetime", Show(s.upstream.tls_session_lifetime)},
       {"log.level", s.log_level == LogLevel::kDebug ? "debug" : "other"},
       {"log.format", s.log_format == LogFormat::kJson ? "json" : "other"},
+      {"log.access", s.access_log.mode == AccessLogOptions::Mode::kErrors
+                         ? "errors"
+                         : "other"},
+      {"log.access_one_in", Show(static_cast<int>(s.access_log.one_in))},
+      {"tracing.collector", Show(s.tracing.collector)},
+      {"tracing.new_trace_one_in",
+       Show(static_cast<int>(s.tracing.new_trace_one_in))},
       {"metrics.max_targets", Show(s.metrics_max_targets)},
       {"shutdown_grace", Show(s.shutdown_grace)},
       {"tunnel.idle_timeout", Show(s.broker.tunnel_idle_timeout)},
@@ -483,8 +490,8 @@ auto Fields(const BrokerSettings& settings) {
   const auto& [default_deadline, max_body_bytes, max_attempts,
                retry_budget_percent, forward_traceparent, lease_ttl,
                max_lease_ttl, tunnel_idle_timeout, session, tls_profiles,
-               policy, overload, max_answer_bytes, targets, cool_down] =
-      settings;
+               policy, overload, max_answer_bytes, targets, observer,
+               cool_down] = settings;
   return std::tuple(default_deadline, max_body_bytes, max_attempts,
                     retry_budget_percent, forward_traceparent, lease_ttl,
                     max_lease_ttl, tunnel_idle_timeout, session, tls_profiles,
@@ -503,6 +510,8 @@ TEST(ConfigTest, TheEffectiveConfigurationParsesToTheSameSettings) {
     EXPECT_TRUE(Fields(once.upstream) == Fields(twice.upstream)) << row.key;
     EXPECT_TRUE(Fields(once.broker) == Fields(twice.broker)) << row.key;
     EXPECT_EQ(once.rewarm, twice.rewarm);
+    EXPECT_EQ(once.access_log, twice.access_log);
+    EXPECT_EQ(once.tracing, twice.tracing);
   }
 }
 

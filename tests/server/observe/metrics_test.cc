@@ -138,6 +138,7 @@ TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
                            "targets",
                            "folded_targets",
                            "build_info",
+                           "spans_total",
                            "config_last_reload_successful",
                            "restart_needed",
                            "tls_handshakes_total",
@@ -314,6 +315,31 @@ TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
   EXPECT_EQ(Value("hotline_build_info{version=\"1.2.3\"}"), 1);
   EXPECT_GT(Value("process_resident_memory_bytes"), 1e6);
   EXPECT_GE(Value("process_open_fds"), 3);
+}
+
+TEST(MetricsPageTest, SpansAreCountedByWhatBecameOfThem) {
+  MetricsSources sources;
+  sources.spans = [] {
+    return SpanFigures{.sent = 3, .dropped = 2, .refused = 1};
+  };
+  const std::string page = Metrics({}, std::move(sources)).Render();
+  for (const char* sample : {"hotline_spans_total{result=\"sent\"} 3\n",
+                             "hotline_spans_total{result=\"dropped\"} 2\n",
+                             "hotline_spans_total{result=\"refused\"} 1\n"}) {
+    EXPECT_NE(page.find(sample), std::string::npos) << sample;
+  }
+}
+
+TEST(MetricsPageTest, TheBuildHasFurtherLabels) {
+  MetricsOptions options;
+  options.version = "1.2.3";
+  options.build = {{"commit", "2f9c01d4e8ab"}, {"nghttp2", "1.52.0"}};
+  EXPECT_NE(
+      Metrics(options, {})
+          .Render()
+          .find("hotline_build_info{version=\"1.2.3\",commit=\"2f9c01d4e8ab\","
+                "nghttp2=\"1.52.0\"} 1\n"),
+      std::string::npos);
 }
 
 TEST_F(MetricsTest, TargetsPastTheLimitFold) {
