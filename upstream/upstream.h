@@ -61,6 +61,11 @@ class Upstream : public pool::Transport {
   static absl::StatusOr<std::unique_ptr<Upstream>> Create(Options options);
   // Whether Create would accept them. Reads files, keeps nothing.
   static absl::Status CheckOptions(Options options);
+  // The rule of `rules`, which are valid, that would forbid a dial of `target`
+  // to `address`; empty: none.
+  static std::string EgressDenial(const EgressRules& rules,
+                                  const std::string& target,
+                                  const IpAddress& address);
   // Stops.
   ~Upstream() override = default;
 
