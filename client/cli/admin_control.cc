@@ -78,12 +78,11 @@ int RunUndrain(const Place& place, const Run& run) {
   request.set_broker(place.broker);
   const auto answer = CallAdmin(run, &Stub::Undrain, request);
   if (!answer.ok()) return FailAdmin(run, answer.status());
-  run.io.out << Printable(absl::StrCat(
-                    place.Name(),
-                    place.address.empty() ? ": open (it was " : "",
-                    place.address.empty() ? answer->before() : ": back",
-                    place.address.empty() ? ")" : ""))
-             << "\n";
+  std::string text = absl::StrCat(place.Name(), ": open");
+  if (place.address.empty()) {
+    absl::StrAppend(&text, " (it was ", answer->before(), ")");
+  }
+  run.io.out << Printable(text) << "\n";
   return kExitOk;
 }
 
@@ -130,7 +129,7 @@ int RunUnblock(const Place& place, const Run& run) {
   request.set_target(place.target);
   const auto answer = CallAdmin(run, &Stub::UnblockAddress, request);
   if (!answer.ok()) return FailAdmin(run, answer.status());
-  run.io.out << Printable(place.Name()) << ": back\n";
+  run.io.out << Printable(place.Name()) << ": unblocked\n";
   return kExitOk;
 }
 
