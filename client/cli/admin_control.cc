@@ -45,8 +45,8 @@ bool IsOnePlace(const Place& place, const Run& run) {
     return true;
   }
   run.FailUsage(place.broker
-                    ? "--broker cannot be given with a target or --address"
-                    : "name a target, --address or --broker");
+                    ? "--broker cannot be given with a target or --remote-ip"
+                    : "name a target, --remote-ip or --broker");
   return false;
 }
 
@@ -94,7 +94,7 @@ void AddDrainCommand(CLI::App& app, Run& run, const char* name,
   command->add_option("target", place->target, "The target, or a URL of it")
       ->type_name("TARGET");
   command
-      ->add_option("--address", place->address,
+      ->add_option("--remote-ip", place->address,
                    "An address or CIDR of the target; without a target, of "
                    "every one")
       ->type_name("ADDRESS");
@@ -403,7 +403,7 @@ void AddDrain(CLI::App& app, Run& run) {
                   "Take a target, an address or the broker out of service: "
                   "callers are refused, connections closed as they become free",
                   "  hotline drain https://api.example.com\n"
-                  "  hotline drain --address 192.0.2.7\n"
+                  "  hotline drain --remote-ip 192.0.2.7\n"
                   "  hotline drain --broker\n",
                   RunDrain);
   AddDrainCommand(app, run, "undrain", "Put back what was drained",

@@ -49,7 +49,7 @@ constexpr DialCause kDialCauses[] = {
     {"EGRESS_DENIED", "the egress rules forbid the upstream's address",
      "add the address or name to egress.allow, or remove it from egress.deny"},
     {"ADDRESS_BLOCKED", "an operator took the upstream's addresses out",
-     "`hotline unblock ADDRESS` or `hotline undrain --address ADDRESS` puts "
+     "`hotline unblock ADDRESS` or `hotline undrain --remote-ip ADDRESS` puts "
      "one "
      "back (`hotline config show` lists them)"},
 };
@@ -281,7 +281,7 @@ void Explainer::FindUpstream() {
          absl::StrCat(address.address.ToString(), " is ",
                       std::string(ToString(address.state)), ": ", address.why),
          upstream::AddressBlocks::IsReason(address.why)
-             ? "`hotline unblock` or `hotline undrain --address` puts it back"
+             ? "`hotline unblock` or `hotline undrain --remote-ip` puts it back"
              : "see addresses below; a usable one is tested before it returns");
   }
 }

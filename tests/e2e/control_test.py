@@ -75,14 +75,14 @@ class ControlTest(harness.EndToEnd):
 
     def test_a_drained_address_is_left_and_comes_back(self):
         self.get()
-        places = ["--address", "127.0.0.1", self.target]
+        places = ["--remote-ip", "127.0.0.1", self.target]
         out, _ = self.run_hotline("drain", *places)
         self.assertEqual(out, "127.0.0.1 of %s: drained; 1 connection left\n"
                          % self.target)
         wait.until(lambda: self.upstream.open_connections() == 0, "it is left")
         out, _ = self.run_hotline("explain", self.target)
         self.assertIn("127.0.0.1 is DENIED: drained by an operator", out)
-        self.run_hotline("undrain", "--address", "127.0.0.1", code=7)
+        self.run_hotline("undrain", "--remote-ip", "127.0.0.1", code=7)
         out, _ = self.run_hotline("undrain", *places)
         self.assertEqual(out, "127.0.0.1 of %s: open\n" % self.target)
         self.assertEqual(self.get().status, 200)
@@ -109,7 +109,7 @@ class ControlTest(harness.EndToEnd):
 
     def test_what_to_drain_must_be_clear(self):
         for words in (["drain"], ["drain", "--broker", self.target],
-                      ["undrain", "--broker", "--address", "127.0.0.1"],
+                      ["undrain", "--broker", "--remote-ip", "127.0.0.1"],
                       ["block"], ["block", "localhost"]):
             self.run_hotline(*words, code=2)
 
