@@ -74,6 +74,14 @@ IpRange IpRange::Unmapped() const {
   return {unmapped, prefix - 96};
 }
 
+IpAddress IpRange::First() const {
+  IpAddress first = base;
+  for (int bit = prefix; bit < base.bits(); ++bit) {
+    first.bytes[bit / 8] &= static_cast<uint8_t>(~(0x80 >> bit % 8));
+  }
+  return first;
+}
+
 bool IpRange::Contains(const IpAddress& address) const {
   if (address.v6 != base.v6) return false;
   if (base.v6) {

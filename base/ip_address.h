@@ -44,6 +44,8 @@ struct IpRange {
   // A range of IPv4-mapped addresses as an IPv4 range; others are unchanged.
   IpRange Unmapped() const;
   bool Contains(const IpAddress& address) const;
+  // The address that it begins with.
+  IpAddress First() const;
 };
 
 // A set of address families.

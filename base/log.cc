@@ -6,13 +6,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "base/log_writer.h"
 #include "base/mutex.h"
 #include "base/text.h"
@@ -33,6 +36,37 @@ constexpr size_t kMaxValue = 1024;
 constexpr std::string_view kLevels[] = {"debug", "info", "warning", "error"};
 
 std::atomic<LogFormat> g_format{LogFormat::kText};
+
+// The level of lines without a target that has its own.
+std::atomic<LogLevel> g_level{LogLevel::kInfo};
+// The mutex is taken for lines only while some targets have one.
+std::atomic<bool> g_has_targets{false};
+Mutex g_levels_mu;
+TargetLogLevels& TargetLevels() ABSL_EXCLUSIVE_LOCKS_REQUIRED(g_levels_mu) {
+  static auto* const levels = new TargetLogLevels;  // Never destroyed.
+  return *levels;
+}
+
+LogLevel LevelOf(std::initializer_list<LogField> fields) {
+  for (const LogField& field : fields) {
+    if (field.key != "target" || field.value.kind() != LogValue::Kind::kText) {
+      continue;
+    }
+    MutexLock lock(&g_levels_mu);
+    for (const auto& [target, level] : TargetLevels()) {
+      if (target == field.value.text()) return level;
+    }
+  }
+  return g_level.load(std::memory_order_relaxed);
+}
+
+void SetLowestLevel() ABSL_EXCLUSIVE_LOCKS_REQUIRED(g_levels_mu) {
+  LogLevel lowest = g_level.load(std::memory_order_relaxed);
+  for (const auto& [target, level] : TargetLevels()) {
+    lowest = std::min(lowest, level);
+  }
+  log_internal::level.store(lowest, std::memory_order_relaxed);
+}
 
 // The sink is for tests: the mutex is taken only if there is one.
 std::atomic<bool> g_has_sink{false};
@@ -210,11 +244,18 @@ std::optional<LogFormat> ParseLogFormat(std::string_view name) {
 }
 
 void SetLogLevel(LogLevel level) {
-  log_internal::level.store(level, std::memory_order_relaxed);
+  MutexLock lock(&g_levels_mu);
+  g_level.store(level, std::memory_order_relaxed);
+  SetLowestLevel();
 }
 
-LogLevel GetLogLevel() {
-  return log_internal::level.load(std::memory_order_relaxed);
+LogLevel GetLogLevel() { return g_level.load(std::memory_order_relaxed); }
+
+void SetTargetLogLevels(TargetLogLevels levels) {
+  MutexLock lock(&g_levels_mu);
+  g_has_targets.store(!levels.empty(), std::memory_order_relaxed);
+  TargetLevels() = std::move(levels);
+  SetLowestLevel();
 }
 
 void SetLogFormat(LogFormat format) {
@@ -243,6 +284,15 @@ void WriteLogFields(LogLevel level, std::string_view message,
   line += '\n';
   Writer().Add(line);
   errno = saved_errno;
+}
+
+void WriteEnabledLog(LogLevel level, std::string_view message,
+                     std::initializer_list<LogField> fields) {
+  if (g_has_targets.load(std::memory_order_relaxed) &&
+      level < LevelOf(fields)) {
+    return;
+  }
+  WriteLog(level, message, fields);
 }
 
 bool FlushLog(Duration bound) {
@@ -294,12 +344,12 @@ void WriteLibraryLog(LogLevel level, std::string_view library,
   const size_t hash = std::hash<std::string_view>()(file) + line;
   PlaceLimiter& limiter = limiters[hash % limiters.size()];
   if (!limiter.Admit(MonotonicNow())) return;
-  WriteLog(level, "from a library",
-           {{"library", library},
-            {"file", file.substr(file.rfind('/') + 1)},
-            {"line", line},
-            {"text", text},
-            {"suppressed", limiter.TakeSuppressed()}});
+  WriteEnabledLog(level, "from a library",
+                  {{"library", library},
+                   {"file", file.substr(file.rfind('/') + 1)},
+                   {"line", line},
+                   {"text", text},
+                   {"suppressed", limiter.TakeSuppressed()}});
 }
 
 }  // namespace hotline

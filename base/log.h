@@ -34,7 +34,10 @@
 #include <initializer_list>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/time.h"
 
@@ -57,6 +60,11 @@ std::optional<LogFormat> ParseLogFormat(std::string_view name);
 // Default: kInfo.
 void SetLogLevel(LogLevel level);
 LogLevel GetLogLevel();
+
+// The level of lines that have a field "target" with this value, in place of
+// the others' level. Replaces all that were set before.
+using TargetLogLevels = std::vector<std::pair<std::string, LogLevel>>;
+void SetTargetLogLevels(TargetLogLevels levels);
 
 // Default: kText.
 void SetLogFormat(LogFormat format);
@@ -142,10 +150,16 @@ inline void WriteLog(LogLevel level, std::string_view message,
   WriteLogFields(level, message, {fields.begin(), fields.size()});
 }
 
+// The same if the level of its target, or the log's, allows it.
+void WriteEnabledLog(LogLevel level, std::string_view message,
+                     std::initializer_list<LogField> fields = {});
+
 namespace log_internal {
+// The lowest level in use.
 extern std::atomic<LogLevel> level;
 }  // namespace log_internal
 
+// False: no line of this level is written.
 inline bool LogEnabled(LogLevel level) {
   return level >= log_internal::level.load(std::memory_order_relaxed);
 }
@@ -179,19 +193,19 @@ void WriteLibraryLog(LogLevel level, std::string_view library,
 
 }  // namespace hotline
 
-#define HOTLINE_LOG(log_level, ...)                                     \
-  do {                                                                  \
-    if (::hotline::LogEnabled(::hotline::LogLevel::log_level)) {        \
-      ::hotline::WriteLog(::hotline::LogLevel::log_level, __VA_ARGS__); \
-    }                                                                   \
+#define HOTLINE_LOG(log_level, ...)                                            \
+  do {                                                                         \
+    if (::hotline::LogEnabled(::hotline::LogLevel::log_level)) {               \
+      ::hotline::WriteEnabledLog(::hotline::LogLevel::log_level, __VA_ARGS__); \
+    }                                                                          \
   } while (false)
 
-#define HOTLINE_LOG_LIMITED(limiter, log_level, ...)                    \
-  do {                                                                  \
-    if (::hotline::LogEnabled(::hotline::LogLevel::log_level) &&        \
-        (limiter).Admit(::hotline::MonotonicNow())) {                   \
-      ::hotline::WriteLog(::hotline::LogLevel::log_level, __VA_ARGS__); \
-    }                                                                   \
+#define HOTLINE_LOG_LIMITED(limiter, log_level, ...)                           \
+  do {                                                                         \
+    if (::hotline::LogEnabled(::hotline::LogLevel::log_level) &&               \
+        (limiter).Admit(::hotline::MonotonicNow())) {                          \
+      ::hotline::WriteEnabledLog(::hotline::LogLevel::log_level, __VA_ARGS__); \
+    }                                                                          \
   } while (false)
 
 #endif  // HOTLINE_BASE_LOG_H_

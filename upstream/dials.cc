@@ -5,6 +5,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "base/socket_address.h"
 #include "upstream/upstream_impl.h"
 
 namespace hotline::upstream {
@@ -30,6 +31,12 @@ uint64_t Mix(uint64_t number) {
   number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9u;
   number = (number ^ (number >> 27)) * 0x94d049bb133111ebu;
   return number ^ (number >> 31);
+}
+
+// Where it leads: its target, or its target's proxy.
+std::optional<IpAddress> RemoteOf(const Connection& connection) {
+  const auto remote = ParseSocketAddress(connection.facts()->remote_address);
+  return remote ? IpAddress::Parse(remote->host) : std::nullopt;
 }
 
 }  // namespace
@@ -145,6 +152,7 @@ void UpstreamImpl::FinishDial(size_t loop, pool::ConnId id,
       }
       events_->Dialed(id, {*streams, result.timings, loops_[loop]->index()},
                       MonotonicNow());
+      ShutOutIfBlocked(connection.get());
       return;
     }
     connection->CloseNow(pool::CloseReason::kPeerClosed);
@@ -266,6 +274,37 @@ void UpstreamImpl::DrainAddress(const std::string& target,
     const AddressTicket& ticket = connection->ticket();
     if (ticket.epoch == 0 || !(ticket.address == address)) continue;
     if (connection->target() == target) OnGoAway(*connection);
+  }
+}
+
+std::optional<std::vector<pool::ConnId>> UpstreamImpl::Block(
+    const AddressBlock& block, Instant now) {
+  if (!keeper_->Block(block, now)) return std::nullopt;
+  // For what shows the states of addresses: dials check by themselves.
+  RunAt(block.until,
+        [this, target = block.target] { keeper_->Recheck(target); });
+  std::vector<pool::ConnId> open;
+  for (const auto& connection : table_.All()) {
+    const auto remote = RemoteOf(*connection);
+    if (remote && block.Covers(connection->target(), *remote)) {
+      open.push_back(connection->id());
+    }
+  }
+  return open;
+}
+
+// A block that came while it was dialled, and may have missed it.
+void UpstreamImpl::ShutOutIfBlocked(Connection* connection) {
+  const auto remote = RemoteOf(*connection);
+  const std::string_view why =
+      remote
+          ? keeper_->blocks().Why(connection->target(), *remote, MonotonicNow())
+          : "";
+  if (why.empty()) return;
+  if (why == AddressBlocks::ReasonFor(AddressBlock::Kind::kBlocked)) {
+    connection->CloseNow(pool::CloseReason::kOperator);
+  } else {
+    OnGoAway(*connection);
   }
 }
 

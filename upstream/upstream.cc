@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "upstream/address/egress.h"
+#include "upstream/dial/target_parts.h"
 #include "upstream/dial/tls_profiles.h"
 #include "upstream/upstream_impl.h"
 
@@ -70,6 +71,16 @@ absl::Status Upstream::CheckOptions(Options options) {
   return MakeSettings(std::move(options), net::TlsSessions::Create(0),
                       /*before=*/nullptr)
       .status();
+}
+
+std::string Upstream::EgressDenial(const EgressRules& rules,
+                                   const std::string& target,
+                                   const IpAddress& address) {
+  const auto policy = EgressPolicy::Create(rules);
+  const auto parts = TargetParts::Parse(target);
+  if (!policy.ok() || !parts) return "";
+  const auto decision = policy->Check(parts->lookup, address);
+  return decision.allowed ? "" : std::string(decision.rule);
 }
 
 absl::StatusOr<std::unique_ptr<Upstream>> Upstream::Create(Options options) {

@@ -43,6 +43,7 @@
 #include "absl/status/statusor.h"
 #include "base/time.h"
 #include "pool/transport.h"
+#include "upstream/address/blocks.h"
 #include "upstream/address/book.h"
 #include "upstream/options.h"
 #include "upstream/types.h"
@@ -60,6 +61,11 @@ class Upstream : public pool::Transport {
   static absl::StatusOr<std::unique_ptr<Upstream>> Create(Options options);
   // Whether Create would accept them. Reads files, keeps nothing.
   static absl::Status CheckOptions(Options options);
+  // The rule of `rules`, which are valid, that would forbid a dial of `target`
+  // to `address`; empty: none.
+  static std::string EgressDenial(const EgressRules& rules,
+                                  const std::string& target,
+                                  const IpAddress& address);
   // Stops.
   ~Upstream() override = default;
 
@@ -165,6 +171,16 @@ class Upstream : public pool::Transport {
   // it is the last one in service.
   virtual bool Cool(const std::string& target, const IpAddress& address,
                     Instant until, std::string_view why, Instant now) = 0;
+
+  // Takes addresses out of service (for a target behind a proxy: the proxy's).
+  // Dials that would lead there fail with ADDRESS_BLOCKED. Returns the open
+  // connections that lead there, which the caller evicts from the pool;
+  // nothing: there are too many blocks.
+  virtual std::optional<std::vector<pool::ConnId>> Block(
+      const AddressBlock& block, Instant now) = 0;
+  // Puts them back. False: there is no block of this kind, target and range.
+  virtual bool Unblock(const AddressBlock& block, Instant now) = 0;
+  virtual std::vector<AddressBlock> Blocks(Instant now) const = 0;
 };
 
 }  // namespace hotline::upstream

@@ -84,6 +84,14 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
             std::string_view why, Instant now) override {
     return keeper_->Cool(target, address, until, why, now);
   }
+  std::optional<std::vector<pool::ConnId>> Block(const AddressBlock& block,
+                                                 Instant now) override;
+  bool Unblock(const AddressBlock& block, Instant now) override {
+    return keeper_->Unblock(block, now);
+  }
+  std::vector<AddressBlock> Blocks(Instant now) const override {
+    return keeper_->blocks().All(now);
+  }
 
   // pool::Transport:
   void Dial(pool::ConnId id, std::shared_ptr<const pool::HostPoolKey> key,
@@ -148,6 +156,7 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   void DrainAddress(const std::string& target, const IpAddress& address);
   void FinishDial(size_t loop, pool::ConnId id, const std::string& target,
                   DialResult result);
+  void ShutOutIfBlocked(Connection* connection);
   void CountHandshakes(const std::string& target, const DialResult& result);
   void FailDial(pool::ConnId id, const char* message);
   void NoteUnsolicited(Connection& connection);

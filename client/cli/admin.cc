@@ -1,5 +1,5 @@
-// The operators' commands: drain, undrain, pause, resume, reconnect, warm,
-// evict, lease, reset-breaker, log-level, config.
+// The operators' commands: pause, resume, reconnect, warm, evict, lease,
+// reset-breaker; admin_control.cc has the others.
 #include "client/cli/admin.h"
 
 #include <memory>
@@ -29,27 +29,6 @@ int Report(const Run& run, const absl::StatusOr<Response>& answer, Text text) {
   if (!answer.ok()) return FailAdmin(run, answer.status());
   run.io.out << Printable(text(*answer)) << "\n";
   return kExitOk;
-}
-
-int RunDrain(const std::string& target, const Run& run) {
-  v1::DrainRequest request;
-  request.set_target(target);
-  return Report(run, CallAdmin(run, &Stub::Drain, request),
-                [&](const v1::DrainResponse& answer) {
-                  return absl::StrCat(target, ": drained (it was ",
-                                      answer.before(), "); ",
-                                      Leases(answer.leases()), " left");
-                });
-}
-
-int RunUndrain(const std::string& target, const Run& run) {
-  v1::UndrainRequest request;
-  request.set_target(target);
-  return Report(run, CallAdmin(run, &Stub::Undrain, request),
-                [&](const v1::UndrainResponse& answer) {
-                  return absl::StrCat(target, ": open (it was ",
-                                      answer.before(), ")");
-                });
 }
 
 int RunPause(const std::string& target, const Run& run) {
@@ -221,112 +200,6 @@ void AddLease(CLI::App& app, Run& run) {
   });
 }
 
-// --- log-level ---
-
-int RunLogLevel(const std::string& level, const std::string& duration,
-                const Run& run) {
-  v1::SetLogLevelRequest request;
-  request.set_level(level);
-  if (!duration.empty()) {
-    *request.mutable_duration() = ToProto(*ParseDuration(duration));
-  }
-  return Report(run, CallAdmin(run, &Stub::SetLogLevel, request),
-                [&](const v1::SetLogLevelResponse& answer) {
-                  return absl::StrCat("log level: ", level, " (it was ",
-                                      answer.before(), ")");
-                });
-}
-
-void AddLogLevel(CLI::App& app, Run& run) {
-  auto level = std::make_shared<std::string>();
-  auto duration = std::make_shared<std::string>();
-  CLI::App* command =
-      app.add_subcommand("log-level", "Change the level of the broker's log");
-  command->add_option("level", *level, "The new level")
-      ->required()
-      ->type_name("")
-      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
-  command
-      ->add_option("--for", *duration,
-                   "Then the configured level returns (default: it stays until "
-                   "the next reload)")
-      ->type_name("TIME")
-      ->check(IsDuration());
-  command->footer(Examples("  hotline log-level debug --for 5m\n"));
-  command->final_callback([level, duration, &run] {
-    run.action = [level, duration, &run] {
-      return RunLogLevel(*level, *duration, run);
-    };
-  });
-}
-
-// --- config ---
-
-int RunConfigShow(const std::string& output, const Run& run) {
-  const auto answer = CallAdmin(run, &Stub::GetConfig, v1::GetConfigRequest());
-  if (!answer.ok()) return FailAdmin(run, answer.status());
-  if (output == "json") {
-    run.io.out << FormatJson(*answer);
-    return kExitOk;
-  }
-  run.io.out << "# hotlined " << Printable(answer->version()) << ", "
-             << (answer->file().empty() ? "no file" : Printable(answer->file()))
-             << "\n";
-  for (const std::string& key : answer->waiting_for_restart()) {
-    run.io.out << "# waits for a restart: " << Printable(key) << "\n";
-  }
-  if (!answer->last_error().empty()) {
-    run.io.out << "# the latest reload was refused: "
-               << Printable(answer->last_error()) << "\n";
-  }
-  std::string text;
-  AppendEscaped(&text, answer->effective_yaml(), Escape::kLines);
-  run.io.out << text;
-  return kExitOk;
-}
-
-int RunConfigReload(const Run& run) {
-  const auto answer = CallAdmin(run, &Stub::Reload, v1::ReloadRequest());
-  if (!answer.ok()) return FailAdmin(run, answer.status());
-  run.io.out << "reloaded\n";
-  for (const std::string& warning : answer->warnings()) {
-    run.io.out << "warning: " << Printable(warning) << "\n";
-  }
-  for (const std::string& key : answer->waiting_for_restart()) {
-    run.io.out << "waits for a restart: " << Printable(key) << "\n";
-  }
-  return kExitOk;
-}
-
-void AddConfig(CLI::App& app, Run& run) {
-  auto verb = std::make_shared<std::string>();
-  auto output = std::make_shared<std::string>("yaml");
-  CLI::App* command = app.add_subcommand(
-      "config", "Show the configuration in force, or load the file again");
-  command
-      ->add_option("action", *verb,
-                   "show: print it, defaults included. reload: read the file "
-                   "again")
-      ->required()
-      ->type_name("")
-      ->check(CLI::IsMember({"show", "reload"}));
-  command
-      ->add_option("--output", *output,
-                   "Of show. yaml: can be loaded again. json: with its origin")
-      ->type_name("")
-      ->check(CLI::IsMember({"yaml", "json"}))
-      ->capture_default_str();
-  command->footer(
-      Examples("  hotline config show > in-force.yaml\n"
-               "  hotline config reload\n"));
-  command->final_callback([verb, output, &run] {
-    run.action = [verb, output, &run] {
-      return *verb == "show" ? RunConfigShow(*output, run)
-                             : RunConfigReload(run);
-    };
-  });
-}
-
 }  // namespace
 
 int FailAdmin(const Run& run, const absl::Status& status) {
@@ -335,12 +208,7 @@ int FailAdmin(const Run& run, const absl::Status& status) {
 }
 
 void AddAdmin(CLI::App& app, Run& run) {
-  AddTargetCommand(app, run, "drain",
-                   "Take a target out of service: its callers are refused, its "
-                   "connections closed as they become free",
-                   "  hotline drain https://api.example.com\n", RunDrain);
-  AddTargetCommand(app, run, "undrain", "Put a drained target back",
-                   "  hotline undrain https://api.example.com\n", RunUndrain);
+  AddDrain(app, run);
   AddTargetCommand(app, run, "pause",
                    "Make a target's callers wait; nothing new is sent to it",
                    "  hotline pause https://db.example.com\n", RunPause);
@@ -359,8 +227,7 @@ void AddAdmin(CLI::App& app, Run& run) {
   AddWarm(app, run);
   AddEvict(app, run);
   AddLease(app, run);
-  AddLogLevel(app, run);
-  AddConfig(app, run);
+  AddControl(app, run);
 }
 
 }  // namespace hotline::client

@@ -40,6 +40,10 @@ absl::StatusOr<Response> CallAdmin(
 // Reports an error of such a call and returns its exit code.
 int FailAdmin(const Run& run, const absl::Status& status);
 
+// Parts of AddAdmin, in admin_control.cc.
+void AddDrain(CLI::App& app, Run& run);
+void AddControl(CLI::App& app, Run& run);
+
 }  // namespace hotline::client
 
 #endif  // HOTLINE_CLIENT_CLI_ADMIN_H_

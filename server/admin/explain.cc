@@ -48,6 +48,10 @@ constexpr DialCause kDialCauses[] = {
      "see `validate` of the target: its path and statuses"},
     {"EGRESS_DENIED", "the egress rules forbid the upstream's address",
      "add the address or name to egress.allow, or remove it from egress.deny"},
+    {"ADDRESS_BLOCKED", "an operator took the upstream's addresses out",
+     "`hotline unblock ADDRESS` or `hotline undrain --remote-ip ADDRESS` puts "
+     "one "
+     "back (`hotline config show` lists them)"},
 };
 
 class Explainer {
@@ -164,6 +168,11 @@ std::string Explainer::Holders(bool in_call) const {
 }
 
 void Explainer::FindAdmission() {
+  if (in_.broker_drained) {
+    Find("BROKER_DRAINED",
+         "an operator drained the whole broker: callers are refused",
+         "`hotline undrain --broker` puts it back into service");
+  }
   if (row_.admission == pool::Admission::kDrained) {
     Find("DRAINED", "an operator drained the target: callers are refused",
          "`hotline undrain` puts it back into service");
@@ -271,7 +280,9 @@ void Explainer::FindUpstream() {
     Find("ADDRESS_OUT",
          absl::StrCat(address.address.ToString(), " is ",
                       std::string(ToString(address.state)), ": ", address.why),
-         "see addresses below; a usable one is tested before it returns");
+         upstream::AddressBlocks::IsReason(address.why)
+             ? "`hotline unblock` or `hotline undrain --remote-ip` puts it back"
+             : "see addresses below; a usable one is tested before it returns");
   }
 }
 

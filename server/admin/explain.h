@@ -28,6 +28,7 @@ struct ExplainInput {
   std::vector<upstream::AddressRow> addresses;
   std::string stray_bytes;  // Upstream::Counters::evidence.
   Duration loop_lag{0};
+  bool broker_drained = false;
   Instant now{};
 };
 

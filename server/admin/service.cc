@@ -3,17 +3,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "base/version.h"
-#include "google/rpc/status.pb.h"
 #include "server/admin/callers.h"
+#include "server/admin/errors.h"
 #include "server/admin/explain.h"
-#include "server/admin/explain_facts.h"
 #include "server/broker/proto_time.h"
 
 namespace hotline::server {
@@ -21,28 +19,6 @@ namespace {
 
 constexpr int kMostWarm = 1000;
 constexpr Duration kLongestWarmWait = std::chrono::seconds(60);
-constexpr Duration kLongestLogLevel = std::chrono::hours(24);
-
-grpc::Status ToGrpc(const ErrorPtr& error) {
-  if (error == nullptr) return grpc::Status::OK;
-  google::rpc::Status status;
-  FillStatus(*error, &status);
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      status.message(), status.SerializeAsString());
-}
-
-ErrorPtr BadOption(const char* field, const std::string& message) {
-  return FromInput({"BAD_OPTION", field, message});
-}
-
-ErrorPtr ShuttingDown() {
-  return MakeError("DRAINING", "this process is shutting down");
-}
-
-ErrorPtr UnknownTarget(const std::string& target) {
-  return MakeError("TARGET_UNKNOWN",
-                   absl::StrCat("nothing was asked of ", target, " yet"));
-}
 
 }  // namespace
 
@@ -108,6 +84,7 @@ void AdminService::ExplainTarget(const Operation& op,
                      .addresses = parts_.upstream->Addresses(op.target),
                      .stray_bytes = "",
                      .loop_lag = parts_.upstream->LoopLag(),
+                     .broker_drained = parts_.broker->drained(),
                      .now = op.now};
   for (const auto& [target, counters] : parts_.upstream->TargetCounters()) {
     if (target == op.target) input.stray_bytes = counters.evidence;
@@ -136,31 +113,6 @@ ErrorPtr AdminService::SetAdmission(const Operation& op,
     *leases = row.leases;
   }
   return nullptr;
-}
-
-grpc::Status AdminService::Drain(grpc::ServerContext* context,
-                                 const v1::DrainRequest* request,
-                                 v1::DrainResponse* response) {
-  Operation op;
-  if (auto error = BeginOn(*context, "Drain", request->target(), &op)) {
-    return ToGrpc(error);
-  }
-  int leases = 0;
-  const ErrorPtr error = SetAdmission(op, pool::Admission::kDrained,
-                                      response->mutable_before(), &leases);
-  response->set_leases(leases);
-  return End(op, error);
-}
-
-grpc::Status AdminService::Undrain(grpc::ServerContext* context,
-                                   const v1::UndrainRequest* request,
-                                   v1::UndrainResponse* response) {
-  Operation op;
-  if (auto error = BeginOn(*context, "Undrain", request->target(), &op)) {
-    return ToGrpc(error);
-  }
-  return End(op, SetAdmission(op, pool::Admission::kOpen,
-                              response->mutable_before(), nullptr));
 }
 
 grpc::Status AdminService::Pause(grpc::ServerContext* context,
@@ -315,35 +267,6 @@ grpc::Status AdminService::ResetBreaker(grpc::ServerContext* context,
 
 // --- The process ---
 
-grpc::Status AdminService::SetLogLevel(grpc::ServerContext* context,
-                                       const v1::SetLogLevelRequest* request,
-                                       v1::SetLogLevelResponse* response) {
-  Operation op;
-  if (auto error = Begin(*context, "SetLogLevel", "", &op)) {
-    return ToGrpc(error);
-  }
-  const auto level = ParseLogLevel(request->level());
-  if (!level.has_value()) {
-    return ToGrpc(BadOption("level", "must be debug, info, warning or error"));
-  }
-  Duration duration(0);
-  if (request->has_duration()) {
-    if (auto bad = ValidateTtl(request->duration())) {
-      return ToGrpc(BadOption("duration", bad->message));
-    }
-    duration = FromProto(request->duration());
-    if (duration > kLongestLogLevel) {
-      return ToGrpc(BadOption("duration", "must be at most 24h"));
-    }
-  }
-  response->set_before(std::string(ToString(GetLogLevel())));
-  op.detail = duration > Duration(0)
-                  ? absl::StrCat(request->level(), " for ", InWords(duration))
-                  : request->level();
-  parts_.hooks.set_log_level(*level, duration);
-  return End(op, nullptr);
-}
-
 grpc::Status AdminService::GetConfig(grpc::ServerContext* context,
                                      const v1::GetConfigRequest*,
                                      v1::GetConfigResponse* response) {
@@ -359,6 +282,9 @@ grpc::Status AdminService::GetConfig(grpc::ServerContext* context,
   FillTimestamp(origin.loaded, response->mutable_loaded());
   response->set_last_error(ToUtf8(origin.last_error));
   response->set_version(kVersion);
+  for (const std::string& text : Overrides(origin, op.now)) {
+    response->add_overrides(ToUtf8(text));
+  }
   return grpc::Status::OK;
 }
 
@@ -368,12 +294,7 @@ grpc::Status AdminService::Reload(grpc::ServerContext* context,
   Operation op;
   if (auto error = Begin(*context, "Reload", "", &op)) return ToGrpc(error);
   const absl::Status status = parts_.hooks.reload();
-  if (absl::IsUnavailable(status)) return End(op, ShuttingDown());
-  if (!status.ok()) {
-    return End(
-        op, MakeError("CONFIG_REFUSED",
-                      absl::StrReplaceAll(status.message(), {{"\n", "; "}})));
-  }
+  if (!status.ok()) return End(op, NotUsed(status));
   const ConfigOrigin origin = parts_.hooks.config();
   for (const std::string& warning : origin.now->warnings) {
     response->add_warnings(ToUtf8(warning));

@@ -1,8 +1,9 @@
 // hotline.v1.Admin: what operators ask of a running broker, and change.
 //
 // The pool, the upstream and the broker do the work; the process itself
-// (reload, log level) is behind AdminHooks. Each method checks the input, asks
-// the policy, acts, and writes a line to the log if it changed something.
+// (configuration, health, log level) is behind AdminHooks. Each method checks
+// the input, asks the policy, acts, and writes a line to the log if it changed
+// something.
 //
 // Thread safety: gRPC's threads call it. No method waits for a loop of the data
 // plane, and none holds a lock of it for longer than one event.
@@ -12,9 +13,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "hotline/v1/admin.grpc.pb.h"
 #include "pool/pool.h"
 #include "server/broker/broker.h"
@@ -31,6 +35,8 @@ struct ConfigOrigin {
   std::string last_error;  // Of the latest reload; empty: it was used.
   std::shared_ptr<const Settings> started;
   std::shared_ptr<const Settings> now;
+  // Of what operators have set, in words: what the hooks know.
+  std::vector<std::string> overrides;
 };
 
 // The process. Called from any thread.
@@ -40,8 +46,24 @@ struct AdminHooks {
   // faults. UNAVAILABLE: the process is shutting down.
   std::function<absl::Status()> reload;
   std::function<bool()> draining;
-  // Until `duration` has passed; zero: until the next reload.
-  std::function<void(LogLevel level, Duration duration)> set_log_level;
+  // Broker::drained has changed.
+  std::function<void()> drain_changed;
+  // Until `duration` has passed; zero: until the next reload. `target`: for the
+  // lines that name it; empty: for the others. Returns the level before;
+  // nothing: too many targets have a level.
+  std::function<std::optional<LogLevel>(
+      LogLevel level, const std::string& target, Duration duration)>
+      set_log_level;
+  // Checks a configuration as a start with it would. INVALID_ARGUMENT: its
+  // faults.
+  std::function<absl::StatusOr<Settings>(const std::string& yaml,
+                                         const std::string& name)>
+      check;
+  // Replaces the configuration in force; `name`: where it came from. Errors:
+  // those of `reload`.
+  std::function<absl::Status(std::shared_ptr<const Settings> settings,
+                             const std::string& name)>
+      use;
 };
 
 class AdminService final : public v1::Admin::Service {
@@ -84,6 +106,12 @@ class AdminService final : public v1::Admin::Service {
   grpc::Status EndLease(grpc::ServerContext* context,
                         const v1::EndLeaseRequest* request,
                         v1::EndLeaseResponse* response) override;
+  grpc::Status BlockAddress(grpc::ServerContext* context,
+                            const v1::BlockAddressRequest* request,
+                            v1::BlockAddressResponse* response) override;
+  grpc::Status UnblockAddress(grpc::ServerContext* context,
+                              const v1::UnblockAddressRequest* request,
+                              v1::UnblockAddressResponse* response) override;
   grpc::Status ResetBreaker(grpc::ServerContext* context,
                             const v1::ResetBreakerRequest* request,
                             v1::ResetBreakerResponse* response) override;
@@ -96,6 +124,9 @@ class AdminService final : public v1::Admin::Service {
   grpc::Status Reload(grpc::ServerContext* context,
                       const v1::ReloadRequest* request,
                       v1::ReloadResponse* response) override;
+  grpc::Status UpdateConfig(grpc::ServerContext* context,
+                            const v1::UpdateConfigRequest* request,
+                            v1::UpdateConfigResponse* response) override;
 
  private:
   // One call: who makes it, and what it is about.
@@ -118,11 +149,33 @@ class AdminService final : public v1::Admin::Service {
   // The same with a target or URL, as the caller wrote it.
   ErrorPtr BeginOn(const grpc::ServerContext& context, const char* method,
                    const std::string& text, Operation* out);
+  // The same with an address, of `target` or, if that is empty, of every one.
+  ErrorPtr BeginOnAddress(const grpc::ServerContext& context,
+                          const char* method, const std::string& address,
+                          const std::string& target, Operation* out,
+                          upstream::AddressBlock* block);
+  // For Drain and Undrain of any kind; `block` is for addresses.
+  template <typename Request>
+  ErrorPtr BeginDrain(const grpc::ServerContext& context, const char* method,
+                      const Request& request, Operation* op,
+                      upstream::AddressBlock* block);
   // Writes the audit's line. Null error: it succeeded.
   static grpc::Status End(const Operation& operation, const ErrorPtr& error);
   // What SetAdmission RPCs share; `leases` may be null.
   ErrorPtr SetAdmission(const Operation& operation, pool::Admission admission,
                         std::string* before, int* leases);
+  // `leases` may be null.
+  void SetBrokerDrained(const Operation& operation, bool drained,
+                        std::string* before, int* leases);
+  ErrorPtr Block(const upstream::AddressBlock& block, Operation* operation,
+                 int* connections);
+  ErrorPtr Unblock(const upstream::AddressBlock& block, Instant now);
+  // What operators have set that no configuration says.
+  std::vector<std::string> Overrides(const ConfigOrigin& origin,
+                                     Instant now) const;
+  void FillUpdate(const Settings& now, const Settings& after,
+                  const Settings& started, Instant at,
+                  v1::UpdateConfigResponse* out) const;
   void ExplainTarget(const Operation& operation, v1::ExplainResponse* out);
   // For the policy. Empty: there is none.
   std::string TargetOfConnection(pool::ConnId id) const;

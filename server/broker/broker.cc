@@ -309,6 +309,7 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
   }
   // Policies, quotas and request ids are left to AcquireCall.
   if (!acquire.request_id.empty() || settings->policy != nullptr) return false;
+  if (drained()) return false;
   acquire.key = &key;
   acquire.owner = context.owner();
   acquire.loop = context.loop;
@@ -389,6 +390,11 @@ ErrorPtr Broker::EndLease(uint64_t row_id, Instant now, bool* call_ended) {
   EndCallOn(lease, running);
   return nullptr;
 }
+
+bool Broker::SetDrained(bool drained) {
+  return parts_->drained.exchange(drained);
+}
+bool Broker::drained() const { return parts_->drained; }
 
 // The process.
 

@@ -121,6 +121,12 @@ class Broker {
   // which sets `call_ended`. LEASE_UNKNOWN: there is none.
   ErrorPtr EndLease(uint64_t row_id, Instant now, bool* call_ended);
 
+  // While it is drained, new leases and new calls without one are refused; who
+  // waits or runs goes on, and connections stay open. Returns what it was
+  // before.
+  bool SetDrained(bool drained);
+  bool drained() const;
+
   // --- The process ---
 
   void Reconfigure(const BrokerSettings& settings);

@@ -156,6 +156,12 @@ ErrorPtr DrainingError() {
   return error;
 }
 
+ErrorPtr DrainedError() {
+  ErrorPtr error = MakeError("DRAINING", "an operator drained this broker");
+  error->retry_after = std::chrono::seconds(1);
+  return error;
+}
+
 ErrorPtr FromRejection(const std::string& target,
                        const pool::Rejection& rejection, uint64_t owner) {
   if (rejection.reason == RejectReason::kShutdown) return DrainingError();

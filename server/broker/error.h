@@ -58,6 +58,8 @@ ErrorPtr FromRejection(const std::string& target,
 
 // This process is shutting down: UNAVAILABLE/DRAINING.
 ErrorPtr DrainingError();
+// UNAVAILABLE/DRAINING of a broker that an operator drained.
+ErrorPtr DrainedError();
 
 // The status that callers get: an ErrorInfo (domain "hotline") and, if the
 // error has them, RetryInfo, BadRequest and WaitExplanation.

@@ -88,6 +88,14 @@ IdentityPtr IdentityTable::Get(std::string_view name) {
   return identity;
 }
 
+std::string IdentityTable::NameOfOwner(uint64_t owner) const {
+  MutexLock lock(&mu_);
+  for (const auto& [name, identity] : identities_) {
+    if (identity->owner == owner) return name;
+  }
+  return "";
+}
+
 size_t IdentityTable::size() const {
   MutexLock lock(&mu_);
   return identities_.size();

@@ -63,6 +63,9 @@ class IdentityTable {
   // REQUIRES: `name` is not empty.
   IdentityPtr Get(std::string_view name);
 
+  // The name of this Identity::owner; empty: none has it now.
+  std::string NameOfOwner(uint64_t owner) const;
+
   size_t size() const;
 
  private:

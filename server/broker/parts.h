@@ -56,6 +56,9 @@ struct BrokerParts {
   // Of calls whose context has none.
   const AnswerMemory::CallerPtr unknown_caller =
       std::make_shared<AnswerMemory::Caller>();
+  // An operator has taken the broker out of service: calls that would borrow a
+  // connection are refused.
+  std::atomic<bool> drained{false};
   // Calls that start from now on are aborted at once.
   std::atomic<bool> aborted{false};
 };

@@ -110,6 +110,10 @@ void PooledCall::Seek(Instant now) {
     step = ++step_;
   }
   if (ended) return Complete(EndedError());
+  // A call that has begun may try again.
+  if (step == 1 && parts_->drained.load(std::memory_order_relaxed)) {
+    return Complete(DrainedError());
+  }
   if (ErrorPtr denied = Authorize()) return Complete(std::move(denied));
   pool::AcquireRequest& acquire = terms_.acquire;
   const bool may_wait = acquire.may_wait;

@@ -121,6 +121,8 @@ inline constexpr ReasonRow kTable[] = {
     {"CANCELLED", StatusCode::kCancelled, kBorrow | kSession},
     {"TARGET_UNKNOWN", StatusCode::kNotFound, kStats | kAdmin},
     {"CONNECTION_UNKNOWN", StatusCode::kNotFound, kAdmin},
+    {"NOT_BLOCKED", StatusCode::kNotFound, kAdmin},
+    {"TOO_MANY_BLOCKS", StatusCode::kResourceExhausted, kAdmin},
 
     // Leases.
     {"LEASE_UNKNOWN", StatusCode::kNotFound, kLease | kAdmin},
@@ -139,6 +141,7 @@ inline constexpr ReasonRow kTable[] = {
     {"ALPN_MISMATCH", StatusCode::kFailedPrecondition, kBorrow},
     {"VALIDATION_FAILED", StatusCode::kFailedPrecondition, kBorrow},
     {"EGRESS_DENIED", StatusCode::kPermissionDenied, kBorrow, kTargetUntouched},
+    {"ADDRESS_BLOCKED", StatusCode::kUnavailable, kBorrow, kRetryLater},
 
     // The call on the upstream's connection.
     {"UPSTREAM_TIMEOUT", StatusCode::kDeadlineExceeded, kRun},

@@ -93,6 +93,7 @@ Daemon::Daemon(std::string config_path,
       started_(settings),
       current_(settings),
       instance_(DrawInstance()),
+      log_levels_(settings->log_level),
       call_metrics_(settings->metrics_max_targets),
       spans_({.instance = InstanceName(instance_)}) {}
 
@@ -229,6 +230,7 @@ absl::Status Daemon::StartHttp(const Settings& settings) {
   http.not_ready = [this] {
     std::vector<std::string> reasons = warm_->NotReady();
     if (draining_.load() && !handed_over_.load()) reasons.push_back("draining");
+    if (broker_->drained()) reasons.push_back("drained by an operator");
     return reasons;
   };
   http.status_page = [this] {
@@ -270,6 +272,12 @@ AdminHooks Daemon::MakeAdminHooks() {
     origin.last_error = current_.last_error();
     origin.started = started_;
     origin.now = current_.get();
+    origin.overrides = log_levels_.InWords(MonotonicNow());
+    if (const std::string applied = current_.applied(); !applied.empty()) {
+      origin.overrides.push_back(
+          "the configuration is that of " + applied +
+          ", applied by an operator; the next reload ends it");
+    }
     return origin;
   };
   // The signal ends the wait of the daemon's thread.
@@ -277,17 +285,40 @@ AdminHooks Daemon::MakeAdminHooks() {
     return reloads_.Ask([] { kill(getpid(), SIGHUP); });
   };
   hooks.draining = [this] { return draining_.load(); };
-  hooks.set_log_level = [this](LogLevel level, Duration duration) {
-    log_level_until_ =
-        duration > Duration(0) ? MonotonicNow() + duration : kNever;
-    SetLogLevel(level);
+  hooks.drain_changed = [this] { ShowServing(); };
+  hooks.set_log_level = [this](LogLevel level, const std::string& target,
+                               Duration duration) {
+    const bool ends = duration > Duration(0);
+    return log_levels_.Set(level, target,
+                           ends ? MonotonicNow() + duration : kNever);
+  };
+  hooks.check = [](const std::string& yaml, const std::string& name) {
+    ConfigChecks checks = ChecksOfMachine();
+    checks.lookup = LookUpOutside;
+    return ParseConfig(yaml, name, /*cores=*/0, checks);
+  };
+  // The daemon's thread looks once a second.
+  hooks.use = [this](std::shared_ptr<const Settings> settings,
+                     const std::string& name) {
+    return reloads_.Ask([] {}, {std::move(settings), name});
   };
   return hooks;
 }
 
 void Daemon::SetServing(bool serving) {
-  front_->SetServing(serving);
-  if (admin_ != nullptr) admin_->SetServing(serving);
+  MutexLock lock(&serving_mu_);
+  serving_ = serving;
+  const bool now = serving && !broker_->drained();
+  front_->SetServing(now);
+  if (admin_ != nullptr) admin_->SetServing(now);
+}
+
+void Daemon::ShowServing() {
+  MutexLock lock(&serving_mu_);
+  // Otherwise the listeners may not exist yet, or any more.
+  if (!serving_) return;
+  front_->SetServing(!broker_->drained());
+  admin_->SetServing(!broker_->drained());
 }
 
 // For a parent that configures port 0: writes the addresses as one JSON object
@@ -324,6 +355,8 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
     if (signal == SIGUSR2) StartSuccessor();
     successor_.Reap();
     ReloadRequests::Asked asked = reloads_.Take();
+    asked.Use(
+        [this](const ReloadRequests::Update& update) { return Use(update); });
     if (signal == SIGHUP || !asked.empty() ||
         !(FileStamp::Of(config_path_) == stamp_)) {
       asked.Answer(Reload());
@@ -414,27 +447,33 @@ absl::Status Daemon::LoadAndApply() {
   return Apply(std::move(settings));
 }
 
+absl::Status Daemon::Use(const ReloadRequests::Update& update) {
+  absl::Status status = Apply(update.settings, update.name);
+  if (status.ok()) {
+    HOTLINE_LOG(kInfo, "configuration applied", {{"name", update.name}});
+  }
+  return status;
+}
+
 void Daemon::RestoreLogLevel() {
-  if (MonotonicNow() < log_level_until_.load()) return;
-  log_level_until_ = kNever;
-  SetLogLevel(current_.get()->log_level);
+  if (!log_levels_.Expire(MonotonicNow())) return;
   HOTLINE_LOG(kInfo, "the configured log level is back");
 }
 
-absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings) {
+absl::Status Daemon::Apply(std::shared_ptr<const Settings> settings,
+                           std::string applied) {
   // First, because it is the only part that can still fail (files, addresses);
   // it is all or nothing. Until it has succeeded, no target uses the new
   // settings.
   absl::Status status = upstream_->Reconfigure(UpstreamOptions(settings));
   if (!status.ok()) return status;
   LogChanges(*current_.get(), *settings);
-  current_.set(settings);
+  current_.set(settings, std::move(applied));
   pool::PoolConfig pool_config = settings->pool;
   pool_config.instance = instance_;
   pool_->Reconfigure(pool_config, MonotonicNow());
   broker_->Reconfigure(BrokerSettingsOf(*settings));
-  log_level_until_ = kNever;
-  SetLogLevel(settings->log_level);
+  log_levels_.Configure(settings->log_level);
   SetLogFormat(settings->log_format);
   warm_->Configure(*settings);
   WarmTargets(*settings);

@@ -34,6 +34,7 @@
 #include "server/broker/broker.h"
 #include "server/broker/call_metrics.h"
 #include "server/config/config.h"
+#include "server/daemon/log_levels.h"
 #include "server/daemon/reload_requests.h"
 #include "server/daemon/successor.h"
 #include "server/daemon/takeover.h"
@@ -60,10 +61,16 @@ class CurrentSettings {
     MutexLock lock(&mu_);
     return settings_;
   }
-  void set(std::shared_ptr<const Settings> settings) {
+  // `applied`: where an operator's came from; empty: they are the file's.
+  void set(std::shared_ptr<const Settings> settings, std::string applied) {
     MutexLock lock(&mu_);
     settings_ = std::move(settings);
+    applied_ = std::move(applied);
     loaded_ = std::chrono::system_clock::now();
+  }
+  std::string applied() const {
+    MutexLock lock(&mu_);
+    return applied_;
   }
 
   // When they were set.
@@ -87,6 +94,7 @@ class CurrentSettings {
   std::chrono::system_clock::time_point loaded_ ABSL_GUARDED_BY(mu_) =
       std::chrono::system_clock::now();
   std::string last_error_ ABSL_GUARDED_BY(mu_);
+  std::string applied_ ABSL_GUARDED_BY(mu_);
 };
 
 class Daemon {
@@ -129,6 +137,9 @@ class Daemon {
   // The broker's settings, recording calls as `settings` asks.
   BrokerSettings BrokerSettingsOf(const Settings& settings);
   void SetServing(bool serving);
+  // Says what SetServing last said, or not serving while an operator has
+  // drained the broker.
+  void ShowServing();
   void WritePorts() const;
   // Waits until `drained`, until `end` or until a second signal.
   static void AwaitDrained(const sigset_t& signals, Instant end,
@@ -155,7 +166,9 @@ class Daemon {
 
   absl::Status Reload();
   absl::Status LoadAndApply();
-  absl::Status Apply(std::shared_ptr<const Settings> settings);
+  absl::Status Apply(std::shared_ptr<const Settings> settings,
+                     std::string applied = "");
+  absl::Status Use(const ReloadRequests::Update& update);
   void ReportKeysOfStart(const std::shared_ptr<const Settings>& settings);
   // Ends a log level that was set for a while.
   void RestoreLogLevel();
@@ -177,7 +190,10 @@ class Daemon {
   std::atomic<bool> tls_files_ok_{true};
   std::string tls_files_error_;  // As last logged; empty without one.
   ReloadRequests reloads_;
-  std::atomic<Instant> log_level_until_{kNever};
+  LogLevels log_levels_;
+  Mutex serving_mu_;
+  // True between the start's end and the drain's beginning.
+  bool serving_ ABSL_GUARDED_BY(serving_mu_) = false;
   int64_t answers_peak_ = 0;  // Since the last trim.
 
   std::unique_ptr<InheritedSockets> inherited_;  // During the start.

@@ -3,13 +3,17 @@
 //   absl::Status status = requests.Ask();      // Any thread; waits.
 //   ...
 //   auto asked = requests.Take();              // The daemon's thread.
+//   asked.Use([](const auto& update) { return Apply(update); });
 //   if (!asked.empty()) asked.Answer(Reload());
+//
+// A request may bring the settings to use in place of the file's.
 //
 // Thread safety: Ask may be called from any thread.
 #ifndef HOTLINE_SERVER_DAEMON_RELOAD_REQUESTS_H_
 #define HOTLINE_SERVER_DAEMON_RELOAD_REQUESTS_H_
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,9 +24,19 @@
 
 namespace hotline::server {
 
+struct Settings;
+
 class ReloadRequests {
+ public:
+  // Settings to use, and where they came from.
+  struct Update {
+    std::shared_ptr<const Settings> settings;
+    std::string name;
+  };
+
  private:
   struct Request {
+    Update update;        // Without settings: of the file.
     absl::Status status;  // Read after `answered`.
     absl::Notification answered;
   };
@@ -31,6 +45,21 @@ class ReloadRequests {
   class Asked {
    public:
     bool empty() const { return requests_.empty(); }
+    // Answers those that bring settings with what `use(update)` returns, in
+    // their order; the others remain.
+    template <typename UseUpdate>
+    void Use(UseUpdate use) {
+      std::vector<std::shared_ptr<Request>> others;
+      for (auto& request : requests_) {
+        if (request->update.settings == nullptr) {
+          others.push_back(std::move(request));
+          continue;
+        }
+        request->status = use(request->update);
+        request->answered.Notify();
+      }
+      requests_ = std::move(others);
+    }
     void Answer(const absl::Status& status) {
       for (const auto& request : requests_) {
         request->status = status;
@@ -48,8 +77,9 @@ class ReloadRequests {
   // `wake` makes the daemon's thread look. Errors: those of the reload;
   // UNAVAILABLE: closed, or not answered in time.
   template <typename Wake>
-  absl::Status Ask(Wake wake) {
+  absl::Status Ask(Wake wake, Update update = {}) {
     const auto request = std::make_shared<Request>();
+    request->update = std::move(update);
     {
       MutexLock lock(&mu_);
       if (closed_) return absl::UnavailableError("shutting down");

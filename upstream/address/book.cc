@@ -65,6 +65,12 @@ void AddressBook::Refresh(const std::vector<IpAddress>& answer,
   Tick(now, events);
 }
 
+void AddressBook::Recheck(const EgressCheck& check, Instant now,
+                          AddressEvents* events) {
+  CheckEgress(check, events);
+  KeepOne(now, events);
+}
+
 void AddressBook::Come(const IpAddress& address, AddressEvents* events) {
   Member m;
   m.address = address;

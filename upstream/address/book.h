@@ -22,7 +22,7 @@ enum class AddressState : uint8_t {
   kSuspect,  // Missing in the last DNS answer; drained if it stays missing.
   kCooling,  // Backed off at its own request; tested before it returns.
   kEjected,  // Failed too often in a row; tested before it returns.
-  kDenied,   // Forbidden by egress policy.
+  kDenied,   // Forbidden by egress policy, or blocked by an operator.
 };
 // "ACTIVE", "SUSPECT", …
 std::string_view ToString(AddressState state);
@@ -122,6 +122,9 @@ class AddressBook {
   // every member.
   void Refresh(const std::vector<IpAddress>& answer, const EgressCheck& check,
                Instant now, AddressEvents* events, Families known = {});
+
+  // Checks egress again for every member.
+  void Recheck(const EgressCheck& check, Instant now, AddressEvents* events);
 
   // Drains members that have been missing for long enough.
   void Tick(Instant now, AddressEvents* events);

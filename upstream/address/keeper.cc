@@ -222,7 +222,7 @@ void AddressKeeper::Await(const std::shared_ptr<const pool::HostPoolKey>& key,
 void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
                              uint64_t epoch, Resolver::Result result) {
   const Instant now = MonotonicNow();
-  const AddressBook::EgressCheck check = callbacks_.egress(host);
+  const AddressBook::EgressCheck check = CheckOf(target, host);
   Work work(target);
   {
     MutexLock lock(&mu_);
@@ -361,6 +361,54 @@ bool AddressKeeper::Cool(const std::string& target, const IpAddress& address,
   }
   Do(std::move(work));
   return cooled;
+}
+
+// Blocks.
+
+AddressBook::EgressCheck AddressKeeper::CheckOf(const std::string& target,
+                                                const std::string& host) const {
+  return [this, target,
+          egress = callbacks_.egress(host)](const IpAddress& address) {
+    std::string rule = egress(address);
+    if (rule.empty()) rule = blocks_.Why(target, address, MonotonicNow());
+    return rule;
+  };
+}
+
+bool AddressKeeper::Block(const AddressBlock& block, Instant now) {
+  if (!blocks_.Add(block, now)) return false;
+  Recheck(block.target);
+  return true;
+}
+
+bool AddressKeeper::Unblock(const AddressBlock& block, Instant now) {
+  if (!blocks_.Remove(block, now)) return false;
+  Recheck(block.target);
+  return true;
+}
+
+void AddressKeeper::Recheck(const std::string& target) {
+  struct Book {
+    std::string target;
+    std::string host;
+    uint64_t epoch;
+  };
+  std::vector<Book> books;
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [name, entry] : entries_) {
+      if (!target.empty() && name != target) continue;
+      books.push_back({name, entry->host, entry->epoch});
+    }
+  }
+  for (const Book& book : books) {
+    const Instant now = MonotonicNow();
+    const AddressBook::EgressCheck check = CheckOf(book.target, book.host);
+    Apply(book.target, {book.epoch, {}}, now,
+          [&](AddressBook* members, AddressEvents* events) {
+            members->Recheck(check, now, events);
+          });
+  }
 }
 
 void AddressKeeper::StartTest(const Work& work) {

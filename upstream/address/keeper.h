@@ -20,6 +20,7 @@
 #include "base/time.h"
 #include "net/loop.h"
 #include "pool/types.h"
+#include "upstream/address/blocks.h"
 #include "upstream/address/book.h"
 #include "upstream/address/resolver.h"
 
@@ -121,6 +122,16 @@ class AddressKeeper {
   bool Cool(const std::string& target, const IpAddress& address, Instant until,
             std::string_view why, Instant now);
 
+  // Takes addresses out of service for dials from now on, and their members at
+  // once; connections are left to the caller. A block that ends by its time is
+  // noticed by the next dial, or by Recheck. False: there are too many.
+  bool Block(const AddressBlock& block, Instant now);
+  // False: there is no such block.
+  bool Unblock(const AddressBlock& block, Instant now);
+  const AddressBlocks& blocks() const { return blocks_; }
+  // Checks egress and blocks again for the members of `target`; empty: of all.
+  void Recheck(const std::string& target);
+
   // Empty: the target is unknown.
   std::vector<AddressRow> Rows(const std::string& target) const;
 
@@ -185,9 +196,14 @@ class AddressKeeper {
   void StartTest(const Work& work);
   static void Log(const Work& work);
 
+  // Egress, and then the blocks.
+  AddressBook::EgressCheck CheckOf(const std::string& target,
+                                   const std::string& host) const;
+
   net::Loop* const loop_;
   Resolver* const resolver_;
   const Callbacks callbacks_;
+  AddressBlocks blocks_;
 
   mutable Mutex mu_;
   AddressBookConfig config_ ABSL_GUARDED_BY(mu_);

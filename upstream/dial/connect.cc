@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/http_chars.h"
 #include "net/sockets.h"
+#include "upstream/address/blocks.h"
 #include "upstream/dial/dial_impl.h"
 #include "upstream/dial/proxy.h"
 
@@ -22,8 +23,8 @@ using pool::FailureClass;
 // Whether another of the host's addresses may succeed.
 bool IsWorthAnotherAddress(const DialError& error) {
   const std::string_view reason = error.reason;
-  return reason == "EGRESS_DENIED" || reason == "CONNECT_FAILED" ||
-         reason == "TLS_FAILED";
+  return reason == "EGRESS_DENIED" || reason == "ADDRESS_BLOCKED" ||
+         reason == "CONNECT_FAILED" || reason == "TLS_FAILED";
 }
 
 }  // namespace
@@ -81,12 +82,14 @@ bool DialImpl::FindRoute() {
   host_ = proxy->host;
   port_ = proxy->port;
   const auto decision = egress.CheckBehindProxy(parts_.host, spec_.remote);
-  if (decision.allowed) return true;
+  std::string_view rule = decision.allowed ? "" : decision.rule;
+  if (rule.empty() && spec_.remote) rule = Blocked(*spec_.remote);
+  if (rule.empty()) return true;
   const std::string behind =
       spec_.remote
           ? absl::StrCat(parts_.host, " (", spec_.remote->ToString(), ")")
           : parts_.host;
-  return FailDenied(behind, decision.rule);
+  return FailDenied(behind, rule);
 }
 
 std::string DialImpl::Forbidden(const IpAddress& address) const {
@@ -94,7 +97,11 @@ std::string DialImpl::Forbidden(const IpAddress& address) const {
   const auto decision = spec_.remote && !proxied_
                             ? egress.CheckChosen(host_, address)
                             : egress.Check(host_, address);
-  return decision.allowed ? "" : std::string(decision.rule);
+  return std::string(decision.allowed ? Blocked(address) : decision.rule);
+}
+
+std::string_view DialImpl::Blocked(const IpAddress& address) const {
+  return keeper_->blocks().Why(spec_.target, address, MonotonicNow());
 }
 
 std::string DialImpl::Where(const IpAddress& address) const {
@@ -102,7 +109,9 @@ std::string DialImpl::Where(const IpAddress& address) const {
 }
 
 bool DialImpl::FailDenied(const std::string& where, std::string_view rule) {
-  return Fail(FailureClass::kPolicy, "EGRESS_DENIED",
+  const bool blocked = AddressBlocks::IsReason(rule);
+  return Fail(FailureClass::kPolicy,
+              blocked ? "ADDRESS_BLOCKED" : "EGRESS_DENIED",
               absl::StrCat("connecting to ", where, " is not allowed: ",
                            absl::string_view(rule.data(), rule.size())));
 }

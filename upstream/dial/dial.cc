@@ -32,7 +32,7 @@ constexpr int64_t kMostValidationBytes = 1 << 20;
 // How far a dial got before it failed, as a rank.
 int Progress(const DialError& error) {
   const std::string_view reason = error.reason;
-  if (reason == "EGRESS_DENIED") return 0;
+  if (reason == "EGRESS_DENIED" || reason == "ADDRESS_BLOCKED") return 0;
   if (reason == "CONNECT_FAILED") return 1;
   if (reason == "PROXY_REFUSED") return 2;
   return 3;

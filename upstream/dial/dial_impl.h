@@ -99,8 +99,9 @@ class DialImpl final : public Dial,
   std::string TlsEnd(std::string_view what) const;
   void Finish();
 
-  // The egress rule that forbids `address`; empty: allowed.
+  // The egress rule or operator's block that forbids `address`; empty: allowed.
   std::string Forbidden(const IpAddress& address) const;
+  std::string_view Blocked(const IpAddress& address) const;
   std::string Where(const IpAddress& address) const;
   bool FailDenied(const std::string& where, std::string_view rule);
   void NoteFailures(const ConnectRace::Result& result);

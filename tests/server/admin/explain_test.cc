@@ -47,6 +47,7 @@ class ExplainTest : public ::testing::Test {
              .addresses = addresses_,
              .stray_bytes = stray_bytes_,
              .loop_lag = loop_lag_,
+             .broker_drained = broker_drained_,
              .now = Instant{} + seconds(1000)},
             &response_);
     std::vector<std::string> causes;
@@ -69,6 +70,7 @@ class ExplainTest : public ::testing::Test {
   std::vector<upstream::AddressRow> addresses_;
   std::string stray_bytes_;
   Duration loop_lag_{0};
+  bool broker_drained_ = false;
   v1::ExplainResponse response_;
 };
 
@@ -96,10 +98,17 @@ TEST_F(ExplainTest, AnOperatorsStateComesFirst) {
   EXPECT_EQ(Causes().front(), "DRAINED");
 }
 
+TEST_F(ExplainTest, ADrainedBrokerComesBeforeTheTarget) {
+  broker_drained_ = true;
+  row().admission = pool::Admission::kPaused;
+  EXPECT_EQ(Causes(), (List{"BROKER_DRAINED", "PAUSED"}));
+}
+
 TEST_F(ExplainTest, FailedDialsAreNamedByTheirReason) {
-  for (const char* reason : {"DNS_FAILED", "CONNECT_FAILED", "PROXY_REFUSED",
-                             "TLS_FAILED", "TLS_VERIFY_FAILED", "ALPN_MISMATCH",
-                             "VALIDATION_FAILED", "EGRESS_DENIED"}) {
+  for (const char* reason :
+       {"DNS_FAILED", "CONNECT_FAILED", "PROXY_REFUSED", "TLS_FAILED",
+        "TLS_VERIFY_FAILED", "ALPN_MISMATCH", "VALIDATION_FAILED",
+        "EGRESS_DENIED", "ADDRESS_BLOCKED"}) {
     row().last_dial_error = "what the library said";
     row().last_dial_reason = reason;
     EXPECT_EQ(Causes(), List{reason});

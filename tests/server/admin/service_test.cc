@@ -3,10 +3,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,9 +56,26 @@ class AdminServiceTest : public BrokerTest {
     hooks.config = [this] { return origin_; };
     hooks.reload = [this] { return reloaded_; };
     hooks.draining = [] { return false; };
-    hooks.set_log_level = [this](LogLevel level, Duration duration) {
-      level_ = level;
-      level_for_ = duration;
+    hooks.drain_changed = [this] { ++drain_changes_; };
+    hooks.set_log_level = [this](LogLevel level, const std::string& target,
+                                 Duration duration) {
+      const auto before = level_before_;
+      if (before.has_value()) {
+        level_ = level;
+        level_target_ = target;
+        level_for_ = duration;
+      }
+      return before;
+    };
+    hooks.check = [](const std::string& yaml, const std::string& name) {
+      return ParseConfig(yaml, name, /*cores=*/2);
+    };
+    hooks.use = [this](std::shared_ptr<const Settings> settings,
+                       const std::string& name) {
+      if (!reloaded_.ok()) return reloaded_;
+      used_ = name;
+      origin_.now = std::move(settings);
+      return absl::OkStatus();
     };
     service_ = std::make_unique<AdminService>(
         AdminService::Parts{.pool = pool_.get(),
@@ -132,6 +152,14 @@ class AdminServiceTest : public BrokerTest {
     return hotline::Eventually(has);
   }
 
+  // Whether a line of the log has it now.
+  bool Logs(const std::string& part) {
+    std::lock_guard lock(log_mu_);
+    return std::any_of(log_.begin(), log_.end(), [&](const std::string& line) {
+      return absl::StrContains(line, part);
+    });
+  }
+
   // A policy of one rule for this test's user.
   void Allow(std::vector<std::string> rpcs, std::vector<std::string> targets) {
     PolicyRules rules;
@@ -158,7 +186,11 @@ class AdminServiceTest : public BrokerTest {
   ConfigOrigin origin_ = Origin();
   absl::Status reloaded_;
   LogLevel level_ = LogLevel::kInfo;
+  std::optional<LogLevel> level_before_ = LogLevel::kInfo;
+  std::string level_target_;
   Duration level_for_{0};
+  std::atomic<int> drain_changes_{0};
+  std::string used_;  // By the hook.
   std::unique_ptr<AdminService> service_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Stub> stub_;
@@ -176,6 +208,156 @@ TEST_F(AdminServiceTest, ADrainedTargetRefusesCallsUntilItIsOpened) {
   EXPECT_EQ(response.before(), "drained");
   EXPECT_EQ(Execute(peer)->Wait(), "OK");
   EXPECT_EQ(peer.accepted(), 2);
+}
+
+TEST_F(AdminServiceTest, ADrainedBrokerRefusesWhatWouldBorrowUntilItIsOpened) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("fine")));
+  auto acquired = Acquire(peer.target());
+  ASSERT_EQ(acquired->Wait(), "OK");
+  const std::string lease = acquired->response.lease().lease_id();
+  v1::DrainRequest request;
+  request.set_broker(true);
+  v1::DrainResponse response;
+  ASSERT_EQ(Call(&Stub::Drain, request, &response), "OK");
+  EXPECT_EQ(response.before(), "open");
+  EXPECT_EQ(response.leases(), 1);
+  EXPECT_EQ(drain_changes_, 1);
+  EXPECT_TRUE(Logged({"method=Drain", "the broker", "result=ok"}));
+  EXPECT_EQ(Execute(peer)->Wait(), "DRAINING");
+  EXPECT_EQ(Acquire(peer.target())->Wait(), "DRAINING");
+  // The lease stays usable, and its connection open.
+  TestExecute call;
+  call.request.set_url(peer.target() + "/");
+  call.request.set_lease_id(lease);
+  EXPECT_EQ(Go(&call)->Wait(), "OK");
+  EXPECT_EQ(Release(lease), "OK");
+  v1::ExplainRequest ask;
+  ask.set_target(peer.target());
+  v1::ExplainResponse explained;
+  ASSERT_EQ(Call(&Stub::Explain, ask, &explained), "OK");
+  EXPECT_TRUE(absl::StartsWith(explained.summary(), "BROKER_DRAINED: "));
+  v1::UndrainRequest undrain;
+  undrain.set_broker(true);
+  v1::UndrainResponse undrained;
+  ASSERT_EQ(Call(&Stub::Undrain, undrain, &undrained), "OK");
+  EXPECT_EQ(undrained.before(), "drained");
+  EXPECT_EQ(Execute(peer)->Wait(), "OK");
+  EXPECT_EQ(peer.accepted(), 1);
+}
+
+TEST_F(AdminServiceTest, CallersThatWaitAreServedByADrainedBroker) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("fine")));
+  ASSERT_EQ(Pause(peer.target()), "OK");
+  auto call = Execute(peer);
+  ASSERT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
+    return snapshot.targets.at(0).waiters == 1;
+  }));
+  broker_->SetDrained(true);
+  EXPECT_EQ(Resume(peer.target()), "OK");
+  EXPECT_EQ(call->Wait(), "OK");
+}
+
+TEST_F(AdminServiceTest, ADrainedAddressIsLeftWhenItsLeasesEnd) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("fine")));
+  auto acquired = Acquire(peer.target());
+  ASSERT_EQ(acquired->Wait(), "OK");
+  v1::DrainRequest request;
+  request.set_target(peer.target());
+  request.set_address("127.0.0.1");
+  v1::DrainResponse response;
+  ASSERT_EQ(Call(&Stub::Drain, request, &response), "OK");
+  EXPECT_EQ(response.connections(), 1);
+  EXPECT_EQ(Execute(peer)->Wait(), "ADDRESS_BLOCKED");
+  TestExecute call;
+  call.request.set_url(peer.target() + "/");
+  call.request.set_lease_id(acquired->response.lease().lease_id());
+  EXPECT_EQ(Go(&call)->Wait(), "OK");
+  EXPECT_EQ(Release(acquired->response.lease().lease_id()), "OK");
+  EXPECT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
+    return snapshot.connections_reserved == 0;
+  }));
+  v1::ExplainRequest ask;
+  ask.set_target(peer.target());
+  v1::ExplainResponse explained;
+  ASSERT_EQ(Call(&Stub::Explain, ask, &explained), "OK");
+  EXPECT_TRUE(absl::StrContains(explained.ShortDebugString(),
+                                "drained by an operator"));
+  v1::UndrainRequest undrain;
+  undrain.set_address("127.0.0.1");
+  v1::UndrainResponse undrained;
+  EXPECT_EQ(Call(&Stub::Undrain, undrain, &undrained), "NOT_BLOCKED")
+      << "it is drained for one target only";
+  undrain.set_target(peer.target());
+  ASSERT_EQ(Call(&Stub::Undrain, undrain, &undrained), "OK");
+  EXPECT_EQ(Execute(peer)->Wait(), "OK");
+}
+
+TEST_F(AdminServiceTest, ABlockedAddressIsCutOffAtOnceUntilItIsUnblocked) {
+  ScriptedPeer peer([](PeerConnection& connection) {
+    connection.ReadRequest();
+    connection.AwaitClose();
+  });
+  auto call = Execute(peer);
+  ASSERT_TRUE(hotline::Eventually([&] { return peer.accepted() == 1; }));
+  v1::BlockAddressRequest request;
+  request.set_address("127.0.0.7/8");
+  v1::BlockAddressResponse response;
+  ASSERT_EQ(Call(&Stub::BlockAddress, request, &response), "OK");
+  EXPECT_TRUE(Logged({"method=BlockAddress", "127.0.0.0/8", "result=ok"}));
+  EXPECT_NE(call->Wait(), "STUCK");
+  EXPECT_NE(call->Wait(), "OK");
+  EXPECT_EQ(Execute(peer)->Wait(), "ADDRESS_BLOCKED");
+  v1::GetConfigResponse config;
+  ASSERT_EQ(Call(&Stub::GetConfig, v1::GetConfigRequest(), &config), "OK");
+  ASSERT_EQ(config.overrides_size(), 1);
+  EXPECT_EQ(config.overrides(0), "127.0.0.0/8 is blocked for every target");
+  v1::UnblockAddressRequest unblock;
+  unblock.set_address("127.0.0.0/8");
+  v1::UnblockAddressResponse unblocked;
+  EXPECT_EQ(Call(&Stub::UnblockAddress, unblock, &unblocked), "OK");
+  EXPECT_EQ(Call(&Stub::UnblockAddress, unblock, &unblocked), "NOT_BLOCKED");
+  EXPECT_EQ(Acquire(peer.target())->Wait(), "OK");
+  leases_kept_ = 1;
+}
+
+TEST_F(AdminServiceTest, WhatIsToBeBlockedOrDrainedIsChecked) {
+  v1::BlockAddressRequest block;
+  v1::BlockAddressResponse blocked;
+  for (const char* address : {"", "a.test", "192.0.2.1/33", "192.0.2.1:443"}) {
+    block.set_address(address);
+    EXPECT_EQ(Call(&Stub::BlockAddress, block, &blocked), "BAD_OPTION")
+        << address;
+  }
+  block.set_address("192.0.2.1");
+  block.mutable_duration()->set_seconds(25 * 3600);
+  EXPECT_EQ(Call(&Stub::BlockAddress, block, &blocked), "BAD_OPTION");
+  block.clear_duration();
+  block.set_target("no target");
+  EXPECT_EQ(Call(&Stub::BlockAddress, block, &blocked), "BAD_TARGET");
+  v1::DrainRequest drain;
+  v1::DrainResponse drained;
+  drain.set_broker(true);
+  drain.set_target("https://a.test");
+  EXPECT_EQ(Call(&Stub::Drain, drain, &drained), "BAD_OPTION");
+  EXPECT_EQ(Drain(""), "BAD_TARGET");
+}
+
+TEST_F(AdminServiceTest, TheWholeBrokerNeedsARuleWithoutTargets) {
+  Allow({"Admin"}, {"https://a.test"});
+  v1::DrainRequest drain;
+  v1::DrainResponse drained;
+  drain.set_broker(true);
+  EXPECT_EQ(Call(&Stub::Drain, drain, &drained), "NOT_AUTHORIZED");
+  v1::BlockAddressRequest block;
+  v1::BlockAddressResponse blocked;
+  block.set_address("192.0.2.1");
+  EXPECT_EQ(Call(&Stub::BlockAddress, block, &blocked), "NOT_AUTHORIZED");
+  block.set_target("https://a.test");
+  EXPECT_EQ(Call(&Stub::BlockAddress, block, &blocked), "OK");
+  v1::UpdateConfigRequest update;
+  update.set_validate_only(true);
+  v1::UpdateConfigResponse updated;
+  EXPECT_EQ(Call(&Stub::UpdateConfig, update, &updated), "NOT_AUTHORIZED");
 }
 
 TEST_F(AdminServiceTest, CallsOnAPausedTargetWaitUntilItIsResumed) {
@@ -404,6 +586,53 @@ TEST_F(AdminServiceTest, ReloadReportsTheFaultsOfTheFile) {
   EXPECT_EQ(Call(&Stub::Reload, v1::ReloadRequest(), &response), "DRAINING");
 }
 
+TEST_F(AdminServiceTest, AnUpdateThatIsOnlyValidatedSaysWhatItWouldDo) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("fine")));
+  ASSERT_EQ(Execute(peer)->Wait(), "OK");
+  v1::UpdateConfigRequest request;
+  request.set_yaml(absl::StrCat("targets:\n  - target: ", peer.target(),
+                                "\n    warm: 3\nupstream: {loops: 7}\n"));
+  request.set_validate_only(true);
+  v1::UpdateConfigResponse response;
+  ASSERT_EQ(Call(&Stub::UpdateConfig, request, &response), "OK");
+  EXPECT_EQ(response.faults_size(), 0);
+  std::vector<std::string> restarts;
+  for (const v1::ConfigChange& change : response.changes()) {
+    if (change.needs_restart()) restarts.push_back(change.key());
+  }
+  EXPECT_EQ(restarts, std::vector<std::string>{"upstream.loops"});
+  ASSERT_EQ(response.consequences_size(), 1) << response.ShortDebugString();
+  EXPECT_EQ(response.consequences(0).target(), peer.target());
+  EXPECT_EQ(response.consequences(0).dialled(), 2);
+  ASSERT_EQ(response.waiting_for_restart_size(), 1);
+  EXPECT_EQ(used_, "");
+  EXPECT_FALSE(Logs("method=UpdateConfig"));
+}
+
+TEST_F(AdminServiceTest, AnUpdateIsUsedAsAWholeOrNotAtAll) {
+  v1::UpdateConfigRequest request;
+  request.set_name("new.yaml");
+  request.set_yaml("pool: {max_connections: 70}\n");
+  v1::UpdateConfigResponse response;
+  ASSERT_EQ(Call(&Stub::UpdateConfig, request, &response), "OK");
+  EXPECT_EQ(used_, "new.yaml");
+  EXPECT_EQ(origin_.now->pool.max_connections, 70);
+  EXPECT_TRUE(Logged({"method=UpdateConfig", "new.yaml", "result=ok"}));
+  request.set_yaml("pool: {max_connections: 80, max_conections: 9}\n");
+  EXPECT_EQ(Call(&Stub::UpdateConfig, request, &response), "CONFIG_REFUSED");
+  EXPECT_TRUE(Logged({"method=UpdateConfig", "result=CONFIG_REFUSED"}));
+  EXPECT_EQ(origin_.now->pool.max_connections, 70);
+  request.set_validate_only(true);
+  ASSERT_EQ(Call(&Stub::UpdateConfig, request, &response), "OK");
+  ASSERT_EQ(response.faults_size(), 1);
+  EXPECT_TRUE(absl::StartsWith(response.faults(0), "new.yaml:1:"));
+  EXPECT_EQ(response.changes_size(), 0);
+  request.set_validate_only(false);
+  request.set_yaml("");
+  reloaded_ = absl::UnavailableError("shutting down");
+  EXPECT_EQ(Call(&Stub::UpdateConfig, request, &response), "DRAINING");
+}
+
 TEST_F(AdminServiceTest, TheLogLevelIsSetForAWhile) {
   v1::SetLogLevelRequest request;
   request.set_level("debug");
@@ -413,6 +642,14 @@ TEST_F(AdminServiceTest, TheLogLevelIsSetForAWhile) {
   EXPECT_EQ(level_, LogLevel::kDebug);
   EXPECT_EQ(level_for_, seconds(60));
   EXPECT_EQ(response.before(), "info");
+  EXPECT_EQ(level_target_, "");
+  request.set_target("https://a.test/path");
+  EXPECT_EQ(Call(&Stub::SetLogLevel, request, &response), "OK");
+  EXPECT_EQ(level_target_, "https://a.test:443");
+  EXPECT_TRUE(Logged(
+      {"method=SetLogLevel", "target=https://a.test:443", "debug for 60 s"}));
+  level_before_ = std::nullopt;
+  EXPECT_EQ(Call(&Stub::SetLogLevel, request, &response), "BAD_OPTION");
   request.mutable_duration()->set_seconds(25 * 3600);
   EXPECT_EQ(Call(&Stub::SetLogLevel, request, &response), "BAD_OPTION");
   request.set_level("loud");

@@ -76,6 +76,8 @@ TEST(ErrorTest, EveryRejectionHasTheContractsCodeAndReason) {
        StatusCode::kFailedPrecondition, "ALPN_MISMATCH", false},
       {DialFailed(FailureClass::kValidation, "VALIDATION_FAILED"),
        StatusCode::kFailedPrecondition, "VALIDATION_FAILED", false},
+      {DialFailed(FailureClass::kPolicy, "ADDRESS_BLOCKED"),
+       StatusCode::kUnavailable, "ADDRESS_BLOCKED", true},
       {DialFailed(FailureClass::kPolicy, "EGRESS_DENIED"),
        StatusCode::kPermissionDenied, "EGRESS_DENIED", false},
   };

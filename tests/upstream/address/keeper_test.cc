@@ -138,6 +138,29 @@ TEST_F(AddressKeeperTest, DoubtsAreTestedAndWhatTheTestsSayCounts) {
   EXPECT_EQ(std::set<std::string>{target + " 192.0.2.2"}, tested_);
 }
 
+TEST_F(AddressKeeperTest, ABlockTakesMembersOutAtOnceUntilItIsEnded) {
+  ASSERT_TRUE(Learn("two.test").ok());
+  ASSERT_TRUE(Learn("one.test").ok());
+  const AddressBlock block{.target = Key("two.test")->target,
+                           .range = *IpRange::Parse("192.0.2.1")};
+  const Instant now = MonotonicNow();
+  ASSERT_TRUE(keeper_->Block(block, now));
+  EXPECT_EQ("192.0.2.1 DENIED; 192.0.2.2 ACTIVE; ", States("two.test"));
+  EXPECT_EQ("blocked by an operator",
+            keeper_->Rows(Key("two.test")->target)[0].why);
+  EXPECT_EQ("192.0.2.1 ACTIVE; ", States("one.test"));
+  EXPECT_TRUE(keeper_->Unblock(block, now));
+  EXPECT_EQ("192.0.2.1 ACTIVE; 192.0.2.2 ACTIVE; ", States("two.test"));
+  EXPECT_FALSE(keeper_->Unblock(block, now));
+}
+
+TEST_F(AddressKeeperTest, ABlockHoldsForAddressesThatAreResolvedLater) {
+  ASSERT_TRUE(keeper_->Block({.range = *IpRange::Parse("192.0.2.0/24")},
+                             MonotonicNow()));
+  ASSERT_TRUE(Learn("one.test").ok());
+  EXPECT_EQ("192.0.2.1 DENIED; ", States("one.test"));
+}
+
 TEST_F(AddressKeeperTest, AnotherHostBeginsANewBookAndOldTicketsAreVoid) {
   const auto key = Key("one.test");
   ASSERT_TRUE(Learn("one.test").ok());

@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "tests/fakes/eventually.h"
 #include "tests/fakes/scripted_dns.h"
 #include "tests/upstream/upstream_fixture.h"
 
@@ -118,6 +119,61 @@ TEST_F(AddressDialTest, ARuleThatComesLaterHoldsForTheNextDial) {
   EXPECT_EQ(AddressState::kDenied, Row(peer.target(), "127.0.0.1").state);
   EXPECT_EQ("egress.deny", Row(peer.target(), "127.0.0.1").why);
   ASSERT_TRUE(upstream().Reconfigure(options_).ok());
+  EXPECT_EQ("", DialReason(peer.target()));
+}
+
+// What an operator takes out of service.
+
+TEST_F(AddressDialTest, ABlockedAddressIsNotDialledUntilItIsUnblocked) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("hi")));
+  const pool::ConnId conn = Connect(peer.target());
+  const AddressBlock block{.range = *IpRange::Parse("127.0.0.0/8")};
+  const auto open = upstream().Block(block, MonotonicNow());
+  ASSERT_TRUE(open.has_value());
+  EXPECT_EQ(std::vector<pool::ConnId>{conn}, *open);
+  EXPECT_EQ("ADDRESS_BLOCKED", DialReason(peer.target()));
+  EXPECT_NE(std::string::npos, message_.find("blocked by an operator"))
+      << message_;
+  remote_ip_ = "127.0.0.1";
+  EXPECT_EQ("ADDRESS_BLOCKED", DialReason(peer.target()));
+  remote_ip_ = "::ffff:127.0.0.1";
+  EXPECT_EQ("ADDRESS_BLOCKED", DialReason(peer.target()));
+  remote_ip_ = "";
+  EXPECT_EQ(1u, upstream().Blocks(MonotonicNow()).size());
+  EXPECT_TRUE(upstream().Unblock(block, MonotonicNow()));
+  EXPECT_EQ("", DialReason(peer.target()));
+}
+
+TEST_F(AddressDialTest, ADrainedAddressOfATargetLeavesTheOthers) {
+  ScriptedPeer one(AlwaysAnswer(OkResponse("1")));
+  ScriptedPeer two({.address = "127.0.0.2", .port = one.port()},
+                   AlwaysAnswer(OkResponse("2")));
+  ScriptedDns dns({{"two.test", {{"127.0.0.1", "127.0.0.2"}, 60}},
+                   {"other.test", {{"127.0.0.1"}, 60}}});
+  options_.dns_servers = {dns.address()};
+  const std::string port = ":" + std::to_string(one.port());
+  const AddressBlock drain{.kind = AddressBlock::Kind::kDrained,
+                           .target = "http://two.test" + port,
+                           .range = *IpRange::Parse("127.0.0.1")};
+  ASSERT_TRUE(upstream().Block(drain, MonotonicNow()).has_value());
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ("127.0.0.2", RemoteIp(Connect("http://two.test" + port)));
+  }
+  EXPECT_EQ("drained by an operator",
+            Row("http://two.test" + port, "127.0.0.1").why);
+  EXPECT_EQ("127.0.0.1", RemoteIp(Connect("http://other.test" + port)));
+}
+
+TEST_F(AddressDialTest, ABlockEndsByItsTime) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("hi")));
+  const Instant now = MonotonicNow();
+  ASSERT_TRUE(upstream()
+                  .Block({.range = *IpRange::Parse("127.0.0.1"),
+                          .until = now + milliseconds(1)},
+                         now)
+                  .has_value());
+  ASSERT_TRUE(hotline::Eventually(
+      [&] { return upstream().Blocks(MonotonicNow()).empty(); }));
   EXPECT_EQ("", DialReason(peer.target()));
 }
 
