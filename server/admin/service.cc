@@ -8,7 +8,6 @@
 #include "base/text.h"
 #include "base/url.h"
 #include "base/version.h"
-#include "google/rpc/status.pb.h"
 #include "server/admin/callers.h"
 #include "server/admin/explain.h"
 #include "server/admin/explain_facts.h"
@@ -19,14 +18,6 @@ namespace {
 
 constexpr int kMostWarm = 1000;
 constexpr Duration kLongestLogLevel = std::chrono::hours(24);
-
-grpc::Status ToGrpc(const ErrorPtr& error) {
-  if (error == nullptr) return grpc::Status::OK;
-  google::rpc::Status status;
-  FillStatus(*error, &status);
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      status.message(), status.SerializeAsString());
-}
 
 ErrorPtr BadOption(const char* field, const std::string& message) {
   return FromInput({"BAD_OPTION", field, message});
@@ -76,7 +67,27 @@ grpc::Status AdminService::End(const Operation& operation,
             {"identity", NameOf(operation.who)},
             {"peer", operation.peer},
             {"result", error == nullptr ? "ok" : error->reason}});
+  if (error == nullptr) {
+    parts_.broker->events().Add({.kind = v1::EVENT_KIND_OPERATOR,
+                                 .target = operation.target,
+                                 .reason = operation.method,
+                                 .text = operation.detail,
+                                 .identity = std::string(NameOf(operation.who))},
+                                MonotonicNow());
+  }
   return ToGrpc(error);
+}
+
+// --- Events ---
+
+EventReactor* AdminService::WatchEvents(grpc::CallbackServerContext* context,
+                                        const v1::WatchEventsRequest* request) {
+  std::unique_ptr<EventWatch> watch;
+  const ErrorPtr error = parts_.broker->WatchEventsAsOperator(
+      *request, IdentityOf(*context->auth_context(), parts_.identities),
+      MonotonicNow(), &watch);
+  if (error != nullptr) return NewFailedReactor(ToGrpc(error));
+  return NewEventReactor(context, std::move(watch));
 }
 
 // --- Explain ---

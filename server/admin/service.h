@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "hotline/v1/admin.grpc.pb.h"
 #include "pool/pool.h"
+#include "server/admin/watch_events.h"
 #include "server/broker/broker.h"
 #include "server/broker/identity.h"
 #include "server/config/config.h"
@@ -44,7 +45,8 @@ struct AdminHooks {
   std::function<void(LogLevel level, Duration duration)> set_log_level;
 };
 
-class AdminService final : public v1::Admin::Service {
+class AdminService final
+    : public v1::Admin::WithCallbackMethod_WatchEvents<v1::Admin::Service> {
  public:
   // All must outlive the service.
   struct Parts {
@@ -96,6 +98,8 @@ class AdminService final : public v1::Admin::Service {
   grpc::Status Reload(grpc::ServerContext* context,
                       const v1::ReloadRequest* request,
                       v1::ReloadResponse* response) override;
+  EventReactor* WatchEvents(grpc::CallbackServerContext* context,
+                            const v1::WatchEventsRequest* request) override;
 
  private:
   // One call: who makes it, and what it is about.
@@ -114,8 +118,8 @@ class AdminService final : public v1::Admin::Service {
   // The same with a target or URL, as the caller wrote it.
   ErrorPtr BeginOn(const grpc::ServerContext& context, const char* method,
                    const std::string& text, Operation* out);
-  // Writes the audit's line. Null error: it succeeded.
-  static grpc::Status End(const Operation& operation, const ErrorPtr& error);
+  // Writes the audit's line. Null error: it succeeded, and is an event.
+  grpc::Status End(const Operation& operation, const ErrorPtr& error);
   // What SetAdmission RPCs share; `leases` may be null.
   ErrorPtr SetAdmission(const Operation& operation, pool::Admission admission,
                         std::string* before, int* leases);

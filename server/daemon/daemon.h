@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "base/file_stamp.h"
@@ -28,6 +29,7 @@
 #include "server/admin/admin.h"
 #include "server/broker/broker.h"
 #include "server/broker/call_metrics.h"
+#include "server/broker/event_log.h"
 #include "server/config/config.h"
 #include "server/daemon/reload_requests.h"
 #include "server/daemon/warm_keeper.h"
@@ -104,6 +106,10 @@ class Daemon {
  private:
   void StartPool(const Settings& settings);
   void StartWarming(const Settings& settings);
+  // A warm floor's health has changed.
+  void NoteWarm(const std::string& service, bool reached);
+  // Adds an event of the process.
+  void Note(v1::EventKind kind, std::string_view reason, std::string text = "");
   // Dials the warm floors of the targets in the file.
   void WarmTargets(const Settings& settings);
   absl::Status StartFront(const Settings& settings);
@@ -143,6 +149,7 @@ class Daemon {
   // In the order in which they are made: each uses only those above it.
   RpcMetrics rpc_metrics_;
   CallMetrics call_metrics_;
+  EventLog events_;
   IdentityTable identities_;
   std::unique_ptr<Certificates> certificates_;
   std::unique_ptr<upstream::Upstream> upstream_;
