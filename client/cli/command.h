@@ -46,6 +46,7 @@ void AddStats(CLI::App& app, Run& run);
 void AddHealth(CLI::App& app, Run& run);
 void AddTunnel(CLI::App& app, Run& run);
 void AddExplain(CLI::App& app, Run& run);
+void AddEvents(CLI::App& app, Run& run);
 void AddAdmin(CLI::App& app, Run& run);
 void AddBench(CLI::App& app, Run& run);
 void AddDocumentation(CLI::App& app, Run& run);

@@ -105,14 +105,14 @@ class BrokerTest : public ::testing::Test {
     upstream_ = *std::move(upstream);
     pool_ = std::make_unique<pool::Pool>(
         pool_config_, [this](const std::string&) { return target_config_; },
-        upstream_.get(), EventsInto(&events_));
-    upstream_->Observe(ObserverInto(&events_));
+        upstream_.get(), EventsInto(&event_log_));
+    upstream_->Observe(ObserverInto(&event_log_));
     upstream_->Start(pool_.get(), [this](int shard, Instant now) {
       pool_->Tick(shard, now);
     });
     broker_ = std::make_unique<Broker>(settings_, pool_config_.instance,
                                        pool_.get(), upstream_.get(), &metrics_,
-                                       &events_);
+                                       &event_log_);
   }
 
   // Checks that no lease is held and no caller waits.
@@ -190,7 +190,7 @@ class BrokerTest : public ::testing::Test {
   pool::TargetConfig target_config_;
   int leases_kept_ = 0;  // Leases that the test leaves behind.
   CallMetrics metrics_{100};
-  EventLog events_;
+  EventLog event_log_;
   std::unique_ptr<upstream::Upstream> upstream_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<Broker> broker_;
