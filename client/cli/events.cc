@@ -114,8 +114,10 @@ std::string JsonOf(const v1::WatchEventsResponse& response) {
   std::string text;
   const auto written =
       google::protobuf::util::MessageToJsonString(response, &text, options);
-  if (!written.ok()) return written.ToString() + "\n";
-  return text + "\n";
+  if (!written.ok()) return "{}\n";
+  std::string shown;
+  AppendEscaped(&shown, text, Escape::kLine);
+  return shown + "\n";
 }
 
 void Print(const v1::WatchEventsResponse& response, const std::string& output,
