@@ -89,10 +89,9 @@ std::vector<std::string> DetailsOf(const v1::Event& event) {
 std::string LineOf(const v1::Event& event) {
   const absl::Time time = absl::FromUnixSeconds(event.time().seconds()) +
                           absl::Nanoseconds(event.time().nanos());
-  std::string line =
-      absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", time,
-                                    absl::UTCTimeZone()),
-                   " #", event.sequence(), " ", NameOf(event.kind()));
+  std::string line = absl::StrCat(
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", time, absl::UTCTimeZone()), " #",
+      event.sequence(), " ", NameOf(event.kind()));
   if (!event.target().empty()) absl::StrAppend(&line, " ", event.target());
   const std::string details = absl::StrJoin(DetailsOf(event), ", ");
   if (!details.empty()) absl::StrAppend(&line, ": ", details);

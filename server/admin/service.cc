@@ -68,12 +68,13 @@ grpc::Status AdminService::End(const Operation& operation,
             {"peer", operation.peer},
             {"result", error == nullptr ? "ok" : error->reason}});
   if (error == nullptr) {
-    parts_.broker->events().Add({.kind = v1::EVENT_KIND_OPERATOR,
-                                 .target = operation.target,
-                                 .reason = operation.method,
-                                 .text = operation.detail,
-                                 .identity = std::string(NameOf(operation.who))},
-                                MonotonicNow());
+    parts_.broker->events().Add(
+        {.kind = v1::EVENT_KIND_OPERATOR,
+         .target = operation.target,
+         .reason = operation.method,
+         .text = operation.detail,
+         .identity = std::string(NameOf(operation.who))},
+        MonotonicNow());
   }
   return ToGrpc(error);
 }

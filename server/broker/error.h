@@ -53,8 +53,8 @@ ErrorPtr FromInput(const InputError& input);
 ErrorPtr FromLeaseStatus(pool::LeaseStatus status);
 
 // The pool rejected an acquire for `target`. Of the oldest holders the error
-// names only those whose leases belong to `owner`. An error that explains a wait
-// has the target's last events, if there are `events`.
+// names only those whose leases belong to `owner`. An error that explains a
+// wait has the target's last events, if there are `events`.
 ErrorPtr FromRejection(const std::string& target,
                        const pool::Rejection& rejection, uint64_t owner = 0,
                        const EventLog* events = nullptr);

@@ -1,8 +1,7 @@
 // What happened in the broker, for operators: a log of the last events, and the
 // last events of each target, which go with its errors and into Stats.
 //
-//   log.Add({.kind = v1::EVENT_KIND_CLOSED, .target = target, .reason = "idle"},
-//           now);
+//   log.Add({.kind = v1::EVENT_KIND_READY, .target = target}, now);
 //   EventLog::Page page = log.Read(/*after=*/0, {.target = target}, 100);
 //
 // The log knows nothing of its watchers: each has a position of its own and
@@ -60,8 +59,8 @@ struct Event {
 using EventPtr = std::shared_ptr<const Event>;
 
 struct EventFilter {
-  std::string target = {};            // Empty: all.
-  uint64_t kinds = ~uint64_t{0};      // Bits by v1::EventKind.
+  std::string target = {};        // Empty: all.
+  uint64_t kinds = ~uint64_t{0};  // Bits by v1::EventKind.
 
   bool Accepts(const Event& event) const {
     return (kinds >> event.kind & 1) != 0 &&

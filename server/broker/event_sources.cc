@@ -69,8 +69,8 @@ std::string TextOf(const pool::PoolEvent& event) {
     case PoolKind::kBreaker:
       if (event.breaker == pool::BreakerState::kClosed) return "";
       return absl::StrCat("for ", Seconds(event.length), " after ",
-                          event.failures, " failed dials; the last one: ",
-                          event.error);
+                          event.failures,
+                          " failed dials; the last one: ", event.error);
     case PoolKind::kQuarantine:
       return absl::StrCat("for ", Seconds(event.length));
     case PoolKind::kLeaseLeaked:
@@ -144,26 +144,27 @@ pool::EventFn EventsInto(EventLog* log) {
 }
 
 upstream::Upstream::Observer ObserverInto(EventLog* log) {
-  return {.on_address =
-              [log](const std::string& target,
-                    const upstream::AddressEvent& event) {
-                log->Add(EventOf(target, event), MonotonicNow());
-              },
-          .on_go_away =
-              [log](const std::string& target, pool::ConnId conn) {
-                log->Add({.kind = v1::EVENT_KIND_GOAWAY,
-                          .target = target,
-                          .conn = conn},
-                         MonotonicNow());
-              }};
+  return {
+      .on_address =
+          [log](const std::string& target,
+                const upstream::AddressEvent& event) {
+            log->Add(EventOf(target, event), MonotonicNow());
+          },
+      .on_go_away =
+          [log](const std::string& target, pool::ConnId conn) {
+            log->Add(
+                {.kind = v1::EVENT_KIND_GOAWAY, .target = target, .conn = conn},
+                MonotonicNow());
+          }};
 }
 
 void AddShed(Shed why, int64_t limit, uint64_t others, EventLog* log) {
-  log->Add({.kind = v1::EVENT_KIND_OVERLOAD,
-            .reason = kSheds[static_cast<size_t>(why)],
-            .text = absl::StrCat("limit ", limit, "; ", others,
-                                 " more calls were refused since the last one")},
-           MonotonicNow());
+  log->Add(
+      {.kind = v1::EVENT_KIND_OVERLOAD,
+       .reason = kSheds[static_cast<size_t>(why)],
+       .text = absl::StrCat("limit ", limit, "; ", others,
+                            " more calls were refused since the last one")},
+      MonotonicNow());
 }
 
 }  // namespace hotline::server

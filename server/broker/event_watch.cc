@@ -52,7 +52,8 @@ ErrorPtr EventWatch::Authorize(Instant now) {
 
 EventWatch::Step EventWatch::Next(v1::WatchEventsResponse* out) {
   out->Clear();
-  if (broker_->settings()->policy != policy_) error_ = Authorize(MonotonicNow());
+  if (broker_->settings()->policy != policy_)
+    error_ = Authorize(MonotonicNow());
   if (error_ != nullptr) return Step::kEnd;
   // Before the log is read: the events before the end are to be seen.
   const bool ending = broker_->aborted();
@@ -75,8 +76,8 @@ void EventWatch::Begin(v1::WatchEventsResponse* out) {
   end_ = log_.last();
   const bool from_start = kept_only_ && !after_.has_value();
   at_ = from_start ? 0 : after_.value_or(end_);
-  const bool other_process =
-      at_ > end_ || (!callers_instance_.empty() && callers_instance_ != instance_);
+  const bool other_process = at_ > end_ || (!callers_instance_.empty() &&
+                                            callers_instance_ != instance_);
   if (!other_process) return;
   at_ = 0;
   out->mutable_gap();

@@ -4,8 +4,8 @@
 //   if (auto error = broker.WatchEvents(request, context, &watch)) ...;
 //   switch (watch->Next(&response)) ...
 //
-// Whoever carries the call asks for the next response when the caller has taken
-// the previous one; so a slow caller costs nothing but this position in the log.
+// The front asks for the next response when the caller has taken the previous
+// one. So a slow caller costs nothing but this position in the log.
 //
 // Thread-compatible.
 #ifndef HOTLINE_SERVER_BROKER_EVENT_WATCH_H_
@@ -35,10 +35,9 @@ class EventWatch {
 
   // Asks the policy, at the start and whenever it has changed, whether the
   // caller may watch `target` (empty: all). Null: it may; sets what it sees.
-  using AuthorizeFn =
-      std::function<ErrorPtr(const BrokerSettings& settings,
-                             const std::string& target, Instant now,
-                             EventView* view)>;
+  using AuthorizeFn = std::function<ErrorPtr(const BrokerSettings& settings,
+                                             const std::string& target,
+                                             Instant now, EventView* view)>;
 
   // `instance`: of this process.
   EventWatch(Broker* broker, std::string instance, AuthorizeFn authorize);

@@ -30,8 +30,7 @@ namespace {
 
 void LogLeak(const pool::PoolEvent& event) {
   const pool::Holder nobody;
-  const pool::Holder& holder =
-      event.holder != nullptr ? *event.holder : nobody;
+  const pool::Holder& holder = event.holder != nullptr ? *event.holder : nobody;
   HOTLINE_LOG(kWarning, "suspected leak: a lease is held for long",
               {{"target", event.key->target},
                {"connection", event.conn},
@@ -107,10 +106,9 @@ absl::Status Daemon::Start() {
   upstream_ = *std::move(upstream);
   StartPool(*settings);
   StartWarming(*settings);
-  broker_ =
-      std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
-                               pool_.get(), upstream_.get(), &call_metrics_,
-                               &events_);
+  broker_ = std::make_unique<Broker>(BrokerSettingsFor(*settings), instance_,
+                                     pool_.get(), upstream_.get(),
+                                     &call_metrics_, &events_);
   if (absl::Status status = StartHttp(*settings); !status.ok()) return status;
   if (absl::Status status = StartAdmin(*settings); !status.ok()) return status;
   if (absl::Status status = StartFront(*settings); !status.ok()) return status;

@@ -385,27 +385,27 @@ bool AddressKeeper::Cool(const std::string& target, const IpAddress& address,
 }
 
 void AddressKeeper::StartTest(const Work& work) {
-  callbacks_.test(work.key, *work.test,
-                  [this, target = work.target,
-                   ticket = AddressTicket{work.epoch, *work.test}](
-                      bool passed, std::string why, Duration connecting) {
-                    {
-                      MutexLock lock(&mu_);
-                      --tests_;
-                    }
-                    const Instant now = MonotonicNow();
-                    Apply(target, ticket, now,
-                          [&](AddressBook* book, AddressEvents* events) {
-                            using Kind = AddressEvent::Kind;
-                            events->push_back(
-                                {.kind = passed ? Kind::kTestPassed
-                                                : Kind::kTestFailed,
-                                 .address = ticket.address,
-                                 .why = why});
-                            book->Tested(ticket.address, passed, why, now,
-                                         events, connecting);
-                          });
-                  });
+  callbacks_.test(
+      work.key, *work.test,
+      [this, target = work.target,
+       ticket = AddressTicket{work.epoch, *work.test}](
+          bool passed, std::string why, Duration connecting) {
+        {
+          MutexLock lock(&mu_);
+          --tests_;
+        }
+        const Instant now = MonotonicNow();
+        Apply(target, ticket, now,
+              [&](AddressBook* book, AddressEvents* events) {
+                using Kind = AddressEvent::Kind;
+                events->push_back(
+                    {.kind = passed ? Kind::kTestPassed : Kind::kTestFailed,
+                     .address = ticket.address,
+                     .why = why});
+                book->Tested(ticket.address, passed, why, now, events,
+                             connecting);
+              });
+      });
 }
 
 std::vector<AddressRow> AddressKeeper::Rows(const std::string& target) const {

@@ -154,7 +154,7 @@ class AddressKeeper {
     std::string host;
     uint64_t epoch = 0;
     AddressEvents events;
-    bool first = false;   // The events are those of the first answer.
+    bool first = false;  // The events are those of the first answer.
     std::optional<IpAddress> test;
     std::shared_ptr<const pool::HostPoolKey> key;
     bool resolve = false;

@@ -407,8 +407,8 @@ TEST_F(AdminServiceTest, ManyWatchersLeaveThreadsForTheOthers) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
     contexts.back()->set_deadline(std::chrono::system_clock::now() +
                                   seconds(60));
-    readers.push_back(stub_->WatchEvents(contexts.back().get(),
-                                         v1::WatchEventsRequest()));
+    readers.push_back(
+        stub_->WatchEvents(contexts.back().get(), v1::WatchEventsRequest()));
     v1::WatchEventsResponse first;
     ASSERT_TRUE(readers.back()->Read(&first)) << i;
   }

@@ -110,9 +110,9 @@ class BrokerTest : public ::testing::Test {
     upstream_->Start(pool_.get(), [this](int shard, Instant now) {
       pool_->Tick(shard, now);
     });
-    broker_ = std::make_unique<Broker>(settings_, pool_config_.instance,
-                                       pool_.get(), upstream_.get(), &metrics_,
-                                       &event_log_);
+    broker_ =
+        std::make_unique<Broker>(settings_, pool_config_.instance, pool_.get(),
+                                 upstream_.get(), &metrics_, &event_log_);
   }
 
   // Checks that no lease is held and no caller waits.

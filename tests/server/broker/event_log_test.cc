@@ -163,8 +163,7 @@ TEST_F(EventLogTest, ReadersSeeEachEventOrAGapWhileOthersAreAdded) {
       Instant now = Instant{} + seconds(1);
       for (int i = 0; i < kEach; ++i) {
         now += seconds(1);
-        log.Add({.kind = v1::EVENT_KIND_READY, .target = absl::StrCat(t)},
-                now);
+        log.Add({.kind = v1::EVENT_KIND_READY, .target = absl::StrCat(t)}, now);
       }
     });
   }

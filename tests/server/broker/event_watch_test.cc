@@ -75,8 +75,7 @@ class EventWatchTest : public BrokerTest {
   void AddToLog(int events) {
     for (int i = 0; i < events; ++i) {
       at_ += seconds(1);
-      event_log_.Add({.kind = v1::EVENT_KIND_CONFIG, .reason = "loaded"},
-                       at_);
+      event_log_.Add({.kind = v1::EVENT_KIND_CONFIG, .reason = "loaded"}, at_);
     }
   }
   // A rule for "cn:watcher".
@@ -137,10 +136,8 @@ TEST_F(EventWatchTest, AFailedDialHasItsReason) {
 
 TEST_F(EventWatchTest, AFilterOfTargetAndKindsLetsOnlyTheseThrough) {
   AddToLog(1);
-  event_log_.Add({.kind = v1::EVENT_KIND_READY, .target = "http://a:80"},
-                   at_);
-  event_log_.Add({.kind = v1::EVENT_KIND_CLOSED, .target = "http://a:80"},
-                   at_);
+  event_log_.Add({.kind = v1::EVENT_KIND_READY, .target = "http://a:80"}, at_);
+  event_log_.Add({.kind = v1::EVENT_KIND_CLOSED, .target = "http://a:80"}, at_);
   v1::WatchEventsRequest request = KeptOnly();
   request.set_target("http://A");
   request.add_kinds(v1::EVENT_KIND_CLOSED);
@@ -332,8 +329,7 @@ TEST_F(EventWatchTest, StatsOfATargetHaveItsLastEvents) {
   response.Clear();
   ASSERT_EQ(broker_->Stats(request, &response, context), nullptr);
   ASSERT_EQ(response.targets(0).recent_events_size(), 2);
-  EXPECT_EQ(response.targets(0).recent_events(1).kind(),
-            v1::EVENT_KIND_READY);
+  EXPECT_EQ(response.targets(0).recent_events(1).kind(), v1::EVENT_KIND_READY);
 }
 
 TEST_F(EventWatchTest, AnOverloadIsAnEvent) {

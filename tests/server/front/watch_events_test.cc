@@ -41,8 +41,7 @@ class WatchEventsTest : public FrontTest {
 TEST_F(WatchEventsTest, TheFirstMessageComesAtOnceAndEventsFollow) {
   ScriptedPeer peer(AlwaysAnswer(OkResponse("hello")));
   auto caller = Connected();
-  caller->Send(
-      RawCaller::Call(1, kMethod, Prefixed(v1::WatchEventsRequest())));
+  caller->Send(RawCaller::Call(1, kMethod, Prefixed(v1::WatchEventsRequest())));
   const v1::WatchEventsResponse first =
       Parsed(caller->AwaitMessages(1, 1).messages[0]);
   EXPECT_EQ(first.instance(), "00000007");
@@ -95,8 +94,7 @@ TEST_F(WatchEventsTest, ABadRequestIsRefused) {
 
 TEST_F(WatchEventsTest, TheEndOfTheProcessIsSaid) {
   auto caller = Connected();
-  caller->Send(
-      RawCaller::Call(1, kMethod, Prefixed(v1::WatchEventsRequest())));
+  caller->Send(RawCaller::Call(1, kMethod, Prefixed(v1::WatchEventsRequest())));
   caller->AwaitMessages(1, 1);
   broker_->AbortCalls();
   EXPECT_EQ(caller->Await(1).reason, "DRAINING");
