@@ -554,7 +554,8 @@ TEST(ConfigTest, FaultsOfATlsProfileHaveTheirLine) {
       "  - bad\n"
       "- name: b\n";
   std::vector<std::string> asked;
-  const ConfigChecks checks{.tls_profile = [&](const net::TlsProfile& p) {
+  ConfigChecks checks;
+  checks.tls_profile = [&](const net::TlsProfile& p) {
     asked.push_back(p.name);
     if (p.name.empty()) {
       EXPECT_EQ(p.ca_file, "/no");
@@ -563,7 +564,7 @@ TEST(ConfigTest, FaultsOfATlsProfileHaveTheirLine) {
     if (p.name == "b") return std::vector<net::TlsFault>{{"", "is all wrong"}};
     EXPECT_EQ(p.ca_file, "");
     return std::vector<net::TlsFault>{{"ciphers[1]", "is unknown"}};
-  }};
+  };
   EXPECT_EQ(ParseConfig(yaml, "t.yaml", 2, checks).status().message(),
             "t.yaml:1:21: upstream.ca_file: is not there\n"
             "t.yaml:6:5: tls_profiles[0].ciphers[1]: is unknown\n"
