@@ -74,12 +74,16 @@ EventWatch::Step EventWatch::Next(v1::WatchEventsResponse* out) {
 void EventWatch::Begin(v1::WatchEventsResponse* out) {
   out->set_instance(ToUtf8(instance_));
   end_ = log_.last();
-  const bool from_start = kept_only_ && !after_.has_value();
-  at_ = from_start ? 0 : after_.value_or(end_);
+  // What was dropped before the first kept event is no gap for a caller that
+  // asks for what is kept.
+  const uint64_t before_kept = log_.Read(0, filter_, /*most=*/0).sequence;
+  const bool all_kept =
+      kept_only_ ? after_.value_or(0) == 0 : after_ == uint64_t{0};
+  at_ = all_kept ? before_kept : after_.value_or(end_);
   const bool other_process = at_ > end_ || (!callers_instance_.empty() &&
                                             callers_instance_ != instance_);
   if (!other_process) return;
-  at_ = 0;
+  at_ = before_kept;
   out->mutable_gap();
 }
 

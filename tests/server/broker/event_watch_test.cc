@@ -187,6 +187,20 @@ TEST_F(EventWatchTest, ASlowWatcherIsToldWhatItMissed) {
   EXPECT_EQ(events_[0].sequence(), 11u);
 }
 
+TEST_F(EventWatchTest, WhoAsksForWhatIsKeptIsToldOfNoGap) {
+  AddToLog(static_cast<int>(EventLog::kCapacity) + 10);
+  for (const bool follows : {true, false}) {
+    events_.clear();
+    v1::WatchEventsRequest request;
+    request.set_kept_only(!follows);
+    if (follows) request.set_after(0);
+    auto watch = Watch(request);
+    ReadAll(watch.get());
+    EXPECT_TRUE(gaps_.empty());
+    EXPECT_EQ(events_.size(), EventLog::kCapacity);
+  }
+}
+
 TEST_F(EventWatchTest, AfterARestartEverythingComesAfterAGap) {
   AddToLog(2);
   for (const bool by_name : {true, false}) {
