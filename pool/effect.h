@@ -41,21 +41,8 @@ struct RejectEffect {
   std::unique_ptr<Rejection> rejection;
 };
 
-struct LeakEffect {
-  std::shared_ptr<const HostPoolKey> key;
-  ConnId conn;
-  std::shared_ptr<const Holder> holder;  // May be null.
-  Duration age;
-};
-
-struct BreakerEffect {
-  std::shared_ptr<const HostPoolKey> key;  // Of any HostPool of the target.
-  BreakerChange change;
-};
-
-using Effect =
-    std::variant<DialEffect, ProbeEffect, CloseEffect, WakeEffect, GrantEffect,
-                 RejectEffect, LeakEffect, BreakerEffect>;
+using Effect = std::variant<DialEffect, ProbeEffect, CloseEffect, WakeEffect,
+                            GrantEffect, RejectEffect, PoolEvent>;
 using Outbox = std::vector<Effect>;
 
 }  // namespace hotline::pool

@@ -72,6 +72,7 @@ template ConnRecord* HostPool::FirstUsable(List<ConnRecord, AtHome>* list,
 void HostPool::Expire(Lease* lease, Instant now) {
   ConnRecord* conn = lease->conn;
   ++target_->counters().leases_expired;
+  Report(PoolEvent::Kind::kLeaseExpired, *lease, now);
   // The state in which the borrower left it is unknown.
   if (!conn->multiplexed && !conn->gone && conn->state != ConnState::kClosing) {
     Close(conn, CloseReason::kExpired);
@@ -356,6 +357,8 @@ void HostPool::Dialed(ConnRecord* conn, const Established& established,
         conn->retire_at, SaturatingAdd(now, target_->config().check_interval));
   }
   SetState(conn, ConnState::kReady);
+  Report({.kind = PoolEvent::Kind::kReady, .length = now - conn->dial_began},
+         *conn);
   // An older connection may now be above the warm floor.
   if (is_default_) shard_->shared->connections.SearchAgain();
   if (renewing_) ++renewed_;
@@ -376,6 +379,7 @@ void HostPool::DialFailed(ConnRecord* conn, const DialError& error,
                           Instant now) {
   shard_->shared->dials.Return();
   const Instant began = conn->dial_began;
+  ReportFailure(*conn, error);
   target_->OnDialFailed(error, /*early=*/false, began, now);
   Uncount(conn);
   Free(conn);
@@ -390,6 +394,7 @@ void HostPool::EndedEarly(ConnRecord* conn, const DialError& error,
   if (!conn->on_probation) return;
   conn->on_probation = false;
   ended_early_ = true;
+  ReportFailure(*conn, error);
   target_->OnDialFailed(error, /*early=*/true, conn->dial_began, now);
   StartBackoff(conn->dial_began, now);
   // The waiters keep waiting, for the next dial or until the breaker opens: a
@@ -433,6 +438,11 @@ void HostPool::Closed(ConnRecord* conn, CloseReason reason,
     }
   }
   ++counters.closed[static_cast<int>(counted)];
+  Report({.kind = PoolEvent::Kind::kClosed,
+          .closed = counted,
+          .uses = conn->uses,
+          .length = now - conn->ready_since},
+         *conn);
   Uncount(conn);
   if (conn->active == 0) {
     Free(conn);
@@ -461,6 +471,29 @@ void HostPool::Probed(ConnRecord* conn, bool passed, Instant now) {
   SetState(conn, ConnState::kReady);
   Place(conn, /*last=*/true);
   Offer(conn, now);
+}
+
+void HostPool::Report(PoolEvent event, const ConnRecord& conn) {
+  if (!shard_->observed()) return;
+  event.key = key_;
+  event.conn = shard_->ids.Encode(conn);
+  shard_->outbox.push_back(std::move(event));
+}
+
+void HostPool::ReportFailure(const ConnRecord& conn, const DialError& error) {
+  if (!shard_->observed()) return;
+  Report({.kind = PoolEvent::Kind::kDialFailed,
+          .reason = error.reason,
+          .error = error.message},
+         conn);
+}
+
+void HostPool::Report(PoolEvent::Kind kind, const Lease& lease, Instant now) {
+  Report({.kind = kind,
+          .length = now - lease.granted,
+          .holder = lease.holder,
+          .owner = lease.owner},
+         *lease.conn);
 }
 
 void HostPool::ConcurrencyChanged(ConnRecord* conn, int max_streams,

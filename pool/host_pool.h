@@ -100,6 +100,9 @@ class HostPool {
   // Ends a lease whose time is up.
   void Expire(Lease* lease, Instant now);
 
+  // Reports an event of a lease.
+  void Report(PoolEvent::Kind kind, const Lease& lease, Instant now);
+
   // Applies an outcome other than kOk to a connection.
   void ApplyOutcome(ConnRecord* conn, Outcome outcome);
 
@@ -266,6 +269,8 @@ class HostPool {
   void LeaveUnchecked(ConnRecord* conn, Instant now);
   // Its dial counts as failed: see kProbation.
   void EndedEarly(ConnRecord* conn, const DialError& error, Instant now);
+  void Report(PoolEvent event, const ConnRecord& conn);
+  void ReportFailure(const ConnRecord& conn, const DialError& error);
 
   ShardState* const shard_;
   Target* const target_;

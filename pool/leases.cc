@@ -28,6 +28,7 @@ LeaseStatus Leases::Reclaim(const LeaseId& id, Instant now, CallTag* running,
   HostPool* pool = lease->conn->pool;
   *target = pool->target();
   ++pool->target()->counters().leases_reclaimed;
+  pool->Report(PoolEvent::Kind::kLeaseReclaimed, *lease, now);
   if (lease->busy()) {
     // On a multiplexed connection the other streams stay; the caller resets the
     // stream of this call.
@@ -48,6 +49,7 @@ bool Leases::ReleaseIfUnused(const LeaseId& id, Instant now, Target** target) {
   HostPool* pool = lease->conn->pool;
   *target = pool->target();
   ++pool->target()->counters().leases_reclaimed;
+  pool->Report(PoolEvent::Kind::kLeaseReclaimed, *lease, now);
   pool->EndLease(lease, Outcome::kOk, now);
   return true;
 }
@@ -136,9 +138,7 @@ void Leases::OnTimer(Lease* lease, Instant now, Target** target) {
     lease->leak_at = kNever;
     HostPool* pool = lease->conn->pool;
     ++pool->target()->counters().leases_leaked;
-    shard_->outbox.push_back(LeakEffect{pool->shared_key(),
-                                        shard_->ids.Encode(*lease->conn),
-                                        lease->holder, now - lease->granted});
+    pool->Report(PoolEvent::Kind::kLeaseLeaked, *lease, now);
   }
   if (now >= lease->expires) {
     Expire(lease, now, target);

@@ -20,10 +20,9 @@ PoolConfig Checked(PoolConfig config) {
 }  // namespace
 
 Pool::Pool(const PoolConfig& config, TargetConfigFn target_config,
-           Transport* transport, LeakFn on_leak, BreakerFn on_breaker)
+           Transport* transport, EventFn on_event)
     : impl_(std::make_unique<Impl>(Checked(config), std::move(target_config),
-                                   transport, std::move(on_leak),
-                                   std::move(on_breaker))) {}
+                                   transport, std::move(on_event))) {}
 
 Pool::~Pool() = default;
 

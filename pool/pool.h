@@ -164,31 +164,48 @@ struct RenewResult {
 // Reconfigure, under a shard's lock: it must be a pure look-up.
 using TargetConfigFn = std::function<TargetConfig(const std::string& target)>;
 
-// Called once for each lease that is held longer than leak_after, without a
-// lock held.
-using LeakFn = std::function<void(const HostPoolKey& key, ConnId conn,
-                                  const Holder& holder, Duration age)>;
-
-// A target's circuit breaker opened (also again, after a trial) or closed.
-struct BreakerChange {
-  BreakerState state = BreakerState::kClosed;  // kClosed or kOpen.
-  // Zero unless kOpen:
-  int failures = 0;  // Dials in a row.
-  Duration open_for{0};
-  std::string last_dial_error;
+// What happens to a target's connections and leases, for operators. No call
+// that goes well is an event.
+struct PoolEvent {
+  enum class Kind : uint8_t {
+    kDialing,
+    kDialFailed,      // Or the connection ended on probation.
+    kReady,           // A connection was established.
+    kClosed,          // A connection is gone.
+    kBreaker,         // It opened (also again, after a trial) or closed.
+    kQuarantine,      // It began.
+    kLeaseLeaked,     // Held longer than leak_after. Once per lease.
+    kLeaseExpired,    // It was not released in time.
+    kLeaseReclaimed,  // Its holder is gone, or an operator ended it.
+  };
+  Kind kind = Kind::kDialing;
+  // The connection's. Of kBreaker and kQuarantine: of any HostPool of the
+  // target.
+  std::shared_ptr<const HostPoolKey> key = nullptr;
+  ConnId conn = 0;
+  CloseReason closed = CloseReason::kError;      // Of kClosed.
+  BreakerState breaker = BreakerState::kClosed;  // Of kBreaker: or kOpen.
+  const char* reason = "";  // Of kDialFailed: DialError::reason.
+  std::string error = {};   // Of kDialFailed; of kBreaker, open: the last one.
+  int failures = 0;         // Of kBreaker, open: dials in a row.
+  uint64_t uses = 0;        // Of kClosed: leases that it served.
+  // Of kReady: the dial's. Of kClosed: the connection's age. Of kBreaker, open,
+  // and kQuarantine: how long it lasts. Of a lease: how long it was held.
+  Duration length{0};
+  std::shared_ptr<const Holder> holder = nullptr;  // Of a lease; may be null.
+  uint64_t owner = 0;                              // Of a lease.
 };
 
-// Called on every such change, without a lock held.
-using BreakerFn =
-    std::function<void(const std::string& target, const BreakerChange& change)>;
+// Called for each event, without a lock held, in the order of the shard's
+// decisions.
+using EventFn = std::function<void(const PoolEvent& event)>;
 
 class Pool final : public TransportEvents {
  public:
   // `transport` must outlive the pool, and may report events only while the
   // pool exists.
   Pool(const PoolConfig& config, TargetConfigFn target_config,
-       Transport* transport, LeakFn on_leak = nullptr,
-       BreakerFn on_breaker = nullptr);
+       Transport* transport, EventFn on_event = nullptr);
   ~Pool() override;
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;

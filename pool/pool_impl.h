@@ -19,9 +19,9 @@ namespace hotline::pool {
 class Pool::Impl {
  public:
   Impl(const PoolConfig& config, TargetConfigFn target_config,
-       Transport* transport, LeakFn on_leak, BreakerFn on_breaker)
-      : shared_(config, std::move(target_config), transport, std::move(on_leak),
-                std::move(on_breaker)) {
+       Transport* transport, EventFn on_event)
+      : shared_(config, std::move(target_config), transport,
+                std::move(on_event)) {
     shards_.reserve(config.shards);
     for (int i = 0; i < config.shards; ++i) {
       shards_.push_back(std::make_unique<Shard>(&shared_, i));

@@ -74,6 +74,9 @@ void Shard::Perform(Effect& effect) {
     PoolShared* shared;
     int shard;
     void operator()(DialEffect& e) {
+      if (shared->on_event) {
+        shared->on_event({.key = e.key, .conn = e.conn});  // kDialing.
+      }
       shared->transport->Dial(e.conn, std::move(e.key), e.loop);
     }
     void operator()(ProbeEffect& e) {
@@ -87,13 +90,7 @@ void Shard::Perform(Effect& effect) {
     void operator()(RejectEffect& e) {
       e.waiter->OnReject(std::move(*e.rejection));
     }
-    void operator()(LeakEffect& e) {
-      if (shared->on_leak == nullptr) return;
-      shared->on_leak(*e.key, e.conn, e.holder ? *e.holder : Holder{}, e.age);
-    }
-    void operator()(BreakerEffect& e) {
-      if (shared->on_breaker) shared->on_breaker(e.key->target, e.change);
-    }
+    void operator()(PoolEvent& e) { shared->on_event(e); }
   };
   std::visit(Performer{shared_, index_}, effect);
 }

@@ -20,8 +20,7 @@ namespace hotline::pool {
 // Shared by the shards of a pool. Its members are thread-safe or constant.
 struct PoolShared {
   PoolShared(const PoolConfig& config, TargetConfigFn target_config_in,
-             Transport* transport_in, LeakFn on_leak_in,
-             BreakerFn on_breaker_in)
+             Transport* transport_in, EventFn on_event_in)
       : instance(config.instance),
         shards(config.shards),
         loops(config.loops),
@@ -29,8 +28,7 @@ struct PoolShared {
         seed(config.seed),
         target_config(std::move(target_config_in)),
         transport(transport_in),
-        on_leak(std::move(on_leak_in)),
-        on_breaker(std::move(on_breaker_in)),
+        on_event(std::move(on_event_in)),
         connections(config.max_connections),
         dials(config.max_dials),
         max_targets(config.max_targets),
@@ -43,8 +41,7 @@ struct PoolShared {
   const uint64_t seed;
   const TargetConfigFn target_config;
   Transport* const transport;
-  const LeakFn on_leak;
-  const BreakerFn on_breaker;
+  const EventFn on_event;
   Budget connections;
   Budget dials;
   std::atomic<int> targets{0};
@@ -132,6 +129,9 @@ struct ShardState {
   Random random;
   uint64_t next_order = 1;  // Of waiters.
   bool shutdown = false;
+
+  // Whether events are reported to anyone.
+  bool observed() const { return shared->on_event != nullptr; }
 
   // Makes the timer fire by `when`, or earlier. Asks the transport for a tick
   // if none is due that early.

@@ -424,19 +424,24 @@ void Target::OnProved(Instant now) {
 
 void Target::OnBreakerStep(TargetHealth::BreakerStep step, Instant now) {
   if (step == TargetHealth::BreakerStep::kNone) return;
-  BreakerChange change;
+  PoolEvent event{.kind = PoolEvent::Kind::kBreaker};
   if (step == TargetHealth::BreakerStep::kOpened) {
     const Breaker& breaker = health_.breaker();
     ++counters_.breaker_opened;
     // Any of them may want to make the trial.
     for (const auto& pool : pools_) pool->WakeBy(breaker.until());
-    change = {.state = breaker.state(now),
-              .failures = breaker.failures(),
-              .open_for = config_.breaker_open_for,
-              .last_dial_error = health_.last_dial_error()};
+    event.breaker = breaker.state(now);
+    event.error = health_.last_dial_error();
+    event.failures = breaker.failures();
+    event.length = config_.breaker_open_for;
   }
-  shard_->outbox.push_back(
-      BreakerEffect{pools_.front()->shared_key(), std::move(change)});
+  Report(std::move(event));
+}
+
+void Target::Report(PoolEvent event) {
+  if (!shard_->observed()) return;
+  event.key = pools_.front()->shared_key();
+  shard_->outbox.push_back(std::move(event));
 }
 
 void Target::OnClosedIdle(Duration idle, Instant now) {
@@ -450,6 +455,7 @@ void Target::OnKeepAliveSaid(Duration timeout, Instant now) {
 void Target::OnUnsolicited(Instant now) {
   if (!health_.OnUnsolicited(now)) return;
   ++counters_.quarantines;
+  Report({.kind = PoolEvent::Kind::kQuarantine, .length = Quarantine::kLength});
   ApplyIdleTimes(now);
 }
 

@@ -224,6 +224,7 @@ class Target : public Link<InEmpty>, public Link<InKnown> {
   ConnRecord* OldestIdle() const;
   void ApplyIdleTimes(Instant now);
   void OnBreakerStep(TargetHealth::BreakerStep step, Instant now);
+  void Report(PoolEvent event);
   bool adaptive() const { return config_.warm_max > config_.warm; }
   uint64_t Arrivals() const;
   void WatchFloor(Instant now);

@@ -273,7 +273,7 @@ void UpstreamImpl::DrainAddress(const std::string& target,
   for (const auto& connection : table_.All()) {
     const AddressTicket& ticket = connection->ticket();
     if (ticket.epoch == 0 || !(ticket.address == address)) continue;
-    if (connection->target() == target) OnGoAway(*connection);
+    if (connection->target() == target) EndLending(*connection);
   }
 }
 

@@ -123,6 +123,10 @@ absl::Status UpstreamImpl::Init() {
           .drain =
               [this](const std::string& target, const IpAddress& address) {
                 DrainAddress(target, address);
+              },
+          .changed =
+              [this](const std::string& target, const AddressEvent& event) {
+                if (observer_.on_address) observer_.on_address(target, event);
               }});
   return absl::OkStatus();
 }

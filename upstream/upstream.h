@@ -69,6 +69,18 @@ class Upstream : public pool::Transport {
   // Stops.
   ~Upstream() override = default;
 
+  // What operators want to know of the network. Called from any thread, without
+  // a lock held; must not block.
+  struct Observer {
+    std::function<void(const std::string& target, const AddressEvent& event)>
+        on_address = nullptr;
+    // The peer takes no more requests on a connection.
+    std::function<void(const std::string& target, pool::ConnId conn)>
+        on_go_away = nullptr;
+  };
+  // Before Start.
+  virtual void Observe(Observer observer) = 0;
+
   // Starts the loops. `events` and `tick` (Pool::Tick) must outlive Stop.
   virtual void Start(pool::TransportEvents* events,
                      std::function<void(int shard, Instant now)> tick) = 0;

@@ -52,6 +52,7 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
 
   absl::Status Init();
 
+  void Observe(Observer observer) override { observer_ = std::move(observer); }
   void Start(pool::TransportEvents* events,
              std::function<void(int, Instant)> tick) override;
   void Stop() override;
@@ -123,8 +124,10 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
     events_->ConcurrencyChanged(connection.id(), max_streams, MonotonicNow());
   }
   void OnGoAway(Connection& connection) override {
-    const auto early = connection.TakeEarlyEnd();
-    events_->GoAway(connection.id(), early ? &*early : nullptr, MonotonicNow());
+    if (observer_.on_go_away) {
+      observer_.on_go_away(connection.target(), connection.id());
+    }
+    EndLending(connection);
   }
   void OnAnswered(Connection& connection) override {
     keeper_->Answered(connection.target(), connection.ticket());
@@ -154,6 +157,10 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   void StartTest(size_t loop, std::shared_ptr<const pool::HostPoolKey> key,
                  const IpAddress& address, AddressKeeper::TestDone done);
   void DrainAddress(const std::string& target, const IpAddress& address);
+  void EndLending(Connection& connection) {
+    const auto early = connection.TakeEarlyEnd();
+    events_->GoAway(connection.id(), early ? &*early : nullptr, MonotonicNow());
+  }
   void FinishDial(size_t loop, pool::ConnId id, const std::string& target,
                   DialResult result);
   void ShutOutIfBlocked(Connection* connection);
@@ -187,6 +194,7 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   std::atomic<size_t> next_loop_{0};
   pool::TransportEvents* events_ = nullptr;
   std::function<void(int, Instant)> tick_;
+  Observer observer_;
 
   // The next tick of each shard, if any.
   Mutex ticks_mu_;

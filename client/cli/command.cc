@@ -163,6 +163,7 @@ int RunCommandLine(int argc, const char* const* argv, Io io) {
   AddTop(app, run);
   AddHealth(app, run);
   AddExplain(app, run);
+  AddEvents(app, run);
   AddAdmin(app, run);
   AddBench(app, run);
   AddDocumentation(app, run);

@@ -51,6 +51,7 @@ void AddExec(CLI::App& app, Run& run);
 void AddTunnel(CLI::App& app, Run& run);
 void AddForward(CLI::App& app, Run& run);
 void AddExplain(CLI::App& app, Run& run);
+void AddEvents(CLI::App& app, Run& run);
 void AddAdmin(CLI::App& app, Run& run);
 void AddBench(CLI::App& app, Run& run);
 void AddDocumentation(CLI::App& app, Run& run);

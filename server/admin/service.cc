@@ -55,7 +55,28 @@ grpc::Status AdminService::End(const Operation& operation,
             {"identity", NameOf(operation.who)},
             {"peer", operation.peer},
             {"result", error == nullptr ? "ok" : error->reason}});
+  if (error == nullptr) {
+    parts_.broker->events().Add(
+        {.kind = v1::EVENT_KIND_OPERATOR,
+         .target = operation.target,
+         .reason = operation.method,
+         .text = operation.detail,
+         .identity = std::string(NameOf(operation.who))},
+        MonotonicNow());
+  }
   return ToGrpc(error);
+}
+
+// --- Events ---
+
+EventReactor* AdminService::WatchEvents(grpc::CallbackServerContext* context,
+                                        const v1::WatchEventsRequest* request) {
+  std::unique_ptr<EventWatch> watch;
+  const ErrorPtr error = parts_.broker->WatchEventsAsOperator(
+      *request, IdentityOf(*context->auth_context(), parts_.identities),
+      MonotonicNow(), &watch);
+  if (error != nullptr) return NewFailedReactor(ToGrpc(error));
+  return NewEventReactor(context, std::move(watch));
 }
 
 // --- Explain ---

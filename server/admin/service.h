@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "hotline/v1/admin.grpc.pb.h"
 #include "pool/pool.h"
+#include "server/admin/watch_events.h"
 #include "server/broker/broker.h"
 #include "server/broker/identity.h"
 #include "server/config/config.h"
@@ -66,7 +67,8 @@ struct AdminHooks {
       use;
 };
 
-class AdminService final : public v1::Admin::Service {
+class AdminService final
+    : public v1::Admin::WithCallbackMethod_WatchEvents<v1::Admin::Service> {
  public:
   // All must outlive the service.
   struct Parts {
@@ -127,6 +129,8 @@ class AdminService final : public v1::Admin::Service {
   grpc::Status UpdateConfig(grpc::ServerContext* context,
                             const v1::UpdateConfigRequest* request,
                             v1::UpdateConfigResponse* response) override;
+  EventReactor* WatchEvents(grpc::CallbackServerContext* context,
+                            const v1::WatchEventsRequest* request) override;
 
  private:
   // One call: who makes it, and what it is about.
@@ -159,8 +163,8 @@ class AdminService final : public v1::Admin::Service {
   ErrorPtr BeginDrain(const grpc::ServerContext& context, const char* method,
                       const Request& request, Operation* op,
                       upstream::AddressBlock* block);
-  // Writes the audit's line. Null error: it succeeded.
-  static grpc::Status End(const Operation& operation, const ErrorPtr& error);
+  // Writes the audit's line. Null error: it succeeded, and is an event.
+  grpc::Status End(const Operation& operation, const ErrorPtr& error);
   // What SetAdmission RPCs share; `leases` may be null.
   ErrorPtr SetAdmission(const Operation& operation, pool::Admission admission,
                         std::string* before, int* leases);

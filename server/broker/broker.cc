@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "server/broker/acquire.h"
 #include "server/broker/call_record.h"
+#include "server/broker/event_watch.h"
 #include "server/broker/execute.h"
 #include "server/broker/parts.h"
 #include "server/broker/proto_time.h"
@@ -85,14 +86,18 @@ void AddDesyncs(const upstream::Upstream& upstream,
   }
 }
 
-// Removes the leases that the caller may not see. They still count in totals.
-void HideLeases(const BrokerSettings& settings, const CallContext& context,
-                pool::Snapshot* snapshot) {
+// The leases that the caller may see.
+EventView ViewOf(const BrokerSettings& settings, const CallContext& context) {
   const Policy* const policy = settings.policy.get();
-  const bool all =
-      policy != nullptr && policy->SeesAllLeases(NameOf(context.identity));
+  return {.all_leases = policy != nullptr &&
+                        policy->SeesAllLeases(NameOf(context.identity)),
+          .owner = context.owner()};
+}
+
+// Removes the others. They still count in totals.
+void HideLeases(const EventView& view, pool::Snapshot* snapshot) {
   std::erase_if(snapshot->leases, [&](const pool::LeaseRow& row) {
-    return !all && row.owner != context.owner();
+    return !view.all_leases && row.owner != view.owner;
   });
 }
 
@@ -134,10 +139,11 @@ ErrorPtr PrepareStats(const v1::StatsRequest& request,
 
 Broker::Broker(const BrokerSettings& settings, uint32_t instance,
                pool::Pool* pool, upstream::Upstream* upstream,
-               CallMetrics* metrics)
+               CallMetrics* metrics, EventLog* events)
     : instance_(instance),
       start_time_(std::chrono::system_clock::now()),
-      parts_(std::make_unique<BrokerParts>(settings, pool, upstream, metrics)),
+      parts_(std::make_unique<BrokerParts>(settings, pool, upstream, metrics,
+                                           events)),
       settings_(std::make_shared<const BrokerSettings>(settings)),
       settings_version_(NextSettingsVersion()) {}
 
@@ -280,7 +286,8 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
       !settings->targets.contains(wanted.target)) {
     return UnknownTarget(wanted.target);
   }
-  HideLeases(*settings, context, &snapshot);
+  const EventView view = ViewOf(*settings, context);
+  HideLeases(view, &snapshot);
   ErrorPtr error = FillStats(request, wanted.target, snapshot,
                              parts_->metrics->Read(), response);
   parts_->metrics->MakeRoom(now);
@@ -290,9 +297,48 @@ ErrorPtr Broker::Stats(const v1::StatsRequest& request,
     for (const auto& row : parts_->upstream->Addresses(target.target())) {
       FillAddress(row, now, target.add_addresses());
     }
+    if (wanted.target.empty()) continue;
+    for (const EventPtr& event : parts_->events->Recent(wanted.target)) {
+      FillEvent(*event, view, target.add_recent_events());
+    }
   }
   return nullptr;
 }
+
+// Events.
+
+ErrorPtr Broker::WatchEvents(const v1::WatchEventsRequest& request,
+                             const CallContext& context,
+                             std::unique_ptr<EventWatch>* watch) {
+  CallContext caller;
+  caller.identity = context.identity;
+  *watch = std::make_unique<EventWatch>(
+      this, InstanceName(instance_),
+      [this, caller](const BrokerSettings& settings, const std::string& target,
+                     Instant now, EventView* view) mutable {
+        caller.arrival = now;
+        *view = ViewOf(settings, caller);
+        return Authorize(settings, RpcMethod::kWatchEvents, caller, target);
+      });
+  return (*watch)->Open(request, context.arrival);
+}
+
+ErrorPtr Broker::WatchEventsAsOperator(const v1::WatchEventsRequest& request,
+                                       const IdentityPtr& who, Instant now,
+                                       std::unique_ptr<EventWatch>* watch) {
+  *watch = std::make_unique<EventWatch>(
+      this, InstanceName(instance_),
+      [this, who](const BrokerSettings&, const std::string& target, Instant at,
+                  EventView* view) {
+        view->all_leases = true;
+        return AuthorizeAdmin(who, target, at);
+      });
+  return (*watch)->Open(request, now);
+}
+
+EventLog& Broker::events() const { return *parts_->events; }
+
+bool Broker::aborted() const { return parts_->aborted; }
 
 // Sessions.
 

@@ -43,16 +43,17 @@
 namespace hotline::server {
 
 struct BrokerParts;
+class EventLog;
+class EventWatch;
 class ExecuteAnswer;
 class OpenSession;
 class Registry;
 
 class Broker {
  public:
-  // The pool, the upstream and the metrics must outlive the broker, and the
-  // broker every call and session.
+  // All must outlive the broker, and the broker every call, session and watch.
   Broker(const BrokerSettings& settings, uint32_t instance, pool::Pool* pool,
-         upstream::Upstream* upstream, CallMetrics* metrics);
+         upstream::Upstream* upstream, CallMetrics* metrics, EventLog* events);
   ~Broker();
   Broker(const Broker&) = delete;
   Broker& operator=(const Broker&) = delete;
@@ -111,6 +112,19 @@ class Broker {
   // Whether the policy allows this caller to open one. Null: it does.
   ErrorPtr AuthorizeSession(const CallContext& context);
 
+  // --- Events ---
+
+  // Makes the watch that the request asks for, as far as the policy allows it
+  // to the caller.
+  ErrorPtr WatchEvents(const v1::WatchEventsRequest& request,
+                       const CallContext& context,
+                       std::unique_ptr<EventWatch>* watch);
+  // The same for an operator, who sees the holders of all leases.
+  ErrorPtr WatchEventsAsOperator(const v1::WatchEventsRequest& request,
+                                 const IdentityPtr& who, Instant now,
+                                 std::unique_ptr<EventWatch>* watch);
+  EventLog& events() const;
+
   // --- Operators ---
 
   // Null: the policy allows `who` to operate on `target` (canonical; empty: the
@@ -143,8 +157,9 @@ class Broker {
   void LeaveSessions();
   // Nothing runs and no lease is held.
   bool Drained(Instant now) const;
-  // Aborts every call that still runs, and ends the sessions.
+  // Aborts every call that still runs, and ends the sessions and watches.
   void AbortCalls();
+  bool aborted() const;
 
   // For metrics and tests.
   const Gatekeeper& gatekeeper() const;

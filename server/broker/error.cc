@@ -13,6 +13,8 @@ using pool::RejectReason;
 
 // Error details must stay under 4 KiB in all: gRPC drops larger ones.
 constexpr size_t kMostDialErrorBytes = 512;
+constexpr size_t kMostWaitBytes = 3072;
+constexpr size_t kMostEvents = 5;
 
 std::string WaitedFor(const pool::WaitInfo& wait) {
   return absl::StrCat(
@@ -37,6 +39,21 @@ void AttachWait(const pool::Rejection& rejection, uint64_t owner,
     FillDuration(held.age, row->mutable_age());
   }
   error->wait = std::move(wait);
+}
+
+// As many as there is room for, the latest ones.
+void AttachEvents(const std::string& target, uint64_t owner,
+                  const EventLog& events, v1::WaitExplanation* wait) {
+  for (const EventPtr& event : events.Recent(target, kMostEvents)) {
+    v1::Event* const row = wait->add_recent_events();
+    FillEvent(*event, {.owner = owner}, row);
+    row->clear_target();
+    row->clear_identity();
+  }
+  while (wait->recent_events_size() > 0 &&
+         wait->ByteSizeLong() > kMostWaitBytes) {
+    wait->mutable_recent_events()->DeleteSubrange(0, 1);
+  }
 }
 
 // The rejection's reason; that of a failed dial is the dial's.
@@ -163,7 +180,8 @@ ErrorPtr DrainedError() {
 }
 
 ErrorPtr FromRejection(const std::string& target,
-                       const pool::Rejection& rejection, uint64_t owner) {
+                       const pool::Rejection& rejection, uint64_t owner,
+                       const EventLog* events) {
   if (rejection.reason == RejectReason::kShutdown) return DrainingError();
   const Reason reason = ReasonOf(rejection);
   ErrorPtr error = MakeError(reason, MessageOf(target, rejection));
@@ -171,7 +189,12 @@ ErrorPtr FromRejection(const std::string& target,
   if (rejection.reason == RejectReason::kIdConflict) {
     error->field = "request_id";
   }
-  if (ExplainsWait(rejection.reason)) AttachWait(rejection, owner, error.get());
+  if (ExplainsWait(rejection.reason)) {
+    AttachWait(rejection, owner, error.get());
+    if (events != nullptr) {
+      AttachEvents(target, owner, *events, error->wait.get());
+    }
+  }
   return error;
 }
 
@@ -213,6 +236,24 @@ void FillHolder(const pool::Holder& holder, v1::Holder* out) {
   out->set_client_id(ToUtf8(holder.client_id));
   out->set_purpose(ToUtf8(holder.purpose));
   out->set_trace(ToUtf8(holder.trace));
+}
+
+void FillEvent(const Event& event, const EventView& view, v1::Event* out) {
+  out->set_sequence(event.sequence);
+  FillTimestamp(event.time, out->mutable_time());
+  out->set_kind(event.kind);
+  out->set_target(ToUtf8(event.target));
+  out->set_reason(ToUtf8(std::string(event.reason)));
+  out->set_connection_id(event.conn);
+  out->set_address(ToUtf8(event.address));
+  // It may quote an upstream, and readers print it unescaped.
+  out->set_text(Printable(event.text));
+  out->set_identity(ToUtf8(event.identity));
+  if (event.holder != nullptr &&
+      (view.all_leases || view.owner == event.owner)) {
+    FillHolder(*event.holder, out->mutable_holder());
+  }
+  out->set_suppressed(event.suppressed);
 }
 
 }  // namespace hotline::server

@@ -18,6 +18,7 @@
 #include "base/time.h"
 #include "hotline/v1/broker.pb.h"
 #include "pool/pool.h"
+#include "server/broker/event_log.h"
 #include "server/broker/reasons.h"
 #include "server/broker/validate.h"
 
@@ -52,9 +53,11 @@ ErrorPtr FromInput(const InputError& input);
 ErrorPtr FromLeaseStatus(pool::LeaseStatus status);
 
 // The pool rejected an acquire for `target`. Of the oldest holders the error
-// names only those whose leases belong to `owner`.
+// names only those whose leases belong to `owner`. An error that explains a
+// wait has the target's last events, if there are `events`.
 ErrorPtr FromRejection(const std::string& target,
-                       const pool::Rejection& rejection, uint64_t owner = 0);
+                       const pool::Rejection& rejection, uint64_t owner = 0,
+                       const EventLog* events = nullptr);
 
 // This process is shutting down: UNAVAILABLE/DRAINING.
 ErrorPtr DrainingError();
@@ -69,6 +72,13 @@ void FillStatus(const Error& error, google::rpc::Status* out);
 void FillWait(const pool::WaitInfo& wait, v1::WaitExplanation* out);
 
 void FillHolder(const pool::Holder& holder, v1::Holder* out);
+
+// The leases whose holders a reader of events may know.
+struct EventView {
+  bool all_leases = false;
+  uint64_t owner = 0;  // If not all: those of this owner.
+};
+void FillEvent(const Event& event, const EventView& view, v1::Event* out);
 
 }  // namespace hotline::server
 

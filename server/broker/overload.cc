@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/log.h"
 
 namespace hotline::server {
 namespace {
@@ -37,8 +36,9 @@ int64_t NumberIn(const std::string& path) {
 
 }  // namespace
 
-Overload::Overload(OverloadLimits limits, MemoryFn memory)
+Overload::Overload(OverloadLimits limits, MemoryFn memory, ShedFn on_shed)
     : memory_(std::move(memory)),
+      on_shed_(std::move(on_shed)),
       max_memory_(limits.max_memory_bytes),
       max_calls_(limits.max_calls) {}
 
@@ -88,12 +88,15 @@ bool Overload::IsMemoryShort(int64_t most, int64_t bytes, Instant now) {
 ErrorPtr Overload::Refuse(Shed why, int64_t limit) {
   const auto index = static_cast<size_t>(why);
   shed_[index].fetch_add(1, std::memory_order_relaxed);
-  static LogLimiter limiter(std::chrono::seconds(1));
-  HOTLINE_LOG_LIMITED(limiter, kWarning, "overloaded: new work is refused",
-                      {{"reason", kSheds[index]},
-                       {"limit", limit},
-                       {"calls", calls()},
-                       {"suppressed", limiter.TakeSuppressed()}});
+  if (limiter_.Admit(MonotonicNow())) {
+    const uint64_t others = limiter_.TakeSuppressed();
+    HOTLINE_LOG(kWarning, "overloaded: new work is refused",
+                {{"reason", kSheds[index]},
+                 {"limit", limit},
+                 {"calls", calls()},
+                 {"suppressed", others}});
+    if (on_shed_) on_shed_(why, limit, others);
+  }
   static constexpr const char* kWhats[kSheds.size()] = {
       "memory is above ", "calls are at ",
       "the caller leaves its answers unread; in memory there may be "};

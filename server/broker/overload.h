@@ -23,10 +23,12 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string_view>
 
+#include "base/log.h"
 #include "base/time.h"
 #include "server/broker/error.h"
 #include "server/broker/options.h"
@@ -42,8 +44,11 @@ class Overload {
  public:
   // Returns the bytes in use. Called at each sample.
   using MemoryFn = std::function<int64_t()>;
+  // Called when a call is refused, at most once a second; `others` were refused
+  // since the last time. Must not block.
+  using ShedFn = std::function<void(Shed why, int64_t limit, uint64_t others)>;
 
-  Overload(OverloadLimits limits, MemoryFn memory);
+  Overload(OverloadLimits limits, MemoryFn memory, ShedFn on_shed = nullptr);
 
   void Reconfigure(OverloadLimits limits);
 
@@ -68,6 +73,8 @@ class Overload {
   ErrorPtr Refuse(Shed why, int64_t limit);
 
   const MemoryFn memory_;
+  const ShedFn on_shed_;
+  LogLimiter limiter_{std::chrono::seconds(1)};
   std::atomic<int64_t> max_memory_;
   std::atomic<int> max_calls_;
   std::atomic<int> calls_{0};

@@ -12,6 +12,8 @@
 #include "server/broker/call.h"
 #include "server/broker/call_metrics.h"
 #include "server/broker/error.h"
+#include "server/broker/event_log.h"
+#include "server/broker/event_sources.h"
 #include "server/broker/gatekeeper.h"
 #include "server/broker/named_waits.h"
 #include "server/broker/overload.h"
@@ -23,12 +25,17 @@ namespace hotline::server {
 
 struct BrokerParts {
   BrokerParts(const BrokerSettings& settings, pool::Pool* pool,
-              upstream::Upstream* upstream, CallMetrics* metrics)
+              upstream::Upstream* upstream, CallMetrics* metrics,
+              EventLog* events)
       : pool(pool),
         upstream(upstream),
         metrics(metrics),
+        events(events),
         targets(metrics),
-        overload(settings.overload, ResidentBytes),
+        overload(settings.overload, ResidentBytes,
+                 [events](Shed why, int64_t limit, uint64_t others) {
+                   AddShed(why, limit, others, events);
+                 }),
         answers(settings.max_answer_bytes,
                 [upstream](Instant when, absl::AnyInvocable<void()> work) {
                   upstream->RunAt(when, std::move(work));
@@ -47,6 +54,7 @@ struct BrokerParts {
   pool::Pool* const pool;
   upstream::Upstream* const upstream;
   CallMetrics* const metrics;
+  EventLog* const events;
   Registry registry;
   NamedWaits named_waits;
   TargetTable targets;

@@ -211,16 +211,19 @@ void PooledCall::OnRefused(const pool::Rejection& rejection, Instant now) {
   if (IsTransient(rejection) && terms_.attempts < terms_.max_attempts &&
       ended() == Ended::kNo) {
     ++terms_.attempts;
-    dial_error_ =
-        FromRejection(terms_.key.target, rejection, terms_.context.owner());
+    dial_error_ = ErrorOf(rejection);
     return SeekLater(terms_.attempts - 1, now);
   }
   CompleteRefused(rejection);
 }
 
+ErrorPtr PooledCall::ErrorOf(const pool::Rejection& rejection) const {
+  return FromRejection(terms_.key.target, rejection, terms_.context.owner(),
+                       parts_->events);
+}
+
 void PooledCall::CompleteRefused(const pool::Rejection& rejection) {
-  ErrorPtr error =
-      FromRejection(terms_.key.target, rejection, terms_.context.owner());
+  ErrorPtr error = ErrorOf(rejection);
   if (rejection.reason == pool::RejectReason::kCircuitOpen &&
       dial_error_ != nullptr) {
     // Why its own dial failed says more than that the circuit is open.

@@ -145,6 +145,7 @@ class PooledCall : public Call, private pool::Waiter {
   void OnAcquired(pool::AcquireResult result, bool may_wait, uint64_t step,
                   Instant now);
   void OnRefused(const pool::Rejection& rejection, Instant now);
+  ErrorPtr ErrorOf(const pool::Rejection& rejection) const;
   void CompleteRefused(const pool::Rejection& rejection);
   // Whether the call may wait: the caller wants to, and its quota has room.
   bool TakePlaceInLine();

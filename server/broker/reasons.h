@@ -62,6 +62,7 @@ inline constexpr RpcSet kAcquire = BitOf(RpcMethod::kAcquire);
 inline constexpr RpcSet kTunnel = BitOf(RpcMethod::kTunnel);
 inline constexpr RpcSet kStats = BitOf(RpcMethod::kStats);
 inline constexpr RpcSet kSession = BitOf(RpcMethod::kSession);  // Its end.
+inline constexpr RpcSet kWatch = BitOf(RpcMethod::kWatchEvents);
 inline constexpr RpcSet kUnary = BitOf(RpcMethod::kExecute);
 inline constexpr RpcSet kStream = BitOf(RpcMethod::kExecuteStream);
 inline constexpr RpcSet kExecute = kUnary | kStream;
@@ -79,9 +80,9 @@ inline constexpr RpcSet kItem = kAny << 1;
 inline constexpr ReasonRow kTable[] = {
     // The caller's input.
     {"BAD_TARGET", StatusCode::kInvalidArgument,
-     kBorrow | kRelease | kStats | kAdmin, kTargetUntouched},
+     kBorrow | kRelease | kStats | kWatch | kAdmin, kTargetUntouched},
     {"BAD_OPTION", StatusCode::kInvalidArgument,
-     kBorrow | kLease | kStats | kAdmin, kTargetUntouched},
+     kBorrow | kLease | kStats | kWatch | kAdmin, kTargetUntouched},
     {"BAD_URL", StatusCode::kInvalidArgument, kRun, kTargetUntouched},
     {"BAD_METHOD", StatusCode::kInvalidArgument, kExecute, kTargetUntouched},
     {"BAD_HEADER", StatusCode::kInvalidArgument, kRun, kTargetUntouched},
@@ -104,7 +105,8 @@ inline constexpr ReasonRow kTable[] = {
      kRetryLater | kTargetUntouched},
     {"OVERLOADED", StatusCode::kResourceExhausted, kAny,
      kRetryLater | kTargetUntouched},
-    {"DRAINING", StatusCode::kUnavailable, kAny | kBorrow | kSession | kAdmin,
+    {"DRAINING", StatusCode::kUnavailable,
+     kAny | kBorrow | kSession | kWatch | kAdmin,
      kRetryLater | kTargetUntouched},
 
     // The pool.

@@ -17,16 +17,17 @@ enum class RpcMethod : uint8_t {
   kStats,
   kTunnel,
   kSession,
+  kWatchEvents,
   kAdmin,  // Any RPC of hotline.v1.Admin.
 };
 // Those of hotline.v1.Broker.
-inline constexpr std::array<std::string_view, 8> kRpcMethods = {
-    "Acquire",       "Release", "Renew",  "Execute",
-    "ExecuteStream", "Stats",   "Tunnel", "Session"};
+inline constexpr std::array<std::string_view, 9> kRpcMethods = {
+    "Acquire", "Release", "Renew",   "Execute",    "ExecuteStream",
+    "Stats",   "Tunnel",  "Session", "WatchEvents"};
 // What a policy can name: those and kAdmin.
-inline constexpr std::array<std::string_view, 9> kRuledMethods = {
-    "Acquire", "Release", "Renew",   "Execute", "ExecuteStream",
-    "Stats",   "Tunnel",  "Session", "Admin"};
+inline constexpr std::array<std::string_view, 10> kRuledMethods = {
+    "Acquire", "Release", "Renew",   "Execute",     "ExecuteStream",
+    "Stats",   "Tunnel",  "Session", "WatchEvents", "Admin"};
 
 // gRPC's status codes, 0 to 16.
 inline constexpr int kGrpcCodes = 17;

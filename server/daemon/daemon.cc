@@ -15,9 +15,11 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "server/admin/service.h"
+#include "server/broker/event_sources.h"
 #include "server/broker/stats_view.h"
 #include "server/daemon/build_facts.h"
 #include "server/daemon/change_log.h"
@@ -31,27 +33,35 @@
 namespace hotline::server {
 namespace {
 
-void LogLeak(const pool::HostPoolKey& key, pool::ConnId conn,
-             const pool::Holder& holder, Duration age) {
+void LogLeak(const pool::PoolEvent& event) {
+  const pool::Holder nobody;
+  const pool::Holder& holder = event.holder != nullptr ? *event.holder : nobody;
   HOTLINE_LOG(kWarning, "suspected leak: a lease is held for long",
-              {{"target", key.target},
-               {"connection", conn},
-               {"held", age},
+              {{"target", event.key->target},
+               {"connection", event.conn},
+               {"held", event.length},
                {"client_id", holder.client_id},
                {"purpose", holder.purpose},
                {"trace", holder.trace}});
 }
 
-void LogBreaker(const std::string& target, const pool::BreakerChange& change) {
-  if (change.state == pool::BreakerState::kClosed) {
+void LogBreaker(const pool::PoolEvent& event) {
+  const std::string& target = event.key->target;
+  if (event.breaker == pool::BreakerState::kClosed) {
     HOTLINE_LOG(kInfo, "circuit breaker closed", {{"target", target}});
     return;
   }
   HOTLINE_LOG(kWarning, "circuit breaker opened",
               {{"target", target},
-               {"failures", change.failures},
-               {"open_for", change.open_for},
-               {"error", change.last_dial_error}});
+               {"failures", event.failures},
+               {"open_for", event.length},
+               {"error", event.error}});
+}
+
+// The events of the pool that are lines of the log.
+void LogEvent(const pool::PoolEvent& event) {
+  if (event.kind == pool::PoolEvent::Kind::kLeaseLeaked) LogLeak(event);
+  if (event.kind == pool::PoolEvent::Kind::kBreaker) LogBreaker(event);
 }
 
 uint32_t DrawInstance() {
@@ -107,9 +117,9 @@ absl::Status Daemon::Start() {
   upstream_ = *std::move(upstream);
   StartPool(*settings);
   StartWarming(*settings);
-  broker_ =
-      std::make_unique<Broker>(BrokerSettingsOf(*settings), instance_,
-                               pool_.get(), upstream_.get(), &call_metrics_);
+  broker_ = std::make_unique<Broker>(BrokerSettingsOf(*settings), instance_,
+                                     pool_.get(), upstream_.get(),
+                                     &call_metrics_, &events_);
   if (absl::Status status = AwaitWarm(settings->rewarm.patience);
       !status.ok()) {
     return status;
@@ -119,6 +129,7 @@ absl::Status Daemon::Start() {
   if (absl::Status status = StartFront(*settings); !status.ok()) return status;
 
   SetServing(true);
+  Note(v1::EVENT_KIND_PROCESS, "started", absl::StrCat("hotlined ", kVersion));
   warm_->StartHealth();
   for (const std::string& address : front_->addresses()) {
     HOTLINE_LOG(kInfo, "listening",
@@ -147,7 +158,12 @@ void Daemon::StartPool(const Settings& settings) {
       [this](const std::string& target) {
         return current_.get()->PoolFor(target);
       },
-      upstream_.get(), LogLeak, LogBreaker);
+      upstream_.get(),
+      [into_log = EventsInto(&events_)](const pool::PoolEvent& event) {
+        LogEvent(event);
+        into_log(event);
+      });
+  upstream_->Observe(ObserverInto(&events_));
   upstream_->Start(pool_.get(),
                    [this](int shard, Instant now) { pool_->Tick(shard, now); });
 }
@@ -162,6 +178,7 @@ void Daemon::StartWarming(const Settings& settings) {
           },
       .set_health =
           [this](const std::string& service, bool serving) {
+            NoteWarm(service, serving);
             if (front_ != nullptr) front_->SetHealth(service, serving);
             if (admin_ != nullptr) admin_->SetHealth(service, serving);
           }});
@@ -169,6 +186,20 @@ void Daemon::StartWarming(const Settings& settings) {
   WarmTargets(settings);
   warm_->Start(MonotonicNow(),
                predecessor_ ? &predecessor_->warm_set() : nullptr);
+}
+
+void Daemon::NoteWarm(const std::string& service, bool reached) {
+  if (draining_) return;  // Every target's health ends.
+  events_.Add({.kind = v1::EVENT_KIND_WARM,
+               .target = std::string(absl::StripPrefix(service, "target:")),
+               .reason = reached ? "reached" : "missed"},
+              MonotonicNow());
+}
+
+void Daemon::Note(v1::EventKind kind, std::string_view reason,
+                  std::string text) {
+  events_.Add({.kind = kind, .reason = reason, .text = std::move(text)},
+              MonotonicNow());
 }
 
 void Daemon::WarmTargets(const Settings& settings) {
@@ -371,6 +402,7 @@ void Daemon::ServeUntilSignalled(const sigset_t& signals) {
 
 void Daemon::Drain(const sigset_t& signals) {
   draining_ = true;
+  Note(v1::EVENT_KIND_PROCESS, "draining");
   reloads_.Close();
   const Instant end = MonotonicNow() + current_.get()->shutdown_grace;
   if (handed_over_) {
@@ -426,6 +458,8 @@ absl::Status Daemon::Reload() {
   absl::Status status = LoadAndApply();
   config_ok_ = status.ok();
   current_.set_last_error(std::string(status.message()));
+  Note(v1::EVENT_KIND_CONFIG, status.ok() ? "loaded" : "refused",
+       std::string(status.message()));
   if (status.ok()) {
     HOTLINE_LOG(kInfo, "configuration reloaded", {{"path", config_path_}});
   } else {
@@ -515,8 +549,10 @@ void Daemon::RefreshTlsFiles() {
   if (error != tls_files_error_ && !error.empty()) {
     HOTLINE_LOG(kError, "TLS files refused: the previous ones stay in use",
                 {{"error", error}});
+    Note(v1::EVENT_KIND_CONFIG, "tls_files_refused", error);
   } else if (changed.ok() && (*changed || !tls_files_error_.empty())) {
     HOTLINE_LOG(kInfo, "TLS files reloaded");
+    Note(v1::EVENT_KIND_CONFIG, "tls_files_loaded");
   }
   tls_files_error_ = error;
 }
@@ -526,11 +562,14 @@ void Daemon::RefreshCertificates() {
   const absl::StatusOr<bool> changed = certificates_->Refresh();
   if (!changed.ok()) {
     static LogLimiter limiter(std::chrono::seconds(60));
-    HOTLINE_LOG_LIMITED(limiter, kError,
-                        "certificates refused: the previous ones stay in use",
-                        {{"error", changed.status().message()}});
+    if (!limiter.Admit(MonotonicNow())) return;
+    const std::string error(changed.status().message());
+    HOTLINE_LOG(kError, "certificates refused: the previous ones stay in use",
+                {{"error", error}});
+    Note(v1::EVENT_KIND_CONFIG, "certificates_refused", error);
   } else if (*changed) {
     HOTLINE_LOG(kInfo, "certificates reloaded");
+    Note(v1::EVENT_KIND_CONFIG, "certificates_loaded");
   }
 }
 

@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -33,6 +34,7 @@
 #include "server/admin/admin.h"
 #include "server/broker/broker.h"
 #include "server/broker/call_metrics.h"
+#include "server/broker/event_log.h"
 #include "server/config/config.h"
 #include "server/daemon/log_levels.h"
 #include "server/daemon/reload_requests.h"
@@ -127,6 +129,10 @@ class Daemon {
  private:
   void StartPool(const Settings& settings);
   void StartWarming(const Settings& settings);
+  // A warm floor's health has changed.
+  void NoteWarm(const std::string& service, bool reached);
+  // Adds an event of the process.
+  void Note(v1::EventKind kind, std::string_view reason, std::string text = "");
   // Dials the warm floors of the targets in the file.
   void WarmTargets(const Settings& settings);
   absl::Status StartFront(const Settings& settings);
@@ -205,6 +211,7 @@ class Daemon {
   RpcMetrics rpc_metrics_;
   CallMetrics call_metrics_;
   SpanExporter spans_;
+  EventLog events_;
   IdentityTable identities_;
   std::unique_ptr<Certificates> certificates_;
   std::unique_ptr<upstream::Upstream> upstream_;

@@ -26,6 +26,8 @@ ServerCall* NewBrokerCall(const CallOrigin& origin) {
       return NewTunnelCall(origin);
     case RpcMethod::kSession:
       return NewSessionCall(origin);
+    case RpcMethod::kWatchEvents:
+      return NewWatchEventsCall(origin);
     default:
       return NewUnaryCall(method, origin);
   }

@@ -228,6 +228,7 @@ ServerCall* NewUnaryCall(RpcMethod method, const CallOrigin& origin);
 ServerCall* NewExecuteStreamCall(const CallOrigin& origin);
 ServerCall* NewTunnelCall(const CallOrigin& origin);
 ServerCall* NewSessionCall(const CallOrigin& origin);
+ServerCall* NewWatchEventsCall(const CallOrigin& origin);
 ServerCall* NewHealthCheckCall(const CallOrigin& origin);
 ServerCall* NewHealthWatchCall(const CallOrigin& origin);
 ServerCall* NewReflectionCall(const CallOrigin& origin);

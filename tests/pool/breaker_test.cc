@@ -216,9 +216,10 @@ TEST_F(BreakerTest, ZeroDisablesIt) {
 
 TEST_F(BreakerTest, EachChangeIsReportedOnce) {
   std::vector<std::pair<BreakerState, int>> changes;
-  on_breaker_ = [&](const std::string& target, const BreakerChange& change) {
-    EXPECT_EQ(target, kA);
-    changes.emplace_back(change.state, change.failures);
+  on_event_ = [&](const PoolEvent& event) {
+    if (event.kind != PoolEvent::Kind::kBreaker) return;
+    EXPECT_EQ(event.key->target, kA);
+    changes.emplace_back(event.breaker, event.failures);
   };
   Open();
   Pass(seconds(3));

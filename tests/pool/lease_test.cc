@@ -242,12 +242,12 @@ TEST_F(LeaseEndTest, RenewDuringACallCountsFromTheCallsEnd) {
 TEST_F(LeaseEndTest, ALeakIsReportedOnce) {
   int leaks = 0;
   config_.leak_after = seconds(60);
-  on_leak_ = [&](const HostPoolKey& key, ConnId, const Holder& holder,
-                 Duration age) {
+  on_event_ = [&](const PoolEvent& event) {
+    if (event.kind != PoolEvent::Kind::kLeaseLeaked) return;
     ++leaks;
-    EXPECT_EQ(key.target, kA);
-    EXPECT_EQ(holder.client_id, "alice");
-    EXPECT_GE(age, seconds(60));
+    EXPECT_EQ(event.key->target, kA);
+    EXPECT_EQ(event.holder->client_id, "alice");
+    EXPECT_GE(event.length, seconds(60));
   };
   Lent({.ttl = hours(1), .client = "alice"});
   Pass(seconds(59));

@@ -41,7 +41,7 @@ Pool& PoolTest::pool() {
   if (pool_ == nullptr) {
     pool_ = std::make_unique<Pool>(
         config_, [this](const std::string& target) { return ConfigOf(target); },
-        &transport_, on_leak_, on_breaker_);
+        &transport_, on_event_);
     inspector_ = std::make_unique<Inspector>(pool_.get());
   }
   return *pool_;

@@ -164,8 +164,7 @@ class PoolTest : public ::testing::Test {
   PoolConfig config_;
   TargetConfig target_;
   std::map<std::string, TargetConfig> targets_;  // Overrides target_.
-  LeakFn on_leak_;
-  BreakerFn on_breaker_;
+  EventFn on_event_;
   RecordingTransport transport_;
   Instant now_ = Instant{} + hours(1);
   DialTimings timings_;  // Of each dial.

@@ -27,7 +27,8 @@ enum class AddressState : uint8_t {
 // "ACTIVE", "SUSPECT", …
 std::string_view ToString(AddressState state);
 
-// A change of an address's state, for the log and for whoever drains it.
+// A change of an address's state, for the log, for watchers and for whoever
+// drains it. The kinds from kTestPassed on are the keeper's.
 struct AddressEvent {
   enum class Kind : uint8_t {
     kJoined,    // New in the DNS answer.
@@ -39,6 +40,10 @@ struct AddressEvent {
     kReturned,  // From being ejected or cooled.
     kDenied,    // By the rule in `why`.
     kAllowed,   // No longer denied.
+    kTestPassed,
+    kTestFailed,
+    kDnsFails,    // Of no address: the known ones stay in use.
+    kDnsAnswers,  // Of no address: again.
   };
   Kind kind;
   IpAddress address;

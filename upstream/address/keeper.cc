@@ -93,7 +93,7 @@ void AddressKeeper::CollectDueLocked(Entry* entry, Instant now, Work* work) {
 }
 
 void AddressKeeper::Do(Work work) {
-  Log(work);
+  Report(work);
   for (const AddressEvent& event : work.events) {
     // An address that cools down gets no requests on idle connections either.
     if (event.kind == AddressEvent::Kind::kDrained ||
@@ -126,16 +126,14 @@ void AddressKeeper::Do(Work work) {
   if (work.test) StartTest(work);
 }
 
-void AddressKeeper::Log(const Work& work) {
-  if (work.failed) {
-    HOTLINE_LOG(kWarning, "DNS fails: the known addresses stay in use",
-                {{"target", work.target}, {"host", work.host}});
-  }
+void AddressKeeper::Report(const Work& work) {
   for (const AddressEvent& event : work.events) {
+    using Kind = AddressEvent::Kind;
+    if (event.kind == Kind::kJoined && work.first) continue;
     const std::string address = event.address.ToString();
     switch (event.kind) {
-      case AddressEvent::Kind::kEjected:
-      case AddressEvent::Kind::kCooled:
+      case Kind::kEjected:
+      case Kind::kCooled:
         HOTLINE_LOG(kWarning, "address out of service",
                     {{"event", ToString(event.kind)},
                      {"target", work.target},
@@ -143,9 +141,22 @@ void AddressKeeper::Log(const Work& work) {
                      {"for", event.length},
                      {"why", event.why}});
         break;
-      case AddressEvent::Kind::kJoined:
-        if (work.first) break;
-        [[fallthrough]];
+      case Kind::kDnsFails:
+        HOTLINE_LOG(kWarning, "DNS fails: the known addresses stay in use",
+                    {{"target", work.target}, {"host", work.host}});
+        break;
+      case Kind::kDnsAnswers:
+        HOTLINE_LOG(kInfo, "DNS answers again",
+                    {{"target", work.target}, {"host", work.host}});
+        break;
+      case Kind::kTestPassed:
+      case Kind::kTestFailed:
+        HOTLINE_LOG(kDebug, "address tested",
+                    {{"event", ToString(event.kind)},
+                     {"target", work.target},
+                     {"address", address},
+                     {"why", event.why}});
+        break;
       default:
         HOTLINE_LOG(kInfo, "address changed",
                     {{"event", ToString(event.kind)},
@@ -153,6 +164,7 @@ void AddressKeeper::Log(const Work& work) {
                      {"address", address},
                      {"why", event.why}});
     }
+    if (callbacks_.changed) callbacks_.changed(work.target, event);
   }
 }
 
@@ -233,6 +245,11 @@ void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
     work.status = result.status();
     if (result.ok()) {
       work.first = entry->book.empty();
+      if (entry->failing) {
+        work.events.push_back({.kind = AddressEvent::Kind::kDnsAnswers,
+                               .address = {},
+                               .why = ""});
+      }
       entry->book.Refresh(result->addresses, check, now, &work.events,
                           result->known);
       entry->fresh_until = result->until;
@@ -241,7 +258,11 @@ void AddressKeeper::OnAnswer(const std::string& target, const std::string& host,
       // The resolver caches the failure.
       entries_.erase(target);
     } else {
-      work.failed = !entry->failing;
+      if (!entry->failing) {
+        work.events.push_back({.kind = AddressEvent::Kind::kDnsFails,
+                               .address = {},
+                               .why = std::string(result.status().message())});
+      }
       entry->fresh_until = now + kRetryDns;
       if (now < entry->usable_until) work.status = absl::OkStatus();
     }
@@ -412,21 +433,27 @@ void AddressKeeper::Recheck(const std::string& target) {
 }
 
 void AddressKeeper::StartTest(const Work& work) {
-  callbacks_.test(work.key, *work.test,
-                  [this, target = work.target,
-                   ticket = AddressTicket{work.epoch, *work.test}](
-                      bool passed, std::string why, Duration connecting) {
-                    {
-                      MutexLock lock(&mu_);
-                      --tests_;
-                    }
-                    const Instant now = MonotonicNow();
-                    Apply(target, ticket, now,
-                          [&](AddressBook* book, AddressEvents* events) {
-                            book->Tested(ticket.address, passed, why, now,
-                                         events, connecting);
-                          });
-                  });
+  callbacks_.test(
+      work.key, *work.test,
+      [this, target = work.target,
+       ticket = AddressTicket{work.epoch, *work.test}](
+          bool passed, std::string why, Duration connecting) {
+        {
+          MutexLock lock(&mu_);
+          --tests_;
+        }
+        const Instant now = MonotonicNow();
+        Apply(target, ticket, now,
+              [&](AddressBook* book, AddressEvents* events) {
+                using Kind = AddressEvent::Kind;
+                events->push_back(
+                    {.kind = passed ? Kind::kTestPassed : Kind::kTestFailed,
+                     .address = ticket.address,
+                     .why = why});
+                book->Tested(ticket.address, passed, why, now, events,
+                             connecting);
+              });
+      });
 }
 
 std::vector<AddressRow> AddressKeeper::Rows(const std::string& target) const {

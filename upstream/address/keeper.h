@@ -77,6 +77,9 @@ class AddressKeeper {
     // Drains the connections of `target` to `address`.
     std::function<void(const std::string& target, const IpAddress& address)>
         drain;
+    // Reports an event, but for the members of the first answer. May be null.
+    std::function<void(const std::string& target, const AddressEvent& event)>
+        changed = nullptr;
   };
 
   // `loop` is the resolver's; both must outlive the keeper.
@@ -162,8 +165,7 @@ class AddressKeeper {
     std::string host;
     uint64_t epoch = 0;
     AddressEvents events;
-    bool first = false;   // The events are those of the first answer.
-    bool failed = false;  // DNS began to fail.
+    bool first = false;  // The events are those of the first answer.
     std::optional<IpAddress> test;
     std::shared_ptr<const pool::HostPoolKey> key;
     bool resolve = false;
@@ -194,7 +196,7 @@ class AddressKeeper {
   void OnAnswer(const std::string& target, const std::string& host,
                 uint64_t epoch, Resolver::Result result);
   void StartTest(const Work& work);
-  static void Log(const Work& work);
+  void Report(const Work& work);
 
   // Egress, and then the blocks.
   AddressBook::EgressCheck CheckOf(const std::string& target,

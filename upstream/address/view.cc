@@ -41,6 +41,14 @@ std::string_view ToString(AddressEvent::Kind kind) {
       return "denied";
     case AddressEvent::Kind::kAllowed:
       return "allowed";
+    case AddressEvent::Kind::kTestPassed:
+      return "passed";
+    case AddressEvent::Kind::kTestFailed:
+      return "failed";
+    case AddressEvent::Kind::kDnsFails:
+      return "failing";
+    case AddressEvent::Kind::kDnsAnswers:
+      return "answering";
   }
   return "unknown";
 }

@@ -560,6 +560,85 @@ TEST_F(AdminServiceTest, APolicyForTargetsHoldsForLeasesAndConnections) {
   EXPECT_EQ(Call(&Stub::EvictConnection, request, &response), "OK");
 }
 
+TEST_F(AdminServiceTest, AWatcherSeesWhoChangedWhat) {
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("fine")));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + seconds(20));
+  const auto reader = stub_->WatchEvents(&context, v1::WatchEventsRequest());
+  v1::WatchEventsResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  EXPECT_EQ(response.instance(), "00000007");
+  EXPECT_EQ(response.events_size(), 0);
+  EXPECT_EQ(Pause(peer.target()), "OK");
+  ASSERT_TRUE(reader->Read(&response));
+  ASSERT_EQ(response.events_size(), 1);
+  const v1::Event& event = response.events(0);
+  EXPECT_EQ(event.kind(), v1::EVENT_KIND_OPERATOR);
+  EXPECT_EQ(event.reason(), "Pause");
+  EXPECT_EQ(event.target(), peer.target());
+  EXPECT_EQ(event.identity(), absl::StrCat("uid:", getuid()));
+  // What failed has changed nothing.
+  EXPECT_EQ(On<v1::ReconnectRequest>(&Stub::Reconnect, "http://unknown.test"),
+            "TARGET_UNKNOWN");
+  EXPECT_EQ(Resume(peer.target()), "OK");
+  ASSERT_TRUE(reader->Read(&response));
+  ASSERT_EQ(response.events_size(), 1);
+  EXPECT_EQ(response.events(0).reason(), "Resume");
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(AdminServiceTest, ManyWatchersLeaveThreadsForTheOthers) {
+  constexpr int kWatchers = 40;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::WatchEventsResponse>>>
+      readers;
+  for (int i = 0; i < kWatchers; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    contexts.back()->set_deadline(std::chrono::system_clock::now() +
+                                  seconds(60));
+    readers.push_back(
+        stub_->WatchEvents(contexts.back().get(), v1::WatchEventsRequest()));
+    v1::WatchEventsResponse first;
+    ASSERT_TRUE(readers.back()->Read(&first)) << i;
+  }
+  v1::GetConfigResponse config;
+  EXPECT_EQ(Call(&Stub::GetConfig, v1::GetConfigRequest(), &config), "OK");
+  for (const auto& context : contexts) context->TryCancel();
+  for (const auto& reader : readers) {
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+}
+
+TEST_F(AdminServiceTest, AWatchNeedsTheRuleOfAdmin) {
+  Allow({"WatchEvents"}, {});
+  grpc::ClientContext context;
+  v1::WatchEventsResponse response;
+  const auto refused = stub_->WatchEvents(&context, v1::WatchEventsRequest());
+  EXPECT_FALSE(refused->Read(&response));
+  EXPECT_EQ(refused->Finish().error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
+  Allow({"Admin"}, {"http://a:80"});
+  v1::WatchEventsRequest request;
+  request.set_target("http://a:80");
+  request.set_kept_only(true);
+  grpc::ClientContext again;
+  const auto allowed = stub_->WatchEvents(&again, request);
+  EXPECT_TRUE(allowed->Read(&response));
+  EXPECT_FALSE(allowed->Read(&response));
+  EXPECT_TRUE(allowed->Finish().ok());
+}
+
+TEST_F(AdminServiceTest, TheEndOfTheProcessEndsAWatch) {
+  grpc::ClientContext context;
+  const auto reader = stub_->WatchEvents(&context, v1::WatchEventsRequest());
+  v1::WatchEventsResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  broker_->AbortCalls();
+  EXPECT_FALSE(reader->Read(&response));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
 TEST_F(AdminServiceTest, TheConfigurationIsShownWithItsOrigin) {
   v1::GetConfigResponse config;
   ASSERT_EQ(Call(&Stub::GetConfig, v1::GetConfigRequest(), &config), "OK");

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "pool/pool.h"
 #include "server/broker/broker.h"
+#include "server/broker/event_sources.h"
 #include "server/broker/execute_answer.h"
 #include "tests/fakes/eventually.h"
 #include "tests/fakes/scripted_peer.h"
@@ -104,12 +105,14 @@ class BrokerTest : public ::testing::Test {
     upstream_ = *std::move(upstream);
     pool_ = std::make_unique<pool::Pool>(
         pool_config_, [this](const std::string&) { return target_config_; },
-        upstream_.get());
+        upstream_.get(), EventsInto(&event_log_));
+    upstream_->Observe(ObserverInto(&event_log_));
     upstream_->Start(pool_.get(), [this](int shard, Instant now) {
       pool_->Tick(shard, now);
     });
-    broker_ = std::make_unique<Broker>(settings_, pool_config_.instance,
-                                       pool_.get(), upstream_.get(), &metrics_);
+    broker_ =
+        std::make_unique<Broker>(settings_, pool_config_.instance, pool_.get(),
+                                 upstream_.get(), &metrics_, &event_log_);
   }
 
   // Checks that no lease is held and no caller waits.
@@ -187,6 +190,7 @@ class BrokerTest : public ::testing::Test {
   pool::TargetConfig target_config_;
   int leases_kept_ = 0;  // Leases that the test leaves behind.
   CallMetrics metrics_{100};
+  EventLog event_log_;
   std::unique_ptr<upstream::Upstream> upstream_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<Broker> broker_;

@@ -143,5 +143,38 @@ TEST(ErrorTest, AWaitTimeoutExplainsItselfWithinTheSizeThatArrives) {
   EXPECT_LT(status.SerializeAsString().size() + status.message().size(), 4096u);
 }
 
+TEST(ErrorTest, AsManyEventsAsFitGoWithTheError) {
+  EventLog events;
+  for (int i = 0; i < 10; ++i) {
+    events.Add({.kind = v1::EVENT_KIND_DIAL_FAILED,
+                .target = "https://a:443",
+                .reason = "CONNECT_FAILED",
+                .text = std::string(300, 'x')},
+               Instant{} + std::chrono::seconds(i));
+  }
+  pool::Rejection rejection = Rejected(RejectReason::kWaitTimeout);
+  v1::WaitExplanation wait;
+  ASSERT_TRUE(Find(
+      ToStatus(FromRejection("https://a:443", rejection, 0, &events)), &wait));
+  ASSERT_EQ(wait.recent_events_size(), 5);
+  EXPECT_EQ(wait.recent_events(4).sequence(), 10u);
+  EXPECT_EQ(wait.recent_events(4).target(), "");
+  rejection.last_dial_error = std::string(5000, 'e');
+  for (int i = 0; i < 5; ++i) {
+    const std::string longest(128, 'h');
+    rejection.oldest_holders.push_back(
+        {{longest, longest, longest}, std::chrono::seconds(5 - i)});
+  }
+  const google::rpc::Status status =
+      ToStatus(FromRejection("https://a:443", rejection, 0, &events));
+  ASSERT_TRUE(Find(status, &wait));
+  EXPECT_EQ(wait.oldest_holders_size(), 5);
+  EXPECT_LT(wait.recent_events_size(), 5);
+  EXPECT_LT(status.SerializeAsString().size() + status.message().size(), 4096u);
+  rejection = Rejected(RejectReason::kNoIdleConnection);
+  EXPECT_FALSE(Find(
+      ToStatus(FromRejection("https://a:443", rejection, 0, &events)), &wait));
+}
+
 }  // namespace
 }  // namespace hotline::server

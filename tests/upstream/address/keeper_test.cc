@@ -40,7 +40,13 @@ class AddressKeeperTest : public ::testing::Test {
                 [](const std::string&) {
                   return [](const IpAddress&) { return std::string(); };
                 },
-            .drain = [](const std::string&, const IpAddress&) {}});
+            .drain = [](const std::string&, const IpAddress&) {},
+            .changed =
+                [this](const std::string& target, const AddressEvent& event) {
+                  std::lock_guard lock(mu_);
+                  changes_.push_back(target + " " +
+                                     std::string(ToString(event.kind)));
+                }});
     loop_.Start();
   }
   ~AddressKeeperTest() override {
@@ -85,6 +91,12 @@ class AddressKeeperTest : public ::testing::Test {
     }
     return text;
   }
+  bool AwaitChanges(const std::vector<std::string>& changes) {
+    return Eventually([&] {
+      std::lock_guard lock(mu_);
+      return changes_ == changes;
+    });
+  }
   bool AwaitStates(const std::string& host, const std::string& states) {
     return Eventually([&] { return States(host) == states; });
   }
@@ -100,6 +112,7 @@ class AddressKeeperTest : public ::testing::Test {
   std::mutex mu_;
   std::set<std::string> tested_;
   std::set<std::string> failing_;
+  std::vector<std::string> changes_;
 };
 
 TEST_F(AddressKeeperTest, WhatIsNotKnownIsAwaitedAndThenKnown) {
@@ -159,6 +172,28 @@ TEST_F(AddressKeeperTest, ABlockHoldsForAddressesThatAreResolvedLater) {
                              MonotonicNow()));
   ASSERT_TRUE(Learn("one.test").ok());
   EXPECT_EQ("192.0.2.1 DENIED; ", States("one.test"));
+}
+
+TEST_F(AddressKeeperTest, TestsAndWhatFollowsAreReported) {
+  failing_ = {"192.0.2.2"};
+  ASSERT_TRUE(Learn("two.test").ok());
+  const std::string target = Key("two.test")->target;
+  const auto ticket = keeper_->Dialling(target, IpAddress::V4(192, 0, 2, 2));
+  keeper_->DialFailed(target, ticket, "refused", MonotonicNow());
+  EXPECT_TRUE(AwaitStates("two.test", "192.0.2.1 ACTIVE; 192.0.2.2 EJECTED; "));
+  std::lock_guard lock(mu_);
+  ASSERT_GE(changes_.size(), 2u) << "not the members of the first answer";
+  EXPECT_EQ(changes_.front(), target + " failed");
+  EXPECT_EQ(changes_.back(), target + " ejected");
+}
+
+TEST_F(AddressKeeperTest, AFailureOfDnsIsReportedWhenItBeginsAndEnds) {
+  ASSERT_TRUE(Learn("moving.test").ok());
+  const std::string target = Key("moving.test")->target;
+  dns_.Set("moving.test", {});
+  EXPECT_TRUE(AwaitChanges({target + " failing"}));
+  dns_.Set("moving.test", {{"192.0.2.1"}, 60});
+  EXPECT_TRUE(AwaitChanges({target + " failing", target + " answering"}));
 }
 
 TEST_F(AddressKeeperTest, AnotherHostBeginsANewBookAndOldTicketsAreVoid) {
