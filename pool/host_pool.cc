@@ -433,6 +433,8 @@ void HostPool::Closed(ConnRecord* conn, CloseReason reason,
     }
   }
   ++counters.closed[static_cast<int>(counted)];
+  counters.age.Record((now - conn->ready_since) / kAgeScale);
+  counters.uses.Record(static_cast<int64_t>(conn->uses) * kUse);
   Uncount(conn);
   if (conn->active == 0) {
     Free(conn);
