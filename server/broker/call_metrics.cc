@@ -1,7 +1,5 @@
 #include "server/broker/call_metrics.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -12,18 +10,13 @@
 #include "absl/hash/hash.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "server/broker/striped_counter.h"
 
 namespace hotline::server {
 namespace {
 
-constexpr size_t kStripes = 8;
 constexpr Duration kMakeRoomEvery = std::chrono::seconds(10);
 constexpr std::array<int64_t, kCallKinds> kNoneRunning{};
-
-// By core, so that threads that run at the same moment use different stripes.
-size_t MyStripe() {
-  return static_cast<size_t>(std::max(sched_getcpu(), 0)) % kStripes;
-}
 
 std::string Lower(std::string_view text) {
   std::string out(text);

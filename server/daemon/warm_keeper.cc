@@ -24,6 +24,10 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   void Start(Instant now);
   void StartHealth() { CheckFloors(); }
   std::vector<std::string> NotReady() const;
+  Rewarming rewarming() const {
+    MutexLock lock(&mu_);
+    return rewarming_;
+  }
   void Save(Instant now, bool at_once);
   void StartDrain();
   void Stop() {
@@ -39,6 +43,10 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   };
 
   void BeginRewarming(const RewarmSettings& settings, Instant now);
+  void NoteRewarming() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    rewarming_ = {rewarmer_->wanted() - rewarmer_->missing(),
+                  rewarmer_->missing(), rewarmer_->done()};
+  }
   void StepRewarming();
   void CheckFloors();
 
@@ -48,7 +56,7 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   std::map<std::string, Floor> floors_ ABSL_GUARDED_BY(mu_);
   bool rewarming_awaited_ ABSL_GUARDED_BY(mu_) = false;
-  int rewarming_missing_ ABSL_GUARDED_BY(mu_) = 0;
+  Rewarming rewarming_ ABSL_GUARDED_BY(mu_);
 
   // For the thread that calls Configure, Start and Save.
   RewarmSettings settings_;
@@ -112,7 +120,7 @@ void WarmKeeper::Impl::BeginRewarming(const RewarmSettings& settings,
   {
     MutexLock lock(&mu_);
     rewarming_awaited_ = settings.ready_when_warm && !rewarmer_->done();
-    rewarming_missing_ = rewarmer_->missing();
+    NoteRewarming();
   }
   if (!rewarmer_->done()) StepRewarming();
 }
@@ -125,7 +133,7 @@ void WarmKeeper::Impl::StepRewarming() {
   const Instant again = rewarmer_->Step(MonotonicNow());
   {
     MutexLock lock(&mu_);
-    rewarming_missing_ = rewarmer_->missing();
+    NoteRewarming();
     if (rewarmer_->done()) rewarming_awaited_ = false;
   }
   if (again == kNever) {
@@ -165,7 +173,7 @@ std::vector<std::string> WarmKeeper::Impl::NotReady() const {
   }
   if (rewarming_awaited_) {
     reasons.push_back(absl::StrCat(
-        "dialling the warm set: ", rewarming_missing_, " connections missing"));
+        "dialling the warm set: ", rewarming_.missing, " connections missing"));
   }
   return reasons;
 }
@@ -207,6 +215,9 @@ void WarmKeeper::Start(Instant now) { impl_->Start(now); }
 void WarmKeeper::StartHealth() { impl_->StartHealth(); }
 std::vector<std::string> WarmKeeper::NotReady() const {
   return impl_->NotReady();
+}
+WarmKeeper::Rewarming WarmKeeper::rewarming() const {
+  return impl_->rewarming();
 }
 void WarmKeeper::Save(Instant now, bool at_once) { impl_->Save(now, at_once); }
 void WarmKeeper::StartDrain() { impl_->StartDrain(); }

@@ -57,6 +57,14 @@ class WarmKeeper {
   // Why the process is not ready yet: one line for each floor or set.
   std::vector<std::string> NotReady() const;
 
+  // How far the dialling of the warm set has come; zero without one.
+  struct Rewarming {
+    int ready = 0;    // Connections.
+    int missing = 0;  // Not ready yet or, once `done`, given up.
+    bool done = false;
+  };
+  Rewarming rewarming() const;
+
   // Writes the warm set if rewarm.interval has passed, or `at_once`. A failure
   // is logged once, until a write succeeds again.
   void Save(Instant now, bool at_once = false);
