@@ -108,7 +108,7 @@ FOLDERS = {
          "server/front/options.h", "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
     "server/observe/": Folder(
         ("base/", "pool/snapshot.h", "server/broker/") + OBSERVED,
-        ("boost/asio", "boost/beast", "prometheus/")),
+        ("boost/asio", "boost/beast")),
     "server/daemon/": Folder(
         ("base/", "net/tls/", "upstream/upstream.h", "server/admin/",
          "server/broker/", "server/front/", "server/config/",

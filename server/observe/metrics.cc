@@ -108,12 +108,10 @@ void Metrics::Impl::AddCertificates(const std::vector<TargetFigures>& targets,
                        "hotline_certificate_expiry_timestamp_seconds",
                        "When certificates expire, in seconds since 1970: the "
                        "listener's, and those of the latest connection to "
-                       "each target with series.");
-  if (front.certificate_expires > 0) {
-    family.Value({{"certificate", "listener"}}, front.certificate_expires);
-  }
+                       "each target with series; 0: none.");
+  family.Value({{"certificate", "listener"}}, front.certificate_expires);
   for (const TargetFigures& target : targets) {
-    if (target.gauges.certificate_expires == 0) continue;
+    if (target.label == TargetFold::kOther) continue;
     family.Value({{"certificate", "upstream"}, {"target", target.label}},
                  static_cast<double>(target.gauges.certificate_expires));
   }

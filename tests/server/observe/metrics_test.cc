@@ -141,7 +141,25 @@ TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
                            "config_last_reload_successful",
                            "restart_needed",
                            "tls_handshakes_total",
-                           "tls_files_current"}) {
+                           "tls_files_current",
+                           "upstream_responses_total",
+                           "upstream_bytes_total",
+                           "calls_in_flight",
+                           "streams_in_flight",
+                           "first_byte_seconds",
+                           "connection_age_seconds",
+                           "connection_uses",
+                           "addresses",
+                           "certificate_expiry_timestamp_seconds",
+                           "dns_total",
+                           "dns_seconds",
+                           "tunnels",
+                           "sessions",
+                           "calls_by_identity_total",
+                           "denials_by_identity_total",
+                           "rewarm_connections",
+                           "config_last_reload_success_timestamp_seconds",
+                           "log_lines_dropped_total"}) {
     EXPECT_EQ(names.count(std::string("hotline_") + name), 1u) << name;
   }
 }
@@ -314,6 +332,48 @@ TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
   EXPECT_EQ(Value("hotline_build_info{version=\"1.2.3\"}"), 1);
   EXPECT_GT(Value("process_resident_memory_bytes"), 1e6);
   EXPECT_GE(Value("process_open_fds"), 3);
+}
+
+TEST_F(MetricsTest, OpenMetricsHasExemplarsAndAnEnd) {
+  Show(100);
+  auto running = executes_.Begin(kA, CallKind::kExecute, {});
+  executes_.Confirm(kA, {}, &running);
+  executes_.RecordStatus(running, 404);
+  executes_.End(kA, {}, "", milliseconds(5),
+                "00-0123456789abcdeffedcba9876543210-0123456789abcdef-01",
+                MonotonicNow(), &running);
+  const std::string page = metrics_->Render(MetricsFormat::kOpenMetrics);
+  EXPECT_TRUE(page.ends_with("\n# EOF\n"));
+  const auto has = [&page](const std::string& text) {
+    return page.find(text) != std::string::npos;
+  };
+  EXPECT_TRUE(has("# TYPE hotline_upstream_responses counter\n"));
+  const std::string target = "target=\"" + std::string(kA) + "\"";
+  EXPECT_TRUE(has("\nhotline_upstream_responses_total{" + target +
+                  ",status_class=\"4xx\"} 1\n"));
+  EXPECT_TRUE(has("\nhotline_execute_seconds_bucket{" + target +
+                  ",le=\"0.0064\"} 1 # {trace_id="
+                  "\"0123456789abcdeffedcba9876543210\"} 0.005 "));
+  EXPECT_FALSE(metrics_->Render(MetricsFormat::kText).find("trace_id") !=
+               std::string::npos);
+}
+
+TEST_F(MetricsTest, AgesAndUsesAreShownInTheirOwnUnits) {
+  Show(100);
+  auto& counters = Row(kA).counters;
+  counters.age.Record(Duration(seconds(64)) / pool::kAgeScale);
+  counters.uses.Record(Duration(0));
+  counters.uses.Record(3 * pool::kUse);
+  Scrape();
+  const std::string target = "{target=\"" + std::string(kA) + "\"";
+  const std::string age = "hotline_connection_age_seconds";
+  EXPECT_EQ(Value(age + "_sum" + target + "}"), 64);
+  EXPECT_EQ(Value(age + "_bucket" + target + ",le=\"+Inf\"}"), 1);
+  const std::string uses = "hotline_connection_uses";
+  EXPECT_EQ(Value(uses + "_sum" + target + "}"), 3);
+  EXPECT_EQ(Value(uses + "_bucket" + target + ",le=\"0.5\"}"), 1);
+  EXPECT_EQ(Value(uses + "_bucket" + target + ",le=\"2.0\"}"), 1);
+  EXPECT_EQ(Value(uses + "_bucket" + target + ",le=\"8.0\"}"), 2);
 }
 
 TEST_F(MetricsTest, TargetsPastTheLimitFold) {
