@@ -111,20 +111,27 @@ void AddTargetCommand(CLI::App& app, Run& run, const char* name,
 
 // --- warm ---
 
-int RunWarm(const std::string& target, int connections, const Run& run) {
+int RunWarm(const std::string& target, int connections, const std::string& wait,
+            const Run& run) {
   v1::WarmRequest request;
   request.set_target(target);
   request.set_connections(connections);
-  return Report(run, CallAdmin(run, &Stub::Warm, request),
-                [&](const v1::WarmResponse& answer) {
-                  return absl::StrCat(target, ": ", answer.missing(),
-                                      " still missing");
-                });
+  *request.mutable_wait() = ToProto(*ParseDuration(wait));
+  const auto answer = CallAdmin(run, &Stub::Warm, request);
+  if (!answer.ok()) return FailAdmin(run, answer.status());
+  run.io.out << Printable(target) << ": ";
+  if (answer->missing() == 0) {
+    run.io.out << "ready\n";
+    return kExitOk;
+  }
+  run.io.out << answer->missing() << " still missing\n";
+  return kExitFailed;
 }
 
 void AddWarm(CLI::App& app, Run& run) {
   auto target = std::make_shared<std::string>();
   auto connections = std::make_shared<int>(0);
+  auto wait = std::make_shared<std::string>("5s");
   CLI::App* command =
       app.add_subcommand("warm", "Dial connections before callers need them");
   command->add_option("target", *target, "The target, or a URL of it")
@@ -134,10 +141,16 @@ void AddWarm(CLI::App& app, Run& run) {
       ->add_option("-n,--connections", *connections,
                    "How many to have ready (default: the target's `warm`)")
       ->type_name("N");
+  command
+      ->add_option("--wait", *wait,
+                   "How long to wait until they are ready, at most 60s "
+                   "(default: 5s)")
+      ->type_name("TIME")
+      ->check(IsDuration());
   command->footer(Examples("  hotline warm -n 4 https://api.example.com\n"));
-  command->final_callback([target, connections, &run] {
-    run.action = [target, connections, &run] {
-      return RunWarm(*target, *connections, run);
+  command->final_callback([target, connections, wait, &run] {
+    run.action = [target, connections, wait, &run] {
+      return RunWarm(*target, *connections, *wait, run);
     };
   });
 }

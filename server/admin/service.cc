@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/url.h"
@@ -18,6 +20,7 @@ namespace hotline::server {
 namespace {
 
 constexpr int kMostWarm = 1000;
+constexpr Duration kLongestWarmWait = std::chrono::seconds(60);
 constexpr Duration kLongestLogLevel = std::chrono::hours(24);
 
 grpc::Status ToGrpc(const ErrorPtr& error) {
@@ -235,18 +238,33 @@ grpc::Status AdminService::Warm(grpc::ServerContext* context,
     return ToGrpc(BadOption("connections",
                             absl::StrCat("must be from 0 to ", kMostWarm)));
   }
+  const Duration wait = FromProto(request->wait());
+  if (wait < Duration(0) || wait > kLongestWarmWait) {
+    return ToGrpc(BadOption("wait", "must be from 0 s to 60 s"));
+  }
   op.detail = absl::StrCat(wanted, " connections");
+  const Instant end = op.now + wait;
+  Instant now = op.now;
+  int missing = WarmUp(op.target, wanted, now);
+  while (missing > 0 && now < end && !context->IsCancelled()) {
+    // Nothing tells this thread of the pool's connections.
+    absl::SleepFor(absl::Milliseconds(10));
+    now = MonotonicNow();
+    missing = WarmUp(op.target, wanted, now);
+  }
+  response->set_missing(missing);
+  return End(op, nullptr);
+}
+
+int AdminService::WarmUp(const std::string& target, int wanted, Instant now) {
   if (wanted == 0) {
-    parts_.pool->Warm(op.target, op.now);
-    response->set_missing(parts_.pool->WarmDeficit(op.target));
-    return End(op, nullptr);
+    parts_.pool->Warm(target, now);
+    return parts_.pool->WarmDeficit(target);
   }
   pool::HostPoolKey key;
-  key.target = op.target;
-  key.mode = parts_.hooks.config().now->PoolFor(op.target).default_mode;
-  response->set_missing(
-      parts_.pool->Prewarm(key, wanted, wanted, op.now).missing);
-  return End(op, nullptr);
+  key.target = target;
+  key.mode = parts_.hooks.config().now->PoolFor(target).default_mode;
+  return parts_.pool->Prewarm(key, wanted, wanted, now).missing;
 }
 
 grpc::Status AdminService::EvictConnection(

@@ -108,6 +108,10 @@ class AdminService final : public v1::Admin::Service {
     std::string detail;  // For the audit.
   };
 
+  // Begins dials; returns how many connections are missing to `wanted`, or to
+  // the warm floor if it is 0.
+  int WarmUp(const std::string& target, int wanted, Instant now);
+
   // Identifies the caller and asks the policy. `target` empty: none.
   ErrorPtr Begin(const grpc::ServerContext& context, const char* method,
                  const std::string& target, Operation* out);

@@ -6,6 +6,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "base/recycling.h"
 #include "base/text.h"
 #include "server/broker/acquire.h"
 #include "server/broker/execute.h"
@@ -129,18 +130,18 @@ std::shared_ptr<Call> Broker::NewAcquire(const v1::AcquireRequest* request,
                                          v1::AcquireResponse* response,
                                          CallContext context,
                                          Completion* completion) {
-  return std::make_shared<AcquireCall>(parts_.get(), request, response,
-                                       WithSettings(std::move(context)),
-                                       completion);
+  return std::allocate_shared<AcquireCall>(
+      RecyclingAllocator<AcquireCall>(), parts_.get(), request, response,
+      WithSettings(std::move(context)), completion);
 }
 
 std::shared_ptr<Call> Broker::NewExecute(const v1::ExecuteRequest* request,
                                          ExecuteAnswer* answer,
                                          CallContext context,
                                          Completion* completion) {
-  return std::make_shared<ExecuteCall>(parts_.get(), request, answer,
-                                       WithSettings(std::move(context)),
-                                       completion);
+  return std::allocate_shared<ExecuteCall>(
+      RecyclingAllocator<ExecuteCall>(), parts_.get(), request, answer,
+      WithSettings(std::move(context)), completion);
 }
 
 TunnelParts Broker::NewTunnel(v1::TunnelOpen open, CallContext context,

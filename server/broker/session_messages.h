@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/recycling.h"
 #include "google/protobuf/arena.h"
 #include "hotline/v1/broker.pb.h"
 #include "server/broker/broker.h"
@@ -100,7 +101,7 @@ class Outgoing {
 };
 
 // An item in flight, with its answer.
-class SessionCall final : public Completion {
+class SessionCall final : public Completion, public Recycled<SessionCall> {
  public:
   SessionCall(std::shared_ptr<Session> session, uint64_t id, Batch* batch)
       : session(std::move(session)), id(id), batch(batch) {}

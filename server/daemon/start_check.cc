@@ -97,8 +97,8 @@ void CheckSources(const std::vector<std::string>& sources, Faults* faults) {
 // It is replaced by a file that is written next to it.
 void CheckWarmSet(const std::string& file, Faults* faults) {
   if (file.empty()) return;
-  std::string directory = std::filesystem::path(file).parent_path();
-  if (directory.empty()) directory = ".";
+  const std::string parent = std::filesystem::path(file).parent_path();
+  const std::string directory = parent.empty() ? std::string(".") : parent;
   if (access(directory.c_str(), W_OK | X_OK) == 0) return;
   faults->push_back(
       {"rewarm.file",
@@ -109,7 +109,11 @@ void CheckWarmSet(const std::string& file, Faults* faults) {
 
 }  // namespace
 
-ConfigChecks ChecksOfStart() { return {.tls_profile = net::CheckTlsProfile}; }
+ConfigChecks ChecksOfStart() {
+  ConfigChecks checks;
+  checks.tls_profile = net::CheckTlsProfile;
+  return checks;
+}
 
 ConfigChecks ChecksOfMachine() {
   ConfigChecks checks = ChecksOfStart();

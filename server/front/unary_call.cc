@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/recycling.h"
 #include "hotline/v1/broker.pb.h"
 #include "server/broker/broker.h"
 #include "server/broker/call.h"
@@ -18,7 +19,9 @@ namespace {
 template <typename Request, typename Response,
           ErrorPtr (Broker::*kAnswer)(const Request&, Response*,
                                       const CallContext&)>
-class PromptCall final : public UnaryCall<Request, Response> {
+class PromptCall final
+    : public UnaryCall<Request, Response>,
+      public Recycled<PromptCall<Request, Response, kAnswer>> {
  public:
   using UnaryCall<Request, Response>::UnaryCall;
 
@@ -72,7 +75,8 @@ class RunningCall : public UnaryCall<Request, Response>, public Completion {
 };
 
 class ExecuteCallOnStream final
-    : public RunningCall<v1::ExecuteRequest, ExecuteAnswer> {
+    : public RunningCall<v1::ExecuteRequest, ExecuteAnswer>,
+      public Recycled<ExecuteCallOnStream> {
  public:
   using RunningCall::RunningCall;
 
@@ -86,7 +90,8 @@ class ExecuteCallOnStream final
 
 // A lease whose caller does not learn of it goes back at once.
 class AcquireCallOnStream final
-    : public RunningCall<v1::AcquireRequest, v1::AcquireResponse> {
+    : public RunningCall<v1::AcquireRequest, v1::AcquireResponse>,
+      public Recycled<AcquireCallOnStream> {
  public:
   using RunningCall::RunningCall;
 

@@ -412,7 +412,7 @@ class ExampleTest(unittest.TestCase):
         code, output, errors = check_config("pool:\n  max_conections: 1\n")
         self.assertNotEqual(code, 0)
         self.assertEqual(output, "")
-        self.assertIn(":2: pool.max_conections: unknown key "
+        self.assertIn(":2:3: pool.max_conections: unknown key "
                       "(did you mean max_connections?)", errors)
 
 

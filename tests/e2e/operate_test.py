@@ -125,8 +125,8 @@ class OperateTest(harness.EndToEnd):
 
     def test_warm_dials_and_evict_closes(self):
         out, _ = self.run_hotline("warm", "-n", "2", self.target)
-        self.assertIn("still missing", out)
-        wait.until(lambda: self.upstream.open_connections() == 2, "both open")
+        self.assertEqual(out, self.target + ": ready\n")
+        self.assertEqual(self.upstream.open_connections(), 2)
         connection = self.server.stats(
             target=self.target,
             view=pb.STATS_VIEW_CONNECTIONS).connections[0].connection_id
@@ -134,6 +134,10 @@ class OperateTest(harness.EndToEnd):
         wait.until(lambda: self.upstream.open_connections() == 1, "one closes")
         _, err = self.run_hotline("evict", str(connection), code=7)
         self.assertIn("CONNECTION_UNKNOWN", err)
+        # The target's limit is 10.
+        out, _ = self.run_hotline("warm", "-n", "11", "--wait", "1ms",
+                                  self.target, code=1)
+        self.assertRegex(out, ": [0-9]+ still missing")
 
     def test_the_log_level_returns_after_a_while(self):
         out, _ = self.run_hotline("log-level", "debug", "--for", "2s")

@@ -216,6 +216,14 @@ TEST_F(AdminServiceTest, WarmDialsWithoutACaller) {
   EXPECT_EQ(Call(&Stub::Warm, request, &response), "OK");
   EXPECT_EQ(response.missing(), 2);
   EXPECT_TRUE(hotline::Eventually([&] { return peer.accepted() == 2; }));
+  // Returns when they are ready.
+  request.set_connections(3);
+  request.mutable_wait()->set_seconds(60);
+  EXPECT_EQ(Call(&Stub::Warm, request, &response), "OK");
+  EXPECT_EQ(response.missing(), 0);
+  request.mutable_wait()->set_nanos(1);
+  EXPECT_EQ(Call(&Stub::Warm, request, &response), "BAD_OPTION");
+  request.clear_wait();
   request.set_connections(-1);
   EXPECT_EQ(Call(&Stub::Warm, request, &response), "BAD_OPTION");
   request.set_connections(1001);

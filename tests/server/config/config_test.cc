@@ -554,7 +554,8 @@ TEST(ConfigTest, FaultsOfATlsProfileHaveTheirLine) {
       "  - bad\n"
       "- name: b\n";
   std::vector<std::string> asked;
-  const ConfigChecks checks{.tls_profile = [&](const net::TlsProfile& p) {
+  ConfigChecks checks;
+  checks.tls_profile = [&](const net::TlsProfile& p) {
     asked.push_back(p.name);
     if (p.name.empty()) {
       EXPECT_EQ(p.ca_file, "/no");
@@ -563,7 +564,7 @@ TEST(ConfigTest, FaultsOfATlsProfileHaveTheirLine) {
     if (p.name == "b") return std::vector<net::TlsFault>{{"", "is all wrong"}};
     EXPECT_EQ(p.ca_file, "");
     return std::vector<net::TlsFault>{{"ciphers[1]", "is unknown"}};
-  }};
+  };
   EXPECT_EQ(ParseConfig(yaml, "t.yaml", 2, checks).status().message(),
             "t.yaml:1:21: upstream.ca_file: is not there\n"
             "t.yaml:6:5: tls_profiles[0].ciphers[1]: is unknown\n"
@@ -860,8 +861,8 @@ TEST(ConfigTest, AllFaultsAreReportedInTheFilesOrder) {
             "t.yaml:1:19: pool.max_dials: must be 1 to 1000000, not 0\n"
             "t.yaml:2:23: upstream.eject_max: must not be shorter than "
             "upstream.eject_base (30s)\n"
-            "t.yaml:4:11: targets[0].target: must start with https://, "
-            "http://, tls:// or tcp://\n"
+            "t.yaml:4:11: targets[0].target: the scheme is https, http, tls "
+            "or tcp\n"
             "t.yaml:5:9: targets[0].warm: must be at most the target's "
             "max_connections (10), not 11");
   std::string many;
