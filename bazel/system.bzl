@@ -57,7 +57,7 @@ def _absl(ctx):
     return [f for f in _unique(flags.split(" ")) if f.startswith("-labsl_")]
 
 def _system_libraries_impl(ctx):
-    for package in ["grpc++", "protobuf", "libcares", "libnghttp2", "prometheus-cpp-core", "yaml-cpp", "libbrotlidec", "zlib"]:
+    for package in ["grpc++", "protobuf", "libcares", "libnghttp2", "yaml-cpp", "libbrotlidec", "zlib"]:
         _run(ctx, ["pkg-config", "--exists", package])
     absl = _absl(ctx)
 
@@ -94,7 +94,6 @@ def _system_libraries_impl(ctx):
     build.append(_library("grpc", grpc, deps = ["protobuf", "absl"]))
     build.append(_library("cares", ["-lcares"]))
     build.append(_library("nghttp2", ["-lnghttp2"]))
-    build.append(_library("prometheus", ["-lprometheus-cpp-core"]))
     build.append(_library("yaml", ["-lyaml-cpp"]))
     build.append(_library("boost", ["-lpthread"], defines = [
         "BOOST_ASIO_NO_DEPRECATED",

@@ -43,7 +43,10 @@ Loop::~Loop() {
 void Loop::Start() {
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "hotline-loop");
+    clockid_t clock;
+    if (pthread_getcpuclockid(pthread_self(), &clock) == 0) cpu_clock_ = clock;
     asio_->io.run();
+    cpu_clock_ = -1;
   });
 }
 
@@ -155,6 +158,13 @@ Duration Loop::lag(Instant now) const {
   const Instant earliest = deadlines_.earliest();
   const Duration current = earliest < now ? now - earliest : Duration(0);
   return std::max(current, Decayed(lag_, now - lag_at_));
+}
+
+Duration Loop::cpu_time() const {
+  const clockid_t clock = cpu_clock_;
+  timespec used;
+  if (clock == -1 || clock_gettime(clock, &used) != 0) return Duration(0);
+  return std::chrono::seconds(used.tv_sec) + Duration(used.tv_nsec);
 }
 
 boost::asio::io_context& Loop::io() { return asio_->io; }

@@ -10,6 +10,8 @@
 #ifndef HOTLINE_NET_LOOP_H_
 #define HOTLINE_NET_LOOP_H_
 
+#include <time.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -28,8 +30,8 @@ class io_context;
 
 namespace hotline::net {
 
-// Thread safety: Post, RunAt, Cancel, RunsHere, deadlines and lag from any
-// thread; the others as noted.
+// Thread safety: Post, RunAt, Cancel, RunsHere, deadlines, lag, turns and
+// cpu_time from any thread; the others as noted.
 //
 // Invariants:
 //   1. Work runs on the loop's thread; after the thread has ended, in Join.
@@ -77,6 +79,11 @@ class Loop {
   // half every second.
   Duration lag(Instant now) const;
 
+  // How often it has served sockets.
+  uint64_t turns() const { return sockets_.turns(); }
+  // CPU time of its thread; zero before Start and after its end.
+  Duration cpu_time() const;
+
   boost::asio::io_context& io();
   // On the loop only.
   SocketWatch& sockets() { return sockets_; }
@@ -97,6 +104,8 @@ class Loop {
   SocketWatch sockets_;
   const std::unique_ptr<char[]> scratch_;
   std::thread thread_;
+  // Of the thread's CPU time, while it runs.
+  std::atomic<clockid_t> cpu_clock_{-1};
 
   mutable Mutex mu_;
   DeadlineQueue deadlines_ ABSL_GUARDED_BY(mu_);

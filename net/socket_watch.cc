@@ -45,6 +45,8 @@ void SocketWatch::Wait() {
 }
 
 void SocketWatch::Dispatch() {
+  turns_.store(turns_.load(std::memory_order_relaxed) + 1,
+               std::memory_order_relaxed);
   epoll_event events[kEventsPerTurn];
   const int count = epoll_wait(epoll_, events, kEventsPerTurn, 0);
   for (int i = 0; i < count; ++i) {

@@ -10,11 +10,12 @@
 //   loop.sockets().Remove(token);
 //   close(fd);
 //
-// Not thread-safe: belongs to the loop's thread, except the constructor and the
-// destructor.
+// Not thread-safe: belongs to the loop's thread, except the constructor, the
+// destructor and turns.
 #ifndef HOTLINE_NET_SOCKET_WATCH_H_
 #define HOTLINE_NET_SOCKET_WATCH_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -58,6 +59,9 @@ class SocketWatch {
   // not even one that has been collected already.
   void Remove(Token token);
 
+  // How often ready sockets have been reported. Any thread.
+  uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
+
  private:
   struct Asio;
   struct Entry {
@@ -74,6 +78,7 @@ class SocketWatch {
   const std::unique_ptr<Asio> asio_;
   absl::flat_hash_map<Token, Entry> entries_;
   Token next_ = 1;
+  std::atomic<uint64_t> turns_{0};
 };
 
 }  // namespace hotline::net

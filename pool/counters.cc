@@ -34,6 +34,8 @@ void AddCounters(const TargetCounters& from, TargetCounters* into) {
   into->dial_connect.Merge(from.dial_connect);
   into->dial_tls.Merge(from.dial_tls);
   into->dial_validate.Merge(from.dial_validate);
+  into->age.Merge(from.age);
+  into->uses.Merge(from.uses);
 }
 
 }  // namespace hotline::pool

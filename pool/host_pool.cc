@@ -438,6 +438,8 @@ void HostPool::Closed(ConnRecord* conn, CloseReason reason,
     }
   }
   ++counters.closed[static_cast<int>(counted)];
+  counters.age.Record((now - conn->ready_since) / kAgeScale);
+  counters.uses.Record(static_cast<int64_t>(conn->uses) * kUse);
   Report({.kind = PoolEvent::Kind::kClosed,
           .closed = counted,
           .uses = conn->uses,

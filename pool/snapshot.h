@@ -38,6 +38,12 @@ struct SnapshotRequest {
   std::string target;        // If not empty, only this target.
 };
 
+// How TargetCounters fits ages and uses into a Histogram, whose buckets end at
+// 50 us * 2^i: an age is divided by kAgeScale (3.2 ms to 56 minutes), a use
+// counts as kUse (0, 1, 2, 4, ... uses).
+inline constexpr int kAgeScale = 64;
+inline constexpr Duration kUse = std::chrono::microseconds(100);
+
 // Counts since the target was first seen.
 struct TargetCounters {
   uint64_t granted = 0;
@@ -63,6 +69,9 @@ struct TargetCounters {
   Histogram dial_connect;
   Histogram dial_tls;
   Histogram dial_validate;
+  // Of closed connections; see kAgeScale and kUse.
+  Histogram age;
+  Histogram uses;
 };
 
 struct TargetRow {

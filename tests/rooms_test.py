@@ -109,7 +109,7 @@ FOLDERS = {
          "server/broker/proto_time.h") + PROTO, PROTOBUF + ("yaml-cpp/",)),
     "server/observe/": Folder(
         ("base/", "pool/snapshot.h", "server/broker/") + OBSERVED,
-        ("boost/asio", "boost/beast", "prometheus/")),
+        ("boost/asio", "boost/beast")),
     "server/daemon/": Folder(
         ("base/", "net/tls/", "upstream/upstream.h", "server/admin/",
          "server/broker/", "server/front/", "server/config/",

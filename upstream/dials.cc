@@ -135,6 +135,9 @@ void UpstreamImpl::CountHandshakes(const std::string& target,
   Counters& counters = CountersOf(target);
   counters.full_handshakes += result.full_handshakes;
   counters.resumed_handshakes += result.resumed_handshakes;
+  if (result.connection == nullptr) return;
+  counters.certificate_not_after =
+      result.connection->facts()->certificate_not_after;
 }
 
 void UpstreamImpl::FinishDial(size_t loop, pool::ConnId id,

@@ -17,9 +17,18 @@
 #include <string_view>
 #include <vector>
 
+#include "base/histogram.h"
 #include "base/time.h"
 
 namespace hotline::upstream {
+
+// How DNS answered; hosts files and the cache do not count.
+struct DnsCounters {
+  uint64_t ok = 0;
+  uint64_t no_address = 0;  // No such name, or one without addresses.
+  uint64_t failed = 0;      // No answer, or a server failure.
+  Histogram seconds;        // From the query to that.
+};
 
 // Identifies a call on its connection. 0: none.
 using CallId = uint64_t;

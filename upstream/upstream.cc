@@ -311,6 +311,14 @@ std::vector<net::Loop*> UpstreamImpl::loops() const {
   return loops;
 }
 
+std::vector<Upstream::LoopFigures> UpstreamImpl::Loops() const {
+  std::vector<LoopFigures> figures;
+  for (const auto& loop : loops_) {
+    figures.push_back({loop->turns(), loop->cpu_time()});
+  }
+  return figures;
+}
+
 Duration UpstreamImpl::LoopLag() const {
   const Instant now = MonotonicNow();
   Duration most{0};

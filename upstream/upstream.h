@@ -158,6 +158,15 @@ class Upstream : public pool::Transport {
   // microseconds are not.
   virtual Duration LoopLag() const = 0;
 
+  struct LoopFigures {
+    uint64_t turns = 0;  // Times that it has served sockets.
+    Duration cpu{0};     // CPU time of its thread.
+  };
+  virtual std::vector<LoopFigures> Loops() const = 0;
+
+  // DNS queries since the start.
+  virtual DnsCounters Dns() const = 0;
+
   // --- Counters and addresses ---
 
   // Since the start, per target.
@@ -166,6 +175,9 @@ class Upstream : public pool::Transport {
     std::string evidence;  // The first 16 of the latest ones, in hexadecimal.
     uint64_t full_handshakes = 0;  // TLS handshakes that were completed.
     uint64_t resumed_handshakes = 0;
+    // Expiry of the certificate of the latest connection, in seconds since
+    // 1970; 0: none yet.
+    int64_t certificate_not_after = 0;
   };
   virtual std::vector<std::pair<std::string, Counters>> TargetCounters()
       const = 0;

@@ -75,6 +75,8 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   void CancelTimer(const Timer& timer) override;
   std::vector<net::Loop*> loops() const override;
   Duration LoopLag() const override;
+  std::vector<LoopFigures> Loops() const override;
+  DnsCounters Dns() const override { return resolver_->counters(); }
 
   std::vector<std::pair<std::string, Counters>> TargetCounters() const override;
   std::vector<AddressRow> Addresses(const std::string& target) const override {
@@ -164,6 +166,7 @@ class UpstreamImpl final : public Upstream, private ConnectionOwner {
   void FinishDial(size_t loop, pool::ConnId id, const std::string& target,
                   DialResult result);
   void ShutOutIfBlocked(Connection* connection);
+  // Also takes note of the certificate.
   void CountHandshakes(const std::string& target, const DialResult& result);
   void FailDial(pool::ConnId id, const char* message);
   void NoteUnsolicited(Connection& connection);

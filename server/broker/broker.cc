@@ -367,6 +367,7 @@ bool Broker::AcquireIdle(const v1::AcquireRequest& request,
   FillAcquired(slot, result.grant.expires, *parts_->upstream, now,
                MonotonicNow(), response);
   *lease = slot.Detach();
+  parts_->gatekeeper.NoteCall(context.identity);
   if (settings->observer != nullptr) {
     Report(*settings->observer, context, key.target, result.grant);
   }

@@ -1,27 +1,22 @@
 #include "server/broker/call_metrics.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <bit>
 #include <chrono>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
 #include "absl/hash/hash.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "server/broker/striped_counter.h"
 
 namespace hotline::server {
 namespace {
 
-constexpr size_t kStripes = 8;
 constexpr Duration kMakeRoomEvery = std::chrono::seconds(10);
-
-// By core, so that threads that run at the same moment use different stripes.
-size_t MyStripe() {
-  return static_cast<size_t>(std::max(sched_getcpu(), 0)) % kStripes;
-}
+constexpr std::array<int64_t, kCallKinds> kNoneRunning{};
 
 std::string Lower(std::string_view text) {
   std::string out(text);
@@ -78,6 +73,12 @@ uint64_t Load(const std::atomic<uint64_t>& counter) {
   return counter.load(std::memory_order_relaxed);
 }
 
+size_t StatusClass(int status) {
+  const size_t others = kStatusClasses.size() - 1;
+  return status >= 100 && status < 600 ? static_cast<size_t>(status / 100 - 1)
+                                       : others;
+}
+
 }  // namespace
 
 const std::array<std::string, kExecuteResultCount> kExecuteResults =
@@ -95,7 +96,14 @@ struct alignas(64) CallMetrics::Stripe {
   std::array<std::atomic<uint64_t>, kExecuteResultCount> results{};
   std::array<std::atomic<uint64_t>, kRetryVerdicts.size()> retries{};
   std::atomic<uint64_t> stale_reuse{0};
+  std::array<std::atomic<uint64_t>, kStatusClasses.size()> statuses{};
+  std::atomic<uint64_t> bytes_sent{0};
+  std::atomic<uint64_t> bytes_received{0};
   AtomicHistogram seconds;
+  AtomicHistogram first_byte;
+  // Calls, by CallKind.
+  std::array<std::atomic<uint64_t>, kCallKinds> begun{};
+  std::array<std::atomic<uint64_t>, kCallKinds> ended{};
 };
 
 struct CallMetrics::Entry {
@@ -107,10 +115,12 @@ struct CallMetrics::Entry {
   const uint64_t number;
   std::atomic<Entry*> next{nullptr};  // In its bucket.
   std::array<Stripe, kStripes> stripes;
+  std::array<ExemplarSlot, Histogram::kBuckets> exemplars;
 
   // Under read_mu_.
   uint64_t calls = 0;  // As of the last MakeRoom.
   double score = 0;    // Calls, halved at each MakeRoom.
+  bool busy = false;   // A call was running at the last MakeRoom.
   // Stripes not yet seen without a thread since the entry was unlinked.
   uint32_t awaited = (1u << kStripes) - 1;
 };
@@ -214,6 +224,75 @@ void CallMetrics::RecordExecute(std::string_view target,
   stripe.seconds.Record(took);
 }
 
+CallMetrics::Running CallMetrics::Begin(std::string_view target, CallKind kind,
+                                        const EntryRef& ref) {
+  const size_t mine = MyStripe();
+  const Presence present(present_[mine].threads);
+  Entry* const entry = Find(target, &ref, /*may_add=*/false);
+  Increment(entry->stripes[mine].begun[static_cast<size_t>(kind)]);
+  return {entry, kind};
+}
+
+void CallMetrics::Confirm(std::string_view target, const EntryRef& ref,
+                          Running* running) {
+  if (running->entry != others_.get()) return;
+  Running moved = *running;
+  {
+    const size_t mine = MyStripe();
+    const Presence present(present_[mine].threads);
+    moved.entry = Find(target, &ref, /*may_add=*/true);
+    Increment(
+        moved.entry->stripes[mine].begun[static_cast<size_t>(moved.kind)]);
+  }
+  End(running);
+  *running = moved;
+}
+
+void CallMetrics::RecordStatus(const Running& running, int status) {
+  if (running.entry == nullptr) return;
+  Increment(running.entry->stripes[MyStripe()].statuses[StatusClass(status)]);
+}
+
+void CallMetrics::RecordBytes(const Running& running, uint64_t sent,
+                              uint64_t received) {
+  if (running.entry == nullptr) return;
+  Stripe& stripe = running.entry->stripes[MyStripe()];
+  stripe.bytes_sent.fetch_add(sent, std::memory_order_relaxed);
+  stripe.bytes_received.fetch_add(received, std::memory_order_relaxed);
+}
+
+void CallMetrics::RecordFirstByte(const Running& running, Duration took) {
+  if (running.entry == nullptr) return;
+  running.entry->stripes[MyStripe()].first_byte.Record(took);
+}
+
+void CallMetrics::End(std::string_view target, const EntryRef& ref,
+                      std::string_view reason, Duration took,
+                      std::string_view traceparent, Instant now,
+                      Running* running) {
+  Entry* const entry = running->entry;
+  if (entry == nullptr || entry == others_.get()) {
+    RecordExecute(target, reason, took, &ref);
+  } else {
+    Stripe& stripe = entry->stripes[MyStripe()];
+    Increment(stripe.results[EndingOf(reason).result]);
+    stripe.seconds.Record(took);
+    if (!traceparent.empty()) {
+      entry->exemplars[Histogram::BucketOf(took)].Offer(traceparent, took, now);
+    }
+  }
+  End(running);
+}
+
+void CallMetrics::End(Running* running) {
+  Entry* const entry = std::exchange(running->entry, nullptr);
+  if (entry == nullptr) return;
+  // The last access to the entry: see FreeRetired.
+  entry->stripes[MyStripe()]
+      .ended[static_cast<size_t>(running->kind)]
+      .fetch_add(1, std::memory_order_release);
+}
+
 void CallMetrics::RecordRetry(std::string_view target, std::string_view verdict,
                               const EntryRef* ref) {
   const size_t mine = MyStripe();
@@ -229,7 +308,30 @@ void CallMetrics::RecordStaleReuse(std::string_view target,
   Increment(Find(target, ref, true)->stripes[mine].stale_reuse);
 }
 
+// Ends first: a call that is seen to have ended is seen to have begun.
+std::array<int64_t, kCallKinds> CallMetrics::RunningIn(const Entry& entry) {
+  std::array<int64_t, kCallKinds> running{};
+  for (size_t kind = 0; kind < kCallKinds; ++kind) {
+    for (const Stripe& stripe : entry.stripes) {
+      running[kind] -= static_cast<int64_t>(
+          stripe.ended[kind].load(std::memory_order_acquire));
+    }
+    for (const Stripe& stripe : entry.stripes) {
+      running[kind] += static_cast<int64_t>(Load(stripe.begun[kind]));
+    }
+  }
+  return running;
+}
+
 void CallMetrics::AddTo(const Entry& entry, Row* row) {
+  const auto running = RunningIn(entry);
+  for (size_t i = 0; i < running.size(); ++i) row->running[i] += running[i];
+  for (size_t i = 0; i < entry.exemplars.size(); ++i) {
+    Exemplar exemplar;
+    if (!entry.exemplars[i].Get(&exemplar)) continue;
+    exemplar.bucket = static_cast<int>(i);
+    row->exemplars.push_back(exemplar);
+  }
   for (const Stripe& stripe : entry.stripes) {
     for (size_t i = 0; i < row->results.size(); ++i) {
       row->results[i] += Load(stripe.results[i]);
@@ -237,8 +339,14 @@ void CallMetrics::AddTo(const Entry& entry, Row* row) {
     for (size_t i = 0; i < row->retries.size(); ++i) {
       row->retries[i] += Load(stripe.retries[i]);
     }
+    for (size_t i = 0; i < row->statuses.size(); ++i) {
+      row->statuses[i] += Load(stripe.statuses[i]);
+    }
     row->stale_reuse += Load(stripe.stale_reuse);
+    row->bytes_sent += Load(stripe.bytes_sent);
+    row->bytes_received += Load(stripe.bytes_received);
     row->seconds.Add(stripe.seconds);
+    row->first_byte.Add(stripe.first_byte);
   }
 }
 
@@ -276,15 +384,18 @@ void CallMetrics::MakeRoom(Instant now) {
       entry->score =
           entry->score / 2 + static_cast<double>(calls - entry->calls);
       entry->calls = calls;
+      entry->busy = row.running != kNoneRunning;
       entries.push_back(entry);
     }
   }
   if (entries.size() <= max_targets_ - max_targets_ / 8) return;
   const size_t leaving = std::min(
       entries.size() - 1, entries.size() - (max_targets_ - max_targets_ / 4));
-  std::nth_element(
-      entries.begin(), entries.begin() + leaving, entries.end(),
-      [](const Entry* a, const Entry* b) { return a->score < b->score; });
+  std::nth_element(entries.begin(), entries.begin() + leaving, entries.end(),
+                   [](const Entry* a, const Entry* b) {
+                     return std::tie(a->busy, a->score) <
+                            std::tie(b->busy, b->score);
+                   });
   entries.resize(leaving);
   for (Entry* entry : entries) Unlink(entry);
   FreeRetired();
@@ -312,7 +423,12 @@ void CallMetrics::FreeRetired() {
                               ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_) {
                                 entry->awaited &= ~empty;
                                 if (entry->awaited != 0) return false;
+                                // No more calls can begin in it.
+                                if (RunningIn(*entry) != kNoneRunning) {
+                                  return false;
+                                }
                                 AddTo(*entry, &freed_);
+                                freed_.exemplars.clear();
                                 return true;
                               });
 }

@@ -8,17 +8,20 @@
 // then relaxed additions to one of a few stripes, chosen by core. Reading sums
 // the stripes: each counter is correct, two of them may be a moment apart.
 //
+// A call on a target is announced (Begin) and ended (End), which counts it as
+// running in between. Recording for a running call needs no look-up at all.
+//
 // A target has an entry in the table. When the table fills up, the least called
 // targets lose theirs (MakeRoom). Threads may still be recording into a retired
 // entry: each announces itself in its stripe, and an entry is freed once every
-// stripe has been seen without a thread. Its counts move to the empty name.
-// EntryRefs are not tracked: any eviction makes all of them stale, and a stale
-// one is looked up again.
+// stripe has been seen without a thread, and no call that began in it still
+// runs. Its counts move to the empty name. EntryRefs are not tracked: any
+// eviction makes all of them stale, and a stale one is looked up again.
 //
 // Invariants:
 // 1. The sum over all rows never falls.
-// 2. An entry is not freed while a thread may use it, and is not used by an
-//    EntryRef from before the last eviction.
+// 2. An entry is not freed while a thread or a running call may use it, and is
+//    not used by an EntryRef from before the last eviction.
 //
 // Thread safety: everything may be called from any thread.
 #ifndef HOTLINE_SERVER_BROKER_CALL_METRICS_H_
@@ -38,6 +41,7 @@
 #include "base/histogram.h"
 #include "base/mutex.h"
 #include "base/time.h"
+#include "server/broker/exemplar.h"
 #include "server/broker/reasons.h"
 #include "server/broker/rpc.h"
 
@@ -53,6 +57,14 @@ extern const std::array<std::string, kExecuteResultCount> kExecuteResults;
 inline constexpr std::array<std::string_view, 5> kRetryVerdicts = {
     "not_sent", "refused_by_peer", "partial", "sent_unknown",
     "response_started"};
+
+// The classes of upstreams' statuses, as the label `status_class`.
+inline constexpr std::array<std::string_view, 6> kStatusClasses = {
+    "1xx", "2xx", "3xx", "4xx", "5xx", "other"};
+
+// What runs on a target's connection.
+enum class CallKind : uint8_t { kExecute, kStream, kTunnel };
+inline constexpr size_t kCallKinds = 3;
 
 // A histogram that threads record into.
 class AtomicHistogram {
@@ -84,7 +96,7 @@ class CallMetrics {
 
  public:
   // Counts `max_targets` targets (at least kLeastTargets) separately, at about
-  // 4 KiB each; the others are counted together under an empty name. The
+  // 7 KiB each; the others are counted together under an empty name. The
   // minimum is more than /metrics shows by default, so that a target that gets
   // series there has an entry here.
   static constexpr size_t kLeastTargets = 1024;
@@ -105,6 +117,33 @@ class CallMetrics {
     if (!IsValid(*ref)) LookUp(target, hash, ref);
   }
 
+  // --- A call that runs: from Begin to End ---
+
+  // Where it is counted. A plain value; null before Begin and after End.
+  struct Running {
+    Entry* entry = nullptr;
+    CallKind kind = CallKind::kExecute;
+  };
+  // A call on `target` (canonical) has arrived. Adds no entry: until Confirm, a
+  // target without one is counted under the empty name.
+  Running Begin(std::string_view target, CallKind kind, const EntryRef& ref);
+  // The call has a connection, so the target is worth an entry.
+  void Confirm(std::string_view target, const EntryRef& ref, Running* running);
+  // The upstream answered with this status.
+  void RecordStatus(const Running& running, int status);
+  // Bytes were exchanged with the upstream.
+  void RecordBytes(const Running& running, uint64_t sent, uint64_t received);
+  // The time from a request's first byte to the answer's.
+  void RecordFirstByte(const Running& running, Duration took);
+  // As RecordExecute, at `now`. `traceparent`: the call's, or empty.
+  void End(std::string_view target, const EntryRef& ref,
+           std::string_view reason, Duration took, std::string_view traceparent,
+           Instant now, Running* running);
+  // The end of what is no Execute.
+  void End(Running* running);
+
+  // --- Events of a target ---
+  //
   // In these, `ref` is the target's; null: the caller has not resolved it.
   //
   // An Execute on `target` (canonical) ended after `took`. `reason`: the
@@ -126,7 +165,13 @@ class CallMetrics {
     std::array<uint64_t, kExecuteResultCount> results{};
     std::array<uint64_t, kRetryVerdicts.size()> retries{};
     uint64_t stale_reuse = 0;
+    std::array<uint64_t, kStatusClasses.size()> statuses{};
+    uint64_t bytes_sent = 0;
+    uint64_t bytes_received = 0;
     HistogramCounts seconds;
+    HistogramCounts first_byte;
+    std::array<int64_t, kCallKinds> running{};  // Now, by CallKind.
+    std::vector<Exemplar> exemplars;            // Of `seconds`.
   };
   // In no particular order.
   std::vector<Row> Read() const;
@@ -153,6 +198,7 @@ class CallMetrics {
   void Unlink(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_);
   void FreeRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(read_mu_);
   static void AddTo(const Entry& entry, Row* row);
+  static std::array<int64_t, kCallKinds> RunningIn(const Entry& entry);
 
   const size_t max_targets_;
   const size_t mask_;  // Of buckets_, whose number is a power of two.

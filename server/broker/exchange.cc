@@ -74,12 +74,16 @@ ErrorPtr Exchange::RefuseUnread(Instant now) const {
 
 ErrorPtr Exchange::Begin(const std::string& lease_id, Instant now) {
   if (ErrorPtr error = RefuseUnread(now)) return error;
+  const CallKind kind = call_.rpc() == RpcMethod::kExecute ? CallKind::kExecute
+                                                           : CallKind::kStream;
   if (lease_id.empty()) {
     target_ = parts_.targets.Resolve(terms_.key.target, terms_.settings);
+    running_ = parts_.metrics->Begin(terms_.key.target, kind, target_.metrics);
     target_.budget->OnRequest(terms_.settings.retry_budget_percent);
     call_.Seek(now);
     return nullptr;
   }
+  running_ = parts_.metrics->Begin(terms_.key.target, kind, target_.metrics);
   // It is never repeated, so it needs no budget.
   target_.cool_down = CoolDownOf(terms_.key.target, terms_.settings);
   const auto check = [this](const pool::CallStart& start) -> ErrorPtr {
@@ -107,9 +111,37 @@ ErrorPtr Exchange::Take(pool::SlotLease slot, Instant now) {
       return error;
     }
   }
+  parts_.metrics->Confirm(terms_.key.target, target_.metrics, &running_);
+  counted_sent_ = 0;
+  counted_received_ = 0;
   attempt_.Take(std::move(slot));
   status_ = 0;
   return nullptr;
+}
+
+void Exchange::NoteSent(size_t bytes) {
+  counted_sent_ += bytes;
+  parts_.metrics->RecordBytes(running_, bytes, 0);
+}
+
+void Exchange::NoteReceived(size_t bytes) {
+  counted_received_ += bytes;
+  parts_.metrics->RecordBytes(running_, 0, bytes);
+}
+
+void Exchange::End(upstream::CallResult result) {
+  // Less than was counted: the connection was lost before it was written.
+  parts_.metrics->RecordBytes(
+      running_,
+      result.bytes_written - std::min(result.bytes_written, counted_sent_),
+      result.bytes_read - std::min(result.bytes_read, counted_received_));
+  if (result.first_byte > Duration(0)) {
+    parts_.metrics->RecordFirstByte(running_, result.first_byte);
+  }
+  if (result.response.status != 0) {
+    parts_.metrics->RecordStatus(running_, result.response.status);
+  }
+  attempt_.End(std::move(result));
 }
 
 void Exchange::GiveBack(Instant now) {
@@ -279,10 +311,11 @@ void Exchange::Describe(std::string_view method, CallRecord* record) const {
   record->first_byte = result.first_byte;
 }
 
-void Exchange::Record(const ErrorPtr& error) const {
-  parts_.metrics->RecordExecute(
-      terms_.key.target, error == nullptr ? "" : error->reason,
-      MonotonicNow() - terms_.context.arrival, &target_.metrics);
+void Exchange::Record(const ErrorPtr& error) {
+  const Instant now = MonotonicNow();
+  parts_.metrics->End(
+      terms_.key.target, target_.metrics, error == nullptr ? "" : error->reason,
+      now - terms_.context.arrival, terms_.context.traceparent, now, &running_);
 }
 
 }  // namespace hotline::server

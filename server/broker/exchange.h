@@ -3,8 +3,8 @@
 //
 // An Exchange is a member of its call. The call validates its message, hands
 // over the terms (TakeTerms, Begin), makes an upstream call of each slot that
-// it gets (Take, RequestOf), and reports how that ended (Fail, or GiveBack and
-// FillReceipt).
+// it gets (Take, RequestOf), and reports how that ended (End, then Fail, or
+// GiveBack and FillReceipt).
 //
 // When a failed attempt is repeated:
 //   - not on a lease: its connection is gone;
@@ -22,6 +22,8 @@
 #define HOTLINE_SERVER_BROKER_EXCHANGE_H_
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,6 +71,16 @@ class Exchange {
   template <typename Head>
   upstream::Request RequestOf(const Head& head, HeaderViews* headers) const;
 
+  // Parts of bodies are exchanged with the upstream, before End.
+  void NoteSent(size_t bytes);
+  void NoteReceived(size_t bytes);
+  // The answer's status, of a streamed call; others report it by End.
+  void NoteStatus(int status) {
+    parts_.metrics->RecordStatus(running_, status);
+  }
+  // The attempt has ended: counts what was exchanged.
+  void End(upstream::CallResult result);
+
   // The head of the answer has arrived: its address may have to cool down.
   // Before GiveBack, or the connection would be lent again.
   void NoteAnswer(int status, const std::vector<upstream::Header>& headers,
@@ -86,8 +98,8 @@ class Exchange {
   ErrorPtr Judge(ErrorPtr error) const;
   // Fills the part of the request (`method`: empty means GET) and its answer.
   void Describe(std::string_view method, CallRecord* record) const;
-  // Counts the call in the metrics. `error`: null for success.
-  void Record(const ErrorPtr& error) const;
+  // Counts the call in the metrics, once. `error`: null for success.
+  void Record(const ErrorPtr& error);
 
   // The memory of the answer, until the caller has it.
   AnswerMemory::Hold& answer() { return answer_; }
@@ -107,6 +119,10 @@ class Exchange {
   ParsedUrl url_;
   int status_ = 0;  // Of the last attempt's answer; 0: none.
   TargetRef target_;
+  CallMetrics::Running running_;
+  // Counted so far, of the attempt.
+  uint64_t counted_sent_ = 0;
+  uint64_t counted_received_ = 0;
   bool idempotent_ = false;
   Attempt attempt_;
   AnswerMemory::Hold answer_;

@@ -52,7 +52,7 @@ void ExecuteCall::OnDone(upstream::CallResult result) {
   const std::shared_ptr<Call> keep = shared_from_this();
   const Instant now = MonotonicNow();
   const bool failed = result.error != upstream::CallError::kNone;
-  exchange_.attempt().End(std::move(result));
+  exchange_.End(std::move(result));
   if (failed) return exchange_.Fail(/*may_repeat=*/true, now);
   Succeed(now);
 }

@@ -101,6 +101,7 @@ void Gatekeeper::Audit(Denial denial, RpcMethod rpc, const IdentityPtr& who,
                        const Destination& to) {
   denials_[static_cast<size_t>(rpc)][static_cast<size_t>(denial)].fetch_add(
       1, std::memory_order_relaxed);
+  Accountable(who)->denials.fetch_add(1, std::memory_order_relaxed);
   static LogLimiter limiter(std::chrono::milliseconds(100));
   HOTLINE_LOG_LIMITED(limiter, kWarning, "denied",
                       {{"identity", NameOf(who)},

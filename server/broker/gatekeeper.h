@@ -72,6 +72,13 @@ class Gatekeeper {
     return who != nullptr ? who : anonymous_;
   }
 
+  // Counts a call that needs a connection.
+  void NoteCall(const IdentityPtr& who) const { Accountable(who)->calls.Add(); }
+  // Of all callers without an identity, under the policy's name for them.
+  IdentityUsage anonymous() const {
+    return {"anonymous", anonymous_->calls.Read(), anonymous_->denials};
+  }
+
   uint64_t denials(RpcMethod rpc, Denial denial) const {
     return denials_[static_cast<size_t>(rpc)][static_cast<size_t>(denial)].load(
         std::memory_order_relaxed);

@@ -75,10 +75,7 @@ IdentityPtr IdentityTable::Get(std::string_view name) {
   const auto found = identities_.find(std::string(name));
   if (found != identities_.end()) return found->second;
   if (identities_.size() >= sweep_at_) {
-    // An entry without another reference has no usage to lose.
-    absl::erase_if(identities_, [](const auto& entry) {
-      return entry.second.use_count() == 1;
-    });
+    Sweep();
     sweep_at_ = std::max<size_t>(1024, 2 * identities_.size());
   }
   auto identity = std::make_shared<Identity>();
@@ -94,6 +91,27 @@ std::string IdentityTable::NameOfOwner(uint64_t owner) const {
     if (identity->owner == owner) return name;
   }
   return "";
+}
+
+// An entry without another reference has no usage that a quota limits.
+void IdentityTable::Sweep() {
+  for (auto next = identities_.begin(); next != identities_.end();) {
+    const auto entry = next++;
+    if (entry->second.use_count() > 1) continue;
+    dropped_.calls += entry->second->calls.Read();
+    dropped_.denials += entry->second->denials;
+    identities_.erase(entry);
+  }
+}
+
+std::vector<IdentityUsage> IdentityTable::Usage() const {
+  MutexLock lock(&mu_);
+  std::vector<IdentityUsage> rows = {dropped_};
+  for (const auto& [name, identity] : identities_) {
+    IdentityUsage row{name, identity->calls.Read(), identity->denials};
+    if (row.calls + row.denials > 0) rows.push_back(std::move(row));
+  }
+  return rows;
 }
 
 size_t IdentityTable::size() const {

@@ -18,6 +18,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "base/mutex.h"
+#include "server/broker/striped_counter.h"
 
 namespace hotline::server {
 
@@ -32,6 +33,17 @@ struct Identity {
   mutable std::atomic<int> waiters{0};
   // Of the token bucket for requests: when the next one is due at an even rate.
   mutable std::atomic<int64_t> next_request_ns{0};
+
+  // For the metrics: calls that need a connection, and denials by the policy.
+  mutable StripedCounter calls;
+  mutable std::atomic<uint64_t> denials{0};
+};
+
+// What an identity has done since the start.
+struct IdentityUsage {
+  std::string name;
+  uint64_t calls = 0;
+  uint64_t denials = 0;
 };
 
 // Null: the caller has no identity.
@@ -68,12 +80,19 @@ class IdentityTable {
 
   size_t size() const;
 
+  // One row for each identity with a call or a denial, and one without a name
+  // for those that were dropped.
+  std::vector<IdentityUsage> Usage() const;
+
  private:
+  void Sweep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   mutable Mutex mu_;
   absl::flat_hash_map<std::string, IdentityPtr> identities_
       ABSL_GUARDED_BY(mu_);
   uint64_t next_owner_ ABSL_GUARDED_BY(mu_) = 1;
   size_t sweep_at_ ABSL_GUARDED_BY(mu_) = 1024;
+  IdentityUsage dropped_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace hotline::server

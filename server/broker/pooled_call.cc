@@ -69,6 +69,7 @@ PooledCall::PooledCall(BrokerParts* parts, RpcMethod rpc, int64_t request_bytes,
 void PooledCall::Start() {
   const Instant now = terms_.context.arrival;
   self_ = shared_from_this();
+  parts_->gatekeeper.NoteCall(terms_.context.identity);
   parts_->registry.Add(this);
   // After Add: Broker::AbortCalls sets it before it looks at the registry.
   if (parts_->aborted) Abort();

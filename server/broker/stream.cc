@@ -184,6 +184,7 @@ void StreamCall::SendNext() {
       piece_used_ += data.size();
       HoldLocked(data);
     }
+    exchange_.NoteSent(data.size());
     end = request_ended_ && piece_used_ == piece_.size();
     sent_end_ = end;
     sendable_ = false;

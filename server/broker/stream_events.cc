@@ -121,6 +121,7 @@ void StreamCall::Refuse(const InputError& fault) {
 // The upstream's side.
 
 void StreamCall::OnHead(int status, std::vector<upstream::Header> headers) {
+  exchange_.NoteStatus(status);
   exchange_.NoteAnswer(status, headers, MonotonicNow());
   v1::ExecuteStreamResponseHead head;
   head.set_status(status);
@@ -135,6 +136,7 @@ void StreamCall::OnHead(int status, std::vector<upstream::Header> headers) {
 }
 
 void StreamCall::OnBody(std::string piece) {
+  exchange_.NoteReceived(piece.size());
   {
     MutexLock lock(&stream_mu_);
     if (!pieces_.empty() &&
@@ -170,7 +172,7 @@ void StreamCall::OnDone(upstream::CallResult result) {
     running_ = false;
     may_repeat = replayable_ && !answered_ && !fault_.has_value();
   }
-  exchange_.attempt().End(std::move(result));
+  exchange_.End(std::move(result));
   if (failed) return exchange_.Fail(may_repeat, now);
   exchange_.GiveBack(now);
   {

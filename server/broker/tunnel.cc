@@ -141,6 +141,7 @@ void TunnelCall::OnHead(int status, std::vector<upstream::Header> headers) {
   const Instant now = MonotonicNow();
   NotePassage(now);
   opened_at_ = now;
+  BeginCounting();
   opened_ = true;
   v1::TunnelResponse message;
   v1::TunnelOpened* const opened = message.mutable_opened();
@@ -159,9 +160,27 @@ void TunnelCall::OnBody(std::string piece) {
   if (!opened_) return;  // The body of a refusal.
   NotePassage(MonotonicNow());
   received_ += piece.size();
+  CountBytes(piece.size());
   v1::TunnelResponse message;
   message.set_data(std::move(piece));
   caller_->Write(std::move(message));
+}
+
+void TunnelCall::OnSendable() {
+  CountBytes(0);
+  caller_->AskForMore();
+}
+
+void TunnelCall::BeginCounting() {
+  const std::string& target = terms_.key.target;
+  running_ = parts_->metrics->Begin(target, CallKind::kTunnel, {});
+  parts_->metrics->Confirm(target, {}, &running_);
+}
+
+void TunnelCall::CountBytes(size_t received) {
+  const uint64_t sent = sent_;
+  parts_->metrics->RecordBytes(running_, sent - counted_sent_, received);
+  counted_sent_ = sent;
 }
 
 void TunnelCall::OnTrailers(std::vector<upstream::Header>) {
@@ -210,6 +229,8 @@ void TunnelCall::OnDone(upstream::CallResult result) {
   const Instant now = MonotonicNow();
   attempt_.End(std::move(result));
   attempt_.Release(pool::Outcome::kDiscard, now);
+  CountBytes(0);
+  parts_->metrics->End(&running_);
   if (MayRetry(now)) {
     terms_.acquire.reuse = pool::Reuse::kForceNew;
     return SeekLater(retries_++, now);

@@ -45,7 +45,7 @@ class TunnelCall final : public PooledCall,
   void OnHead(int status, std::vector<upstream::Header> headers) override;
   void OnBody(std::string piece) override;
   void OnTrailers(std::vector<upstream::Header> trailers) override;
-  void OnSendable() override { caller_->AskForMore(); }
+  void OnSendable() override;
   void OnDone(upstream::CallResult result) override;
 
   // Checks that the presented lease fits the tunnel, and takes over its target.
@@ -53,6 +53,10 @@ class TunnelCall final : public PooledCall,
   bool MayRetry(Instant now) const;
   ErrorPtr ErrorOfResult() const;
   ErrorPtr UpgradeRefused() const;
+  // Counts the tunnel as open.
+  void BeginCounting();
+  // Counts `received` bytes, and those sent since the last time.
+  void CountBytes(size_t received);
   // Bytes have passed, in either direction.
   void NotePassage(Instant now);
   // Checks now, and again in time, whether opening takes too long or no bytes
@@ -69,7 +73,9 @@ class TunnelCall final : public PooledCall,
 
   // Written by the upstream's events, one at a time.
   std::atomic<bool> opened_{false};
-  int refused_with_ = 0;  // The upgrade's status if that was not 101.
+  CallMetrics::Running running_;  // While it is open.
+  uint64_t counted_sent_ = 0;     // Of sent_, for the metrics.
+  int refused_with_ = 0;          // The upgrade's status if that was not 101.
   Instant opened_at_{};
 
   std::atomic<uint64_t> sent_{0};

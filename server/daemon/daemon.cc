@@ -87,9 +87,34 @@ std::vector<std::pair<std::string, UpstreamFigures>> UpstreamFiguresOf(
     out.push_back({target,
                    {.unsolicited_bytes = counters.unsolicited_bytes,
                     .full_handshakes = counters.full_handshakes,
-                    .resumed_handshakes = counters.resumed_handshakes}});
+                    .resumed_handshakes = counters.resumed_handshakes,
+                    .certificate_expires = counters.certificate_not_after}});
   }
   return out;
+}
+
+AddressCounts CountAddresses(const upstream::Upstream& upstream,
+                             const std::string& target) {
+  static_assert(kAddressStates.size() ==
+                static_cast<size_t>(upstream::AddressState::kDenied) + 1);
+  AddressCounts counts{};
+  for (const upstream::AddressRow& row : upstream.Addresses(target)) {
+    ++counts[static_cast<size_t>(row.state)];
+  }
+  return counts;
+}
+
+std::vector<LoopFigures> LoopFiguresOf(const upstream::Upstream& upstream) {
+  std::vector<LoopFigures> out;
+  for (const auto& loop : upstream.Loops()) {
+    out.push_back({loop.turns, loop.cpu});
+  }
+  return out;
+}
+
+DnsFigures DnsFiguresOf(const upstream::Upstream& upstream) {
+  const upstream::DnsCounters dns = upstream.Dns();
+  return {dns.ok, dns.no_address, dns.failed, dns.seconds};
 }
 
 }  // namespace
@@ -234,17 +259,31 @@ std::unique_ptr<Metrics> Daemon::MakeMetrics(const Settings& settings) {
   sources.executes = &call_metrics_;
   sources.rpcs = &rpc_metrics_;
   sources.upstream = [this] { return UpstreamFiguresOf(*upstream_); };
+  sources.addresses = [this](const std::string& target) {
+    return CountAddresses(*upstream_, target);
+  };
+  sources.dns = [this] { return DnsFiguresOf(*upstream_); };
   sources.loop_lag = [this] { return upstream_->LoopLag(); };
+  sources.loops = [this] { return LoopFiguresOf(*upstream_); };
+  sources.rewarm = [this]() -> RewarmFigures {
+    const WarmKeeper::Rewarming rewarming = warm_->rewarming();
+    return {rewarming.ready, rewarming.missing};
+  };
   sources.front = [this] {
     // /metrics is served before the gRPC listeners are.
     const Front* const front = front_now_.load();
-    return FiguresOf(*broker_, front, front ? certificates_.get() : nullptr);
+    return FiguresOf(*broker_, identities_, front,
+                     front ? certificates_.get() : nullptr);
   };
   sources.spans = [this] {
     const SpanExporter::Counts counts = spans_.counts();
     return SpanFigures{counts.sent, counts.dropped, counts.refused};
   };
   sources.config_ok = [this] { return config_ok_.load(); };
+  sources.config_loaded = [this] {
+    return std::chrono::duration<double>(current_.loaded().time_since_epoch())
+        .count();
+  };
   sources.restart_needed = [this] { return restart_needed_.load(); };
   sources.tls_files_ok = [this] { return tls_files_ok_.load(); };
   return std::make_unique<Metrics>(MetricsOptionsOf(settings),
@@ -257,7 +296,9 @@ absl::Status Daemon::StartHttp(const Settings& settings) {
   AdminHttpOptions http;
   http.address = settings.http_listen;
   http.listening_fd = inherited_->Take(kHttpRole, http.address).fd;
-  http.metrics = [this] { return metrics_->Render(); };
+  http.metrics = [this](MetricsFormat format) {
+    return metrics_->Render(format);
+  };
   http.not_ready = [this] {
     std::vector<std::string> reasons = warm_->NotReady();
     if (draining_.load() && !handed_over_.load()) reasons.push_back("draining");

@@ -26,6 +26,10 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<std::string> NotReady() const;
   std::vector<std::string> NotWarm() const;
   std::string CurrentSet(Instant now) const;
+  Rewarming rewarming() const {
+    MutexLock lock(&mu_);
+    return rewarming_;
+  }
   void Save(Instant now, bool at_once);
   void StartDrain();
   void Stop() {
@@ -43,6 +47,10 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   // The entries of the handed set or of the file; none with a log line.
   std::vector<WarmEntry> LoadEntries(const std::string* handed) const;
   void BeginRewarming(std::vector<WarmEntry> entries, Instant now);
+  void NoteRewarming() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    rewarming_ = {rewarmer_->wanted() - rewarmer_->missing(),
+                  rewarmer_->missing(), rewarmer_->done()};
+  }
   void StepRewarming();
   void CheckFloors();
 
@@ -51,9 +59,9 @@ class WarmKeeper::Impl : public std::enable_shared_from_this<Impl> {
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   std::map<std::string, Floor> floors_ ABSL_GUARDED_BY(mu_);
-  bool rewarming_ ABSL_GUARDED_BY(mu_) = false;
+  bool redialling_ ABSL_GUARDED_BY(mu_) = false;  // The warm set.
   bool rewarming_awaited_ ABSL_GUARDED_BY(mu_) = false;
-  int rewarming_missing_ ABSL_GUARDED_BY(mu_) = 0;
+  Rewarming rewarming_ ABSL_GUARDED_BY(mu_);
 
   // For the thread that calls Configure, Start and Save.
   RewarmSettings settings_;
@@ -122,9 +130,9 @@ void WarmKeeper::Impl::BeginRewarming(std::vector<WarmEntry> entries,
               {{"connections", rewarmer_->wanted()}});
   {
     MutexLock lock(&mu_);
-    rewarming_ = !rewarmer_->done();
-    rewarming_awaited_ = settings_.ready_when_warm && rewarming_;
-    rewarming_missing_ = rewarmer_->missing();
+    redialling_ = !rewarmer_->done();
+    rewarming_awaited_ = settings_.ready_when_warm && redialling_;
+    NoteRewarming();
   }
   if (!rewarmer_->done()) StepRewarming();
 }
@@ -137,9 +145,9 @@ void WarmKeeper::Impl::StepRewarming() {
   const Instant again = rewarmer_->Step(MonotonicNow());
   {
     MutexLock lock(&mu_);
-    rewarming_missing_ = rewarmer_->missing();
-    rewarming_ = !rewarmer_->done();
-    if (!rewarming_) rewarming_awaited_ = false;
+    NoteRewarming();
+    redialling_ = !rewarmer_->done();
+    if (!redialling_) rewarming_awaited_ = false;
   }
   if (again == kNever) {
     HOTLINE_LOG(kInfo, "the warm set has been made",
@@ -178,7 +186,7 @@ std::vector<std::string> WarmKeeper::Impl::NotReady() const {
   }
   if (rewarming_awaited_) {
     reasons.push_back(absl::StrCat(
-        "dialling the warm set: ", rewarming_missing_, " connections missing"));
+        "dialling the warm set: ", rewarming_.missing, " connections missing"));
   }
   return reasons;
 }
@@ -190,9 +198,9 @@ std::vector<std::string> WarmKeeper::Impl::NotWarm() const {
     if (hooks_.pool->WarmDeficit(target) == 0) continue;
     reasons.push_back(absl::StrCat("warming ", target));
   }
-  if (rewarming_) {
+  if (redialling_) {
     reasons.push_back(absl::StrCat(
-        "dialling the warm set: ", rewarming_missing_, " connections missing"));
+        "dialling the warm set: ", rewarming_.missing, " connections missing"));
   }
   return reasons;
 }
@@ -244,6 +252,9 @@ std::vector<std::string> WarmKeeper::NotWarm() const {
 }
 std::string WarmKeeper::CurrentSet(Instant now) const {
   return impl_->CurrentSet(now);
+}
+WarmKeeper::Rewarming WarmKeeper::rewarming() const {
+  return impl_->rewarming();
 }
 void WarmKeeper::Save(Instant now, bool at_once) { impl_->Save(now, at_once); }
 void WarmKeeper::StartDrain() { impl_->StartDrain(); }

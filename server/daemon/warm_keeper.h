@@ -64,6 +64,15 @@ class WarmKeeper {
 
   // The warm set as it is now, in the format of the file.
   std::string CurrentSet(Instant now) const;
+
+  // How far the dialling of the warm set has come; zero without one.
+  struct Rewarming {
+    int ready = 0;    // Connections.
+    int missing = 0;  // Not ready yet or, once `done`, given up.
+    bool done = false;
+  };
+  Rewarming rewarming() const;
+
   // Writes the warm set if rewarm.interval has passed, or `at_once`. A failure
   // is logged once, until a write succeeds again.
   void Save(Instant now, bool at_once = false);

@@ -1,6 +1,7 @@
 // The HTTP listener for operators: GET and HEAD of
 //
-//   /metrics   Prometheus text
+//   /metrics   Prometheus text or OpenMetrics, by Accept; gzip by
+//              Accept-Encoding
 //   /healthz   200 "ok" while the process lives
 //   /readyz    200 "ok", or 503 with the reasons, one per line
 //   /          a status page, for this machine only: 404 for other peers, and
@@ -27,6 +28,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/time.h"
+#include "server/observe/metrics.h"
 
 namespace hotline::server {
 
@@ -38,7 +40,7 @@ struct AdminHttpOptions {
   int listening_fd = -1;
 
   // All are called on the listener's thread and may take milliseconds.
-  std::function<std::string()> metrics;
+  std::function<std::string(MetricsFormat format)> metrics;
   // Why the process is not ready; empty if it is.
   std::function<std::vector<std::string>()> not_ready;
   // The status page, plain text.

@@ -10,6 +10,7 @@
 #include "boost/beast/http/read.hpp"
 #include "boost/beast/http/write.hpp"
 #include "server/observe/metrics.h"
+#include "server/observe/negotiation.h"
 
 namespace hotline::server {
 namespace {
@@ -60,6 +61,14 @@ AdminPage PageOf(http::status status, std::string body) {
           .body = std::make_shared<const std::string>(std::move(body))};
 }
 
+AdminPage Zipped(AdminPage page) {
+  std::string body = Gzip(*page.body);
+  if (body.empty()) return page;  // Out of memory.
+  page.body = std::make_shared<const std::string>(std::move(body));
+  page.encoding = "gzip";
+  return page;
+}
+
 AdminPage Readiness(const std::vector<std::string>& reasons) {
   if (reasons.empty()) return PageOf(http::status::ok, "ok\n");
   std::string body;
@@ -71,12 +80,14 @@ AdminPage Readiness(const std::vector<std::string>& reasons) {
 
 }  // namespace
 
-void AdminPages::Ask(std::string_view path, bool local, Done done) {
+void AdminPages::Ask(const AdminRequest& request, Done done) {
+  const std::string_view path = request.path;
   if (path == "/healthz") return done(PageOf(http::status::ok, "ok\n"));
   if (path == "/readyz") return done(Readiness(options_->not_ready()));
   for (Slow& slow : slow_) {
-    if (path != slow.path || (path == "/" && !local)) continue;
-    slow.asked.push_back(std::move(done));
+    if (path != slow.path || (path == "/" && !request.local)) continue;
+    if (path == "/metrics" && request.format != slow.format) continue;
+    slow.asked.push_back({path == "/metrics" && request.gzip, std::move(done)});
     return MakeLater();
   }
   done(PageOf(http::status::not_found, "not found\n"));
@@ -93,17 +104,26 @@ void AdminPages::MakeNext() {
       std::find_if(slow_.begin(), slow_.end(),
                    [](const Slow& slow) { return !slow.asked.empty(); });
   if (next == slow_.end()) return;
-  const std::vector<Done> asked = std::exchange(next->asked, {});
-  const bool metrics = next->path == "/metrics";
-  // The two pages take turns.
+  const std::vector<Asked> all = std::exchange(next->asked, {});
+  const AdminPage page = Make(next->path, next->format);
+  // The pages take turns.
   std::rotate(slow_.begin(), next + 1, slow_.end());
-  AdminPage page = PageOf(http::status::ok, metrics ? options_->metrics()
-                                                    : options_->status_page());
-  if (metrics) page.type = Metrics::kContentType;
-  for (const Done& done : asked) done(page);
+  AdminPage zipped;
+  for (const Asked& asked : all) {
+    if (asked.gzip && zipped.body == nullptr) zipped = Zipped(page);
+    asked.done(asked.gzip ? zipped : page);
+  }
   for (const Slow& slow : slow_) {
     if (!slow.asked.empty()) MakeLater();
   }
+}
+
+AdminPage AdminPages::Make(std::string_view path, MetricsFormat format) const {
+  if (path == "/") return PageOf(http::status::ok, options_->status_page());
+  AdminPage page = PageOf(http::status::ok, options_->metrics(format));
+  page.type = ContentTypeOf(format);
+  page.vary = "Accept, Accept-Encoding";
+  return page;
 }
 
 void AdminConnections::Enter(AdminConnection* connection,
@@ -242,13 +262,16 @@ void AdminConnection::Answer() {
         PageOf(http::status::method_not_allowed, "only GET and HEAD\n"),
         version, keep, false);
   }
-  const std::string_view target(request.target().data(),
-                                request.target().size());
-  const auto host = request[http::field::host];
-  const bool local = from_loopback_ && IsLocalName({host.data(), host.size()});
+  const auto text = [](auto view) {
+    return std::string_view(view.data(), view.size());
+  };
+  const std::string_view target = text(request.target());
   SetDeadline(shared_->options.write_timeout);
   shared_->pages.Ask(
-      target.substr(0, target.find('?')), local,
+      {.path = target.substr(0, target.find('?')),
+       .local = from_loopback_ && IsLocalName(text(request[http::field::host])),
+       .format = FormatFor(text(request[http::field::accept])),
+       .gzip = AcceptsGzip(text(request[http::field::accept_encoding]))},
       [self = shared_from_this(), version, keep, head](AdminPage page) {
         // The connection may have been closed while the page was made.
         if (!self->socket_.is_open()) return;
@@ -266,8 +289,13 @@ void AdminConnection::Refuse(http::status status) {
 void AdminConnection::Write(AdminPage page, unsigned version, bool keep,
                             bool head) {
   response_ = http::response<Body>(page.status, version);
-  response_.set(http::field::content_type,
-                beast::string_view(page.type.data(), page.type.size()));
+  const auto set = [this](http::field field, std::string_view value) {
+    if (value.empty()) return;
+    response_.set(field, beast::string_view(value.data(), value.size()));
+  };
+  set(http::field::content_type, page.type);
+  set(http::field::content_encoding, page.encoding);
+  set(http::field::vary, page.vary);
   response_.set(http::field::cache_control, "no-store");
   response_.set("X-Content-Type-Options", "nosniff");
   if (page.status == http::status::method_not_allowed) {

@@ -24,14 +24,25 @@
 #include "boost/beast/http/serializer.hpp"
 #include "boost/beast/http/span_body.hpp"
 #include "server/observe/admin_http.h"
+#include "server/observe/metrics.h"
 
 namespace hotline::server {
 
 struct AdminPage {
   boost::beast::http::status status = boost::beast::http::status::ok;
   std::string_view type = "text/plain; charset=utf-8";
+  std::string_view encoding = {};  // Empty: none.
+  std::string_view vary = {};      // Request headers that it depends on.
   // Shared by all requests for the page: it may have a megabyte.
   std::shared_ptr<const std::string> body;
+};
+
+// What is asked for.
+struct AdminRequest {
+  std::string_view path;
+  bool local = false;  // The caller may see the status page.
+  MetricsFormat format = MetricsFormat::kText;
+  bool gzip = false;
 };
 
 // Makes the pages. /metrics and the status page may take milliseconds: they are
@@ -45,22 +56,29 @@ class AdminPages {
   AdminPages(const AdminHttpOptions* options, boost::asio::io_context* io)
       : options_(options), io_(io) {}
 
-  // Calls `done` with the page, at once or later. `local`: the caller may see
-  // the status page.
-  void Ask(std::string_view path, bool local, Done done);
+  // Calls `done` with the page, at once or later.
+  void Ask(const AdminRequest& request, Done done);
 
  private:
+  struct Asked {
+    bool gzip;
+    Done done;
+  };
   struct Slow {
     std::string_view path;
-    std::vector<Done> asked;
+    MetricsFormat format;
+    std::vector<Asked> asked;
   };
 
   void MakeLater();
   void MakeNext();
+  AdminPage Make(std::string_view path, MetricsFormat format) const;
 
   const AdminHttpOptions* const options_;
   boost::asio::io_context* const io_;
-  std::array<Slow, 2> slow_{{{"/metrics", {}}, {"/", {}}}};
+  std::array<Slow, 3> slow_{{{"/metrics", MetricsFormat::kText, {}},
+                             {"/metrics", MetricsFormat::kOpenMetrics, {}},
+                             {"/", MetricsFormat::kText, {}}}};
   bool making_ = false;
 };
 

@@ -2,10 +2,12 @@
 
 #include <chrono>
 
+#include "server/broker/registry.h"
+
 namespace hotline::server {
 
-FrontFigures FiguresOf(const Broker& broker, const Front* front,
-                       const Certificates* certificates) {
+FrontFigures FiguresOf(const Broker& broker, const IdentityTable& identities,
+                       const Front* front, const Certificates* certificates) {
   FrontFigures out;
   const FrontDoorCounts door =
       front != nullptr ? front->connections() : FrontDoorCounts();
@@ -29,6 +31,9 @@ FrontFigures FiguresOf(const Broker& broker, const Front* front,
                                        static_cast<Denial>(i))});
     }
   }
+  out.sessions = static_cast<int64_t>(broker.registry().sessions());
+  out.identities = identities.Usage();
+  out.identities.push_back(broker.gatekeeper().anonymous());
   if (certificates != nullptr) {
     out.certificate_expires = static_cast<double>(
         std::chrono::system_clock::to_time_t(certificates->expires()));

@@ -10,8 +10,8 @@
 namespace hotline::server {
 
 // `front` and `certificates` may be null. Thread-safe.
-FrontFigures FiguresOf(const Broker& broker, const Front* front,
-                       const Certificates* certificates);
+FrontFigures FiguresOf(const Broker& broker, const IdentityTable& identities,
+                       const Front* front, const Certificates* certificates);
 
 }  // namespace hotline::server
 

@@ -1,8 +1,9 @@
-// /metrics: the pool's snapshot, the broker's counters and the process as
-// Prometheus text.
+// /metrics: the pool's snapshot, the broker's counters and the process, for
+// Prometheus.
 //
 //   Metrics metrics({.max_targets = 100, .version = "1.0"},
-//   std::move(sources)); std::string page = metrics.Render();
+//                   std::move(sources));
+//   std::string page = metrics.Render(MetricsFormat::kText);
 //
 // Everything is read at the scrape; the hot path pays for its counters alone.
 //
@@ -14,6 +15,7 @@
 #ifndef HOTLINE_SERVER_OBSERVE_METRICS_H_
 #define HOTLINE_SERVER_OBSERVE_METRICS_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,9 +24,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/histogram.h"
 #include "base/time.h"
 #include "pool/snapshot.h"
 #include "server/broker/call_metrics.h"
+#include "server/broker/identity.h"
 
 namespace hotline::server {
 
@@ -33,6 +37,34 @@ struct UpstreamFigures {
   uint64_t unsolicited_bytes = 0;  // Connections closed for stray bytes.
   uint64_t full_handshakes = 0;    // Completed TLS handshakes.
   uint64_t resumed_handshakes = 0;
+  // Of the latest connection, in seconds since 1970; 0: none.
+  int64_t certificate_expires = 0;
+};
+
+// The states of an upstream's addresses, in the order of
+// upstream::AddressState, as the label `state`.
+inline constexpr std::array<std::string_view, 5> kAddressStates = {
+    "active", "suspect", "cooling", "ejected", "denied"};
+using AddressCounts = std::array<int64_t, kAddressStates.size()>;
+
+// DNS queries, since the start.
+struct DnsFigures {
+  uint64_t ok = 0;
+  uint64_t no_address = 0;
+  uint64_t failed = 0;
+  Histogram seconds;
+};
+
+// An event loop's work, since the start.
+struct LoopFigures {
+  uint64_t turns = 0;
+  Duration cpu{0};
+};
+
+// Connections of the warm set.
+struct RewarmFigures {
+  int64_t ready = 0;
+  int64_t missing = 0;
 };
 
 // Connections and calls of callers: accepted, running, refused.
@@ -52,6 +84,10 @@ struct FrontFigures {
   int64_t answers_waiting = 0;
   ByReason shed;               // Calls, for overload.
   std::vector<Denied> denied;  // Calls, by the policy.
+  int64_t sessions = 0;        // Open now.
+  // The usage of an identity that is missing from a later scrape, or has
+  // fallen, has moved to the row without a name.
+  std::vector<IdentityUsage> identities;
   // Seconds since 1970; 0: no certificate.
   double certificate_expires = 0;
 };
@@ -73,11 +109,18 @@ struct MetricsSources {
   // By target.
   std::function<std::vector<std::pair<std::string, UpstreamFigures>>()>
       upstream;
+  // Called for targets that have series.
+  std::function<AddressCounts(const std::string& target)> addresses;
+  std::function<DnsFigures()> dns;
   std::function<Duration()> loop_lag;
+  std::function<std::vector<LoopFigures>()> loops;
+  std::function<RewarmFigures()> rewarm;
   std::function<FrontFigures()> front;
   std::function<SpanFigures()> spans;
   // Whether the last reload succeeded.
   std::function<bool()> config_ok;
+  // When the configuration in force was loaded, in seconds since 1970.
+  std::function<double()> config_loaded;
   // Whether keys of the configuration take effect at the next start only.
   std::function<bool()> restart_needed;
   // Whether the TLS profiles use the current files.
@@ -93,17 +136,25 @@ struct MetricsOptions {
   std::vector<std::pair<std::string, std::string>> build;
 };
 
+enum class MetricsFormat : uint8_t {
+  kText,         // Prometheus' text format.
+  kOpenMetrics,  // The same with exemplars.
+};
+
+// The Content-Type of a page.
+constexpr std::string_view ContentTypeOf(MetricsFormat format) {
+  return format == MetricsFormat::kText
+             ? "text/plain; version=0.0.4; charset=utf-8"
+             : "application/openmetrics-text; version=1.0.0; charset=utf-8";
+}
+
 class Metrics {
  public:
-  // The Content-Type of Render's text.
-  static constexpr std::string_view kContentType =
-      "text/plain; version=0.0.4; charset=utf-8";
-
   Metrics(MetricsOptions options, MetricsSources sources);
   ~Metrics();
 
-  // All metrics, in the text exposition format.
-  std::string Render();
+  // All metrics.
+  std::string Render(MetricsFormat format = MetricsFormat::kText);
 
  private:
   class Impl;

@@ -19,15 +19,6 @@ uint64_t Sum(const Array& array) {
   return std::accumulate(array.begin(), array.end(), uint64_t{0});
 }
 
-HistogramCounts ToCounts(const Histogram& histogram) {
-  HistogramCounts out;
-  for (int i = 0; i < Histogram::kBuckets; ++i) {
-    out.counts[i] = histogram.count(i);
-  }
-  out.sum_ns = histogram.sum().count();
-  return out;
-}
-
 // Notices a counter that has fallen. (A histogram's sum may.)
 struct FallWatch {
   bool fell = false;
@@ -76,12 +67,18 @@ void Pair(PoolFigures& a, const PoolFigures& b, F& f) {
   Pair(a.dial_connect, b.dial_connect, f);
   Pair(a.dial_tls, b.dial_tls, f);
   Pair(a.dial_validate, b.dial_validate, f);
+  Pair(a.age, b.age, f);
+  Pair(a.uses, b.uses, f);
 }
 template <typename F>
 void Pair(CallMetrics::Row& a, const CallMetrics::Row& b, F& f) {
   Pair(a.results, b.results, f);
   Pair(a.retries, b.retries, f);
   Pair(a.stale_reuse, b.stale_reuse, f);
+  Pair(a.statuses, b.statuses, f);
+  Pair(a.bytes_sent, b.bytes_sent, f);
+  Pair(a.bytes_received, b.bytes_received, f);
+  Pair(a.first_byte, b.first_byte, f);
   Pair(a.seconds, b.seconds, f);
 }
 template <typename F>
@@ -121,6 +118,15 @@ Counts Since(const Counts& before, Counts now) {
 
 }  // namespace
 
+HistogramCounts ToCounts(const Histogram& histogram) {
+  HistogramCounts out;
+  for (int i = 0; i < Histogram::kBuckets; ++i) {
+    out.counts[i] = histogram.count(i);
+  }
+  out.sum_ns = histogram.sum().count();
+  return out;
+}
+
 PoolFigures PoolFigures::From(const pool::TargetCounters& in) {
   PoolFigures out;
   out.granted = in.granted;
@@ -146,6 +152,8 @@ PoolFigures PoolFigures::From(const pool::TargetCounters& in) {
   out.dial_connect = ToCounts(in.dial_connect);
   out.dial_tls = ToCounts(in.dial_tls);
   out.dial_validate = ToCounts(in.dial_validate);
+  out.age = ToCounts(in.age);
+  out.uses = ToCounts(in.uses);
   return out;
 }
 
@@ -330,6 +338,23 @@ void TargetFold::Count(const Source& source, Shown* shown) {
   shown->last = std::move(now);
 }
 
+void TargetFold::AddRunning(const CallMetrics::Row& row, TargetGauges* gauges) {
+  for (size_t i = 0; i < row.running.size(); ++i) {
+    gauges->running[i] += row.running[i];
+  }
+}
+
+void TargetFold::AddGauges(const Source& source, TargetGauges* gauges) {
+  if (source.pool != nullptr) gauges->Add(*source.pool);
+  if (source.executes != nullptr) {
+    AddRunning(*source.executes, gauges);
+    gauges->exemplars = source.executes->exemplars;
+  }
+  if (source.upstream != nullptr) {
+    gauges->certificate_expires = source.upstream->certificate_expires;
+  }
+}
+
 std::vector<TargetFigures> TargetFold::Fold(
     const pool::Snapshot& snapshot,
     const std::vector<CallMetrics::Row>& executes, const UpstreamRows& upstream,
@@ -358,12 +383,15 @@ std::vector<TargetFigures> TargetFold::Fold(
     Count(source, &shown_[i]);
     static_cast<TargetCounts&>(out[i]) = shown_[i].counted;
     out[i].label = shown_[i].target;
-    if (source.pool != nullptr) out[i].gauges.Add(*source.pool);
+    AddGauges(source, &out[i].gauges);
     shown.insert(shown_[i].target);
     Subtract(shown_[i].counted, static_cast<TargetCounts*>(&other));
   }
   for (const pool::TargetRow& row : snapshot.targets) {
     if (!shown.contains(row.target)) other.gauges.Add(row);
+  }
+  for (const auto& row : executes) {
+    if (!shown.contains(row.target)) AddRunning(row, &other.gauges);
   }
   return out;
 }

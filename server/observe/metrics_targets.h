@@ -18,6 +18,8 @@
 
 namespace hotline::server {
 
+HistogramCounts ToCounts(const Histogram& histogram);
+
 // pool::TargetCounters that can be subtracted again.
 struct PoolFigures {
   uint64_t granted = 0;
@@ -43,6 +45,8 @@ struct PoolFigures {
   HistogramCounts dial_connect;
   HistogramCounts dial_tls;
   HistogramCounts dial_validate;
+  HistogramCounts age;   // By pool::kAgeScale.
+  HistogramCounts uses;  // By pool::kUse.
 
   static PoolFigures From(const pool::TargetCounters& counters);
 };
@@ -60,6 +64,11 @@ struct TargetGauges {
   int64_t waiters = 0;
   int64_t leases = 0;
   Duration oldest_wait{0};
+  std::array<int64_t, kCallKinds> running{};  // Calls, by CallKind.
+  // Of targets with series of their own:
+  std::vector<Exemplar> exemplars;  // Of the calls' durations.
+  int64_t certificate_expires = 0;
+  AddressCounts addresses{};  // Filled by the caller of Fold.
 
   void Add(const pool::TargetRow& row);
 };
@@ -158,6 +167,8 @@ class TargetFold {
   void Choose(const Sources& sources);
   Shown Begin(std::string_view target, const Source& source) const;
   static void Count(const Source& source, Shown* shown);
+  static void AddRunning(const CallMetrics::Row& row, TargetGauges* gauges);
+  static void AddGauges(const Source& source, TargetGauges* gauges);
 
   const size_t max_targets_;
   std::vector<Shown> shown_;

@@ -176,6 +176,9 @@ class OperationsTest(harness.EndToEnd):
             (section,) = re.findall(r'operations\.md, "(.*?)"',
                                     rule["annotations"]["description"])
             self.assertIn("\n## " + section + "\n", self.document)
+            anchor = re.sub("[^a-z0-9 -]", "", section.lower())
+            self.assertEqual(rule["annotations"]["runbook_url"],
+                             DOCUMENT + "#" + anchor.replace(" ", "-"))
 
     def test_each_alert_fires_when_it_should_and_only_then(self):
         code, output = run("promtool", "check", "rules", RULES)

@@ -1,5 +1,6 @@
 """The metrics page agrees with the calls that were made."""
 
+import collections
 import subprocess
 import unittest
 
@@ -7,6 +8,7 @@ import grpc
 from hotline.v1 import broker_pb2 as pb
 
 import harness
+import wait
 
 
 class MetricsTest(harness.EndToEnd):
@@ -83,6 +85,31 @@ class MetricsTest(harness.EndToEnd):
         self.assertEqual(total("hotline_rpc_seconds_count",
                                'method="Release"', 'code="OK"'), 1)
         self.assertEqual(total("hotline_build_info"), 1)
+
+    def test_status_classes_and_bytes_agree_with_the_upstreams_log(self):
+        upstream, server, target = self.start_both()
+        for path, times in (("/", 7), ("/404", 5), ("/500", 3)):
+            for _ in range(times):
+                server.broker.Execute(pb.ExecuteRequest(url=target + path),
+                                      timeout=10)
+        wait.until(lambda: len(upstream.requests("good")) == 15,
+                   "nginx has logged them", 10)
+        logged = collections.Counter(
+            request.status[0] + "xx" for request in upstream.requests("good"))
+        mine = 'target="%s"' % target
+        samples = server.metrics()
+        counted = {name: samples["hotline_upstream_responses_total{%s,"
+                                 'status_class="%s"}' % (mine, name)]
+                   for name in ("2xx", "4xx", "5xx")}
+        self.assertEqual(counted, dict(logged))
+        self.assertEqual(counted, {"2xx": 7, "4xx": 5, "5xx": 3})
+        self.assertEqual(
+            samples["hotline_first_byte_seconds_count{%s}" % mine], 15)
+        for direction in ("sent", "received"):
+            self.assertGreater(samples['hotline_upstream_bytes_total{%s,'
+                                       'direction="%s"}' % (mine, direction)],
+                               15 * 20)
+        self.assertEqual(samples["hotline_calls_in_flight{%s}" % mine], 0)
 
     def test_leases_urls_and_clients_are_in_no_label(self):
         _, server, target = self.start_both()

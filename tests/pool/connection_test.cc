@@ -173,6 +173,18 @@ TEST_F(ClosedTest, ThePoolsOwnReasonIsCountedIfItAskedForTheClose) {
   EXPECT_EQ(Counters().closed[static_cast<int>(CloseReason::kPeerClosed)], 0u);
 }
 
+TEST_F(ClosedTest, AClosedConnectionRecordsItsAgeAndUses) {
+  const ConnId id = Idle();
+  Release(Acquire());
+  Pass(seconds(10));
+  EXPECT_EQ(Counters().age.total(), 0u);
+  Closed(id);
+  EXPECT_EQ(Counters().age.total(), 1u);
+  EXPECT_EQ(Counters().age.sum(), Duration(seconds(10)) / kAgeScale);
+  EXPECT_EQ(Counters().uses.total(), 1u);
+  EXPECT_EQ(Counters().uses.sum(), 2 * kUse);
+}
+
 TEST_F(ClosedTest, GoAwayClosesAnIdleConnection) {
   GoAway(Idle());
   EXPECT_EQ(OnlyClose(), CloseReason::kPeerClosed);

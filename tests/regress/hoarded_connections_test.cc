@@ -85,7 +85,7 @@ class HoardedConnectionsTest : public ::testing::Test {
  protected:
   HoardedConnectionsTest() {
     options_.address = "127.0.0.1:0";
-    options_.metrics = [this] {
+    options_.metrics = [this](MetricsFormat) {
       ++made_;
       return page_;
     };
@@ -171,7 +171,7 @@ TEST_F(HoardedConnectionsTest, AThousandWhoTakeNoAnswerDenyNoProbe) {
 }
 
 TEST_F(HoardedConnectionsTest, PipelinesOfSlowPagesDenyNoProbe) {
-  options_.metrics = [this] {
+  options_.metrics = [this](MetricsFormat) {
     ++made_;
     // A large page takes 5 ms of work.
     for (const Instant end = MonotonicNow() + milliseconds(5);

@@ -268,6 +268,66 @@ TEST(ExecuteTableTest, AnEntryThatWasResolvedBeforeItsEvictionIsNotUsed) {
   EXPECT_EQ(Sum(metrics.Read()), before + 2);
 }
 
+// Fills the table with names of a few calls each, and makes room.
+void Evict(CallMetrics* metrics, Instant now) {
+  for (size_t i = 1; i < CallMetrics::kLeastTargets; ++i) {
+    for (int n = 0; n < 3; ++n) {
+      metrics->RecordExecute("t" + std::to_string(i), "", microseconds(1));
+    }
+  }
+  metrics->MakeRoom(now);
+}
+
+TEST(ExecuteTableTest, ATargetWithARunningCallIsNotEvicted) {
+  CallMetrics metrics(1);
+  auto running = metrics.Begin("long", CallKind::kStream, {});
+  metrics.Confirm("long", {}, &running);
+  Evict(&metrics, Instant{std::chrono::hours(1)});
+  metrics.End("long", {}, "", seconds(100), "", Instant{}, &running);
+  EXPECT_TRUE(Has(metrics.Read(), "long", 1));
+}
+
+TEST(ExecuteTableTest, NoRunningCallIsLostWhileThreadsRecordAndNamesLeave) {
+  CallMetrics metrics(1);
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> recorded{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      uint64_t mine = 0;
+      std::vector<CallMetrics::EntryRef> refs(5003);
+      for (int i = t; !stop || mine < 5000; i = (i * 31 + 7) % 5003, ++mine) {
+        const std::string target = "t" + std::to_string(i);
+        metrics.Resolve(target, absl::HashOf(std::string_view(target)),
+                        &refs[i]);
+        auto running = metrics.Begin(target, CallKind::kExecute, refs[i]);
+        if (mine % 3 != 0) metrics.Confirm(target, refs[i], &running);
+        metrics.RecordBytes(running, 1, 1);
+        metrics.End(target, refs[i], "", microseconds(1), "", Instant{},
+                    &running);
+      }
+      recorded += mine;
+    });
+  }
+  Instant now{std::chrono::hours(1)};
+  for (int i = 0; i < 200; ++i) {
+    metrics.MakeRoom(now += seconds(10));
+    for (const auto& row : metrics.Read()) EXPECT_GE(row.running[0], 0);
+  }
+  stop = true;
+  for (auto& thread : threads) thread.join();
+  for (int i = 0; i < 3; ++i) metrics.MakeRoom(now += seconds(10));
+  uint64_t bytes = 0;
+  int64_t running = 0;
+  for (const auto& row : metrics.Read()) {
+    bytes += row.bytes_sent;
+    running += row.running[0];
+  }
+  EXPECT_EQ(Sum(metrics.Read()), recorded);
+  EXPECT_EQ(bytes, recorded);
+  EXPECT_EQ(running, 0);
+}
+
 TEST(ExecuteTableTest, NothingIsLostWhileThreadsRecordAndNamesLeave) {
   CallMetrics metrics(1);
   std::atomic<bool> stop{false};

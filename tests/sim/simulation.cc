@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 #include <utility>
 
 namespace hotline::sim {
@@ -351,6 +352,10 @@ void Simulation::CheckCounters() {
     for (uint64_t n : counters.closed) closed += n;
     evicted_ += counters.closed[static_cast<int>(pool::CloseReason::kOperator)];
     Expect(counters.granted == counters.wait.total(), "a wait not recorded");
+    const uint64_t ends = std::accumulate(
+        counters.closed.begin(), counters.closed.end(), uint64_t{0});
+    Expect(ends == counters.age.total() && ends == counters.uses.total(),
+           "a close without its age or uses");
   };
   add(snapshot.forgotten);
   for (const auto& row : snapshot.targets) add(row.counters);

@@ -156,6 +156,7 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
   // Both answers have arrived, or one that suffices.
   void Conclude() {
     if (Has()) {
+      Count(&DnsCounters::ok);
       reported_ = true;
       const bool last = !halves_[0].asking && !halves_[1].asking;
       return resolver_->Report(this, Joined(), last);
@@ -163,9 +164,12 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
     // The next candidate may be another host: a server's failure does not
     // justify trying it.
     for (const Half& half : halves_) {
-      if (half.Is(Answer::Kind::kFailed)) return GiveUp(half.answer.why);
+      if (!half.Is(Answer::Kind::kFailed)) continue;
+      Count(&DnsCounters::failed);
+      return GiveUp(half.answer.why);
     }
     if (++next_ < names_.size()) return AskNext();
+    Count(&DnsCounters::no_address);
     const Half& v4 = halves_[0];
     GiveUp(v4.answer.why);
   }
@@ -179,8 +183,13 @@ class Resolver::Question : public std::enable_shared_from_this<Question> {
                       true);
   }
 
+  void Count(uint64_t DnsCounters::*counter) {
+    resolver_->Count(counter, MonotonicNow() - begun_);
+  }
+
   Resolver* const resolver_;
   const std::string host_;
+  const Instant begun_ = MonotonicNow();
   std::vector<Callback> callbacks_;
   bool reported_ = false;
   std::vector<std::string> names_;
@@ -281,6 +290,12 @@ void Resolver::Restart() {
 void Resolver::Forget(Question* question) {
   const auto it = running_.find(question->host());
   if (it != running_.end() && it->second.get() == question) running_.erase(it);
+}
+
+void Resolver::Count(uint64_t DnsCounters::*counter, Duration took) {
+  MutexLock lock(&mu_);
+  ++(counters_.*counter);
+  counters_.seconds.Record(took);
 }
 
 void Resolver::Report(Question* question, const Result& result, bool last) {

@@ -16,6 +16,7 @@
 #include "base/mutex.h"
 #include "base/time.h"
 #include "net/loop.h"
+#include "upstream/types.h"
 
 namespace hotline::upstream {
 
@@ -78,6 +79,12 @@ class Resolver {
   // whole answer, if addresses came after the delay. Any thread.
   void Resolve(const std::string& host, Callback callback);
 
+  // Any thread.
+  DnsCounters counters() const {
+    MutexLock lock(&mu_);
+    return counters_;
+  }
+
   // Cancels outstanding queries; callbacks that have not run get CANCELLED. On
   // the loop, or after it has ended.
   void Shutdown();
@@ -95,6 +102,8 @@ class Resolver {
   void Forget(Question* question);
   // Repeats the queries sent with an earlier configuration.
   void Restart();
+  // A query that took `took` ended; `counter` is the one of its result.
+  void Count(uint64_t DnsCounters::*counter, Duration took);
   // `last`: no further answer follows.
   void Report(Question* question, const Result& result, bool last);
   void Keep(const std::string& host, const Result& result, Instant until,
@@ -107,6 +116,7 @@ class Resolver {
 
   mutable Mutex mu_;
   absl::flat_hash_map<std::string, Known> known_ ABSL_GUARDED_BY(mu_);
+  DnsCounters counters_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace hotline::upstream

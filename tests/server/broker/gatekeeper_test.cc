@@ -61,6 +61,20 @@ TEST_F(GatekeeperTest,
   EXPECT_EQ(gatekeeper_.denials(RpcMethod::kStats, Denial::kNoIdentity), 0u);
 }
 
+TEST_F(GatekeeperTest, CallsAndDenialsAreCountedByIdentity) {
+  const IdentityPtr named = identities_.Get("uid:7");
+  Check(Denying(), named);
+  Check(Denying(), nullptr);
+  Check(Denying(), nullptr);
+  gatekeeper_.NoteCall(named);
+  gatekeeper_.NoteCall(nullptr);
+  EXPECT_EQ(named->calls.Read(), 1u);
+  EXPECT_EQ(named->denials, 1u);
+  EXPECT_EQ(gatekeeper_.anonymous().name, "anonymous");
+  EXPECT_EQ(gatekeeper_.anonymous().calls, 1u);
+  EXPECT_EQ(gatekeeper_.anonymous().denials, 2u);
+}
+
 TEST_F(GatekeeperTest, DenialsAreCountedAndLoggedAtALimitedRate) {
   const Policy policy = Denying();
   // An earlier test may have logged in the limiter's current interval.

@@ -98,5 +98,24 @@ TEST(IdentityTest, OneObjectPerNameAndNoOwnerNumberTwice) {
   EXPECT_NE(before, table.Get("cn:gone")->owner);
 }
 
+TEST(IdentityTest, UsageOfDroppedIdentitiesIsKeptInTotal) {
+  IdentityTable table;
+  const IdentityPtr kept = table.Get("cn:kept");
+  kept->calls.Add();
+  kept->denials += 2;
+  table.Get("cn:gone")->calls.Add();
+  table.Get("cn:idle");
+  EXPECT_EQ(table.Usage().size(), 3u);
+  for (int i = 0; i < 5000; ++i) table.Get("cn:" + std::to_string(i));
+  const std::vector<IdentityUsage> usage = table.Usage();
+  ASSERT_EQ(usage.size(), 2u);
+  EXPECT_EQ(usage[0].name, "");
+  EXPECT_EQ(usage[0].calls, 1u);
+  EXPECT_EQ(usage[0].denials, 0u);
+  EXPECT_EQ(usage[1].name, "cn:kept");
+  EXPECT_EQ(usage[1].calls, 1u);
+  EXPECT_EQ(usage[1].denials, 2u);
+}
+
 }  // namespace
 }  // namespace hotline::server

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <string>
 #include <vector>
@@ -84,11 +85,28 @@ class Client {
   bool connected_ = false;
 };
 
+std::string Unzip(const std::string& zipped) {
+  z_stream stream{};
+  if (inflateInit2(&stream, 15 + 16) != Z_OK) return "";
+  std::string in = zipped;
+  std::string out(1 << 20, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(in.data());
+  stream.avail_in = static_cast<uInt>(in.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  const int result = inflate(&stream, Z_FINISH);
+  out.resize(result == Z_STREAM_END ? stream.total_out : 0);
+  inflateEnd(&stream);
+  return out;
+}
+
 class AdminHttpTest : public ::testing::Test {
  protected:
   AdminHttpTest() {
     options_.address = "127.0.0.1:0";
-    options_.metrics = [this] { return metrics_; };
+    options_.metrics = [this](MetricsFormat format) {
+      return format == MetricsFormat::kText ? metrics_ : metrics_ + "# EOF\n";
+    };
     options_.not_ready = [this] { return reasons_; };
     options_.status_page = [] { return std::string("the targets\n"); };
   }
@@ -123,6 +141,40 @@ TEST_F(AdminHttpTest, MetricsComeWithTheirContentType) {
   EXPECT_TRUE(absl::StrContains(answer, "Content-Length: 4\r\n"));
   EXPECT_TRUE(absl::EndsWith(answer, "\r\n\r\na 1\n"));
   EXPECT_TRUE(absl::StartsWith(Ask("GET /metrics?x=1"), "HTTP/1.1 200 OK\r\n"));
+}
+
+TEST_F(AdminHttpTest, OpenMetricsAreServedToClientsThatPreferThem) {
+  Start();
+  const std::string answer =
+      Ask("GET /metrics",
+          "Accept: application/openmetrics-text;version=1.0.0,"
+          "text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n");
+  EXPECT_TRUE(absl::StrContains(answer,
+                                "Content-Type: application/openmetrics-text; "
+                                "version=1.0.0; charset=utf-8\r\n"))
+      << answer;
+  EXPECT_TRUE(absl::StrContains(answer, "Vary: Accept, Accept-Encoding\r\n"));
+  EXPECT_TRUE(absl::EndsWith(answer, "\r\n\r\na 1\n# EOF\n"));
+}
+
+TEST_F(AdminHttpTest, MetricsAreCompressedForClientsThatAcceptIt) {
+  metrics_.clear();
+  for (int i = 0; i < 10'000; ++i) absl::StrAppend(&metrics_, "a ", i, "\n");
+  Start();
+  const std::string answer =
+      Ask("GET /metrics", "Accept-Encoding: deflate, gzip;q=0.5\r\n");
+  EXPECT_TRUE(absl::StrContains(answer, "Content-Encoding: gzip\r\n"));
+  const std::string body = answer.substr(answer.find("\r\n\r\n") + 4);
+  EXPECT_LT(body.size(), metrics_.size() / 2);
+  EXPECT_TRUE(absl::StrContains(
+      answer, absl::StrCat("Content-Length: ", body.size(), "\r\n")));
+  EXPECT_EQ(Unzip(body), metrics_);
+
+  const std::string plain = Ask("GET /metrics");
+  EXPECT_FALSE(absl::StrContains(plain, "Content-Encoding"));
+  EXPECT_TRUE(absl::EndsWith(plain, metrics_));
+  EXPECT_FALSE(absl::StrContains(
+      Ask("GET /healthz", "Accept-Encoding: gzip\r\n"), "Content-Encoding"));
 }
 
 TEST_F(AdminHttpTest, HeadTellsTheLengthAndSendsNoBody) {

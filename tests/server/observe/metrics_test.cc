@@ -142,7 +142,25 @@ TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
                            "config_last_reload_successful",
                            "restart_needed",
                            "tls_handshakes_total",
-                           "tls_files_current"}) {
+                           "tls_files_current",
+                           "upstream_responses_total",
+                           "upstream_bytes_total",
+                           "calls_in_flight",
+                           "streams_in_flight",
+                           "first_byte_seconds",
+                           "connection_age_seconds",
+                           "connection_uses",
+                           "addresses",
+                           "certificate_expiry_timestamp_seconds",
+                           "dns_total",
+                           "dns_seconds",
+                           "tunnels",
+                           "sessions",
+                           "calls_by_identity_total",
+                           "denials_by_identity_total",
+                           "rewarm_connections",
+                           "config_last_reload_success_timestamp_seconds",
+                           "log_lines_dropped_total"}) {
     EXPECT_EQ(names.count(std::string("hotline_") + name), 1u) << name;
   }
 }
@@ -342,6 +360,48 @@ TEST(MetricsPageTest, TheBuildHasFurtherLabels) {
       std::string::npos);
 }
 
+TEST_F(MetricsTest, OpenMetricsHasExemplarsAndAnEnd) {
+  Show(100);
+  auto running = executes_.Begin(kA, CallKind::kExecute, {});
+  executes_.Confirm(kA, {}, &running);
+  executes_.RecordStatus(running, 404);
+  executes_.End(kA, {}, "", milliseconds(5),
+                "00-0123456789abcdeffedcba9876543210-0123456789abcdef-01",
+                MonotonicNow(), &running);
+  const std::string page = metrics_->Render(MetricsFormat::kOpenMetrics);
+  EXPECT_TRUE(page.ends_with("\n# EOF\n"));
+  const auto has = [&page](const std::string& text) {
+    return page.find(text) != std::string::npos;
+  };
+  EXPECT_TRUE(has("# TYPE hotline_upstream_responses counter\n"));
+  const std::string target = "target=\"" + std::string(kA) + "\"";
+  EXPECT_TRUE(has("\nhotline_upstream_responses_total{" + target +
+                  ",status_class=\"4xx\"} 1\n"));
+  EXPECT_TRUE(has("\nhotline_execute_seconds_bucket{" + target +
+                  ",le=\"0.0064\"} 1 # {trace_id="
+                  "\"0123456789abcdeffedcba9876543210\"} 0.005 "));
+  EXPECT_FALSE(metrics_->Render(MetricsFormat::kText).find("trace_id") !=
+               std::string::npos);
+}
+
+TEST_F(MetricsTest, AgesAndUsesAreShownInTheirOwnUnits) {
+  Show(100);
+  auto& counters = Row(kA).counters;
+  counters.age.Record(Duration(seconds(64)) / pool::kAgeScale);
+  counters.uses.Record(Duration(0));
+  counters.uses.Record(3 * pool::kUse);
+  Scrape();
+  const std::string target = "{target=\"" + std::string(kA) + "\"";
+  const std::string age = "hotline_connection_age_seconds";
+  EXPECT_EQ(Value(age + "_sum" + target + "}"), 64);
+  EXPECT_EQ(Value(age + "_bucket" + target + ",le=\"+Inf\"}"), 1);
+  const std::string uses = "hotline_connection_uses";
+  EXPECT_EQ(Value(uses + "_sum" + target + "}"), 3);
+  EXPECT_EQ(Value(uses + "_bucket" + target + ",le=\"0.5\"}"), 1);
+  EXPECT_EQ(Value(uses + "_bucket" + target + ",le=\"2.0\"}"), 1);
+  EXPECT_EQ(Value(uses + "_bucket" + target + ",le=\"8.0\"}"), 2);
+}
+
 TEST_F(MetricsTest, TargetsPastTheLimitFold) {
   Show(2, {kA});
   Row(kB).counters.granted = 5;
@@ -452,6 +512,103 @@ TEST(CallMetricsTest, FiguresOfManyThreadsAddUp) {
   }
   EXPECT_EQ(ok, uint64_t{kThreads * kEach / 2});
   EXPECT_EQ(all, uint64_t{kThreads * kEach});
+}
+
+// The row of `target`; the one with the empty name if it has none.
+CallMetrics::Row RowOf(const CallMetrics& metrics, const std::string& target) {
+  CallMetrics::Row found;
+  for (auto& row : metrics.Read()) {
+    if (row.target == target || (found.target.empty() && row.target.empty())) {
+      found = row;
+    }
+  }
+  return found;
+}
+
+size_t Index(CallKind kind) { return static_cast<size_t>(kind); }
+
+TEST(CallMetricsTest, ACallCountsAsRunningFromItsBeginToItsEnd) {
+  CallMetrics metrics(1);
+  auto running = metrics.Begin(kA, CallKind::kExecute, {});
+  EXPECT_EQ(RowOf(metrics, kA).target, "") << "not known to be a target";
+  EXPECT_EQ(RowOf(metrics, kA).running[Index(CallKind::kExecute)], 1);
+  metrics.Confirm(kA, {}, &running);
+  EXPECT_EQ(RowOf(metrics, "").running[Index(CallKind::kExecute)], 0);
+  EXPECT_EQ(RowOf(metrics, kA).target, kA);
+  EXPECT_EQ(RowOf(metrics, kA).running[Index(CallKind::kExecute)], 1);
+
+  auto stream = metrics.Begin(kA, CallKind::kStream, {});
+  EXPECT_EQ(RowOf(metrics, kA).running[Index(CallKind::kStream)], 1);
+  metrics.End(kA, {}, "UPSTREAM_RESET", milliseconds(2), "", Instant{},
+              &stream);
+  metrics.End(kA, {}, "", milliseconds(1), "", Instant{}, &running);
+  const CallMetrics::Row row = RowOf(metrics, kA);
+  EXPECT_EQ(row.running, (std::array<int64_t, kCallKinds>{}));
+  EXPECT_EQ(row.results[0], 1u);
+  EXPECT_EQ(row.seconds.sum_ns, 3'000'000);
+}
+
+TEST(CallMetricsTest, WhatARunningCallExchangesIsCounted) {
+  CallMetrics metrics(1);
+  auto running = metrics.Begin(kA, CallKind::kExecute, {});
+  metrics.Confirm(kA, {}, &running);
+  for (const int status : {101, 200, 204, 302, 404, 503, 600}) {
+    metrics.RecordStatus(running, status);
+  }
+  metrics.RecordBytes(running, 10, 200);
+  metrics.RecordBytes(running, 1, 0);
+  metrics.RecordFirstByte(running, milliseconds(3));
+  metrics.End(&running);
+  // The call is over.
+  metrics.RecordBytes(running, 1000, 1000);
+  const CallMetrics::Row row = RowOf(metrics, kA);
+  EXPECT_EQ(row.statuses,
+            (std::array<uint64_t, kStatusClasses.size()>{1, 2, 1, 1, 1, 1}));
+  EXPECT_EQ(row.bytes_sent, 11u);
+  EXPECT_EQ(row.bytes_received, 200u);
+  EXPECT_EQ(row.first_byte.sum_ns, 3'000'000);
+}
+
+TEST(CallMetricsTest, ARefusedTargetGetsNoEntry) {
+  CallMetrics metrics(1);
+  auto running = metrics.Begin(kA, CallKind::kExecute, {});
+  metrics.End(kA, {}, "NOT_AUTHORIZED", milliseconds(1), "", Instant{},
+              &running);
+  EXPECT_EQ(metrics.Read().size(), 1u);
+  EXPECT_EQ(RowOf(metrics, "").running[Index(CallKind::kExecute)], 0);
+}
+
+TEST(CallMetricsTest, ASampledTraceBecomesTheExemplarOfItsBucket) {
+  CallMetrics metrics(1);
+  const Instant now{std::chrono::hours(1)};
+  const auto call = [&](const char* trace, Duration took, Instant at) {
+    auto running = metrics.Begin(kA, CallKind::kExecute, {});
+    metrics.Confirm(kA, {}, &running);
+    metrics.End(kA, {}, "", took, trace, at, &running);
+    return RowOf(metrics, kA).exemplars;
+  };
+  constexpr char kNotSampled[] =
+      "00-0123456789abcdef0123456789abcdef-0123456789abcdef-00";
+  constexpr char kSampled[] =
+      "00-0123456789abcdeffedcba9876543210-0123456789abcdef-01";
+  constexpr char kLater[] =
+      "00-aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb-0123456789abcdef-01";
+  EXPECT_TRUE(call("", milliseconds(7), now).empty());
+  EXPECT_TRUE(call("nonsense", milliseconds(7), now).empty());
+  EXPECT_TRUE(call(kNotSampled, milliseconds(7), now).empty());
+  auto exemplars = call(kSampled, milliseconds(7), now);
+  ASSERT_EQ(exemplars.size(), 1u);
+  EXPECT_EQ(exemplars[0].bucket, Histogram::BucketOf(milliseconds(7)));
+  EXPECT_EQ(exemplars[0].trace_high, 0x0123456789abcdefu);
+  EXPECT_EQ(exemplars[0].trace_low, 0xfedcba9876543210u);
+  EXPECT_EQ(exemplars[0].value, Duration(milliseconds(7)));
+  EXPECT_EQ(exemplars[0].at, now);
+  // It is kept for a second.
+  EXPECT_EQ(call(kLater, milliseconds(7), now + milliseconds(999))[0].at, now);
+  exemplars = call(kLater, milliseconds(7), now + seconds(1));
+  ASSERT_EQ(exemplars.size(), 1u);
+  EXPECT_EQ(exemplars[0].trace_high, 0xaaaaaaaaaaaaaaaau);
+  EXPECT_EQ(call(kLater, seconds(2), now).size(), 2u);
 }
 
 TEST(CallMetricsTest, TargetsPastTheBoundCountTogether) {

@@ -78,6 +78,18 @@ TEST_F(ResolverTest, NameIsResolvedAndKept) {
   EXPECT_FALSE(Knows("one.test", seconds(61)));
 }
 
+TEST_F(ResolverTest, AnswersAreCountedByResultAndTimed) {
+  Addressed("one.test");
+  Addressed("one.test");  // From the cache.
+  Addressed("localhost");
+  Addressed("absent.test");
+  const DnsCounters counters = resolver_->counters();
+  EXPECT_EQ(1u, counters.ok);
+  EXPECT_EQ(1u, counters.no_address);
+  EXPECT_EQ(0u, counters.failed);
+  EXPECT_EQ(2u, counters.seconds.total());
+}
+
 TEST_F(ResolverTest, BothFamiliesAreResolved) {
   const Result result = Ask("both.test").get();
   ASSERT_TRUE(result.ok()) << result.status();

@@ -247,6 +247,28 @@ TEST_F(IdleTest, NothingRunsAfterStop) {
   EXPECT_EQ(0, pool_.answers(last_id_));
 }
 
+TEST_F(IdleTest, LoopsCountTheirTurnsAndCpuTime) {
+  ScriptedPeer peer({}, AlwaysAnswer(OkResponse("hello")));
+  const auto turns = [this] {
+    uint64_t sum = 0;
+    for (const auto& loop : upstream().Loops()) sum += loop.turns;
+    return sum;
+  };
+  const uint64_t before = turns();
+  EXPECT_EQ(CallError::kNone, Run(Connect(peer)).error);
+  EXPECT_GT(turns(), before);
+  ASSERT_EQ(upstream().Loops().size(), upstream().loops().size());
+  const auto all_ran = [this] {
+    for (const auto& loop : upstream().Loops()) {
+      if (loop.cpu == Duration(0)) return false;
+    }
+    return true;
+  };
+  while (!all_ran()) std::this_thread::yield();
+  upstream().Stop();
+  for (const auto& loop : upstream().Loops()) EXPECT_EQ(loop.cpu, Duration(0));
+}
+
 TEST_F(IdleTest, LoopLagShowsABlockedLoop) {
   std::promise<void> release;
   std::promise<void> blocked;

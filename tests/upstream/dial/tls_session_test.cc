@@ -74,6 +74,9 @@ TEST_F(TlsTest, AResumedConnectionKnowsItsCertificate) {
   EXPECT_GT(full.certificate_not_after, now + 6 * 86400);
   EXPECT_LT(full.certificate_not_after, now + 8 * 86400);
   EXPECT_EQ(full.certificate_not_after, resumed.certificate_not_after);
+  ASSERT_EQ(upstream().TargetCounters().size(), 1u);
+  EXPECT_EQ(upstream().TargetCounters()[0].second.certificate_not_after,
+            full.certificate_not_after);
 }
 
 TEST_F(TlsTest, SessionsAreNotSharedAcrossProfiles) {
