@@ -77,7 +77,7 @@ class Containers:
     def _path(self, name):
         return os.path.join(self.directory, name)
 
-    def command(self, *words, code=0, timeout=120):
+    def command(self, *words, code=0, timeout=600):
         """Runs it; its standard output and error, together."""
         done = subprocess.run(words, env=self.environment, check=False,
                               stdout=subprocess.PIPE, timeout=timeout,

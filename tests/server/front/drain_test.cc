@@ -210,7 +210,9 @@ TEST_P(DrainTest, EveryAcceptedCallSucceedsOrSaysWhyNot) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; ++i) {
     callers.push_back(std::make_unique<DrainedCaller>(Connect(), &kinds));
-    threads.emplace_back([&, i] { callers[i]->Run(at_the_end); });
+    threads.emplace_back([&at_the_end, caller = callers.back().get()] {
+      caller->Run(at_the_end);
+    });
   }
   const auto all = [&](const auto& holds) {
     return hotline::Eventually(
