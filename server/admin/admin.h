@@ -8,9 +8,8 @@
 //   (*admin)->Stop(grace);
 //
 // Plain text: loopback or a Unix socket only, whose users are identified. A
-// FrontDoor
-// accepts the connections, because gRPC's own listener stops accepting once
-// descriptors have run out (ADR 13).
+// FrontDoor accepts the connections, because gRPC's own listener stops
+// accepting once descriptors have run out (ADR 13).
 //
 // Thread safety: everything but Start and Stop may be called from any thread.
 #ifndef HOTLINE_SERVER_ADMIN_ADMIN_H_
