@@ -12,6 +12,7 @@
 #include "client/cli/admin.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/json.h"
 #include "client/proto_time.h"
 
 namespace hotline::client {
