@@ -160,22 +160,30 @@ void Simulation::SetUpPool() {
       config_,
       [this](const std::string& target) { return target_configs_[target]; },
       network_.get(),
-      [this](const pool::HostPoolKey&, pool::ConnId, const pool::Holder&,
-             Duration age) {
-        Expect(age >= std::chrono::milliseconds(20),
-               "a leak reported too early");
-      },
-      [this](const std::string&, const pool::BreakerChange& change) {
-        const bool opened = change.state == pool::BreakerState::kOpen;
-        opened_ += opened ? 1 : 0;
-        Expect(opened == (change.failures > 0), "opened without a failure");
-        Expect(change.state != pool::BreakerState::kHalfOpen,
-               "half open is no change");
-      });
+      [this](const pool::PoolEvent& event) { OnEvent(event); });
   network_->set_pool(pool_.get());
   inspector_ = std::make_unique<pool::Inspector>(pool_.get());
   for (int i = 0; i < kCallers; ++i) {
     callers_.push_back(std::make_unique<Caller>(this, i));
+  }
+}
+
+void Simulation::OnEvent(const pool::PoolEvent& event) {
+  using Kind = pool::PoolEvent::Kind;
+  Expect(event.key != nullptr, "an event without a key");
+  if (event.kind == Kind::kLeaseLeaked) {
+    Expect(event.length >= std::chrono::milliseconds(20),
+           "a leak reported too early");
+  } else if (event.kind == Kind::kBreaker) {
+    const bool opened = event.breaker == pool::BreakerState::kOpen;
+    opened_ += opened ? 1 : 0;
+    Expect(opened == (event.failures > 0), "opened without a failure");
+    Expect(event.breaker != pool::BreakerState::kHalfOpen,
+           "half open is no change");
+  } else if (event.kind == Kind::kReady) {
+    Expect(ready_.insert(event.conn).second, "a connection was ready twice");
+  } else if (event.kind == Kind::kClosed) {
+    Expect(closed_.insert(event.conn).second, "a connection closed twice");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "pool/inspector.h"
@@ -53,6 +54,7 @@ class Simulation {
 
   void SetUpNetwork();
   void SetUpPool();
+  void OnEvent(const pool::PoolEvent& event);
   pool::TargetConfig RandomTargetConfig();
   pool::PoolConfig RandomPoolConfig();
   void Step();
@@ -126,6 +128,9 @@ class Simulation {
   uint64_t barred_ = 0;
   uint64_t away_ = 0;
   uint64_t evicted_ = 0;
+  // By the pool's events.
+  std::unordered_set<pool::ConnId> ready_;
+  std::unordered_set<pool::ConnId> closed_;
   std::string problem_;
 };
 
