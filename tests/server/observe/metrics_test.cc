@@ -39,7 +39,8 @@ class MetricsTest : public ::testing::Test {
     metrics_ = std::make_unique<Metrics>(
         MetricsOptions{.max_targets = max_targets,
                        .known_targets = std::move(known),
-                       .version = "1.2.3"},
+                       .version = "1.2.3",
+                       .build = {}},
         std::move(sources));
   }
 
