@@ -28,7 +28,8 @@ class WatchEventsTest : public FrontTest {
   static uint64_t LastOf(const RawCaller::Answer& answer) {
     uint64_t last = 0;
     for (const std::string& message : answer.messages) {
-      for (const v1::Event& event : Parsed(message).events()) {
+      const v1::WatchEventsResponse response = Parsed(message);
+      for (const v1::Event& event : response.events()) {
         EXPECT_EQ(event.sequence(), ++last);
       }
     }
@@ -49,7 +50,8 @@ TEST_F(WatchEventsTest, TheFirstMessageComesAtOnceAndEventsFollow) {
   ASSERT_EQ(Execute(peer)->Wait(), "OK");
   const auto ready = [&] {
     for (const std::string& message : caller->answer(1).messages) {
-      for (const v1::Event& event : Parsed(message).events()) {
+      const v1::WatchEventsResponse response = Parsed(message);
+      for (const v1::Event& event : response.events()) {
         if (event.kind() == v1::EVENT_KIND_READY) return true;
       }
     }
