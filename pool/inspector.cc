@@ -26,11 +26,16 @@ void Inspector::ExpectWithin(int value, int limit, Count* seen,
 
 std::string Inspector::Check(Instant now) {
   problem_.clear();
+  targets_.clear();
   Totals totals;
   unfinished_ = false;
   for (const auto& shard : pool_->impl_->shards()) {
     CheckShard(*shard, now, &totals);
   }
+  // A target that the pool has forgotten begins anew if it comes back.
+  std::erase_if(open_breakers_, [&](const auto& seen) {
+    return !targets_.contains(seen.first);
+  });
   CheckBudgets(totals);
   const bool has_turns =
       pool_->impl_->shared().effects_per_turn < PoolConfig::kNoTurns;
@@ -77,6 +82,7 @@ void Inspector::CheckShard(const Shard& shard, Instant now,
 }
 
 void Inspector::CheckTarget(const Target& target, Instant now, Totals* totals) {
+  targets_.insert(target.name_);
   CheckLeases(target);
   CheckCounts(target, now, totals);
   CheckTokens(target, totals);

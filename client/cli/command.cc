@@ -1,6 +1,7 @@
 #include "client/cli/command.h"
 
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/text.h"
 #include "base/version.h"
 #include "client/cli/exit_code.h"
@@ -144,11 +146,33 @@ bool ParseHeader(const std::string& text, v1::Header* header) {
   return true;
 }
 
+namespace {
+
+// Lists the options that another excludes by name: CLI11 lists them by address,
+// in another order each time.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string text = CLI::Formatter::make_option_opts(option);
+    std::set<std::string> names;
+    for (const CLI::Option* excluded : option->get_excludes()) {
+      names.insert(excluded->get_name());
+    }
+    if (names.size() < 2) return text;
+    const std::string label = get_label("Excludes") + ":";
+    text.erase(text.rfind(label));
+    return absl::StrCat(text, label, " ", absl::StrJoin(names, " "));
+  }
+};
+
+}  // namespace
+
 std::string Examples(const std::string& lines) { return "Examples:\n" + lines; }
 
 int RunCommandLine(int argc, const char* const* argv, Io io) {
   Run run{.io = io};
   CLI::App app(kDescription, "hotline");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.get_formatter()->column_width(32);
   app.require_subcommand(1);
   // The global options may follow the subcommand.

@@ -180,8 +180,11 @@ bool Policy::Rule::Names(std::string_view identity) const {
 bool Policy::Rule::Allows(RpcMethod rpc, const Destination& to) const {
   if (rpc == RpcMethod::kRelease) return true;
   if ((rpcs & BitOf(rpc)) == 0) return false;
-  if (rpc == RpcMethod::kAdmin && to.target.empty()) return targets.empty();
-  if (to.target.empty() || targets.empty()) return true;
+  if (targets.empty()) return true;
+  if (to.target.empty()) {
+    // These two then concern every target.
+    return rpc != RpcMethod::kAdmin && rpc != RpcMethod::kWatchEvents;
+  }
   return HasTarget(to.target) && (to.sni.empty() || HasSni(to)) &&
          (to.remote_ip.empty() || HasAddress(to));
 }

@@ -208,9 +208,8 @@ void PooledCall::OnRefused(const pool::Rejection& rejection, Instant now) {
                {"error", rejection.dial_error.message},
                {"waited", rejection.wait.waited},
                {"trace", terms_.context.traceparent}});
-  if (ended() == Ended::kSuperseded) return Complete(EndedError());
-  if (IsTransient(rejection) && terms_.attempts < terms_.max_attempts &&
-      ended() == Ended::kNo) {
+  if (ended() != Ended::kNo) return Complete(EndedError());
+  if (IsTransient(rejection) && terms_.attempts < terms_.max_attempts) {
     ++terms_.attempts;
     dial_error_ = ErrorOf(rejection);
     return SeekLater(terms_.attempts - 1, now);

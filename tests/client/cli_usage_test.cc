@@ -61,8 +61,8 @@ TEST_F(CommandLineTest, AMistypedOptionIsNamedWithTheNearestOfItsCommand) {
   EXPECT_THAT(Raw({"hotline", "release", "x", "y"}).err,
               HasSubstr("release: unexpected argument y\nusage: hotline "
                         "release [OPTIONS] [LEASE_ID]"));
-  EXPECT_THAT(Raw({"hotline", "drain"}).err,
-              HasSubstr("usage: hotline drain [OPTIONS] TARGET"));
+  EXPECT_THAT(Raw({"hotline", "pause"}).err,
+              HasSubstr("usage: hotline pause [OPTIONS] TARGET"));
 }
 
 TEST_F(CommandLineTest, HelpShowsTheSameAsTheOption) {

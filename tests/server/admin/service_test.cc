@@ -267,7 +267,6 @@ TEST_F(AdminServiceTest, ADrainedAddressIsLeftWhenItsLeasesEnd) {
   v1::DrainResponse response;
   ASSERT_EQ(Call(&Stub::Drain, request, &response), "OK");
   EXPECT_EQ(response.connections(), 1);
-  EXPECT_EQ(Execute(peer)->Wait(), "ADDRESS_BLOCKED");
   TestExecute call;
   call.request.set_url(peer.target() + "/");
   call.request.set_lease_id(acquired->response.lease().lease_id());
@@ -276,6 +275,7 @@ TEST_F(AdminServiceTest, ADrainedAddressIsLeftWhenItsLeasesEnd) {
   EXPECT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
     return snapshot.connections_reserved == 0;
   }));
+  EXPECT_EQ(Execute(peer)->Wait(), "ADDRESS_BLOCKED");
   v1::ExplainRequest ask;
   ask.set_target(peer.target());
   v1::ExplainResponse explained;

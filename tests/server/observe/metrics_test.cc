@@ -388,6 +388,7 @@ TEST_F(MetricsTest, OpenMetricsHasExemplarsAndAnEnd) {
 TEST_F(MetricsTest, AgesAndUsesAreShownInTheirOwnUnits) {
   Show(100);
   auto& counters = Row(kA).counters;
+  counters.granted = 2;  // Without calls it would not have series of its own.
   counters.age.Record(Duration(seconds(64)) / pool::kAgeScale);
   counters.uses.Record(Duration(0));
   counters.uses.Record(3 * pool::kUse);
