@@ -20,17 +20,16 @@ using std::chrono::seconds;
 // Takes no connection: its queue is full, and the kernel drops what comes.
 class DeafListener {
  public:
-  DeafListener() {
+  explicit DeafListener(int port) {
     sockaddr_in in{};
     in.sin_family = AF_INET;
+    in.sin_port = htons(static_cast<uint16_t>(port));
     in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);  // 127.0.0.2
-    socklen_t length = sizeof in;
+    const socklen_t length = sizeof in;
     auto* generic = reinterpret_cast<sockaddr*>(&in);
     fds_[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     EXPECT_EQ(0, bind(fds_[0], generic, length));
     EXPECT_EQ(0, listen(fds_[0], 0));
-    EXPECT_EQ(0, getsockname(fds_[0], generic, &length));
-    port_ = ntohs(in.sin_port);
     for (int i = 1; i < 5; ++i) {
       fds_[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
       (void)!connect(fds_[i], generic, length);
@@ -39,11 +38,9 @@ class DeafListener {
   ~DeafListener() {
     for (const int fd : fds_) close(fd);
   }
-  int port() const { return port_; }
 
  private:
   int fds_[5];
-  int port_ = 0;
 };
 
 class AddressDialTest : public UpstreamTest {
@@ -65,8 +62,8 @@ class AddressDialTest : public UpstreamTest {
 };
 
 TEST_F(AddressDialTest, ADeafAddressCostsTheStaggerAndNoMore) {
-  DeafListener deaf;
-  ScriptedPeer peer({.port = deaf.port()}, AlwaysAnswer(OkResponse("hi")));
+  ScriptedPeer peer(AlwaysAnswer(OkResponse("hi")));
+  const DeafListener deaf(peer.port());
   ScriptedDns dns({{"two.test", {{"127.0.0.2", "127.0.0.1"}, 60}}});
   options_.dns_servers = {dns.address()};
   options_.attempt_stagger = milliseconds(50);
