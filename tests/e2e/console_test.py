@@ -47,9 +47,9 @@ class Background:
         return self.process.returncode, out.decode(), err.decode()
 
     def abandon(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
+        # Not by SIGKILL: exec passes the signal on to its command, which has
+        # the other ends of the pipes, too.
+        self.end(signal.SIGTERM)
 
 
 class ConsoleTest(harness.EndToEnd):
@@ -208,7 +208,7 @@ class ExecTest(ConsoleTest):
     def test_a_lease_that_an_operator_ends_is_reported(self):
         done = os.path.join(self.directory, "done")
         command = self.background(
-            self.server, "exec", "--ttl", "1s", self.target, "--", "sh", "-c",
+            self.server, "exec", "--ttl", "9s", self.target, "--", "sh", "-c",
             "echo ready; until [ -e %s ]; do sleep 0.05; done" % done)
         self.assertEqual(command.line(), "ready\n")
         explained = json.loads(self.hotline(
