@@ -26,7 +26,8 @@ std::string Value(const OptionDoc& option) {
   if (option.choices.empty()) {
     return absl::StrCat("\\fI", Escape(option.value), "\\fR");
   }
-  return absl::StrJoin(option.choices, "|",
+  // "\\:": a long list may be broken here.
+  return absl::StrJoin(option.choices, "|\\:",
                        [](std::string* out, const std::string& choice) {
                          absl::StrAppend(out, "\\fB", Escape(choice), "\\fR");
                        });
