@@ -60,10 +60,12 @@ class AlertsTest(harness.EndToEnd):
         self.addCleanup(peer.stop)
         return peer
 
-    def load(self, url, calls=1, timeout=20):
-        """Calls of url() until the test ends; many of them fail."""
+    def load(self, url, calls=1, patience=20):
+        """Calls of url() until the test ends; many of them fail. `patience`:
+        of callers while the incidents last."""
         load = callers.Load(calls, lambda _: self.main.broker.Execute(
-            pb.ExecuteRequest(url=url()), timeout=timeout))
+            pb.ExecuteRequest(url=url()),
+            timeout=patience if self.broken.is_set() else 20))
         self.addCleanup(load.stop)
 
     # Upstreams.
@@ -84,10 +86,11 @@ class AlertsTest(harness.EndToEnd):
     def leak(self, target):
         """Leases that are not released, and expire."""
         def work(_):
+            broken = self.broken.is_set()
             lease = self.main.broker.Acquire(pb.AcquireRequest(
-                target=target, lease_ttl=hotlined.seconds(0.2)),
-                timeout=20).lease.lease_id
-            if not self.broken.is_set():
+                target=target, lease_ttl=hotlined.seconds(
+                    0.2 if broken else 20)), timeout=20).lease.lease_id
+            if not broken:
                 self.main.broker.Release(pb.ReleaseRequest(lease_id=lease),
                                          timeout=20)
         load = callers.Load(1, work)
@@ -99,9 +102,8 @@ class AlertsTest(harness.EndToEnd):
         self.load(lambda: "https://127.0.0.1:%d/" % self.upstream.ports["short"])
         closing, slow = self.peer(self.closes), self.peer(self.slow)
         self.load(lambda: closing.target + "/")
-        self.slow_target = slow.target
         self.load(lambda: slow.target + "/", calls=3)
-        self.load(lambda: slow.target + "/", timeout=0.3)
+        self.load(lambda: slow.target + "/", patience=0.3)
         fine = self.peer(peers.always())
         self.load(lambda: "http://fails.test:%d/" % fine.port)
         self.leak(fine.target)
