@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import unittest
 
 import grpc
@@ -110,10 +111,10 @@ class ChangeTest(harness.EndToEnd):
         self.under_load(pause)
 
     def test_twenty_drains_refuse_calls_and_break_none(self):
-        refused = []
+        refused, undrained = [], threading.Event()
 
         def work(_):
-            """A call that is repeated for as long as it is refused."""
+            """A call that is repeated once its target is back."""
             while True:
                 try:
                     return self.server.broker.Execute(
@@ -122,16 +123,19 @@ class ChangeTest(harness.EndToEnd):
                     if hotlined.reason(error) != "DRAINING":
                         raise
                     refused.append(error)
+                    undrained.wait(60)
         load = callers.Load(8, work)
         self.addCleanup(load.stop)
         for _ in range(20):
             self.await_calls(50)
             before = len(refused)
+            undrained.clear()
             self.run_hotline("drain", self.target)
             wait.until(lambda b=before: len(refused) > b
                        and self.upstream.open_connections() == 0,
                        "it is drained", 30)
             self.run_hotline("undrain", self.target)
+            undrained.set()
         self.await_calls(50)
         outcomes = load.stop()
         failed = [callers.describe(each) for each in outcomes.values()
