@@ -222,6 +222,71 @@ class ExplainTest(harness.EndToEnd):
         wait.until(lambda: self.causes(server, peer.target) == [],
                    "the loop runs again", 30)
 
+    def test_connections_drop_often(self):
+        def closes(connection):
+            if connection.read_request():
+                connection.send(peers.ok())
+
+        peer = self.peer(closes)
+        server = self.start_hotlined()
+        for _ in range(4):
+            server.broker.Execute(pb.ExecuteRequest(url=peer.target + "/"),
+                                  timeout=20)
+        self.assert_first(server, peer.target, "CONNECTIONS_DROP",
+                          "ended by the upstream")
+        self.assertGreater(self.metric(server, "connections_closed_total",
+                                       target=peer.target,
+                                       reason="peer_closed"), 2)
+
+    def test_acquires_are_slow_because_of_dns(self):
+        peer = self.peer(peers.always())
+        forwarder = dns.Forwarder(lambda name: "127.0.0.1", delay=1.2)
+        self.addCleanup(forwarder.stop)
+        names = dns.Dnsmasq(self.directory, {"slow.test": forwarder.port})
+        self.addCleanup(names.stop)
+        server = self.start_hotlined(
+            {"upstream": {"dns_servers": [names.address]}})
+        target = "http://slow.test:%d" % peer.port
+        lease = self.acquire(server, target, "reports-3")
+        self.assert_first(server, target, "DIALS_SLOW", "resolving the name")
+        self.assertGreater(self.metric(server, "dial_seconds_sum",
+                                       target=target, phase="resolve"), 1)
+        server.broker.Release(pb.ReleaseRequest(lease_id=lease), timeout=20)
+
+    def test_the_upstream_has_an_idle_limit(self):
+        upstream, server, target = self.start_both(
+            extra="keepalive_timeout 1s;")
+        for _ in range(2):
+            leases = [self.acquire(server, target, "reports-%d" % number)
+                      for number in range(2)]
+            for lease in leases:
+                server.broker.Execute(pb.ExecuteRequest(
+                    url=target + "/", lease_id=lease), timeout=20)
+            for lease in leases:
+                server.broker.Release(pb.ReleaseRequest(lease_id=lease),
+                                      timeout=20)
+            wait.until(lambda: upstream.open_connections() == 0,
+                       "nginx has closed them", 30)
+        self.assert_first(server, target, "IDLE_LIMIT",
+                          "closes idle connections after")
+        self.assertEqual(self.metric(server, "connections_closed_total",
+                                     target=target, reason="peer_closed"), 4)
+
+    def test_a_quota_is_used_up(self):
+        """A caller's limit, not the target's: the error and the metric."""
+        peer = self.peer(peers.always())
+        server = self.start_hotlined({"policy": {"rules": [
+            {"identities": ["anonymous"], "max_leases": 1}]}})
+        lease = self.acquire(server, peer.target, "greedy")
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.acquire(server, peer.target, "greedy")
+        self.assert_code(caught.exception,
+                         grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA")
+        self.assertIn("max_leases is 1", caught.exception.details())
+        self.assertEqual(self.metric(server, "denials_total",
+                                     method="Acquire", reason="quota"), 1)
+        server.broker.Release(pb.ReleaseRequest(lease_id=lease), timeout=20)
+
 
 if __name__ == "__main__":
     unittest.main()
