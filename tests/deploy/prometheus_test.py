@@ -129,8 +129,8 @@ class PrometheusTest(harness.EndToEnd):
                               check=False)
         self.assertEqual((done.returncode, done.stdout.decode()), (0, ""))
         self.load.stop()
-        query = ('hotline_upstream_responses_total{target="%s",status_class="%%s"}'
-                 % self.target)
+        query = ('hotline_upstream_responses_total{target="%s",'
+                 'status_class="%%s"}' % self.target)
 
         def scraped():
             return {name: sum(self.prometheus.numbers(query % name))

@@ -93,8 +93,8 @@ class CommandsTest(harness.EndToEnd):
 
     def run_exec(self):
         self.assertEqual(self.run_hotline(
-            "exec", self.target, "--", "sh", "-c", 'echo "$HOTLINE_URL"; exit 3',
-            code=3), self.target + "\n")
+            "exec", self.target, "--", "sh", "-c",
+            'echo "$HOTLINE_URL"; exit 3', code=3), self.target + "\n")
 
     def echo(self):
         def script(connection):
