@@ -230,16 +230,17 @@ backend back
         return process, port
 
     def hotlined(self, max_connections, extra="", pool="", loops=0, sockets="",
-                 most=20000):
+                 most=20000, admin=""):
         """hotlined with room for `max_connections` to each target and `most` to
-        all; `sockets` are more addresses to listen on, each after a comma."""
+        all; `sockets` are more addresses to listen on, each after a comma;
+        `admin`: where the control plane listens."""
         grpc_port, http_port = free_port(), free_port()
         config = self.folder / f"hotline-{grpc_port}.yaml"
         config.write_text(f"""
 listen:
   grpc: ["127.0.0.1:{grpc_port}"{sockets}]
   http: "127.0.0.1:{http_port}"
-  admin: ""
+  admin: "{admin}"
 pool: {{max_connections: {most}, max_connections_per_target: {max_connections}, {pool}}}
 upstream: {{ca_file: "{self.folder}/cert.pem", loops: {loops}}}
 egress: {{allow: ["127.0.0.0/8"]}}

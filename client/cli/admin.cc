@@ -181,11 +181,13 @@ int RunLeaseEnd(uint64_t number, const Run& run) {
 }
 
 void AddLease(CLI::App& app, Run& run) {
-  auto verb = std::make_shared<std::string>();
   auto number = std::make_shared<uint64_t>(0);
   CLI::App* command =
       app.add_subcommand("lease", "End a lease that its holder keeps");
-  command->add_option("action", *verb, "What to do with it")
+  // "end" is the only one: the check is all that it needs.
+  command
+      ->add_option_function<std::string>(
+          "action", [](const std::string&) {}, "What to do with it")
       ->required()
       ->type_name("")
       ->check(CLI::IsMember({"end"}));

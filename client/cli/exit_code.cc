@@ -14,6 +14,7 @@ namespace {
 constexpr std::pair<std::string_view, ExitCode> kByReason[] = {
     // UNAVAILABLE otherwise means a failed dial.
     {"DRAINING", kExitRefused},
+    {"ADDRESS_BLOCKED", kExitRefused},
     {"CIRCUIT_OPEN", kExitRefused},
     // ABORTED otherwise means a broken connection.
     {"SUPERSEDED", kExitRefused},

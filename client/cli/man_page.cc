@@ -26,9 +26,9 @@ std::string Value(const OptionDoc& option) {
   if (option.choices.empty()) {
     return absl::StrCat("\\fI", Escape(option.value), "\\fR");
   }
-  // Lines may break after each choice.
-  return absl::StrJoin(option.choices, "|\\:",
-                       [](std::string* out, const std::string& choice) {
+  // "\\:": a long list may be broken here.
+  return absl::StrJoin(option.choices,
+                       "|\\:", [](std::string* out, const std::string& choice) {
                          absl::StrAppend(out, "\\fB", Escape(choice), "\\fR");
                        });
 }
@@ -85,7 +85,7 @@ std::string Command(const CommandDoc& command) {
 std::string RenderManPage(const CommandDoc& doc) {
   std::string text = absl::StrCat(
       ".\\\" Printed by `hotline man`.\n.TH HOTLINE 1 \"\" \"hotline ",
-      kVersion, "\" \"Hotline\"\n.SH NAME\n",
+      kVersion, "\" \"Hotline\"\n.ad l\n.SH NAME\n",
       "hotline \\- hot connections over gRPC\n.SH SYNOPSIS\n",
       "\\fBhotline\\fR [\\fIoptions\\fR] \\fIcommand\\fR ...\n",
       ".SH DESCRIPTION\n", Escape(doc.description), "\n.SH OPTIONS\n",

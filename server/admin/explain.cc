@@ -19,6 +19,9 @@ constexpr size_t kMostNamed = 3;  // Holders in a sentence.
 // An upstream is slow if most of its calls take longer.
 constexpr Duration kSlow = std::chrono::seconds(1);
 constexpr Duration kStuck = std::chrono::seconds(1);
+// Connections drop often if the upstream ended so many of the last ones.
+constexpr int kOften = 3;
+constexpr Duration kLately = std::chrono::minutes(1);
 
 // A reason of failed dials, in words.
 struct DialCause {
@@ -71,6 +74,8 @@ class Explainer {
     out_.set_target(ToUtf8(in_.target));
     FindAdmission();
     FindDials();
+    FindSlowDials();
+    FindDrops();
     FindLeaks();
     FindLimits();
     FindUpstream();
@@ -117,12 +122,24 @@ class Explainer {
            rejected(pool::RejectReason::kQueueFull) > 0 ||
            rejected(pool::RejectReason::kNoIdleConnection) > 0;
   }
+  // The target's events of this kind, of the last minute.
+  std::vector<EventPtr> Lately(v1::EventKind kind) const {
+    std::vector<EventPtr> found;
+    for (const EventPtr& event : in_.events) {
+      if (event->kind == kind && in_.time - event->time < kLately) {
+        found.push_back(event);
+      }
+    }
+    return found;
+  }
   bool Full() const {
     return known() && total() >= row_.max_connections && row_.idle == 0;
   }
 
   void FindAdmission();
   void FindDials();
+  void FindSlowDials();
+  void FindDrops();
   void FindLeaks();
   void FindLimits();
   void FindSlowness();
@@ -205,6 +222,52 @@ void Explainer::FindDials() {
                         : std::string("one is made as a trial")),
        "remove the cause; then `hotline reset-breaker` dials at once "
        "(pool.breaker_failures, pool.breaker_open_for)");
+}
+
+void Explainer::FindSlowDials() {
+  if (row_.dial_time <= kSlow || Lately(v1::EVENT_KIND_READY).empty()) return;
+  const std::pair<std::string_view, const Histogram&> phases[] = {
+      {"resolving the name", row_.counters.dial_resolve},
+      {"connecting", row_.counters.dial_connect},
+      {"the TLS handshake", row_.counters.dial_tls},
+      {"the target's check", row_.counters.dial_validate}};
+  const auto slowest = std::max_element(
+      std::begin(phases), std::end(phases), [](const auto& a, const auto& b) {
+        return a.second.sum() < b.second.sum();
+      });
+  Find("DIALS_SLOW",
+       absl::StrCat("a dial takes ", InWords(row_.dial_time),
+                    ", most of it for ", std::string(slowest->first)),
+       "`warm` of the target dials before callers need it; for a slow name "
+       "upstream.dns_servers");
+}
+
+void Explainer::FindDrops() {
+  const std::vector<EventPtr> closed = Lately(v1::EVENT_KIND_CLOSED);
+  const auto dropped =
+      std::count_if(closed.begin(), closed.end(), [](const EventPtr& event) {
+        return event->reason == "peer_closed" || event->reason == "error" ||
+               event->reason == "probe_failed" ||
+               event->reason == "unsolicited";
+      });
+  if (dropped < kOften) return;
+  const std::string share =
+      absl::StrCat(dropped, " of the last ",
+                   CountOf(static_cast<int64_t>(closed.size()), "connection"),
+                   " that closed were ended by the upstream");
+  const Duration limit =
+      std::min(row_.keep_alive_learned, row_.keep_alive_said);
+  if (limit < settings_.pool.idle_timeout) {
+    Find("IDLE_LIMIT",
+         absl::StrCat("the upstream closes idle connections after ",
+                      InWords(limit), ": ", share),
+         "connections are now retired before that; a longer keep-alive timeout "
+         "of the upstream saves dials, `warm` of the target hides them");
+  } else {
+    Find("CONNECTIONS_DROP", share,
+         "see hotline_connections_closed_total by reason, and `hotline events "
+         "--kind closed`; the upstream, or a device on the way, ends them");
+  }
 }
 
 void Explainer::FindLeaks() {

@@ -9,12 +9,14 @@
 #ifndef HOTLINE_SERVER_ADMIN_EXPLAIN_H_
 #define HOTLINE_SERVER_ADMIN_EXPLAIN_H_
 
+#include <chrono>
 #include <string>
 #include <vector>
 
 #include "base/time.h"
 #include "hotline/v1/admin.pb.h"
 #include "pool/snapshot.h"
+#include "server/broker/event_log.h"
 #include "server/config/config.h"
 #include "upstream/upstream.h"
 
@@ -26,10 +28,12 @@ struct ExplainInput {
   // Of this target alone, with leases.
   const pool::Snapshot& snapshot;
   std::vector<upstream::AddressRow> addresses;
-  std::string stray_bytes;  // Upstream::Counters::evidence.
+  std::string stray_bytes;            // Upstream::Counters::evidence.
+  std::vector<EventPtr> events = {};  // The target's last ones.
   Duration loop_lag{0};
   bool broker_drained = false;
   Instant now{};
+  std::chrono::system_clock::time_point time{};  // The same, as events have it.
 };
 
 void Explain(const ExplainInput& input, v1::ExplainResponse* out);

@@ -104,9 +104,11 @@ void AdminService::ExplainTarget(const Operation& op,
                      .snapshot = snapshot,
                      .addresses = parts_.upstream->Addresses(op.target),
                      .stray_bytes = "",
+                     .events = parts_.broker->events().Recent(op.target),
                      .loop_lag = parts_.upstream->LoopLag(),
                      .broker_drained = parts_.broker->drained(),
-                     .now = op.now};
+                     .now = op.now,
+                     .time = std::chrono::system_clock::now()};
   for (const auto& [target, counters] : parts_.upstream->TargetCounters()) {
     if (target == op.target) input.stray_bytes = counters.evidence;
   }

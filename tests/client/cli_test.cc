@@ -414,6 +414,7 @@ TEST_F(CommandLineTest, EachErrorHasItsExitCodeAndItsLine) {
       {StatusCode::NOT_FOUND, "LEASE_EXPIRED", kExitNotFound},
       {StatusCode::NOT_FOUND, "TARGET_UNKNOWN", kExitNotFound},
       {StatusCode::UNAVAILABLE, "DRAINING", kExitRefused},
+      {StatusCode::UNAVAILABLE, "ADDRESS_BLOCKED", kExitRefused},
       {StatusCode::UNAVAILABLE, "CIRCUIT_OPEN", kExitRefused},
       {StatusCode::UNAVAILABLE, "DNS_FAILED", kExitUpstream},
       {StatusCode::RESOURCE_EXHAUSTED, "OVERLOADED", kExitRefused},

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The man page and the shell completion say what --help says.
-#   documentation_test.sh HOTLINE MAN-PAGE
+# The man pages and the shell completion say what --help says.
+#   documentation_test.sh HOTLINE MAN-PAGE HOTLINED MAN-PAGE
 set -euo pipefail
 hotline=$(realpath "$1")
 page=$2
+hotlined=$3
+hotlined_page=$4
 failures=0
 fail() {
   echo "FAILED: $1"
@@ -23,9 +25,34 @@ if ! diff -u "$page" <("$hotline" man); then
   fail "docs/hotline.1 is stale: hotline man > docs/hotline.1"
 fi
 if command -v man >/dev/null && command -v groff >/dev/null; then
-  warnings=$(LC_ALL=C.UTF-8 groff -man -Tutf8 -ww "$page" 2>&1 >/dev/null)
-  [ -z "$warnings" ] || fail "groff: $warnings"
+  for file in "$page" "$hotlined_page"; do
+    warnings=$(LC_ALL=C.UTF-8 groff -man -Tutf8 -ww "$file" 2>&1 >/dev/null)
+    [ -z "$warnings" ] || fail "groff: $warnings"
+  done
 fi
+
+# hotlined's page: its words on one line each, without the fonts.
+words=$(grep -v '^\.[^S]' "$hotlined_page" | sed 's/\\f.//g; s/\\//g' |
+  tr -s ' \n' ' ')
+help=$("$hotlined" --help)
+listed=$(grep -E '^  -' <<<"$help")
+[ "$(wc -l <<<"$listed")" -ge 5 ] || fail "hotlined's options: $listed"
+while read -r names text; do
+  # "FILE  What it is for": a value in capitals.
+  value=$(grep -oE '^[A-Z]+ ' <<<"$text" || true)
+  text=$(sed 's/^ *//' <<<"${text#"$value"}")
+  wanted="${names//,/, } ${value:+$value}$text."
+  [[ $words == *"$wanted"* ]] || fail "hotlined.1: $wanted"
+done <<<"$listed"
+on_page=$(grep -cE '^\\fB\\-' "$hotlined_page")
+[ "$on_page" -eq "$(wc -l <<<"$listed")" ] || fail "hotlined.1: $on_page options"
+footer=$(sed '1,/^Signals: /{/^Signals: /!d}' <<<"$help" | tr '\n' ' ')
+signals=${footer%% Exit codes:*}
+[[ $words == *"${signals#Signals: }"* ]] || fail "hotlined.1: $signals"
+codes=${footer##*Exit codes: }
+[[ $words == *"${codes% }"* ]] || fail "hotlined.1: $codes"
+version=$("$hotlined" --version | sed -n '1s/hotlined //p')
+grep -q "\"hotline $version\"" "$hotlined_page" || fail "hotlined.1: $version"
 
 plain=$(tr -d '\\' <"$page")
 bash_words=$("$hotline" completion bash)

@@ -1,15 +1,13 @@
 """Every query of the dashboard, and every recording rule, against a Prometheus
-that scrapes a hotlined at work: each finds something."""
+that scrapes a hotlined at work: each finds something. And what it finds is what
+the upstream has logged."""
 
+import collections
 import json
-import math
-import os
 import re
 import subprocess
 import unittest
 import urllib.error
-import urllib.parse
-import urllib.request
 
 import yaml
 from hotline.v1 import broker_pb2 as pb
@@ -17,69 +15,21 @@ from hotline.v1 import broker_pb2 as pb
 import callers
 import harness
 import wait
+from prometheus_server import RULES, Prometheus
 
-RULES = "deploy/prometheus/hotline.rules.yaml"
 DASHBOARD = "deploy/grafana/hotline.json"
-
-
-class Prometheus:
-    """A real one, that scrapes `address` each second."""
-
-    def __init__(self, directory, address):
-        self._port = wait.free_port()
-        config = os.path.join(directory, "prometheus.yml")
-        with open(config, "w", encoding="utf-8") as file:
-            yaml.safe_dump({
-                "global": {"scrape_interval": "1s",
-                           "evaluation_interval": "1s"},
-                "rule_files": [os.path.abspath(RULES)],
-                "scrape_configs": [{
-                    "job_name": "hotline",
-                    "static_configs": [{"targets": [address]}]}],
-            }, file)
-        self._process = wait.start(
-            ["prometheus", "--config.file=" + config,
-             "--storage.tsdb.path=" + os.path.join(directory, "tsdb"),
-             "--web.listen-address=127.0.0.1:%d" % self._port,
-             "--log.level=error"], stderr=subprocess.DEVNULL)
-        wait.until(lambda: self._process.poll() is not None
-                   or self._ready(), "Prometheus is ready", 30)
-        if self._process.poll() is not None:
-            raise RuntimeError("Prometheus did not start")
-
-    def _ready(self):
-        try:
-            urllib.request.urlopen("http://127.0.0.1:%d/-/ready" % self._port,
-                                   timeout=10).close()
-            return True
-        except urllib.error.URLError:
-            return False
-
-    def get(self, path, **parameters):
-        url = "http://127.0.0.1:%d/api/v1/%s?%s" % (
-            self._port, path, urllib.parse.urlencode(parameters))
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"]
-
-    def numbers(self, expression):
-        """The values of all series that have one."""
-        found = [float(each["value"][1])
-                 for each in self.get("query", query=expression)["result"]]
-        return [value for value in found if not math.isnan(value)]
-
-    def stop(self):
-        wait.end(self._process)
 
 
 class PrometheusTest(harness.EndToEnd):
 
     def setUp(self):
         super().setUp()
-        _, self.server, self.target = self.start_both(
+        self.upstream, self.server, self.target = self.start_both(
             {"pool": {"max_connections_per_target": 2}})
-        load = callers.Load(4, self.work)
-        self.addCleanup(load.stop)
-        self.prometheus = Prometheus(self.directory, self.server.http)
+        self.load = callers.Load(4, self.work)
+        self.addCleanup(self.load.stop)
+        self.prometheus = Prometheus(self.directory,
+                                     {"hotlined": self.server.http})
         self.addCleanup(self.prometheus.stop)
 
     def work(self, number):
@@ -94,7 +44,8 @@ class PrometheusTest(harness.EndToEnd):
             # Its connection is closed, so that there are new ones.
             return broker.Release(pb.ReleaseRequest(
                 lease_id=lease, outcome=pb.OUTCOME_DISCARD), timeout=5)
-        return broker.Execute(pb.ExecuteRequest(url=self.target + "/"),
+        path = ("/", "/404", "/500")[number % 3]
+        return broker.Execute(pb.ExecuteRequest(url=self.target + path),
                               timeout=5)
 
     def await_numbers(self, expressions):
@@ -161,6 +112,32 @@ class PrometheusTest(harness.EndToEnd):
             for rule in group["rules"]:
                 self.assertEqual((rule["health"], rule.get("lastError")),
                                  ("ok", None), rule["name"])
+
+    def logged(self):
+        """Answers by the class of their status, as nginx has logged them."""
+        return collections.Counter(
+            request.status[0] + "xx"
+            for request in self.upstream.requests("good"))
+
+    def test_status_classes_are_those_that_nginx_has_logged(self):
+        wait.until(lambda: self.load.done() > 2000 or self.load.bugs,
+                   "a load", 120)
+        # While it lasts.
+        done = subprocess.run(["promtool", "check", "metrics"],
+                              input=self.server.page("/metrics")[2].encode(),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              check=False)
+        self.assertEqual((done.returncode, done.stdout.decode()), (0, ""))
+        self.load.stop()
+        query = ('hotline_upstream_responses_total{target="%s",'
+                 'status_class="%%s"}' % self.target)
+
+        def scraped():
+            return {name: sum(self.prometheus.numbers(query % name))
+                    for name in ("2xx", "4xx", "5xx")}
+        self.assertEqual(set(self.logged()), {"2xx", "4xx", "5xx"})
+        wait.until(lambda: scraped() == self.logged(),
+                   "Prometheus and the log agree", 30)
 
     def test_what_is_asked_for_wrongly_is_not_found(self):
         """So that finding something means something."""

@@ -99,12 +99,44 @@ class AdminTest(harness.EndToEnd):
         for connection in crowd:
             connection.close()
 
-        def answers():
-            try:
-                return self.check(server) == SERVING
-            except grpc.RpcError:
-                return False
-        wait.until(answers, "it answers again", 20)
+        wait.until(lambda: self.answers(server), "it answers again", 20)
+
+    def answers(self, server):
+        """Whether it answers over a new connection."""
+        try:
+            return self.check(server) == SERVING
+        except grpc.RpcError:
+            return False
+
+    def test_it_answers_while_the_data_plane_has_all_descriptors(self):
+        upstream = self.start_nginx()
+        target = "https://127.0.0.1:%d" % upstream.ports["good"]
+        server = self.start_hotlined(
+            {"pool": {"max_connections_per_target": 90}},
+            before="ulimit -n 64")
+        before = self.admin(server).unary_unary(HEALTH)
+        self.assertEqual(before(b"", timeout=20), SERVING)
+        # Dials until there is none left.
+        self.hotline(server, "warm", "-n", "60", "--wait", "1s", target,
+                     code=1)
+        wait.until(lambda: "Too many open files" in self.hotline(
+            server, "explain", target)[0], "it explains that", 30)
+        for _ in range(10):
+            self.assertEqual(before(b"", timeout=20), SERVING)
+        wait.until(lambda: self.answers(server), "it answers a newcomer", 30)
+
+    def test_a_flood_of_callers_leaves_the_operators_alone(self):
+        server = self.start_hotlined(before="ulimit -n 64")
+        host, port = server.address.rsplit(":", 1)
+        crowd = [socket.create_connection((host, int(port)), timeout=20)
+                 for _ in range(100)]
+        try:
+            for _ in range(10):
+                self.assertEqual(self.check(server), SERVING)
+            self.hotline(server, "explain", "http://127.0.0.1:1")
+        finally:
+            for connection in crowd:
+                connection.close()
 
     def test_a_second_process_names_the_key(self):
         server = self.start_hotlined()

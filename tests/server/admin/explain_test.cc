@@ -1,6 +1,9 @@
 #include "server/admin/explain.h"
 
+#include <chrono>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -46,9 +49,11 @@ class ExplainTest : public ::testing::Test {
              .snapshot = snapshot_,
              .addresses = addresses_,
              .stray_bytes = stray_bytes_,
+             .events = events_,
              .loop_lag = loop_lag_,
              .broker_drained = broker_drained_,
-             .now = Instant{} + seconds(1000)},
+             .now = Instant{} + seconds(1000),
+             .time = std::chrono::system_clock::time_point{} + seconds(1000)},
             &response_);
     std::vector<std::string> causes;
     for (const v1::Finding& finding : response_.findings()) {
@@ -57,6 +62,16 @@ class ExplainTest : public ::testing::Test {
       causes.push_back(finding.cause());
     }
     return causes;
+  }
+
+  // It happened `ago`.
+  void Happened(v1::EventKind kind, std::string_view reason,
+                Duration ago = seconds(5)) {
+    events_.push_back(std::make_shared<const Event>(Event{
+        .kind = kind,
+        .reason = reason,
+        .time =
+            std::chrono::system_clock::time_point{} + seconds(1000) - ago}));
   }
 
   std::string Text(int finding = 0) const {
@@ -69,6 +84,7 @@ class ExplainTest : public ::testing::Test {
   pool::Snapshot snapshot_;
   std::vector<upstream::AddressRow> addresses_;
   std::string stray_bytes_;
+  std::vector<EventPtr> events_;
   Duration loop_lag_{0};
   bool broker_drained_ = false;
   v1::ExplainResponse response_;
@@ -125,6 +141,34 @@ TEST_F(ExplainTest, AnOpenBreakerFollowsItsCause) {
   EXPECT_EQ(Causes(), (List{"CONNECT_FAILED", "CIRCUIT_OPEN"}));
   EXPECT_EQ(Text(1),
             "10 dials failed in a row: none is made for another 1.5 s");
+}
+
+TEST_F(ExplainTest, SlowDialsNameTheirSlowestPhase) {
+  row().dial_time = milliseconds(1500);
+  row().counters.dial_resolve.Record(milliseconds(1400));
+  row().counters.dial_tls.Record(milliseconds(100));
+  EXPECT_EQ(Causes(), List{});  // None was made lately.
+  Happened(v1::EVENT_KIND_READY, "");
+  EXPECT_EQ(Causes(), List{"DIALS_SLOW"});
+  EXPECT_EQ(Text(), "a dial takes 1.5 s, most of it for resolving the name");
+}
+
+TEST_F(ExplainTest, ConnectionsThatDropOftenAreAFinding) {
+  Happened(v1::EVENT_KIND_CLOSED, "peer_closed", seconds(61));
+  Happened(v1::EVENT_KIND_CLOSED, "idle");
+  Happened(v1::EVENT_KIND_CLOSED, "peer_closed");
+  Happened(v1::EVENT_KIND_CLOSED, "error");
+  EXPECT_EQ(Causes(), List{});
+  Happened(v1::EVENT_KIND_CLOSED, "peer_closed");
+  EXPECT_EQ(Causes(), List{"CONNECTIONS_DROP"});
+  EXPECT_EQ(Text(),
+            "3 of the last 4 connections that closed were ended by the "
+            "upstream");
+  row().keep_alive_learned = seconds(2);
+  EXPECT_EQ(Causes(), List{"IDLE_LIMIT"});
+  EXPECT_EQ(Text(),
+            "the upstream closes idle connections after 2 s: 3 of the last 4 "
+            "connections that closed were ended by the upstream");
 }
 
 TEST_F(ExplainTest, ALeakNamesItsHolder) {
