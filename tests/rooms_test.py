@@ -7,8 +7,11 @@ be seen. The tree is found through this file's own link, so the test always sees
 the files as they are.
 """
 
+import json
 import os
 import re
+import subprocess
+import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -309,6 +312,32 @@ def check_places(path, text):
         yield f"names a path of one machine: {match.group()}"
 
 
+# Lines of a function: past these there is a second idea to name or, in a test, a
+# table that should be data next to it.
+LONGEST = 50
+LONGEST_TEST = 100
+
+
+def functions(paths, root):
+    """(path, line, lines) of every function defined in C++ files."""
+    tags = subprocess.run(
+        ["ctags", "--quiet=yes", "--options=NONE", "--languages=C++", "--langmap=C++:.cc.h",
+         "--kinds-C++=f", "--fields=+ne", "--output-format=json", "-f", "-",
+         "-L", "-"],
+        input="\n".join(paths), cwd=root, check=True, stdout=subprocess.PIPE,
+        text=True).stdout
+    for tag in map(json.loads, tags.splitlines()):
+        if "end" in tag:
+            yield tag["path"], tag["line"], tag["end"] - tag["line"] + 1
+
+
+def check_lengths(paths, root=ROOT):
+    for path, line, lines in functions(paths, root):
+        longest = LONGEST_TEST if path.startswith("tests/") else LONGEST
+        if lines > longest:
+            yield f"{path}: the function in line {line} has {lines} lines"
+
+
 def check(path, text):
     """All that is wrong with a file. `path` is relative to the tree's root."""
     problems = []
@@ -353,6 +382,12 @@ class TreeTest(unittest.TestCase):
         # A walk that finds nothing proves nothing.
         empty = [room for room, files in seen.items() if files == 0]
         self.assertEqual(empty, [], "rooms without files")
+        self.assertEqual(problems, [], "\n" + "\n".join(problems))
+
+    def test_no_function_is_too_long(self):
+        paths = [path for path, _ in tree() if path.endswith((".h", ".cc"))]
+        self.assertGreater(len(list(functions(paths, ROOT))), 4000)
+        problems = list(check_lengths(paths))
         self.assertEqual(problems, [], "\n" + "\n".join(problems))
 
 
@@ -506,6 +541,27 @@ class CheckTest(unittest.TestCase):
         for path in ("base/log_writer.cc",) + MAY_SLEEP[1:]:
             self.assertEqual(check(path, "sleep(1);\n"), [])
         self.assertEqual(check("tests/a.cc", "// sleep(1)\n"), [])
+
+    def test_long_functions_are_caught(self):
+        def body(lines):
+            return "{\n" + "  Act();\n" * (lines - 2) + "}\n"
+        files = {
+            "pool/a.cc": "void A() " + body(50),
+            "pool/b.cc": "int C::B(int b) const " + body(51),
+            "pool/c.h": "class C {\n void F() " + body(51) + "};\n",
+            "tests/d.cc": "TEST_F(D, Holds) " + body(100),
+            "tests/e.cc": "TEST(E, Holds) " + body(101),
+        }
+        with tempfile.TemporaryDirectory() as root:
+            for path, text in files.items():
+                full = os.path.join(root, path)
+                os.makedirs(os.path.dirname(full), exist_ok=True)
+                with open(full, "w", encoding="utf-8") as file:
+                    file.write(text)
+            found = [problem.split(":")[0]
+                     for problem in check_lengths(list(files), root)]
+        self.assertEqual(found, ["pool/b.cc", "pool/c.h", "tests/e.cc"])
+
     def test_unknown_reasons_are_caught(self):
         self.assertIn("QUEUE_FULL", REASONS)
         for path in REASONED:

@@ -172,6 +172,21 @@ void CheckWarmth(const ConfigReport& report, const Settings& settings) {
                                       settings.pool.max_connections, ")"));
 }
 
+// The settings of a target without its own.
+void ResolveDefaultTarget(const v1::Pool& in, pool::TargetConfig* out) {
+  out->max_connections = in.max_connections_per_target();
+  out->max_waiters = in.max_waiters_per_target();
+  out->max_dials = in.max_dials_per_target();
+  out->idle_timeout = FromProto(in.idle_timeout());
+  out->max_lifetime = FromProto(in.max_lifetime());
+  out->check_interval = FromProto(in.check_interval());
+  out->max_errors = in.max_errors();
+  out->max_streams = in.max_streams_per_connection();
+  out->breaker_failures = in.breaker_failures();
+  out->breaker_open_for = FromProto(in.breaker_open_for());
+  out->desync_limit = in.desync_limit();
+}
+
 }  // namespace
 
 void ResolvePool(v1::Pool* pool, int cores, const ConfigReport& report,
@@ -201,19 +216,7 @@ void ResolvePool(v1::Pool* pool, int cores, const ConfigReport& report,
       in.max_connections_per_target() > in.max_connections()) {
     report.Warn("pool.max_connections_per_target", MoreThanThePool(*out));
   }
-
-  pool::TargetConfig& target = out->default_target.pool;
-  target.max_connections = in.max_connections_per_target();
-  target.max_waiters = in.max_waiters_per_target();
-  target.max_dials = in.max_dials_per_target();
-  target.idle_timeout = FromProto(in.idle_timeout());
-  target.max_lifetime = FromProto(in.max_lifetime());
-  target.check_interval = FromProto(in.check_interval());
-  target.max_errors = in.max_errors();
-  target.max_streams = in.max_streams_per_connection();
-  target.breaker_failures = in.breaker_failures();
-  target.breaker_open_for = FromProto(in.breaker_open_for());
-  target.desync_limit = in.desync_limit();
+  ResolveDefaultTarget(in, &out->default_target.pool);
 }
 
 RewarmSettings ResolveRewarm(const v1::Rewarm& in) {

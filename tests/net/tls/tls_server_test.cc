@@ -13,6 +13,7 @@
 
 #include <cstdio>
 #include <functional>
+#include <map>
 #include <memory>
 #include <ostream>
 #include <set>
@@ -21,6 +22,7 @@
 
 #include "net/tls/server.h"
 #include "net/tls/tls.h"
+#include "tests/fakes/rows.h"
 #include "tests/fakes/test_certs.h"
 #include "tests/net/tls/tls_caller.h"
 
@@ -484,139 +486,108 @@ TEST(TlsServerKeysTest, KeyUpdateIsAnswered) {
   EXPECT_EQ(caller.received(), "mine too");
 }
 
-// Failures by cause.
+// Failures by cause: the rows of refusals.tsv.
 
 struct Refusal {
-  const char* name;
-  // Turns an acceptable caller into the one refused.
-  std::function<void(CallerOptions*)> spoil;
-  TlsFailure failure;
+  std::string name;
+  std::string failure;  // TlsFailureName.
   TlsResult result;
-  int alert12;
-  int alert13;        // 0: does not apply to TLS 1.3.
-  std::string error;  // Empty: any.
+  std::string alert12;
+  std::string alert13;  // Empty: does not apply to TLS 1.3.
+  std::string error;    // Empty: any.
 };
 
 std::vector<Refusal> Refusals() {
-  using F = TlsFailure;
-  using R = TlsResult;
-  const auto shows = [](std::function<CertFiles()> make) {
-    return [=](CallerOptions* options) { options->cert = make(); };
+  const std::map<std::string, TlsResult> results = {
+      {"verify_failed", TlsResult::kVerifyFailed},
+      {"no_protocol", TlsResult::kNoProtocol},
+      {"failed", TlsResult::kFailed},
   };
-  const auto changed = [=](const char* name,
-                           std::function<void(X509*)> change) {
-    return shows([=] { return Changed(CallerCert(), name, change); });
-  };
-  const auto strength = [](const char* key, const char* digest) {
-    return testing::CertStrength{.key = key, .digest = digest};
-  };
-  const char* const p256 = "ec -pkeyopt ec_paramgen_curve:P-256";
-  const std::string refused = "the caller's certificate is refused: ";
-  const auto because = [&](const char* why) { return refused + why; };
-  const auto without_purpose = [](X509* certificate, int nid) {
-    const int at = X509_get_ext_by_NID(certificate, NID_ext_key_usage, -1);
-    X509_EXTENSION_free(X509_delete_ext(certificate, at));
-    EXTENDED_KEY_USAGE* const usage = sk_ASN1_OBJECT_new_null();
-    sk_ASN1_OBJECT_push(usage, OBJ_nid2obj(nid));
-    X509_add1_ext_i2d(certificate, NID_ext_key_usage, usage, 0, 0);
-    EXTENDED_KEY_USAGE_free(usage);
-  };
-  return {
-      {"NoCertificate", shows([] { return CertFiles(); }), F::kNoCertificate,
-       R::kVerifyFailed, SSL_AD_HANDSHAKE_FAILURE, SSL_AD_CERTIFICATE_REQUIRED,
-       "the caller sent no certificate"},
-      {"Expired", shows([] { return Ca().IssueExpired("expired", "DNS:x"); }),
-       F::kExpired, R::kVerifyFailed, SSL_AD_CERTIFICATE_EXPIRED,
-       SSL_AD_CERTIFICATE_EXPIRED, because("certificate has expired")},
-      {"NotYetValid",
-       changed("early",
-               [](X509* certificate) {
-                 X509_gmtime_adj(X509_getm_notBefore(certificate), 3600);
-               }),
-       F::kNotYetValid, R::kVerifyFailed, SSL_AD_CERTIFICATE_EXPIRED,
-       SSL_AD_CERTIFICATE_EXPIRED, because("certificate is not yet valid")},
-      {"Foreign", shows([] { return TestCa("stranger").Issue("x", "DNS:x"); }),
-       F::kUnknownCa, R::kVerifyFailed, SSL_AD_UNKNOWN_CA, SSL_AD_UNKNOWN_CA,
-       because("unable to get local issuer certificate")},
-      {"SelfSigned", shows([] { return Ca().SelfSigned("self", "DNS:x"); }),
-       F::kUnknownCa, R::kVerifyFailed, SSL_AD_UNKNOWN_CA, SSL_AD_UNKNOWN_CA,
-       because("self signed certificate")},
-      {"ForServersOnly",
-       changed("server-only",
-               [=](X509* certificate) {
-                 without_purpose(certificate, NID_server_auth);
-               }),
-       F::kBadCertificate, R::kVerifyFailed, SSL_AD_BAD_CERTIFICATE,
-       SSL_AD_BAD_CERTIFICATE, because("unsupported certificate purpose")},
-      {"Sha1", shows([=] {
-         return Ca().Issue("sha1", "DNS:x", strength(p256, "sha1"));
-       }),
-       F::kBadCertificate, R::kVerifyFailed, SSL_AD_INSUFFICIENT_SECURITY,
-       SSL_AD_INSUFFICIENT_SECURITY,
-       because("the certificate is signed with a broken digest (SHA-1 or "
-               "older)")},
-      {"ShortRsa", shows([=] {
-         return Ca().Issue("short", "DNS:x", strength("rsa:1024", "sha256"));
-       }),
-       F::kBadCertificate, R::kVerifyFailed, SSL_AD_INSUFFICIENT_SECURITY,
-       SSL_AD_INSUFFICIENT_SECURITY,
-       because("the certificate's RSA key is shorter than 2048 bits")},
-      {"WeakIntermediate", shows([=] {
-         return Ca()
-             .Intermediate("weak", strength("rsa:1024", "sha256"))
-             .Issue("x", "DNS:x");
-       }),
-       F::kBadCertificate, R::kVerifyFailed, SSL_AD_INSUFFICIENT_SECURITY,
-       SSL_AD_INSUFFICIENT_SECURITY,
-       because("an intermediate certificate's RSA key is shorter than 2048 "
-               "bits")},
-      {"IssuedByALeaf", shows([] {
-         // Signed with the key of a certificate that is not a CA.
-         const auto leaf = LoadCertificate(CallerCert().cert);
-         const CertFiles files = Changed(
-             Ca().Issue("by-leaf", "DNS:x"), "by-leaf",
-             [&](X509* certificate) {
-               const int at = X509_get_ext_by_NID(
-                   certificate, NID_authority_key_identifier, -1);
-               X509_EXTENSION_free(X509_delete_ext(certificate, at));
-               X509_set_issuer_name(certificate,
-                                    X509_get_subject_name(leaf.get()));
-             },
-             CallerCert().key);
-         WriteFile(files.cert,
-                   ReadFile(files.cert) + ReadFile(CallerCert().cert));
-         return files;
-       }),
-       F::kBadCertificate, R::kVerifyFailed, SSL_AD_BAD_CERTIFICATE,
-       SSL_AD_BAD_CERTIFICATE,
-       "the chain of the caller's certificate is refused at depth 1: invalid "
-       "CA certificate"},
-      {"NamesThatDoNotParse",
-       shows([] { return Ca().Issue("garbled", "DER:3004820561"); }),
-       F::kBadCertificate, R::kVerifyFailed, SSL_AD_BAD_CERTIFICATE,
-       SSL_AD_BAD_CERTIFICATE, ""},
-      {"OldVersion",
-       [](CallerOptions* options) {
-         options->min = TLS1_VERSION;
-         options->max = TLS1_1_VERSION;
-       },
-       F::kVersion, R::kFailed, SSL_AD_PROTOCOL_VERSION, 0,
-       "the caller supports neither TLS 1.2 nor TLS 1.3"},
-      {"OldSuites",
-       [](CallerOptions* options) {
-         options->ciphers = "ECDHE-ECDSA-AES128-SHA:AES128-GCM-SHA256";
-       },
-       F::kSuite, R::kFailed, SSL_AD_HANDSHAKE_FAILURE, 0,
-       "no common cipher suite, group or signature algorithm"},
-      {"OtherProtocols",
-       [](CallerOptions* options) { options->alpn = "\x08http/1.1\x06spdy/1"; },
-       F::kNoH2, R::kNoProtocol, SSL_AD_NO_APPLICATION_PROTOCOL,
-       SSL_AD_NO_APPLICATION_PROTOCOL, "the caller does not offer h2 by ALPN"},
-      {"NoProtocols", [](CallerOptions* options) { options->alpn = ""; },
-       F::kNoH2, R::kNoProtocol, SSL_AD_NO_APPLICATION_PROTOCOL,
-       SSL_AD_NO_APPLICATION_PROTOCOL,
-       "the caller does not use ALPN; h2 is required"},
-  };
+  std::vector<Refusal> refusals;
+  for (const auto& row :
+       testing::ReadRows("tests/net/tls/refusals.tsv", 6, 15)) {
+    const auto result = results.find(row[2]);
+    if (result == results.end()) {
+      ADD_FAILURE() << "no result: " << row[2];
+      continue;
+    }
+    refusals.push_back(
+        {row[0], row[1], result->second, row[3], row[4], row[5]});
+  }
+  return refusals;
+}
+
+void SetPurpose(X509* certificate, int nid) {
+  const int at = X509_get_ext_by_NID(certificate, NID_ext_key_usage, -1);
+  X509_EXTENSION_free(X509_delete_ext(certificate, at));
+  EXTENDED_KEY_USAGE* const usage = sk_ASN1_OBJECT_new_null();
+  sk_ASN1_OBJECT_push(usage, OBJ_nid2obj(nid));
+  X509_add1_ext_i2d(certificate, NID_ext_key_usage, usage, 0, 0);
+  EXTENDED_KEY_USAGE_free(usage);
+}
+
+// Signed with the key of a certificate that is not a CA.
+CertFiles IssuedByALeaf() {
+  const auto leaf = LoadCertificate(CallerCert().cert);
+  const CertFiles files = Changed(
+      Ca().Issue("by-leaf", "DNS:x"), "by-leaf",
+      [&](X509* certificate) {
+        const int at =
+            X509_get_ext_by_NID(certificate, NID_authority_key_identifier, -1);
+        X509_EXTENSION_free(X509_delete_ext(certificate, at));
+        X509_set_issuer_name(certificate, X509_get_subject_name(leaf.get()));
+      },
+      CallerCert().key);
+  WriteFile(files.cert, ReadFile(files.cert) + ReadFile(CallerCert().cert));
+  return files;
+}
+
+CertFiles RefusedCert(const std::string& name) {
+  const testing::CertStrength sha1 = {
+      .key = "ec -pkeyopt ec_paramgen_curve:P-256", .digest = "sha1"};
+  const testing::CertStrength short_rsa = {.key = "rsa:1024",
+                                           .digest = "sha256"};
+  if (name == "NoCertificate") return {};
+  if (name == "Expired") return Ca().IssueExpired("expired", "DNS:x");
+  if (name == "NotYetValid") {
+    return Changed(CallerCert(), "early", [](X509* certificate) {
+      X509_gmtime_adj(X509_getm_notBefore(certificate), 3600);
+    });
+  }
+  if (name == "Foreign") return TestCa("stranger").Issue("x", "DNS:x");
+  if (name == "SelfSigned") return Ca().SelfSigned("self", "DNS:x");
+  if (name == "ForServersOnly") {
+    return Changed(CallerCert(), "server-only", [](X509* certificate) {
+      SetPurpose(certificate, NID_server_auth);
+    });
+  }
+  if (name == "Sha1") return Ca().Issue("sha1", "DNS:x", sha1);
+  if (name == "ShortRsa") return Ca().Issue("short", "DNS:x", short_rsa);
+  if (name == "WeakIntermediate") {
+    return Ca().Intermediate("weak", short_rsa).Issue("x", "DNS:x");
+  }
+  if (name == "IssuedByALeaf") return IssuedByALeaf();
+  if (name == "NamesThatDoNotParse") {
+    return Ca().Issue("garbled", "DER:3004820561");
+  }
+  ADD_FAILURE() << "no such caller: " << name;
+  return {};
+}
+
+// Turns an acceptable caller into the one of the row.
+void Spoil(const std::string& name, CallerOptions* options) {
+  if (name == "OldVersion") {
+    options->min = TLS1_VERSION;
+    options->max = TLS1_1_VERSION;
+  } else if (name == "OldSuites") {
+    options->ciphers = "ECDHE-ECDSA-AES128-SHA:AES128-GCM-SHA256";
+  } else if (name == "OtherProtocols") {
+    options->alpn = "\x08http/1.1\x06spdy/1";
+  } else if (name == "NoProtocols") {
+    options->alpn = "";
+  } else {
+    options->cert = RefusedCert(name);
+  }
 }
 
 void PrintTo(const Refusal& refusal, std::ostream* out) {
@@ -633,24 +604,24 @@ TEST_P(TlsRefusalTest, HasItsCauseAndAlert) {
   const Refusal& refusal = GetParam();
   for (const uint16_t version : kVersions) {
     const bool new_version = version == TLS1_3_VERSION;
-    if (new_version && refusal.alert13 == 0) continue;
+    if (new_version && refusal.alert13.empty()) continue;
     CallerOptions options = Caller(version);
-    refusal.spoil(&options);
+    Spoil(refusal.name, &options);
     TlsCaller caller(options);
     const auto server = MakeServer();
     EXPECT_EQ(Meet(&caller, server.get()), refusal.result) << server->error();
-    EXPECT_EQ(TlsFailureName(server->failure()),
-              TlsFailureName(refusal.failure))
+    EXPECT_EQ(TlsFailureName(server->failure()), refusal.failure)
         << server->error();
     if (!refusal.error.empty()) {
       EXPECT_EQ(server->error(), refusal.error);
     }
     EXPECT_NE(server->error(), "");
-    EXPECT_EQ(caller.alert(), new_version ? refusal.alert13 : refusal.alert12);
+    EXPECT_EQ(SSL_alert_desc_string_long(caller.alert()),
+              new_version ? refusal.alert13 : refusal.alert12);
     // The result does not change afterwards.
     std::string out;
     EXPECT_EQ(server->Handshake(&out), refusal.result);
-    EXPECT_EQ(server->failure(), refusal.failure);
+    EXPECT_EQ(TlsFailureName(server->failure()), refusal.failure);
     EXPECT_EQ(out, "");
   }
 }

@@ -48,94 +48,6 @@ std::string Fault(const std::string& yaml) {
   return std::string(settings.status().message());
 }
 
-TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
-  const Settings s = DefaultSettings(2);
-  EXPECT_EQ(s.front.door.addresses,
-            std::vector<std::string>{"127.0.0.1:50051"});
-  EXPECT_EQ(s.http_listen, "127.0.0.1:9464");
-  EXPECT_EQ(s.admin.address, "127.0.0.1:50052");
-  EXPECT_EQ(s.front.tls.cert_file, "");
-  EXPECT_TRUE(s.front.door.allowed_uids.empty());
-  EXPECT_TRUE(s.front.door.allowed_gids.empty());
-  EXPECT_EQ(s.front.door.max_connections, 0);
-  EXPECT_EQ(s.front.door.max_connections_per_peer, 0);
-  EXPECT_EQ(s.front.handshake_timeout, seconds(3));
-  EXPECT_EQ(s.front.max_resets_per_second, 1000);
-  EXPECT_EQ(s.policy, PolicyRules());
-  EXPECT_EQ(s.broker.overload.max_memory_bytes, 0);
-  EXPECT_EQ(s.broker.overload.max_calls, 10'000);
-  EXPECT_EQ(s.broker.max_answer_bytes, 0);
-  EXPECT_EQ(s.pool.max_connections, 100);
-  EXPECT_EQ(s.pool.max_dials, 64);
-  EXPECT_EQ(s.pool.max_targets, 131072);
-  EXPECT_EQ(s.pool.shards, 8);
-  EXPECT_EQ(s.pool.leak_after, seconds(60));
-  const pool::TargetConfig& target = s.default_target.pool;
-  EXPECT_EQ(target.max_connections, 10);
-  EXPECT_EQ(target.max_waiters, 1024);
-  EXPECT_EQ(target.max_dials, 4);
-  EXPECT_EQ(target.warm, 0);
-  EXPECT_EQ(target.idle_timeout, seconds(45));
-  EXPECT_EQ(target.max_lifetime, seconds(300));
-  EXPECT_EQ(target.lifetime_jitter, 0.1);
-  EXPECT_EQ(target.check_interval, seconds(30));
-  EXPECT_EQ(target.probe, pool::ProbeKind::kHttp);
-  EXPECT_EQ(target.max_errors, 10);
-  EXPECT_EQ(target.max_streams, 128);
-  EXPECT_EQ(target.breaker_failures, 10);
-  EXPECT_EQ(target.desync_limit, 3);
-  EXPECT_EQ(target.breaker_open_for, seconds(2));
-  EXPECT_EQ(s.default_target.upstream.validate.path, "");
-  EXPECT_EQ(s.default_target.upstream.probe, Probe("/"));
-  EXPECT_FALSE(s.default_target.upstream.probe_tcp_only);
-  EXPECT_TRUE(s.targets.empty());
-  EXPECT_EQ(s.upstream.loops, 1);
-  EXPECT_EQ(s.upstream.ca_file, "");
-  EXPECT_EQ(s.upstream.connect_timeout, seconds(30));
-  EXPECT_EQ(s.upstream.tcp_timeout, seconds(5));
-  EXPECT_EQ(s.upstream.tls_timeout, seconds(10));
-  EXPECT_EQ(s.upstream.ping_after, seconds(20));
-  EXPECT_EQ(s.upstream.ping_timeout, seconds(5));
-  EXPECT_EQ(s.upstream.probe_timeout, seconds(10));
-  EXPECT_EQ(s.upstream.max_header_bytes, 65536);
-  EXPECT_EQ(s.upstream.tls_profile, "default");
-  EXPECT_TRUE(s.upstream.tls_profiles.empty());
-  EXPECT_EQ(s.upstream.max_tls_sessions, 1024);
-  EXPECT_EQ(s.upstream.tls_session_lifetime, seconds(7200));
-  EXPECT_TRUE(s.default_target.upstream.tls_profiles.empty());
-  EXPECT_TRUE(s.upstream.dns_servers.empty());
-  EXPECT_EQ(s.upstream.addresses.eject_after, 5);
-  EXPECT_EQ(s.upstream.addresses.eject_base, seconds(30));
-  EXPECT_EQ(s.upstream.addresses.eject_max, seconds(300));
-  EXPECT_EQ(s.upstream.addresses.grace, seconds(60));
-  EXPECT_EQ(s.upstream.attempt_stagger, std::chrono::milliseconds(250));
-  EXPECT_TRUE(s.upstream.source_addresses.empty());
-  EXPECT_EQ(s.default_target.upstream.proxy, "");
-  EXPECT_TRUE(s.upstream.egress.default_public);
-  EXPECT_EQ(s.broker.default_deadline, seconds(30));
-  EXPECT_EQ(s.broker.max_body_bytes, 3 << 20);
-  EXPECT_EQ(s.broker.max_attempts, 3);
-  EXPECT_EQ(s.broker.retry_budget_percent, 20);
-  EXPECT_FALSE(s.broker.forward_traceparent);
-  EXPECT_EQ(s.broker.session.max_items_per_message, 1024);
-  EXPECT_EQ(s.broker.session.max_items_in_flight, 1024);
-  EXPECT_EQ(s.broker.session.max_leases, 1024);
-  EXPECT_EQ(s.broker.session.max_buffered_bytes, 32 << 20);
-  EXPECT_EQ(s.broker.lease_ttl, seconds(30));
-  EXPECT_EQ(s.broker.max_lease_ttl, minutes(10));
-  EXPECT_EQ(s.log_level, LogLevel::kInfo);
-  EXPECT_EQ(s.log_format, LogFormat::kText);
-  EXPECT_EQ(s.metrics_max_targets, 100);
-  EXPECT_EQ(s.shutdown_grace, seconds(20));
-  EXPECT_EQ(s.broker.tunnel_idle_timeout, minutes(5));
-  EXPECT_EQ(s.rewarm, (RewarmSettings{.file = "",
-                                      .interval = seconds(10),
-                                      .dials_per_second = 50,
-                                      .patience = seconds(30),
-                                      .ready_when_warm = false}));
-  EXPECT_TRUE(s.warnings.empty());
-}
-
 TEST(ConfigTest, RawTargetsHaveNoHttpChecks) {
   for (const char* wrong : {"validate: {path: /}", "probe: {path: /}"}) {
     const auto refused = ParseConfig(
@@ -406,6 +318,28 @@ Values AllValues(const Settings& s) {
   all.merge(TargetValues(s));
   all.merge(TlsProfileValues(s));
   return all;
+}
+
+TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
+  const Settings s = DefaultSettings(2);
+  Values values = AllValues(s);
+  for (const auto& row :
+       testing::ReadRows("tests/server/config/defaults.tsv", 2, 71)) {
+    EXPECT_TRUE(values.contains(row[0])) << row[0];
+    EXPECT_EQ(values[row[0]], row[1]) << row[0];
+  }
+  EXPECT_EQ(s.policy, PolicyRules());
+  const pool::TargetConfig& target = s.default_target.pool;
+  EXPECT_EQ(target.lifetime_jitter, 0.1);
+  EXPECT_EQ(target.probe, pool::ProbeKind::kHttp);
+  EXPECT_EQ(s.default_target.upstream.validate.path, "");
+  EXPECT_EQ(s.default_target.upstream.probe, Probe("/"));
+  EXPECT_FALSE(s.default_target.upstream.probe_tcp_only);
+  EXPECT_TRUE(s.targets.empty());
+  EXPECT_TRUE(s.upstream.tls_profiles.empty());
+  EXPECT_EQ(s.log_level, LogLevel::kInfo);
+  EXPECT_EQ(s.log_format, LogFormat::kText);
+  EXPECT_TRUE(s.warnings.empty());
 }
 
 // A key, a file that sets it to another value than the default, and the value

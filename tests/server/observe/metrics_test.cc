@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/fakes/rows.h"
 
 namespace hotline::server {
 namespace {
@@ -84,6 +85,13 @@ class MetricsTest : public ::testing::Test {
                  "\",result=\"ok\"}");
   }
 
+  // Compares the page with the rows of a file: a series and its value.
+  void CheckSeries(const std::string& path, size_t rows) const {
+    for (const auto& row : testing::ReadRows(path, 2, rows)) {
+      EXPECT_NEAR(Value(row[0]), std::stod(row[1]), 1e-9) << row[0];
+    }
+  }
+
   pool::Snapshot snapshot_;
   CallMetrics executes_{100};
   RpcMetrics rpcs_;
@@ -112,57 +120,9 @@ TEST_F(MetricsTest, EveryFamilyOfTheContractIsThereFromTheStart) {
       1) {
     names.insert("hotline_max_connections");
   }
-  for (const char* name : {"acquires_total",
-                           "acquire_wait_seconds",
-                           "lease_seconds",
-                           "connections",
-                           "max_connections",
-                           "waiters",
-                           "oldest_wait_seconds",
-                           "dials_total",
-                           "dial_seconds",
-                           "connections_opened_total",
-                           "connections_closed_total",
-                           "executes_total",
-                           "execute_seconds",
-                           "connection_reuse_total",
-                           "cross_loop_calls_total",
-                           "stale_reuse_total",
-                           "unsolicited_bytes_total",
-                           "probes_total",
-                           "errors_total",
-                           "retries_total",
-                           "leases_reclaimed_total",
-                           "warm_deficit",
-                           "rpc_seconds",
-                           "loop_lag_seconds",
-                           "targets",
-                           "folded_targets",
-                           "build_info",
-                           "spans_total",
-                           "config_last_reload_successful",
-                           "restart_needed",
-                           "tls_handshakes_total",
-                           "tls_files_current",
-                           "upstream_responses_total",
-                           "upstream_bytes_total",
-                           "calls_in_flight",
-                           "streams_in_flight",
-                           "first_byte_seconds",
-                           "connection_age_seconds",
-                           "connection_uses",
-                           "addresses",
-                           "certificate_expiry_timestamp_seconds",
-                           "dns_total",
-                           "dns_seconds",
-                           "tunnels",
-                           "sessions",
-                           "calls_by_identity_total",
-                           "denials_by_identity_total",
-                           "rewarm_connections",
-                           "config_last_reload_success_timestamp_seconds",
-                           "log_lines_dropped_total"}) {
-    EXPECT_EQ(names.count(std::string("hotline_") + name), 1u) << name;
+  for (const auto& row :
+       testing::ReadRows("tests/server/observe/families.tsv", 1, 50)) {
+    EXPECT_EQ(names.count(row[0]), 1u) << row[0];
   }
 }
 
@@ -220,65 +180,7 @@ TEST_F(MetricsTest, ThePoolsRowsArriveUnderTheirNames) {
   snapshot_.connections_reserved = 11;
   snapshot_.budget_waiters = 2;
   Scrape();
-
-  const auto value = [this](std::string name, const std::string& label = "") {
-    return Value("hotline_" + name + "{target=\"" + kA + "\"" +
-                 (label.empty() ? "" : "," + label) + "}");
-  };
-  EXPECT_EQ(value("connections", "state=\"dialing\""), 1);
-  EXPECT_EQ(value("connections", "state=\"idle\""), 2);
-  EXPECT_EQ(value("connections", "state=\"leased\""), 3);
-  EXPECT_EQ(value("connections", "state=\"probing\""), 2);
-  EXPECT_EQ(value("connections", "state=\"draining\""), 3);
-  EXPECT_EQ(value("connections", "state=\"closing\""), 4);
-  EXPECT_EQ(value("max_connections"), 20);
-  EXPECT_EQ(value("warm_deficit"), 6);
-  EXPECT_EQ(value("warm_floor"), 8);
-  EXPECT_EQ(value("breaker_open"), 1);
-  EXPECT_EQ(value("breaker_opened_total"), 18);
-  EXPECT_EQ(value("quarantined"), 1);
-  EXPECT_EQ(value("quarantines_total"), 19);
-  EXPECT_EQ(value("waiters"), 7);
-  EXPECT_EQ(value("oldest_wait_seconds"), 1.5);
-  EXPECT_EQ(value("leases"), 9);
-  EXPECT_EQ(value("acquires_total", "result=\"ok\""), 100);
-  EXPECT_EQ(value("acquires_total", "result=\"queue_full\""), 10);
-  EXPECT_EQ(value("acquires_total", "result=\"wait_timeout\""), 13);
-  EXPECT_EQ(value("acquires_total", "result=\"dial_failed\""), 14);
-  EXPECT_EQ(value("acquires_total", "result=\"shutdown\""), 17);
-  EXPECT_EQ(value("acquires_total", "result=\"circuit_open\""), 18);
-  EXPECT_EQ(value("acquires_total", "result=\"wont_make_deadline\""), 19);
-  EXPECT_EQ(value("acquires_total", "result=\"cancelled\""), 8);
-  EXPECT_EQ(value("connection_reuse_total"), 90);
-  EXPECT_EQ(value("cross_loop_calls_total"), 6);
-  EXPECT_EQ(value("dials_total", "result=\"ok\""), 11);
-  EXPECT_EQ(value("dials_total", "result=\"network\""), 1);
-  EXPECT_EQ(value("dials_total", "result=\"policy\""), 4);
-  EXPECT_EQ(value("errors_total", "class=\"tls\""), 2);
-  EXPECT_EQ(value("errors_total", "class=\"validation\""), 3);
-  EXPECT_EQ(value("errors_total", "class=\"connection\""), 15);
-  EXPECT_EQ(value("connections_opened_total"), 12);
-  EXPECT_EQ(value("connections_closed_total", "reason=\"peer_closed\""), 50);
-  EXPECT_EQ(value("connections_closed_total", "reason=\"lifetime\""), 53);
-  EXPECT_EQ(value("connections_closed_total", "reason=\"shutdown\""), 61);
-  EXPECT_EQ(value("probes_total", "result=\"passed\""), 13);
-  EXPECT_EQ(value("probes_total", "result=\"failed\""), 14);
-  EXPECT_EQ(value("leases_reclaimed_total", "reason=\"expired\""), 16);
-  EXPECT_EQ(value("leases_reclaimed_total", "reason=\"session\""), 18);
-  EXPECT_EQ(value("leases_suspected_total"), 17);
-  EXPECT_EQ(value("acquire_wait_seconds_count"), 2);
-  EXPECT_NEAR(value("acquire_wait_seconds_sum"), 2.00006, 1e-9);
-  EXPECT_EQ(value("acquire_wait_seconds_bucket", "le=\"5e-05\""), 0);
-  EXPECT_EQ(value("acquire_wait_seconds_bucket", "le=\"0.0001\""), 1);
-  EXPECT_EQ(value("acquire_wait_seconds_bucket", "le=\"+Inf\""), 2);
-  EXPECT_EQ(value("lease_seconds_bucket", "le=\"+Inf\""), 1);
-  EXPECT_EQ(value("dial_seconds_count", "phase=\"tls\""), 1);
-  EXPECT_EQ(value("dial_seconds_count", "phase=\"connect\""), 0);
-  EXPECT_EQ(Value("hotline_targets"), 1);
-  EXPECT_EQ(Value("hotline_folded_targets"), 0);
-  EXPECT_EQ(Value("hotline_pool_max_connections"), 1000);
-  EXPECT_EQ(Value("hotline_pool_connections_reserved"), 11);
-  EXPECT_EQ(Value("hotline_pool_budget_waiters"), 2);
+  CheckSeries("tests/server/observe/pool_series.tsv", 54);
 }
 
 TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
@@ -300,38 +202,7 @@ TEST_F(MetricsTest, TheBrokersCountersArriveUnderTheirNames) {
   config_ok_ = false;
   restart_needed_ = true;
   Scrape();
-  const std::string target = "{target=\"" + std::string(kA) + "\"";
-  const std::string total = "hotline_executes_total" + target;
-  EXPECT_EQ(Value(total + ",result=\"ok\"}"), 1);
-  EXPECT_EQ(Value(total + ",result=\"upstream_timeout\"}"), 1);
-  EXPECT_EQ(Value(total + ",result=\"other\"}"), 1);
-  EXPECT_EQ(Value("hotline_execute_seconds_count" + target + "}"), 3);
-  EXPECT_EQ(
-      Value("hotline_retries_total" + target + ",verdict=\"refused_by_peer\"}"),
-      1);
-  EXPECT_EQ(Value("hotline_stale_reuse_total" + target + "}"), 1);
-  EXPECT_EQ(Value("hotline_unsolicited_bytes_total" + target + "}"), 3);
-  const std::string shaken = "hotline_tls_handshakes_total" + target;
-  EXPECT_EQ(Value(shaken + ",resumed=\"false\"}"), 4);
-  EXPECT_EQ(Value(shaken + ",resumed=\"true\"}"), 5);
-  EXPECT_EQ(Value("hotline_tls_files_current"), 0);
-  EXPECT_EQ(
-      Value("hotline_executes_total{target=\"other\",result=\"bad_url\"}"), 1);
-  EXPECT_EQ(Value("hotline_rpc_seconds_count{method=\"Execute\","
-                  "code=\"DEADLINE_EXCEEDED\"}"),
-            1);
-  EXPECT_EQ(
-      Value("hotline_rpc_seconds_count{method=\"Stats\",code=\"INTERNAL\"}"),
-      1);
-  EXPECT_EQ(
-      Value("hotline_rpc_seconds_count{method=\"Stats\",code=\"UNKNOWN\"}"), 1);
-  EXPECT_EQ(
-      Value("hotline_rpc_seconds_count{method=\"Stats\",code=\"ABORTED\"}"),
-      -1);
-  EXPECT_EQ(Value("hotline_loop_lag_seconds"), 0.25);
-  EXPECT_EQ(Value("hotline_config_last_reload_successful"), 0);
-  EXPECT_EQ(Value("hotline_restart_needed"), 1);
-  EXPECT_EQ(Value("hotline_build_info{version=\"1.2.3\"}"), 1);
+  CheckSeries("tests/server/observe/broker_series.tsv", 19);
   EXPECT_GT(Value("process_resident_memory_bytes"), 1e6);
   EXPECT_GE(Value("process_open_fds"), 3);
 }

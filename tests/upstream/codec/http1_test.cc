@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/fakes/rows.h"
 #include "tests/upstream/codec/http1_driver.h"
 
 namespace hotline::upstream {
@@ -23,20 +24,14 @@ enum Fate {
 };
 
 struct Row {
-  const char* name;
-  std::string answer;
-  std::string events;
+  std::string name{};
+  std::string answer{};
+  std::string events{};
   Fate fate = kOpen;
-  const char* method = "GET";
+  std::string method = "GET";
   bool eof = false;
-  const char* message = "";  // A part of the error's.
+  std::string message{};  // A part of the error's.
 };
-
-std::string Times(int n, const std::string& text) {
-  std::string all;
-  for (int i = 0; i < n; ++i) all += text;
-  return all;
-}
 
 const char kOk[] = "HTTP/1.1 200 OK\r\n";
 const char kChunked[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -44,78 +39,15 @@ const char kChunkedEvents[] = "200 transfer-encoding=[chunked]";
 const char kBroken[] = "error protocol RESPONSE_STARTED";
 
 std::vector<Row> WholeAnswers() {
-  const std::string ok = kOk, chunked = kChunked, events = kChunkedEvents;
-  return {
-      {"body with a length", ok + "Content-Length: 5\r\n\r\nhello",
-       "200 content-length=[5] body=[hello] complete"},
-      {"empty body", ok + "Content-Length: 0\r\n\r\n",
-       "200 content-length=[0] body=[] complete"},
-      {"names in lower case, values trimmed, order kept",
-       ok + "X-B:  two words \t\r\nX-A:\r\nX-B: 2\r\nContent-Length: 0\r\n\r\n",
-       "200 x-b=[two words] x-a=[] x-b=[2] content-length=[0] body=[] "
-       "complete"},
-      {"bytes above ASCII in a value",
-       ok + "A: \xc3\xa9\xff\r\nContent-Length: 0\r\n\r\n",
-       "200 a=[\xc3\xa9\xff] content-length=[0] body=[] complete"},
-      {"no reason", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n",
-       "200 content-length=[0] body=[] complete"},
-      {"an error status is an answer",
-       "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno",
-       "503 content-length=[2] body=[no] complete"},
-      {"HEAD has no body", ok + "Content-Length: 5\r\n\r\n",
-       "200 content-length=[5] body=[] complete", kOpen, "HEAD"},
-      {"HEAD of a chunked resource", chunked, events + " body=[] complete",
-       kOpen, "HEAD"},
-      {"HEAD without any length", ok + "\r\n", "200 body=[] complete", kOpen,
-       "HEAD"},
-      {"204", "HTTP/1.1 204 No Content\r\n\r\n", "204 body=[] complete"},
-      {"304 with the length of what it stands for",
-       "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
-       "304 content-length=[9] body=[] complete"},
-      {"interim answers are passed over",
-       "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n"
-       "\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n!",
-       "200 content-length=[1] body=[!] complete"},
-      {"a hundred interim answers",
-       Times(100, "HTTP/1.1 102 Processing\r\n\r\n") + ok +
-           "Content-Length: 0\r\n\r\n",
-       "200 content-length=[0] body=[] complete"},
-      {"an interim answer with a length of nothing",
-       "HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n" + ok +
-           "Content-Length: 0\r\n\r\n",
-       "200 content-length=[0] body=[] complete"},
-      {"HTTP/1.2", "HTTP/1.2 200 OK\r\nContent-Length: 1\r\n\r\nx",
-       "200 content-length=[1] body=[x] complete"},
-      {"HTTP/1.9 with chunks",
-       "HTTP/1.9 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-       events + " body=[] complete"},
-      {"status 600", "HTTP/1.1 600 Odd\r\nContent-Length: 1\r\n\r\nx",
-       "600 content-length=[1] body=[x] complete"},
-      {"status 999", "HTTP/1.1 999 No\r\nContent-Length: 1\r\n\r\nx",
-       "999 content-length=[1] body=[x] complete"},
-      {"chunks", chunked + "5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n",
-       events + " body=[hello world] complete"},
-      {"no chunks", chunked + "0\r\n\r\n", events + " body=[] complete"},
-      {"chunk sizes in any case, with zeros",
-       chunked + "0A\r\n0123456789\r\n00000b\r\n0123456789a\r\n000\r\n\r\n",
-       events + " body=[01234567890123456789a] complete"},
-      {"quoted extension", chunked + "1;a=\"; q\\\"\"\r\nx\r\n0;b\r\n\r\n",
-       events + " body=[x] complete"},
-      {"trailers", chunked + "1\r\nx\r\n0\r\nT-One: 1\r\nt2:  b \r\n\r\n",
-       events + " body=[x] trailer t-one=[1] trailer t2=[b] complete"},
-      {"chunk data that looks like chunk framing",
-       chunked + "7\r\n0\r\n\r\nab\r\n0\r\n\r\n",
-       events + " body=[0\r\n\r\nab] complete"},
-      {"the coding's case does not matter",
-       ok + "TRANSFER-ENCODING: Chunked\r\n\r\n0\r\n\r\n",
-       "200 transfer-encoding=[Chunked] body=[] complete"},
-      {"HTTP/1.0 that keeps the connection",
-       "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n"
-       "x",
-       "200 connection=[keep-alive] content-length=[1] body=[x] complete"},
-      {"1000 lines", ok + Times(998, "a:b\r\n") + "Content-Length: 0\r\n\r\n",
-       "200" + Times(998, " a=[b]") + " content-length=[0] body=[] complete"},
-  };
+  std::vector<Row> rows;
+  for (const auto& row : testing::ReadRows(
+           "tests/upstream/codec/http1_whole_answers.tsv", 4, 27)) {
+    rows.push_back({.name = row[0],
+                    .answer = testing::Unescape(row[3]),
+                    .events = testing::Unescape(row[2]),
+                    .method = row[1]});
+  }
+  return rows;
 }
 
 std::vector<Row> LastAnswers() {
@@ -186,64 +118,16 @@ std::vector<Row> BytesAfterTheAnswer() {
 }
 
 std::vector<Row> BrokenHeads() {
-  const std::string ok = kOk, end = "Content-Length: 0\r\n\r\n";
-  const std::string many(70000, 'a');
-  const auto bad = [](const char* name, std::string answer,
-                      const char* message = "") {
-    return Row{name, answer, kBroken, kRefused, "GET", false, message};
-  };
-  return {
-      bad("another protocol", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1."),
-      bad("HTTP/2 preface answered", std::string("\0\0\x12\4", 4), "HTTP/1."),
-      bad("HTTP/2.0", "HTTP/2.0 200 OK\r\n" + end),
-      bad("HTTP/1.10", "HTTP/1.10 200 OK\r\n" + end),
-      bad("HTTP/1.20", "HTTP/1.20 200 OK\r\n" + end),
-      bad("HTTP/1.x", "HTTP/1.x 200 OK\r\n" + end),
-      bad("HTTP/0.9", "<html>hello</html>"),
-      bad("version in lower case", "http/1.1 200 OK\r\n" + end),
-      bad("line break first", "\r\nHTTP/1.1 200 OK\r\n" + end),
-      bad("no space after the status", "HTTP/1.1 200\r\n" + end),
-      bad("two spaces before the status", "HTTP/1.1  200 OK\r\n" + end),
-      bad("status of two digits", "HTTP/1.1 20 OK\r\n" + end),
-      bad("status of four digits", "HTTP/1.1 2000 OK\r\n" + end),
-      bad("status 099", "HTTP/1.1 099 OK\r\n" + end, "status"),
-      bad("status 000", "HTTP/1.1 000 OK\r\n" + end, "status"),
-      bad("signed status", "HTTP/1.1 +20 OK\r\n" + end),
-      bad("control character in the reason", "HTTP/1.1 200 O\1K\r\n" + end),
-      bad("bare LF in the head", "HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
-          "bare LF"),
-      bad("bare LF at the head's end", ok + "A: b\r\n\n", "bare LF"),
-      bad("bare CR in a value", ok + "A: b\rc\r\n" + end),
-      bad("CR CR LF", ok + "A: b\r\r\n" + end),
-      bad("NUL in a value", ok + std::string("A: b\0c\r\n", 8) + end),
-      bad("DEL in a value", ok + "A: b\x7f\r\n" + end),
-      bad("folded line", ok + "A: b\r\n c\r\n" + end, "white space"),
-      bad("folded line, with a tab", ok + "A: b\r\n\tc\r\n" + end,
-          "white space"),
-      bad("white space before the first header", ok + " A: b\r\n" + end,
-          "white space"),
-      bad("white space before the colon", ok + "A : b\r\n" + end),
-      bad("tab before the colon", ok + "A\t: b\r\n" + end),
-      bad("no colon", ok + "A\r\n" + end),
-      bad("no name", ok + ": b\r\n" + end),
-      bad("name with a control character", ok + "A\1: b\r\n" + end),
-      bad("name above ASCII", ok + "\xc3\xa9: b\r\n" + end),
-      bad("name with a slash", ok + "a/b: b\r\n" + end),
-      bad("head too long", ok + "A: " + many + "\r\n" + end, "too many bytes"),
-      bad("head without end", ok + many, "too many bytes"),
-      bad("1001 lines", ok + Times(999, "a:b\r\n") + end, "too many lines"),
-      bad("switch of protocols",
-          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "101"),
-      bad("interim answers past the limit of bytes",
-          Times(15,
-                "HTTP/1.1 103 Hi\r\nA: " + std::string(5000, 'a') + "\r\n\r\n"),
-          "too many bytes"),
-      bad("interim answers without end", Times(4000, "HTTP/1.1 100 \r\n\r\n"),
-          "too many bytes"),
-      bad("the body that an interim answer announces",
-          "HTTP/1.1 103 H\r\nContent-Length: 3\r\n\r\nabc" + ok + end,
-          "HTTP/1."),
-  };
+  std::vector<Row> rows;
+  for (const auto& row : testing::ReadRows(
+           "tests/upstream/codec/http1_broken_heads.tsv", 3, 40)) {
+    rows.push_back({.name = row[0],
+                    .answer = testing::Unescape(row[2]),
+                    .events = kBroken,
+                    .fate = kRefused,
+                    .message = row[1]});
+  }
+  return rows;
 }
 
 std::vector<Row> BrokenFraming() {
@@ -284,55 +168,17 @@ std::vector<Row> BrokenFraming() {
 }
 
 std::vector<Row> BrokenChunks() {
-  const auto bad = [](const char* name, const std::string& body,
-                      const std::string& delivered = "",
-                      const char* message = "") {
-    return Row{
-        name,
-        kChunked + body,
-        std::string(kChunkedEvents) + " body=[" + delivered + "] " + kBroken,
-        kRefused,
-        "GET",
-        false,
-        message};
-  };
-  const std::string extension = ";" + std::string(4000, 'e');
-  return {
-      bad("no size", "\r\nx\r\n"),
-      bad("size is no number", "xyz\r\n"),
-      bad("size with a prefix", "0x5\r\nhello\r\n"),
-      bad("signed size", "+5\r\nhello\r\n"),
-      bad("space before the size", " 5\r\nhello\r\n"),
-      bad("space after the size", "5 \r\nhello\r\n0\r\n\r\n"),
-      bad("size past 64 bits", "10000000000000000\r\n"),
-      bad("size, then bare LF", "5\nhello\r\n", "", "bare LF"),
-      bad("last chunk, then bare LF", "0\n\r\n", "", "bare LF"),
-      bad("LF in a quoted extension", "5;a=\"\n\"\r\nhello\r\n"),
-      bad("control character in an extension", "5;a=\1\r\nhello\r\n"),
-      bad("control character in quotes", "5;a=\"\1\"\r\nhello\r\n"),
-      bad("extension without a name", "5;\r\nhello\r\n"),
-      bad("quote that does not end", "5;a=\"x\r\nhello\r\n"),
-      bad("chunk shorter than its data", "3\r\nhello\r\n", "hel", "longer"),
-      bad("no line break after the data", "5\r\nhello0\r\n\r\n", "hello"),
-      bad("bare LF after the data", "5\r\nhello\n0\r\n\r\n", "hello"),
-      bad("bare CR after the data", "5\r\nhello\r0\r\n\r\n", "hello"),
-      bad("line too long", "5;" + std::string(5000, 'e') + "\r\nhello\r\n", "",
-          "line too long"),
-      bad("extensions too long in all",
-          Times(20, "1" + extension + "\r\nx\r\n"), std::string(16, 'x'),
-          "extensions"),
-      bad("folded trailer", "0\r\nA: b\r\n c\r\n\r\n", "", "white space"),
-      bad("bare LF in the trailers", "0\r\nA: b\n\r\n", "", "bare LF"),
-      bad("bare LF after the trailers", "0\r\nA: b\r\n\n", "", "bare LF"),
-      bad("trailer without a colon", "0\r\nA\r\n\r\n"),
-      bad("length in the trailers", "0\r\nContent-Length: 5\r\n\r\n"),
-      bad("coding in the trailers", "0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-      bad("trailers too long",
-          "0\r\nA: " + std::string(70000, 'a') + "\r\n\r\n", "",
-          "too many bytes"),
-      bad("too many trailers", "0\r\n" + Times(1001, "a:b\r\n") + "\r\n", "",
-          "too many lines"),
-  };
+  std::vector<Row> rows;
+  for (const auto& row : testing::ReadRows(
+           "tests/upstream/codec/http1_broken_chunks.tsv", 4, 28)) {
+    rows.push_back({.name = row[0],
+                    .answer = kChunked + testing::Unescape(row[3]),
+                    .events = std::string(kChunkedEvents) + " body=[" + row[1] +
+                              "] " + kBroken,
+                    .fate = kRefused,
+                    .message = row[2]});
+  }
+  return rows;
 }
 
 std::vector<Row> BrokenOff() {
@@ -502,7 +348,8 @@ TEST_F(Http1StoryTest, TheLimitHoldsForEachAnswerAnew) {
 }
 
 TEST_F(Http1StoryTest, NothingOfAnAnswerIsLeftForTheNext) {
-  const std::string interim = Times(10, "HTTP/1.1 103 Early Hints\r\n\r\n");
+  std::string interim;
+  for (int i = 0; i < 10; ++i) interim += "HTTP/1.1 103 Early Hints\r\n\r\n";
   const std::string extension = ";" + std::string(4000, 'e');
   for (int i = 0; i < 3; ++i) {
     SubmitAndWrite();
