@@ -26,15 +26,18 @@ void Inspector::ExpectWithin(int value, int limit, Count* seen,
 
 std::string Inspector::Check(Instant now) {
   problem_.clear();
-  targets_.clear();
   Totals totals;
   unfinished_ = false;
   for (const auto& shard : pool_->impl_->shards()) {
     CheckShard(*shard, now, &totals);
   }
   // A target that the pool has forgotten begins anew if it comes back.
-  std::erase_if(open_breakers_, [&](const auto& seen) {
-    return !targets_.contains(seen.first);
+  std::erase_if(open_breakers_, [this](const auto& seen) HOTLINE_UNLOCKED {
+    const auto& shards = pool_->impl_->shards();
+    return std::none_of(shards.begin(), shards.end(),
+                        [&](const auto& shard) HOTLINE_UNLOCKED {
+                          return shard->targets_.contains(seen.first);
+                        });
   });
   CheckBudgets(totals);
   const bool has_turns =
@@ -82,7 +85,6 @@ void Inspector::CheckShard(const Shard& shard, Instant now,
 }
 
 void Inspector::CheckTarget(const Target& target, Instant now, Totals* totals) {
-  targets_.insert(target.name_);
   CheckLeases(target);
   CheckCounts(target, now, totals);
   CheckTokens(target, totals);

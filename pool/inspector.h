@@ -3,9 +3,7 @@
 #define HOTLINE_POOL_INSPECTOR_H_
 
 #include <string>
-#include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "base/time.h"
@@ -94,7 +92,6 @@ class Inspector {
   std::unordered_map<std::string, Seen> seen_;
   Seen seen_in_all_;
   std::unordered_map<std::string, OpenBreaker> open_breakers_;
-  std::unordered_set<std::string_view> targets_;  // Of this Check.
   std::vector<int> leases_on_;    // By the connection's index.
   int walked_[kConnStates] = {};  // Connections of one HostPool.
   int idle_walked_ = 0;
