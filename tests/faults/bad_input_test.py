@@ -195,6 +195,16 @@ def stats_rows():
     return rows
 
 
+def watch_rows():
+    def bad(reason, field, **fields):
+        return Row("WatchEvents", pb.WatchEventsRequest(**fields), INVALID,
+                   reason, field)
+
+    return ([bad("BAD_OPTION", "kinds", kinds=[kind]) for kind in (0, -1, 1000)]
+            + [bad("BAD_TARGET", "target", target=target)
+               for target in ("x", "http://", "http://localhost/", "ftp://x")])
+
+
 def stream_rows(rows):
     """The same mistakes, made in the heads of the RPCs that are streams."""
     out = []
@@ -270,6 +280,8 @@ class BadInputTest(harness.EndToEnd):
         with self.assertRaises(grpc.RpcError) as caught:
             if row.rpc in ("ExecuteStream", "Tunnel"):
                 list(call(iter([row.request]), timeout=10))
+            elif row.rpc == "WatchEvents":
+                list(call(row.request, timeout=10))
             else:
                 call(row.request, timeout=10)
         error = caught.exception
@@ -282,7 +294,7 @@ class BadInputTest(harness.EndToEnd):
     def test_each_row_gets_its_error_and_nothing_else_happens(self):
         rows = (acquire_rows(self.host)
                 + lease_rows(self.lease, "http://" + self.host)
-                + execute_rows(self.host) + stats_rows())
+                + execute_rows(self.host) + stats_rows() + watch_rows())
         rows += stream_rows(rows) + session_rows(rows)
         counts = collections.Counter(row.rpc for row in rows)
         self.assertGreaterEqual(len(rows), 100)
