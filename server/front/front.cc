@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include "base/log.h"
+#include "base/mutex.h"
 
 namespace hotline::server {
 namespace {
@@ -144,10 +147,36 @@ bool Front::idle() const {
 void Front::Stop(Duration grace) {
   if (std::exchange(stopped_, true)) return;
   StartDrain();
-  if (AwaitIdle(grace, kGoodbyeTime)) return;
-  for (const auto& loop : loops_) loop->CutOff();
-  if (AwaitIdle(kCutOffTime, kCutOffTime)) return;
-  HOTLINE_LOG(kError, "connections or calls do not end", {});
+  if (!AwaitIdle(grace, kGoodbyeTime)) {
+    for (const auto& loop : loops_) loop->CutOff();
+    if (!AwaitIdle(kCutOffTime, kCutOffTime)) {
+      HOTLINE_LOG(kError, "connections or calls do not end", {});
+      return;
+    }
+  }
+  CloseLoops();
+}
+
+void Front::CloseLoops() {
+  struct Open {
+    Mutex mu;
+    std::condition_variable changed;
+    size_t loops ABSL_GUARDED_BY(mu) = 0;
+  };
+  const auto open = std::make_shared<Open>();
+  MutexLock lock(&open->mu);
+  open->loops = loops_.size();
+  for (const auto& loop : loops_) {
+    loop->Close([open] {
+      MutexLock lock(&open->mu);
+      --open->loops;
+      open->changed.notify_all();
+    });
+  }
+  const Instant end = MonotonicNow() + kCutOffTime;
+  while (open->loops > 0 && MonotonicNow() < end) {
+    lock.WaitUntil(&open->changed, end);
+  }
 }
 
 }  // namespace hotline::server

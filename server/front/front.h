@@ -104,6 +104,8 @@ class Front {
   // False: it took longer, or for `goodbye` only connections without calls have
   // been left.
   bool AwaitIdle(Duration most, Duration goodbye);
+  // Waits for what was posted to the loops before they were known to be idle.
+  void CloseLoops();
 
   const std::unique_ptr<FrontDoor> door_;
   HealthTable health_;

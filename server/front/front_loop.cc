@@ -63,7 +63,10 @@ void FrontLoop::StartDrain(Instant leases_until) {
 void FrontLoop::DrainConnections(Instant leases_until) {
   const Instant now = MonotonicNow();
   bool all = true;
-  for (CallerConnection* const connection : connections_) {
+  // Some may leave the set.
+  const std::vector<CallerConnection*> connections(connections_.begin(),
+                                                   connections_.end());
+  for (CallerConnection* const connection : connections) {
     if (now < leases_until && connection->HoldsLeases(now)) {
       all = false;
     } else {
@@ -71,8 +74,16 @@ void FrontLoop::DrainConnections(Instant leases_until) {
     }
   }
   if (all) return;
-  loop_->RunAt(std::min(leases_until, SaturatingAdd(now, kLeaseCheck)),
-               [this, leases_until] { DrainConnections(leases_until); });
+  lease_check_ =
+      loop_->RunAt(std::min(leases_until, SaturatingAdd(now, kLeaseCheck)),
+                   [this, leases_until] { DrainConnections(leases_until); });
+}
+
+void FrontLoop::Close(net::Loop::Work done) {
+  loop_->Post([this, done = std::move(done)]() mutable {
+    loop_->Cancel(lease_check_);
+    done();
+  });
 }
 
 void FrontLoop::CutOff() {

@@ -75,6 +75,9 @@ class FrontLoop {
   // Ends every connection now.
   void CutOff();
   void OnHealthChanged();
+  // Runs `done` on the loop once nothing else of this is left to run there.
+  // When it is idle.
+  void Close(net::Loop::Work done);
   int connections() const {
     return connection_count_.load(std::memory_order_relaxed);
   }
@@ -149,6 +152,7 @@ class FrontLoop {
   std::atomic<int> calls_{0};
   bool draining_ = false;
   bool cut_off_ = false;
+  net::Loop::Deadline lease_check_;
 
   bool turn_end_posted_ = false;
   int handshakes_ = 0;  // In this turn, as the next.
