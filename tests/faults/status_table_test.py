@@ -299,6 +299,13 @@ class DialTest(StatusTable):
                                          method="POST"))
         server.check_nothing_held()
 
+    def test_a_blocked_address_is_refused(self):
+        server = self.start_hotlined()
+        self.hotline(server, "block", "127.0.0.1")
+        self.expect(Code.UNAVAILABLE, "ADDRESS_BLOCKED",
+                    lambda: self.acquire(server, "http://127.0.0.1:1"))
+        server.check_nothing_held()
+
     def test_alpn_mismatch(self):
         # nginx answers an offer that it shares nothing with by an alert. What
         # it shares with everybody it must not be asked for: so the alert comes
