@@ -159,8 +159,7 @@ void Simulation::SetUpPool() {
   pool_ = std::make_unique<pool::Pool>(
       config_,
       [this](const std::string& target) { return target_configs_[target]; },
-      network_.get(),
-      [this](const pool::PoolEvent& event) { OnEvent(event); });
+      network_.get(), [this](const pool::PoolEvent& event) { OnEvent(event); });
   network_->set_pool(pool_.get());
   inspector_ = std::make_unique<pool::Inspector>(pool_.get());
   for (int i = 0; i < kCallers; ++i) {
@@ -360,8 +359,8 @@ void Simulation::CheckCounters() {
     for (uint64_t n : counters.closed) closed += n;
     evicted_ += counters.closed[static_cast<int>(pool::CloseReason::kOperator)];
     Expect(counters.granted == counters.wait.total(), "a wait not recorded");
-    const uint64_t ends = std::accumulate(
-        counters.closed.begin(), counters.closed.end(), uint64_t{0});
+    const uint64_t ends = std::accumulate(counters.closed.begin(),
+                                          counters.closed.end(), uint64_t{0});
     Expect(ends == counters.age.total() && ends == counters.uses.total(),
            "a close without its age or uses");
   };
