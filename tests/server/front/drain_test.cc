@@ -128,6 +128,11 @@ class HandOverTest : public BrokerTest {
     front_ = *std::move(front);
   }
 
+  void TearDown() override {
+    front_ = nullptr;  // While its loops run.
+    BrokerTest::TearDown();
+  }
+
   int Connect() const {
     const std::string& address = front_->addresses().at(0);
     sockaddr_in to{};
