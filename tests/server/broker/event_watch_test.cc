@@ -315,8 +315,9 @@ TEST_F(EventWatchTest, AnExhaustedTargetsErrorHasItsLastEvents) {
   pool::HostPoolKey key;
   key.target = peer.target();
   pool_->Prewarm(key, 1, 1, MonotonicNow());
-  ASSERT_TRUE(Eventually([](const pool::Snapshot& snapshot) {
-    return snapshot.targets.at(0).idle == 1;
+  // Its readiness is an event once it can be lent.
+  ASSERT_TRUE(Eventually([this](const pool::Snapshot& snapshot) {
+    return snapshot.targets.at(0).idle == 1 && event_log_.last() == 2;
   }));
   auto holder = Acquire(peer.target());
   ASSERT_EQ(holder->Wait(), "OK");
