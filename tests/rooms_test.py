@@ -321,9 +321,9 @@ LONGEST_TEST = 100
 def functions(paths, root):
     """(path, line, lines) of every function defined in C++ files."""
     tags = subprocess.run(
-        ["ctags", "--quiet=yes", "--options=NONE", "--languages=C++", "--langmap=C++:.cc.h",
-         "--kinds-C++=f", "--fields=+ne", "--output-format=json", "-f", "-",
-         "-L", "-"],
+        ["ctags", "--quiet=yes", "--options=NONE", "--languages=C++",
+         "--langmap=C++:.cc.h", "--kinds-C++=f", "--fields=+ne",
+         "--output-format=json", "-f", "-", "-L", "-"],
         input="\n".join(paths), cwd=root, check=True, stdout=subprocess.PIPE,
         text=True).stdout
     for tag in map(json.loads, tags.splitlines()):
